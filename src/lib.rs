@@ -1,0 +1,17 @@
+//! Open-AIOps: a transparent reverse proxy between AI agents and OpenAI-compatible endpoints.
+//!
+//! ARCHITECTURE.md is the map of this crate. `core` is pure: no I/O, no clock, no async.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod core;
+pub mod ledger;
+pub mod listener;
+pub mod metrics;
+pub mod proxy;
+pub mod tokens;
+pub mod upstream;
+pub mod wire;
