@@ -1,0 +1,12 @@
+//! The pure heart: what a call is, what it used, what that costs.
+//!
+//! Nothing here reads a clock, a file, the network, the environment or randomness.
+
+pub mod attribution;
+pub mod call;
+pub mod digest;
+pub mod id;
+pub mod money;
+pub mod price;
+pub mod time;
+pub mod usage;

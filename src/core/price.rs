@@ -1,0 +1,191 @@
+//! Prices: from usage to nano-USD.
+//!
+//! The built-in table is a file of this repository, dated; rows of the user's config go before
+//! it. A model without a price has no cost, which is not a cost of zero. All arithmetic is in
+//! whole pico-USD, rounded half up to nano-USD once, at the end.
+
+mod bill;
+mod name;
+mod provider;
+mod row;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use self::bill::Rates;
+pub use self::provider::{Provider, provider_of};
+pub use self::row::{DecimalError, PerMillion, PerUnit, Price, PriceRow, parse_usd_per_million};
+use super::call::CostSource;
+use super::money::NanoUsd;
+use super::usage::Usage;
+
+static BUILTIN: LazyLock<PriceTable> =
+    LazyLock::new(|| PriceTable::parse(include_str!("../../prices.toml")).unwrap_or_default());
+
+/// What a call cost, and by whose word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    pub amount: NanoUsd,
+    pub source: CostSource,
+}
+
+/// Prices by seller and model.
+#[derive(Clone, Debug, Default)]
+pub struct PriceTable {
+    date: String,
+    /// Model ids are in lower case.
+    providers: BTreeMap<Provider, BTreeMap<String, PriceRow>>,
+    aliases: BTreeMap<String, String>,
+    /// The user's rows, the first match wins.
+    overrides: Vec<(WildMatch, PriceRow)>,
+}
+
+/// Why a text is no price table.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PriceError {
+    #[error("{0}")]
+    Toml(#[from] toml::de::Error),
+    #[error("price of {model}: {fault}")]
+    Row { model: String, fault: RowFault },
+    #[error("alias {0} names a model that is not in the table")]
+    Alias(String),
+}
+
+/// What is wrong with a row that reads well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowFault {
+    #[error("a service tier holds another service tier")]
+    NestedTier,
+    #[error("`long` must have `above` and no rows of its own")]
+    MalformedLong,
+    #[error("`above` belongs into `long`")]
+    StrayAbove,
+}
+
+/// The layout of the table's file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableFile {
+    date: String,
+    #[serde(default)]
+    models: BTreeMap<Provider, BTreeMap<String, PriceRow>>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+}
+
+impl PriceTable {
+    /// The table this program was built with.
+    pub fn builtin() -> &'static Self {
+        &BUILTIN
+    }
+
+    pub fn parse(text: &str) -> Result<Self, PriceError> {
+        let file: TableFile = toml::from_str(text)?;
+        let lower = |rows: BTreeMap<String, PriceRow>| -> BTreeMap<String, PriceRow> {
+            rows.into_iter()
+                .map(|(model, row)| (model.to_ascii_lowercase(), row))
+                .collect()
+        };
+        let providers: BTreeMap<_, _> = file
+            .models
+            .into_iter()
+            .map(|(provider, rows)| (provider, lower(rows)))
+            .collect();
+        for (model, row) in providers.values().flatten() {
+            row.check().map_err(|fault| PriceError::Row {
+                model: model.clone(),
+                fault,
+            })?;
+        }
+        for (alias, model) in &file.aliases {
+            if !providers.values().any(|rows| rows.contains_key(model)) {
+                return Err(PriceError::Alias(alias.clone()));
+            }
+        }
+        Ok(Self {
+            date: file.date,
+            providers,
+            aliases: file.aliases,
+            overrides: Vec::new(),
+        })
+    }
+
+    /// This table with rows of the user's before it: globs over model ids as calls name them. The
+    /// first match wins and replaces the table's row as a whole.
+    #[must_use]
+    pub fn with_overrides(mut self, rows: Vec<(String, PriceRow)>) -> Self {
+        let rows = rows
+            .into_iter()
+            .map(|(glob, row)| (WildMatch::new(&glob), row));
+        self.overrides.extend(rows);
+        self
+    }
+
+    /// The day of the prices, `2026-11-22`.
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// What `usage` of `model` costs; none when the model, or a part of the usage, has no price.
+    ///
+    /// `seller` is a provider's name or the host of an upstream. `service_tier` is the tier that
+    /// served the call: unknown ones, `auto` and `default` are billed at the base prices.
+    pub fn price(
+        &self,
+        seller: Option<&str>,
+        model: &str,
+        service_tier: Option<&str>,
+        usage: &Usage,
+    ) -> Option<Cost> {
+        let (row, source) = self.find(seller, model)?;
+        let amount = Rates(row.layers(service_tier, usage.input_tokens)).amount(usage)?;
+        Some(Cost { amount, source })
+    }
+
+    /// The most output tokens a call of `model` can have.
+    pub fn max_output(&self, seller: Option<&str>, model: &str) -> Option<u64> {
+        self.find(seller, model)?.0.max_output
+    }
+
+    /// The most input tokens a call of `model` can have.
+    pub fn context(&self, seller: Option<&str>, model: &str) -> Option<u64> {
+        self.find(seller, model)?.0.context
+    }
+
+    fn find(&self, seller: Option<&str>, model: &str) -> Option<(&PriceRow, CostSource)> {
+        if let Some((_, row)) = self.overrides.iter().find(|(glob, _)| glob.matches(model)) {
+            return Some((row, CostSource::Config));
+        }
+        let seller = seller.and_then(|name| Provider::parse(name).or_else(|| provider_of(name)));
+        let candidates = name::candidates(model);
+        let by_seller = candidates
+            .iter()
+            .find_map(|one| self.row(seller?, &one.name));
+        let by_maker = || {
+            candidates.iter().find_map(|candidate| {
+                let named = candidate
+                    .maker
+                    .and_then(|maker| self.row(maker, &candidate.name));
+                named.or_else(|| {
+                    Provider::ALL
+                        .iter()
+                        .find_map(|p| self.row(*p, &candidate.name))
+                })
+            })
+        };
+        by_seller
+            .or_else(by_maker)
+            .map(|row| (row, CostSource::Table))
+    }
+
+    fn row(&self, provider: Provider, name: &str) -> Option<&PriceRow> {
+        let rows = self.providers.get(&provider)?;
+        rows.get(name).or_else(|| rows.get(self.aliases.get(name)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;
