@@ -1,0 +1,9 @@
+//! Reading the wire: bytes in, facts out, no sockets.
+
+pub mod decode;
+mod fields;
+pub mod include_usage;
+pub mod response;
+pub mod route;
+pub mod scan;
+pub mod sse;

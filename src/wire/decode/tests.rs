@@ -1,0 +1,164 @@
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+use super::*;
+
+const TEXT: &[u8] = b"data: {\"usage\":{\"prompt_tokens\":3}}\n\n";
+
+fn encode(coding: &str, body: &[u8]) -> Vec<u8> {
+    let level = Compression::default();
+    match coding {
+        "gzip" => {
+            let mut encoder = GzEncoder::new(Vec::new(), level);
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "zlib" => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), level);
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "deflate" => {
+            let mut encoder = DeflateEncoder::new(Vec::new(), level);
+            encoder.write_all(body).unwrap();
+            encoder.finish().unwrap()
+        }
+        "br" => {
+            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
+            encoder.write_all(body).unwrap();
+            encoder.into_inner()
+        }
+        "zstd" => zstd::encode_all(body, 3).unwrap(),
+        _ => body.to_vec(),
+    }
+}
+
+fn push_all(decoder: &mut Decoder, body: &[u8], size: usize) -> Result<Vec<u8>, DecodeError> {
+    let mut whole = Vec::new();
+    for chunk in body.chunks(size) {
+        decoder.push(chunk, &mut |output| whole.extend_from_slice(output))?;
+    }
+    Ok(whole)
+}
+
+#[test]
+fn every_coding_decodes_in_any_pieces() {
+    let body = TEXT.repeat(300);
+    for (coding, header) in [
+        ("identity", "identity"),
+        ("identity", ""),
+        ("gzip", "gzip"),
+        ("gzip", "X-GZIP"),
+        ("zlib", "deflate"),
+        ("deflate", "deflate"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+    ] {
+        let encoded = encode(coding, &body);
+        for size in [1, 2, 3, 100, usize::MAX] {
+            let mut decoder = Decoder::new(header).unwrap();
+            let output = push_all(&mut decoder, &encoded, size.min(encoded.len()));
+            assert_eq!(output.as_deref(), Ok(body.as_slice()), "{coding} by {size}");
+        }
+        assert_eq!(
+            decode_all(header, &encoded, body.len()).as_deref(),
+            Ok(body.as_slice())
+        );
+        if coding != "identity" {
+            let error = decode_all(header, &encoded, body.len() - 1);
+            assert_eq!(error, Err(DecodeError::TooLarge), "{coding}");
+        }
+    }
+}
+
+#[test]
+fn codings_are_undone_from_last_to_first() {
+    let encoded = encode("br", &encode("gzip", TEXT));
+    assert_eq!(
+        decode_all("gzip, br", &encoded, 1 << 20).as_deref(),
+        Ok(TEXT)
+    );
+    assert_eq!(
+        decode_all("br, gzip", &encoded, 1 << 20),
+        Err(DecodeError::Malformed)
+    );
+}
+
+#[test]
+fn flushed_parts_come_out_at_once() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    let mut zstd = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    let mut brotli = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
+    gzip.write_all(TEXT).unwrap();
+    gzip.flush().unwrap();
+    zstd.write_all(TEXT).unwrap();
+    zstd.flush().unwrap();
+    brotli.write_all(TEXT).unwrap();
+    brotli.flush().unwrap();
+    for (coding, encoded) in [
+        ("gzip", gzip.get_ref()),
+        ("zstd", zstd.get_ref()),
+        ("br", brotli.get_ref()),
+    ] {
+        let mut decoder = Decoder::new(coding).unwrap();
+        let output = push_all(&mut decoder, encoded, 5);
+        assert_eq!(output.as_deref(), Ok(TEXT), "{coding}");
+    }
+}
+
+#[test]
+fn gzip_members_follow_each_other() {
+    let encoded = [encode("gzip", TEXT), encode("gzip", TEXT)].concat();
+    assert_eq!(
+        decode_all("gzip", &encoded, 1 << 20).unwrap(),
+        TEXT.repeat(2)
+    );
+}
+
+#[test]
+fn an_unknown_encoding_is_not_guessed() {
+    assert!(Decoder::new("compress").is_none());
+    assert!(Decoder::new("gzip, exotic").is_none());
+    assert!(Decoder::new("gzip,gzip,gzip,gzip,gzip").is_none());
+    assert_eq!(
+        decode_all("compress", TEXT, 100),
+        Err(DecodeError::UnknownEncoding)
+    );
+}
+
+#[test]
+fn a_bomb_ends_in_an_error_and_stays_there() {
+    let zeros = vec![0; 16 << 20];
+    for coding in ["gzip", "zstd", "br"] {
+        let bomb = encode(coding, &encode(coding, &zeros));
+        let list = format!("{coding}, {coding}");
+        let mut decoder = Decoder::with_limits(&list, 1 << 20, BURST_LIMIT).unwrap();
+        let mut largest = 0;
+        let mut ignore = |output: &[u8]| largest = largest.max(output.len());
+        assert_eq!(
+            decoder.push(&bomb, &mut ignore),
+            Err(DecodeError::TooLarge),
+            "{coding}"
+        );
+        assert_eq!(
+            decoder.push(&bomb, &mut ignore),
+            Err(DecodeError::TooLarge),
+            "{coding}"
+        );
+        assert!(largest <= BURST_LIMIT);
+    }
+}
+
+#[test]
+fn garbage_is_malformed() {
+    for coding in ["gzip", "zstd", "br"] {
+        let garbage = vec![0xff; 4096];
+        assert_eq!(
+            decode_all(coding, &garbage, 1 << 20),
+            Err(DecodeError::Malformed),
+            "{coding}"
+        );
+    }
+}
