@@ -1,0 +1,111 @@
+//! Every default, here and nowhere else: a section is read into its default, key by key.
+//! docs/configuration.md shows them as one file, checked by a test.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+
+use super::{
+    AccountingConfig, AdminConfig, Config, Durability, LedgerConfig, OnFailure, ProxyConfig,
+    RecordLevel, UpstreamConfig,
+};
+use crate::core::id::Label;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: u64 = 1 << 30;
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Default for Config {
+    /// What an empty file means.
+    fn default() -> Self {
+        let accounting = AccountingConfig::default();
+        Self {
+            upstreams: vec![UpstreamConfig::openai(&accounting)],
+            proxy: ProxyConfig::default(),
+            admin: AdminConfig::default(),
+            ledger: LedgerConfig::default(),
+            accounting,
+            prices: Vec::new(),
+        }
+    }
+}
+
+impl Default for ProxyConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8787),
+            tls: None,
+            max_connections: 4096,
+            max_headers: 128,
+            max_head_bytes: 64 * KIB,
+            max_body_bytes: GIB,
+            max_read_bytes: 64 * MIB,
+            head_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: loopback(8788),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+impl Default for LedgerConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("open-aiops-data"),
+            durability: Durability::Strict,
+            record: RecordLevel::Full,
+            max_body_bytes: 16 * MIB,
+            redact: Vec::new(),
+            keep_for: None,
+            keep_bytes: Some(20 * GIB),
+            segment_bytes: 64 * (MIB as u64),
+            on_failure: OnFailure::Serve,
+            max_queue_bytes: 64 * MIB,
+        }
+    }
+}
+
+impl Default for AccountingConfig {
+    fn default() -> Self {
+        Self {
+            ask_for_usage: true,
+        }
+    }
+}
+
+impl UpstreamConfig {
+    /// The upstream of a file that names none, and the defaults of one that does. Reasoning models
+    /// may think for many minutes before the first byte, hence the long timeouts.
+    #[expect(
+        clippy::expect_used,
+        reason = "a constant, and every test of the defaults reads it"
+    )]
+    pub(super) fn openai(accounting: &AccountingConfig) -> Self {
+        Self {
+            name: Label::parse("openai").expect("a label"),
+            base_url: Uri::from_static("https://api.openai.com/v1"),
+            models: Vec::new(),
+            api_key: None,
+            accept_client_key: true,
+            extra_ca_file: None,
+            ask_for_usage: accounting.ask_for_usage,
+            connect_timeout: Duration::from_secs(10),
+            response_timeout: 20 * MINUTE,
+            idle_timeout: 15 * MINUTE,
+        }
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
