@@ -1,0 +1,454 @@
+//! The ledger: the durable, append-only record of calls, and what is derived from it.
+//!
+//! The log in `log/` is the truth: one thread writes it, many records with one sync. The index in
+//! `index.redb` follows behind on a thread of its own and can be made anew from the log alone.
+//! Nothing on a call's way blocks here: admitting reserves the room that settling will need, so
+//! that settling cannot fail.
+
+pub(crate) mod body;
+pub mod check;
+mod checkpoint;
+mod entry;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod index;
+mod lock;
+mod log;
+mod progress;
+pub mod query;
+mod queue;
+mod record;
+mod recovery;
+mod retention;
+pub mod rows;
+mod storage;
+mod summary;
+#[cfg(test)]
+mod tests;
+pub mod totals;
+mod writer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
+use crate::core::call::{Admission, Outcome};
+use crate::core::digest::DigestSeed;
+
+pub use body::{Capture, Decode};
+pub use entry::Entry;
+pub use index::IndexError;
+pub use lock::Holder;
+pub use log::Damage;
+pub use query::{CallFilter, OutcomeFilter, SpanFilter, View};
+pub use queue::Durable;
+pub use record::{Note, Position};
+pub use recovery::{OpenError, Recovery};
+pub use rows::{
+    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail, RunRow,
+};
+pub use totals::Totals;
+
+use body::{Bodies, Known, KnownContents};
+use index::Place;
+use index::follow::IndexThread;
+use lock::{Lock, LockError};
+use progress::Progress;
+use queue::{Op, Queue, Receipt, commit};
+use recovery::Opened;
+use retention::Retention;
+use storage::{Disk, Storage};
+use writer::{Health, Settings, Shared, Writer};
+
+/// The ledger of one directory; cheap to clone. The last clone to go closes it.
+#[derive(Clone)]
+pub struct Ledger {
+    open: Arc<Open>,
+}
+
+/// Room set aside for a record without its body.
+const RECORD_ROOM: usize = 2048;
+
+struct Open {
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+    health: Arc<Health>,
+    catalog: Arc<log::Catalog>,
+    view: View,
+    seed: DigestSeed,
+    clock: Clock,
+    policy: Policy,
+    lock: Option<Lock>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Resolves when both threads are done.
+    done: [Durable; 2],
+}
+
+/// What of the config concerns those who record.
+#[derive(Clone, Copy, Debug)]
+struct Policy {
+    durability: Durability,
+    on_failure: OnFailure,
+    record: RecordLevel,
+    max_body_bytes: usize,
+}
+
+impl Policy {
+    fn of(config: &LedgerConfig) -> Self {
+        Self {
+            durability: config.durability,
+            on_failure: config.on_failure,
+            record: config.record,
+            max_body_bytes: config.max_body_bytes,
+        }
+    }
+}
+
+/// Records cannot be taken in at the moment, and the config says that calls must not go unrecorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("the ledger cannot be written at the moment")]
+    Failing,
+    #[error("the ledger's queue is full: the disk is too slow")]
+    Full,
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// Some records could not be written before the ledger was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{records} records were not written before the ledger was closed")]
+pub struct CloseError {
+    pub records: u64,
+}
+
+/// How the ledger is doing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerStatus {
+    /// The disk does not take records at the moment.
+    pub failing: bool,
+    /// The index does not follow at the moment.
+    pub index_failing: bool,
+    pub last_error: Option<String>,
+    /// Records that wait for the writer.
+    pub queued_records: usize,
+    /// Bytes reserved: queued, being written, or kept free for settlements.
+    pub reserved_bytes: usize,
+    pub segments: usize,
+    pub log_bytes: u64,
+    /// Records lost to failure or lack of room.
+    pub dropped_records: u64,
+    /// Bodies left out for lack of room.
+    pub dropped_bodies: u64,
+    pub syncs: u64,
+    /// All syncs together.
+    pub sync_time: Duration,
+    pub last_sync_time: Duration,
+}
+
+/// Opens the ledger of `config.dir`, which is created if need be. `decode` undoes content
+/// encodings where redaction has to look into a body.
+pub fn open(
+    config: &LedgerConfig,
+    clock: Clock,
+    decode: Decode,
+) -> Result<(Ledger, Recovery), OpenError> {
+    let dir = &config.dir;
+    let unusable = |source| OpenError::Unusable {
+        dir: dir.clone(),
+        source,
+    };
+    let disk = Disk::create_dir(&dir.join("log")).map_err(unusable)?;
+    let lock = acquire(dir)?;
+    let place = Place::File(dir.join("index.redb"));
+    let parts = Parts {
+        storage: Arc::new(disk),
+        place,
+        lock: Some(lock),
+    };
+    open_parts(parts, config, clock, decode, Settings::of(config))
+}
+
+fn acquire(dir: &Path) -> Result<Lock, OpenError> {
+    Lock::acquire(dir).map_err(|error| match error {
+        LockError::Held(holder) => OpenError::Locked {
+            dir: dir.to_owned(),
+            holder,
+        },
+        LockError::Io(source) => OpenError::Unusable {
+            dir: dir.to_owned(),
+            source,
+        },
+    })
+}
+
+/// The admin address of the server that uses this directory now.
+pub fn running_server(dir: &Path) -> Option<SocketAddr> {
+    lock::holder(dir).and_then(|holder| holder.admin)
+}
+
+/// What a ledger stands on.
+struct Parts {
+    storage: Arc<dyn Storage>,
+    place: Place,
+    lock: Option<Lock>,
+}
+
+fn open_parts(
+    parts: Parts,
+    config: &LedgerConfig,
+    clock: Clock,
+    decode: Decode,
+    settings: Settings,
+) -> Result<(Ledger, Recovery), OpenError> {
+    let Parts {
+        storage,
+        place,
+        lock,
+    } = parts;
+    let Opened {
+        catalog,
+        index,
+        mut follower,
+        resume,
+        mut recovery,
+    } = recovery::open(&storage, &place, &clock)?;
+    let view = View {
+        index,
+        storage: Arc::clone(&storage),
+    };
+    let queue = Queue::new(config.max_queue_bytes);
+    let progress = Arc::new(Progress::default());
+    progress.set_written(resume.end);
+    progress.set_indexed(resume.end.position);
+    let health = Arc::new(Health::default());
+    follower.queue = Some(Arc::clone(&queue));
+
+    let bodies = bodies(config, decode, resume.seed, &view).map_err(OpenError::Index)?;
+    let shared = Shared {
+        storage,
+        catalog: Arc::clone(&catalog),
+        queue: Arc::clone(&queue),
+        progress: Arc::clone(&progress),
+        health: Arc::clone(&health),
+    };
+    let unusable = |source| OpenError::Unusable {
+        dir: config.dir.clone(),
+        source,
+    };
+    let seed = resume.seed;
+    let writer = Writer::new(shared, clock.clone(), settings, bodies, &resume).map_err(unusable)?;
+    let indexer = IndexThread {
+        follower,
+        queue: Arc::clone(&queue),
+        progress: Arc::clone(&progress),
+        health: Arc::clone(&health),
+        retention: Retention::of(config),
+        clock: clock.clone(),
+        leaving: None,
+    };
+    let (writing, writing_done) = spawn("ledger", move || writer.run()).map_err(unusable)?;
+    let (indexing, indexing_done) =
+        spawn("ledger-index", move || indexer.run()).map_err(unusable)?;
+    let ledger = Ledger {
+        open: Arc::new(Open {
+            queue,
+            progress,
+            health,
+            catalog,
+            view,
+            seed,
+            clock,
+            policy: Policy::of(config),
+            lock,
+            threads: Mutex::new(vec![writing, indexing]),
+            done: [writing_done, indexing_done],
+        }),
+    };
+    recovery.recovered_calls = ledger.settle_recovered().map_err(OpenError::Index)?;
+    recovery.clean &= recovery.recovered_calls == 0;
+    Ok((ledger, recovery))
+}
+
+/// What stores bodies, knowing what is stored already.
+fn bodies(
+    config: &LedgerConfig,
+    decode: Decode,
+    seed: DigestSeed,
+    view: &View,
+) -> Result<Bodies, IndexError> {
+    let mut bodies = Bodies::new(&config.redact, config.max_body_bytes, decode, seed);
+    for (digest, segment, redacted) in view.contents(KnownContents::LOADED)? {
+        bodies.known.put(digest, Known { segment, redacted });
+    }
+    Ok(bodies)
+}
+
+/// A thread, and a future that resolves when it ends, however it does.
+fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<(thread::JoinHandle<()>, Durable)> {
+    let (commit, done) = commit();
+    let work = move || {
+        let _done = commit;
+        work();
+    };
+    Ok((
+        thread::Builder::new().name(name.to_owned()).spawn(work)?,
+        done,
+    ))
+}
+
+impl Ledger {
+    /// The secret of this directory that message digests are made with.
+    pub fn seed(&self) -> DigestSeed {
+        self.open.seed
+    }
+
+    /// Records that a call is let through, and reserves the room to record how it ends. Never
+    /// blocks.
+    pub fn admit(
+        &self,
+        admission: Admission,
+        request: Option<Capture>,
+    ) -> Result<Entry, Unavailable> {
+        let Open {
+            queue,
+            policy,
+            clock,
+            ..
+        } = &*self.open;
+        let id = admission.id;
+        let recorded = if queue.is_closed() {
+            Err(Unavailable::Closed)
+        } else if queue.is_failing() {
+            Err(Unavailable::Failing)
+        } else {
+            Entry::record(queue, *policy, clock, admission, request)
+        };
+        match recorded {
+            Err(_) if policy.on_failure == OnFailure::Serve => {
+                queue.count_dropped(1);
+                Ok(Entry::unrecorded(id))
+            }
+            recorded => recorded,
+        }
+    }
+
+    /// Records something that is no call.
+    pub fn note(&self, note: Note) -> Result<Durable, Unavailable> {
+        let queue = &self.open.queue;
+        if queue.is_failing() {
+            return Err(Unavailable::Failing);
+        }
+        let details = note.details.as_ref().map_or(0, String::len);
+        let room = queue
+            .reserve(RECORD_ROOM + details)
+            .ok_or(Unavailable::Full)?;
+        let (commit, durable) = commit();
+        queue.push(Op::Note(
+            Box::new(note),
+            Receipt {
+                room,
+                commit: Some(commit),
+            },
+        ));
+        Ok(durable)
+    }
+
+    /// Blocks until everything handed over by now is written and indexed, or cannot be.
+    pub fn sync_index(&self) {
+        let (commit, written) = commit();
+        self.open.queue.push(Op::Barrier(commit));
+        written.block();
+        self.open.progress.wait_indexed();
+    }
+
+    /// Questions to all that was recorded by now. Blocks: see [`Self::sync_index`].
+    pub fn view(&self) -> &View {
+        self.sync_index();
+        &self.open.view
+    }
+
+    pub fn status(&self) -> LedgerStatus {
+        let Open {
+            queue,
+            progress,
+            health,
+            catalog,
+            ..
+        } = &*self.open;
+        let (segments, log_bytes) = catalog.size();
+        let vitals = health.get();
+        LedgerStatus {
+            failing: queue.is_failing(),
+            index_failing: progress.is_index_stuck(),
+            last_error: vitals.last_error,
+            queued_records: queue.len(),
+            reserved_bytes: queue.reserved_bytes(),
+            segments,
+            log_bytes,
+            dropped_records: queue.dropped(),
+            dropped_bodies: queue.dropped_bodies(),
+            syncs: vitals.syncs,
+            sync_time: vitals.sync_time,
+            last_sync_time: vitals.last_sync_time,
+        }
+    }
+
+    /// Lets other processes find the admin listener of this one: see [`running_server`].
+    pub fn announce(&self, admin: SocketAddr) -> io::Result<()> {
+        self.open
+            .lock
+            .as_ref()
+            .map_or(Ok(()), |lock| lock.write(Some(admin)))
+    }
+
+    /// Takes nothing more in, writes what is queued and brings the index up to it.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let before = self.open.queue.dropped();
+        self.open.queue.close();
+        for done in self.open.done.clone() {
+            done.await;
+        }
+        match self.open.queue.dropped() - before {
+            0 => Ok(()),
+            records => Err(CloseError { records }),
+        }
+    }
+
+    /// Settles calls that were open when the process before this one ended.
+    fn settle_recovered(&self) -> Result<u64, IndexError> {
+        let mut calls = 0;
+        for (_, admission) in self.open.view.open_calls()? {
+            let Some(admission) = admission else { continue };
+            let settlement = Box::new(recovery::unsettled(&admission, Outcome::Recovered));
+            self.open.queue.push(Op::Settle(settlement, None, None));
+            calls += 1;
+        }
+        if calls > 0 {
+            self.sync_index();
+        }
+        Ok(calls)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.queue.close();
+        let threads = self
+            .threads
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
+            // A thread that panicked has said so; what it held is lost either way.
+            drop(thread.join());
+        }
+    }
+}

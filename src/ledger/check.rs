@@ -1,0 +1,148 @@
+//! Looking at a ledger no server is using: reading it, checking it, making its index anew.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::index::follow::Follower;
+use super::index::{Index, Place};
+use super::lock::Lock;
+use super::log::{Damage, LogReader, Step};
+use super::query::View;
+use super::record::{Position, kind};
+use super::recovery::{OpenError, catch_up, open_catalog, open_index};
+use super::storage::{Disk, Storage};
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    pub segments: usize,
+    pub bytes: u64,
+    pub contents: u64,
+    pub admissions: u64,
+    pub settlements: u64,
+    pub checkpoints: u64,
+    pub notes: u64,
+    /// Records of kinds this version does not know.
+    pub unknown: u64,
+    /// Parts that cannot be read: their records are lost, those around them are not.
+    pub damages: Vec<Damage>,
+    /// An unfinished record at the end; opening the ledger cuts it off.
+    pub torn_bytes: u64,
+    /// Up to where the log can be read.
+    pub end: Position,
+}
+
+/// What [`rebuild`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RebuildReport {
+    pub records: u64,
+    pub damages: Vec<Damage>,
+}
+
+/// A ledger opened for reading.
+pub struct ReadOnly {
+    view: View,
+    _lock: Option<Lock>,
+}
+
+impl ReadOnly {
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+fn existing(dir: &Path) -> Result<(Arc<dyn Storage>, Option<Lock>), OpenError> {
+    let log = dir.join("log");
+    if !log.is_dir() {
+        return Err(OpenError::Missing {
+            dir: dir.to_owned(),
+        });
+    }
+    let lock = match super::acquire(dir) {
+        Ok(lock) => Some(lock),
+        // A directory that cannot be written has no writer either.
+        Err(OpenError::Unusable { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    Ok((Arc::new(Disk::at(&log)), lock))
+}
+
+/// Opens a ledger that no process uses for reading. The log is left as it is; the index is brought
+/// up to it, in memory if the directory cannot be written.
+pub fn open_read_only(dir: &Path) -> Result<ReadOnly, OpenError> {
+    let (storage, lock) = existing(dir)?;
+    let catalog = Arc::new(open_catalog(&*storage)?);
+    let place = if lock.is_some() {
+        Place::File(dir.join("index.redb"))
+    } else {
+        Place::Memory
+    };
+    let index = open_index(&place)?;
+    let (mut follower, _) = Follower::new(Arc::clone(&index), Arc::clone(&storage), catalog)
+        .map_err(OpenError::Index)?;
+    catch_up(&mut follower)?;
+    Ok(ReadOnly {
+        view: View { index, storage },
+        _lock: lock,
+    })
+}
+
+/// Reads the whole log and verifies every checksum and the chain.
+pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
+    let (storage, _lock) = existing(dir)?;
+    let catalog = open_catalog(&*storage)?;
+    let (segments, bytes) = catalog.size();
+    let mut report = CheckReport {
+        segments,
+        bytes,
+        ..CheckReport::default()
+    };
+    let all = catalog.all();
+    let mut reader = LogReader::from_start(&*storage, &all);
+    loop {
+        let step = reader.next().map_err(|source| OpenError::Unreadable {
+            path: dir.join("log"),
+            source,
+        })?;
+        match step {
+            None => break,
+            Some(Step::Entered(_)) => {}
+            Some(Step::Damage(damage)) => report.damages.push(damage),
+            Some(Step::Record { kind, .. }) => *report.count(kind) += 1,
+        }
+    }
+    report.end = reader.cursor().position;
+    report.torn_bytes = catalog
+        .last()
+        .map_or(0, |last| last.len.saturating_sub(report.end.offset));
+    Ok(report)
+}
+
+impl CheckReport {
+    fn count(&mut self, kind: u8) -> &mut u64 {
+        match kind {
+            kind::CONTENT => &mut self.contents,
+            kind::ADMISSION => &mut self.admissions,
+            kind::SETTLEMENT => &mut self.settlements,
+            kind::CHECKPOINT => &mut self.checkpoints,
+            kind::NOTE => &mut self.notes,
+            _ => &mut self.unknown,
+        }
+    }
+}
+
+/// Makes the index anew from nothing but the log.
+pub fn rebuild(dir: &Path) -> Result<RebuildReport, OpenError> {
+    let (storage, _lock) = existing(dir)?;
+    let catalog = Arc::new(open_catalog(&*storage)?);
+    let index = Index::create(Place::File(dir.join("index.redb"))).map_err(OpenError::Index)?;
+    let (mut follower, _) =
+        Follower::new(Arc::new(index), storage, catalog).map_err(OpenError::Index)?;
+    catch_up(&mut follower)?;
+    Ok(RebuildReport {
+        records: follower.records,
+        damages: follower.damages,
+    })
+}

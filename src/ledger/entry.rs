@@ -1,0 +1,157 @@
+//! One call in the ledger, from its admission to its settlement.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Durability, RecordLevel};
+use crate::core::call::{Admission, Outcome, Settlement};
+use crate::core::id::CallId;
+
+use super::body::Capture;
+use super::queue::{Durable, Op, Queue, Receipt, Room, commit};
+use super::recovery::unsettled;
+use super::{Policy, RECORD_ROOM, Unavailable};
+
+/// A call that was admitted. Settle it; dropped without that, it is recorded as cut.
+#[derive(Debug)]
+#[must_use = "a call that is not settled is recorded as cut"]
+pub struct Entry {
+    id: CallId,
+    durable: Durable,
+    /// How to record the end, and what is known of it as long as nobody says more. None when the
+    /// ledger takes nothing in and calls are served all the same.
+    recording: Option<(Recording, Box<Settlement>)>,
+}
+
+/// What recording the settlement takes.
+#[derive(Debug)]
+struct Recording {
+    room: Room,
+    policy: Policy,
+    clock: Clock,
+}
+
+impl Entry {
+    /// Queues an admission.
+    pub(super) fn record(
+        queue: &Arc<Queue>,
+        policy: Policy,
+        clock: &Clock,
+        mut admission: Admission,
+        mut request: Option<Capture>,
+    ) -> Result<Self, Unavailable> {
+        let room = queue.reserve(RECORD_ROOM).ok_or(Unavailable::Full)?;
+        let mut admission_room = queue.reserve(RECORD_ROOM).ok_or(Unavailable::Full)?;
+        let mut known = Box::new(unsettled(&admission, Outcome::Cut));
+        known.request_bytes = request.as_ref().map_or(0, |request| request.len);
+        limit(policy.record, &mut request);
+        if policy.record == RecordLevel::None
+            && let Some(query) = admission.target.find('?')
+        {
+            admission.target.truncate(query);
+        }
+        fit(&mut admission_room, policy, &mut request);
+        let (commit, durable) = match policy.durability {
+            Durability::Relaxed => (None, Durable::READY),
+            Durability::Strict => {
+                let (commit, durable) = commit();
+                (Some(commit), durable)
+            }
+        };
+        let receipt = Receipt {
+            room: admission_room,
+            commit,
+        };
+        let id = admission.id;
+        queue.push(Op::Admit(Box::new(admission), request, receipt));
+        let recording = Recording {
+            room,
+            policy,
+            clock: clock.clone(),
+        };
+        Ok(Self {
+            id,
+            durable,
+            recording: Some((recording, known)),
+        })
+    }
+
+    /// One that records nothing.
+    pub(super) fn unrecorded(id: CallId) -> Self {
+        Self {
+            id,
+            durable: Durable::READY,
+            recording: None,
+        }
+    }
+
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// Whether this call is recorded; not so while the ledger fails and calls are served.
+    pub fn is_recorded(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Resolves when the admission is on disk; at once when nobody waits for that, or when the
+    /// ledger fails.
+    pub fn durable(&self) -> Durable {
+        self.durable.clone()
+    }
+
+    /// Records how the call ended. Cannot fail and does not block: the room is reserved. The body
+    /// is left out (and counted) when there is no room for it.
+    pub fn settle(mut self, settlement: Settlement, response: Option<Capture>) {
+        if let Some((recording, _)) = self.recording.take() {
+            recording.settle(Box::new(settlement), response);
+        }
+    }
+}
+
+impl Recording {
+    fn settle(mut self, mut settlement: Box<Settlement>, mut response: Option<Capture>) {
+        limit(self.policy.record, &mut response);
+        if self.policy.record == RecordLevel::None {
+            settlement.error = None;
+        }
+        if !self.room.grow(size_of_val(settlement.chunks.as_slice())) {
+            settlement.chunks = Vec::new();
+        }
+        fit(&mut self.room, self.policy, &mut response);
+        let queue = Arc::clone(self.room.queue());
+        let receipt = Receipt {
+            room: self.room,
+            commit: None,
+        };
+        queue.push(Op::Settle(settlement, response, Some(receipt)));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some((recording, mut known)) = self.recording.take() {
+            let now = recording.clock.now();
+            known.timings.total_us = now.micros_since(known.started_at);
+            recording.settle(known, None);
+        }
+    }
+}
+
+/// Bodies are kept at level `full` only.
+fn limit(level: RecordLevel, body: &mut Option<Capture>) {
+    if level < RecordLevel::Full {
+        *body = None;
+    }
+}
+
+/// Takes room for what is stored of a body; leaves its bytes out if there is not that much.
+fn fit(room: &mut Room, policy: Policy, body: &mut Option<Capture>) {
+    let Some(body) = body else { return };
+    body.cut(policy.max_body_bytes);
+    if !room.grow(body.size()) {
+        body.chunks.clear();
+        body.segments.clear();
+        room.queue().count_dropped_body();
+    }
+}

@@ -1,0 +1,322 @@
+//! Disks for tests: they lose what was not synced, tear it, refuse to work from some point on.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use redb::StorageBackend;
+
+use super::log::{LogReader, Step};
+use super::storage::{SegmentFile, Storage};
+
+/// A directory of segments in memory. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct FakeDisk(Arc<Mutex<State>>);
+
+#[derive(Clone, Default)]
+struct State {
+    files: BTreeMap<u64, FakeFile>,
+    /// Operations that change something, so far.
+    operations: u64,
+    /// From this operation on everything fails.
+    fails_at: Option<u64>,
+    /// Whether the operation that fails does half of its work first.
+    tears: bool,
+}
+
+#[derive(Clone, Default)]
+struct FakeFile {
+    bytes: Vec<u8>,
+    /// How many of the bytes survive a loss of power.
+    synced: usize,
+    /// Whether the name does.
+    named: bool,
+}
+
+/// What a loss of power leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// Everything is there: only the process died.
+    Nothing,
+    All,
+    /// The first half is there.
+    Torn,
+    /// The first half is zeros, the second is there.
+    Reordered,
+}
+
+impl Loss {
+    pub(crate) const EACH: [Self; 4] = [Self::Nothing, Self::All, Self::Torn, Self::Reordered];
+}
+
+impl FakeDisk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Lets everything fail from the `operation`-th change on; `tears` half-does that one.
+    pub(crate) fn fail_at(&self, operation: u64, tears: bool) {
+        let mut state = self.lock();
+        (state.fails_at, state.tears) = (Some(operation), tears);
+    }
+
+    pub(crate) fn fail_now(&self) {
+        let mut state = self.lock();
+        state.fails_at = Some(state.operations);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.lock().fails_at = None;
+    }
+
+    pub(crate) fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// Whether anything has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        let state = self.lock();
+        state.fails_at.is_some_and(|at| state.operations > at)
+    }
+
+    /// What the next process finds.
+    pub(crate) fn after(&self, loss: Loss) -> Self {
+        let mut files = self.lock().files.clone();
+        if loss != Loss::Nothing {
+            files.retain(|_, file| file.named);
+        }
+        for file in files.values_mut() {
+            let unsynced = file.bytes.len() - file.synced;
+            let half = file.synced + unsynced / 2;
+            match loss {
+                Loss::Nothing => {}
+                Loss::All => file.bytes.truncate(file.synced),
+                Loss::Torn => file.bytes.truncate(half),
+                Loss::Reordered => file.bytes[file.synced..half].fill(0),
+            }
+            (file.synced, file.named) = (file.bytes.len(), true);
+        }
+        Self(Arc::new(Mutex::new(State {
+            files,
+            ..State::default()
+        })))
+    }
+
+    pub(crate) fn segments(&self) -> Vec<u64> {
+        self.lock().files.keys().copied().collect()
+    }
+
+    pub(crate) fn bytes(&self, number: u64) -> Vec<u8> {
+        self.lock().files[&number].bytes.clone()
+    }
+
+    /// How many records of a kind there are.
+    pub(crate) fn records(&self, wanted: u8) -> usize {
+        let segments = super::log::catalog(self).unwrap().all();
+        let mut reader = LogReader::from_start(self, &segments);
+        let mut count = 0;
+        while let Some(step) = reader.next().unwrap() {
+            count += usize::from(matches!(step, Step::Record { kind, .. } if kind == wanted));
+        }
+        count
+    }
+
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.lock()
+            .files
+            .values()
+            .map(|file| file.bytes.len())
+            .sum()
+    }
+
+    pub(crate) fn change(&self, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.lock().files.get_mut(&number).unwrap().bytes);
+    }
+}
+
+impl State {
+    /// Counts a change; false when it must fail, an error when it must not even be tried.
+    fn begin(&mut self) -> io::Result<bool> {
+        let operation = self.operations;
+        self.operations += 1;
+        match self.fails_at {
+            Some(at) if operation == at && self.tears => Ok(false),
+            Some(at) if operation >= at => Err(failed()),
+            _ => Ok(true),
+        }
+    }
+}
+
+fn failed() -> io::Error {
+    io::Error::new(io::ErrorKind::StorageFull, "the fake disk is full")
+}
+
+impl Storage for FakeDisk {
+    fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let mut state = self.lock();
+        let whole = state.begin()?;
+        assert!(
+            state.files.insert(number, FakeFile::default()).is_none(),
+            "created twice"
+        );
+        if whole {
+            Ok(Box::new(Handle(self.clone(), number)))
+        } else {
+            Err(failed())
+        }
+    }
+
+    fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        if self.lock().files.contains_key(&number) {
+            Ok(Box::new(Handle(self.clone(), number)))
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
+    }
+
+    fn remove(&self, number: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        if !state.begin()? {
+            return Err(failed());
+        }
+        state
+            .files
+            .remove(&number)
+            .map(drop)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self) -> io::Result<Vec<u64>> {
+        Ok(self.segments())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if !state.begin()? {
+            return Err(failed());
+        }
+        state.files.values_mut().for_each(|file| file.named = true);
+        Ok(())
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        format!("{number}.seg").into()
+    }
+}
+
+struct Handle(FakeDisk, u64);
+
+impl Handle {
+    fn change<T>(&self, change: impl FnOnce(&mut FakeFile, bool) -> T) -> io::Result<T> {
+        let mut state = self.0.lock();
+        let whole = state.begin()?;
+        let file = state
+            .files
+            .get_mut(&self.1)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let result = change(file, whole);
+        if whole { Ok(result) } else { Err(failed()) }
+    }
+}
+
+impl SegmentFile for Handle {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.change(|file, whole| {
+            let len = if whole { bytes.len() } else { bytes.len() / 2 };
+            file.bytes.extend_from_slice(&bytes[..len]);
+        })
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.change(|file, whole| {
+            if whole {
+                file.synced = file.bytes.len();
+            }
+        })
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        let state = self.0.lock();
+        let file = state.files.get(&self.1).ok_or(io::ErrorKind::NotFound)?;
+        let rest = file
+            .bytes
+            .get(usize::try_from(offset).unwrap()..)
+            .unwrap_or_default();
+        let len = rest.len().min(into.len());
+        into[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let state = self.0.lock();
+        let file = state.files.get(&self.1).ok_or(io::ErrorKind::NotFound)?;
+        Ok(file.bytes.len() as u64)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.change(|file, whole| {
+            if whole {
+                file.bytes.truncate(usize::try_from(len).unwrap());
+                file.synced = file.synced.min(file.bytes.len());
+            }
+        })
+    }
+}
+
+/// Where the index is kept in tests: survives the ledger that writes it. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct IndexDisk(Arc<Mutex<Vec<u8>>>);
+
+impl IndexDisk {
+    pub(crate) fn backend(&self) -> Self {
+        self.clone()
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
+    /// One that holds the same now.
+    pub(crate) fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.0.lock().unwrap());
+    }
+}
+
+impl StorageBackend for IndexDisk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        let bytes = self.0.lock().unwrap();
+        let range = bytes
+            .get(offset..offset + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(range);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0
+            .lock()
+            .unwrap()
+            .resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).unwrap();
+        self.0.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! The index: everything derived from the log, in redb. It may be deleted at any time.
+//!
+//! It knows up to where it covers the log and the chain hash there; if the log does not hold that
+//! point, or anything in the index cannot be read, it is made anew from the log.
+
+pub(crate) mod batch;
+pub(crate) mod follow;
+mod retain;
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use minicbor::{Decode, Encode};
+use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+
+use super::log::{Catalog, Cursor, LogReader, Segment, Step, read_record};
+use super::record::{Chain, Checkpoint, Position, kind};
+use super::rows::CallRow;
+use super::storage::Storage;
+
+/// Goes up with every change of the tables: an index of another version is made anew.
+const VERSION: u16 = 1;
+
+type Bytes = &'static [u8];
+const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+pub(crate) const CALLS: TableDefinition<'_, u128, Bytes> = TableDefinition::new("calls");
+pub(crate) const OPEN: TableDefinition<'_, u128, ()> = TableDefinition::new("open");
+pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_run");
+pub(crate) const BY_AGENT: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_agent");
+pub(crate) const RESPONSES: TableDefinition<'_, &str, u128> = TableDefinition::new("responses");
+pub(crate) const SUMMARIES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("summaries");
+/// Segment, offset, whether redacted.
+pub(crate) const CONTENTS: TableDefinition<'_, u128, (u64, u64, bool)> =
+    TableDefinition::new("contents");
+/// First segment not covered -> where the checkpoint lies.
+pub(crate) const CHECKPOINTS: TableDefinition<'_, u64, (u64, u64)> =
+    TableDefinition::new("checkpoints");
+
+/// Why the index could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    #[error("the index failed: {0}")]
+    Database(#[source] Box<redb::Error>),
+    #[error("the log cannot be read: {0}")]
+    Log(#[from] io::Error),
+    #[error("the index is damaged")]
+    Damaged,
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+macro_rules! from_database {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for IndexError {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_database!(
+    CommitError,
+    CompactionError,
+    DatabaseError,
+    SetDurabilityError,
+    StorageError,
+    TableError,
+    TransactionError
+);
+
+/// How far the index covers the log.
+#[derive(Clone, Copy, Debug, Default, Encode, Decode)]
+struct Meta {
+    #[n(0)]
+    version: u16,
+    #[n(1)]
+    position: Position,
+    #[n(2)]
+    chain: Chain,
+    /// The last record covered; none at the start of a segment.
+    #[n(3)]
+    last: Option<Position>,
+}
+
+/// How far the index covers a log that holds this point.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Covered {
+    pub(crate) cursor: Cursor,
+    pub(crate) last: Option<Position>,
+}
+
+/// What the index keeps of a call.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct StoredCall {
+    #[n(0)]
+    pub(crate) row: CallRow,
+    #[n(1)]
+    pub(crate) admission: Option<Position>,
+    #[n(2)]
+    pub(crate) settlement: Option<Position>,
+}
+
+/// Where the index is kept.
+#[derive(Clone)]
+pub(crate) enum Place {
+    File(PathBuf),
+    Memory,
+    #[cfg(test)]
+    Fake(super::fake::IndexDisk),
+}
+
+/// The database and how far it reaches.
+pub(crate) struct Index {
+    place: Place,
+    db: RwLock<Option<Database>>,
+}
+
+const CACHE_BYTES: usize = 32 << 20;
+
+impl Index {
+    pub(crate) fn open(place: Place) -> Result<Self, IndexError> {
+        let db = open_database(&place)?;
+        Ok(Self {
+            place,
+            db: RwLock::new(Some(db)),
+        })
+    }
+
+    /// An empty one, whatever is there.
+    pub(crate) fn create(place: Place) -> Result<Self, IndexError> {
+        remove_database(&place)?;
+        Self::open(place)
+    }
+
+    /// Throws everything away.
+    pub(crate) fn reset(&self) -> Result<(), IndexError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        remove_database(&self.place)?;
+        *db = Some(open_database(&self.place)?);
+        Ok(())
+    }
+
+    /// Opens the same file again: after an error the database refuses to go on.
+    pub(crate) fn reopen(&self) -> Result<(), IndexError> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        *db = None;
+        *db = Some(open_database(&self.place)?);
+        Ok(())
+    }
+
+    /// Gives disk space back when most of the file is free: after segments went.
+    pub(crate) fn compact_if_sparse(&self) -> Result<(), IndexError> {
+        /// Below this nobody minds.
+        const WORTH_IT: u64 = 64 << 20;
+        let Place::File(path) = &self.place else {
+            return Ok(());
+        };
+        let file_bytes = fs::metadata(path)?.len();
+        let mut guard = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(db) = guard.as_mut().filter(|_| file_bytes > WORTH_IT) else {
+            return Ok(());
+        };
+        let stats = db.begin_write()?.stats()?;
+        let used = stats
+            .allocated_pages()
+            .saturating_mul(stats.page_size() as u64);
+        if used < file_bytes / 3 {
+            db.compact()?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn guard(&self) -> RwLockReadGuard<'_, Option<Database>> {
+        self.db.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads from one consistent state.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let guard = self.guard();
+        let db = guard.as_ref().ok_or(IndexError::Closed)?;
+        read(&db.begin_read()?)
+    }
+
+    /// Changes everything or nothing; `durable` makes this and all changes before it survive.
+    pub(crate) fn write<T>(
+        &self,
+        durable: bool,
+        write: impl FnOnce(&WriteTransaction) -> Result<T, IndexError>,
+    ) -> Result<T, IndexError> {
+        let guard = self.guard();
+        let db = guard.as_ref().ok_or(IndexError::Closed)?;
+        let mut txn = db.begin_write()?;
+        if durable {
+            txn.set_quick_repair(true);
+        } else {
+            txn.set_durability(Durability::None)?;
+        }
+        let result = write(&txn)?;
+        txn.commit()?;
+        Ok(result)
+    }
+
+    fn meta(&self) -> Result<Option<Meta>, IndexError> {
+        self.read(|txn| {
+            let table = match txn.open_table(META) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
+            let Some(bytes) = table.get("meta")? else {
+                return Ok(None);
+            };
+            minicbor::decode(bytes.value())
+                .map(Some)
+                .map_err(|_| IndexError::Damaged)
+        })
+    }
+
+    /// How far it covers this log; none when it belongs to another state of it.
+    pub(crate) fn covered(
+        &self,
+        storage: &dyn Storage,
+        catalog: &Catalog,
+    ) -> Result<Option<Covered>, IndexError> {
+        let Some(meta) = self.meta()? else {
+            return Ok(None);
+        };
+        let cursor = Cursor {
+            position: meta.position,
+            chain: meta.chain,
+        };
+        let segments = catalog.all();
+        let segment = segments
+            .iter()
+            .find(|segment| segment.number == meta.position.segment);
+        let (true, Some(segment)) = (meta.version == VERSION, segment) else {
+            return Ok(None);
+        };
+        let holds = match meta.last {
+            Some(last) => read_record(storage, last)?.is_some_and(|record| record.behind == cursor),
+            None => segment.start() == meta.position && segment.continues() == Some(meta.chain),
+        };
+        Ok(holds.then_some(Covered {
+            cursor,
+            last: meta.last,
+        }))
+    }
+}
+
+fn open_database(place: &Place) -> Result<Database, IndexError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    Ok(match place {
+        Place::File(path) => builder.create(path)?,
+        Place::Memory => builder.create_with_backend(redb::backends::InMemoryBackend::new())?,
+        #[cfg(test)]
+        Place::Fake(disk) => builder.create_with_backend(disk.backend())?,
+    })
+}
+
+fn remove_database(place: &Place) -> io::Result<()> {
+    match place {
+        Place::File(path) => match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        },
+        Place::Memory => Ok(()),
+        #[cfg(test)]
+        Place::Fake(disk) => {
+            disk.clear();
+            Ok(())
+        }
+    }
+}
+
+/// Where making the index anew begins if the log's first segments are gone: the checkpoint that
+/// stands for them, and where it lies.
+pub(crate) fn find_base(
+    storage: &dyn Storage,
+    segments: &[Segment],
+) -> io::Result<Option<(Position, Checkpoint)>> {
+    let Some(first) = segments.first() else {
+        return Ok(None);
+    };
+    if first.number == 1 || first.continues() == Some(Chain::GENESIS) {
+        return Ok(None);
+    }
+    let mut base: Option<(Position, Checkpoint)> = None;
+    let mut reader = LogReader::from_start(storage, segments);
+    while let Some(step) = reader.next()? {
+        let Step::Record {
+            at,
+            kind: kind::CHECKPOINT,
+            payload,
+        } = step
+        else {
+            continue;
+        };
+        let Some(checkpoint) = super::checkpoint::parse(payload) else {
+            continue;
+        };
+        let best = base.as_ref().map_or(u64::MAX, |(_, base)| base.before);
+        if checkpoint.before >= first.number && checkpoint.before < best {
+            let found = checkpoint.before == first.number;
+            base = Some((at, checkpoint));
+            if found {
+                break;
+            }
+        }
+    }
+    Ok(base)
+}

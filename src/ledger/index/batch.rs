@@ -1,0 +1,371 @@
+//! One batch of records on its way into the index.
+//!
+//! Calls and summaries that change are kept in memory and written once, at the end: most calls
+//! begin and end within one batch.
+
+use std::collections::{BTreeMap, HashMap, HashSet, btree_map, hash_map};
+use std::mem;
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::core::call::{Admission, Settlement};
+use crate::core::id::{CallId, Label};
+use crate::core::time::Timestamp;
+
+use super::super::checkpoint;
+use super::super::log::{Cursor, read_record};
+use super::super::record::{Checkpoint, Content, Position, kind};
+use super::super::rows::CallRow;
+use super::super::storage::Storage;
+use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
+use super::super::totals::Totals;
+use super::{
+    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, IndexError, META, Meta, OPEN, RESPONSES,
+    SUMMARIES, StoredCall, VERSION,
+};
+
+type Rows<'t, K> = Table<'t, K, &'static [u8]>;
+
+/// The tables of one write transaction.
+pub(crate) struct Batch<'t> {
+    meta: Rows<'t, &'static str>,
+    calls: Rows<'t, u128>,
+    open: Table<'t, u128, ()>,
+    by_run: Table<'t, (&'static str, u128), ()>,
+    by_agent: Table<'t, (&'static str, u128), ()>,
+    responses: Table<'t, &'static str, u128>,
+    summaries: Rows<'t, &'static [u8]>,
+    contents: Table<'t, u128, (u64, u64, bool)>,
+    checkpoints: Table<'t, u64, (u64, u64)>,
+    /// Calls that were looked at to change them, in the order of the table.
+    touched: BTreeMap<u128, Touched>,
+    /// Summaries that were changed.
+    changed: HashMap<Key, Summary>,
+    /// The agents of calls that were each the first of that agent in its run.
+    joined: Vec<Label>,
+}
+
+/// A call to be written.
+struct Touched {
+    call: StoredCall,
+    /// The tables know it already.
+    stored: bool,
+}
+
+/// A run that was active this long before a border between segments may go on after it. One that
+/// goes on later counts from there, should the index be made anew.
+const RUN_PAUSE_US: i64 = 24 * 3_600_000_000;
+
+pub(crate) fn id_key(id: CallId) -> u128 {
+    u128::from_be_bytes(id.to_bytes())
+}
+
+pub(crate) fn decode<'b, T: minicbor::Decode<'b, ()>>(bytes: &'b [u8]) -> Result<T, IndexError> {
+    minicbor::decode(bytes).map_err(|_| IndexError::Damaged)
+}
+
+/// The value as bytes, in a buffer that is used again.
+fn encode<'b>(
+    value: &impl minicbor::Encode<()>,
+    buffer: &'b mut Vec<u8>,
+) -> Result<&'b [u8], IndexError> {
+    buffer.clear();
+    minicbor::encode(value, &mut *buffer).map_err(|_| IndexError::Damaged)?;
+    Ok(buffer)
+}
+
+impl<'t> Batch<'t> {
+    pub(crate) fn begin(txn: &'t WriteTransaction) -> Result<Self, IndexError> {
+        Ok(Self {
+            meta: txn.open_table(META)?,
+            calls: txn.open_table(CALLS)?,
+            open: txn.open_table(OPEN)?,
+            by_run: txn.open_table(BY_RUN)?,
+            by_agent: txn.open_table(BY_AGENT)?,
+            responses: txn.open_table(RESPONSES)?,
+            summaries: txn.open_table(SUMMARIES)?,
+            contents: txn.open_table(CONTENTS)?,
+            checkpoints: txn.open_table(CHECKPOINTS)?,
+            touched: BTreeMap::new(),
+            changed: HashMap::new(),
+            joined: Vec::new(),
+        })
+    }
+
+    /// Takes in one record. What cannot be decoded was not written by this version: skipped.
+    pub(crate) fn apply(
+        &mut self,
+        at: Position,
+        kind: u8,
+        payload: &[u8],
+    ) -> Result<(), IndexError> {
+        match kind {
+            kind::CONTENT => {
+                if let Ok(content) = minicbor::decode::<Content<'_>>(payload) {
+                    let digest = u128::from_be_bytes(content.digest.to_bytes());
+                    let value = (at.segment, at.offset, content.redacted);
+                    self.contents.insert(digest, value)?;
+                }
+            }
+            kind::ADMISSION => {
+                if let Ok(admission) = minicbor::decode::<Admission>(payload) {
+                    self.admit(admission, at)?;
+                }
+            }
+            kind::SETTLEMENT => {
+                if let Ok(settlement) = minicbor::decode::<Settlement>(payload) {
+                    self.settle(&settlement, at)?;
+                }
+            }
+            kind::CHECKPOINT => {
+                if let Some(checkpoint) = checkpoint::parse(payload) {
+                    self.checkpoints
+                        .insert(checkpoint.before, (at.segment, at.offset))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn call(&self, id: CallId) -> Result<Option<StoredCall>, IndexError> {
+        self.calls
+            .get(id_key(id))?
+            .map(|bytes| decode(bytes.value()))
+            .transpose()
+    }
+
+    /// A call that was admitted or settled before, to be changed.
+    fn touch(&mut self, id: u128) -> Result<Option<&mut Touched>, IndexError> {
+        match self.touched.entry(id) {
+            btree_map::Entry::Occupied(touched) => Ok(Some(touched.into_mut())),
+            btree_map::Entry::Vacant(vacant) => {
+                let Some(bytes) = self.calls.get(id)? else {
+                    return Ok(None);
+                };
+                let call = decode(bytes.value())?;
+                Ok(Some(vacant.insert(Touched { call, stored: true })))
+            }
+        }
+    }
+
+    fn add(&mut self, call: StoredCall) {
+        let id = id_key(call.row.id);
+        let stored = false;
+        self.touched.insert(id, Touched { call, stored });
+    }
+
+    /// A second admission of a call (one that was written again after a failure) changes nothing.
+    fn admit(&mut self, admission: Admission, at: Position) -> Result<(), IndexError> {
+        let id = id_key(admission.id);
+        if self.touched.contains_key(&id) || self.calls.get(id)?.is_some() {
+            return Ok(());
+        }
+        for key in keys_of_admission(&admission) {
+            let is_run = matches!(key, Key::Run(_));
+            let summary = self.summary(key)?;
+            summary.cover(admission.started_at, admission.started_at);
+            if let (true, Some(parent)) = (is_run, &admission.attribution.parent_run) {
+                summary.parent = Some(parent.clone());
+            }
+        }
+        self.add_open(admission, at);
+        Ok(())
+    }
+
+    fn add_open(&mut self, admission: Admission, at: Position) {
+        self.add(StoredCall {
+            row: CallRow::admitted(admission),
+            admission: Some(at),
+            settlement: None,
+        });
+    }
+
+    /// Makes a call findable by run and agent.
+    fn name(&mut self, row: &CallRow) -> Result<(), IndexError> {
+        let id = id_key(row.id);
+        self.by_agent.insert((row.agent.as_str(), id), ())?;
+        if let Some(run) = &row.run {
+            self.by_run.insert((run.as_str(), id), ())?;
+        }
+        Ok(())
+    }
+
+    /// A second settlement of a call changes nothing: the first one counts.
+    fn settle(&mut self, settlement: &Settlement, at: Position) -> Result<(), IndexError> {
+        match self.touch(id_key(settlement.id))? {
+            Some(Touched { call, .. }) if call.row.outcome.is_some() => return Ok(()),
+            Some(Touched { call, .. }) => {
+                call.row.settle(settlement);
+                call.settlement = Some(at);
+            }
+            None => self.add(StoredCall {
+                row: CallRow::settled(settlement),
+                admission: None,
+                settlement: Some(at),
+            }),
+        }
+        if let Some(response) = &settlement.response_id {
+            self.responses
+                .insert(response.as_str(), id_key(settlement.id))?;
+        }
+        let ended = settlement
+            .started_at
+            .micros()
+            .saturating_add_unsigned(settlement.timings.total_us);
+        let totals = Totals::of(settlement);
+        for key in keys_of_settlement(settlement) {
+            let is_run = matches!(key, Key::Run(_));
+            let summary = self.summary(key)?;
+            summary.cover(settlement.started_at, Timestamp::from_micros(ended));
+            summary.totals.add(&totals);
+            if let (true, Some(parent)) = (is_run, &settlement.parent_run) {
+                summary.parent = Some(parent.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The summary of a key, ready to be changed.
+    fn summary(&mut self, key: Key) -> Result<&mut Summary, IndexError> {
+        let vacant = match self.changed.entry(key) {
+            hash_map::Entry::Occupied(changed) => return Ok(changed.into_mut()),
+            hash_map::Entry::Vacant(vacant) => vacant,
+        };
+        let stored = self.summaries.get(vacant.key().to_bytes().as_slice())?;
+        let stored = stored.map(|bytes| decode(bytes.value())).transpose()?;
+        if let (None, Key::RunAgent(_, agent)) = (&stored, vacant.key()) {
+            self.joined.push(agent.clone());
+        }
+        Ok(vacant.insert(stored.unwrap_or_default()))
+    }
+
+    /// Starts from a checkpoint, in an empty index.
+    pub(crate) fn load(&mut self, at: Position, base: &Checkpoint) {
+        for admission in &base.open {
+            self.add_open(admission.clone(), at);
+        }
+        self.changed.extend(base.summaries.iter().cloned());
+    }
+
+    /// Brings the tables up to what was taken in.
+    fn flush(&mut self) -> Result<(), IndexError> {
+        let mut buffer = Vec::new();
+        for (id, Touched { call, stored }) in mem::take(&mut self.touched) {
+            if !stored {
+                self.name(&call.row)?;
+            }
+            match (call.row.outcome, stored) {
+                (None, _) => drop(self.open.insert(id, ())?),
+                (Some(_), true) => drop(self.open.remove(id)?),
+                (Some(_), false) => {}
+            }
+            self.calls.insert(id, encode(&call, &mut buffer)?)?;
+        }
+        for agent in mem::take(&mut self.joined) {
+            self.summary(Key::Agent(agent))?.runs += 1;
+        }
+        for (key, summary) in self.changed.drain() {
+            let summary = encode(&summary, &mut buffer)?;
+            self.summaries.insert(key.to_bytes().as_slice(), summary)?;
+        }
+        Ok(())
+    }
+
+    /// What outlives the segments before `before`, as of now.
+    pub(crate) fn checkpoint(
+        &mut self,
+        storage: &dyn Storage,
+        before: u64,
+        at: Timestamp,
+    ) -> Result<Checkpoint, IndexError> {
+        self.flush()?;
+        let mut open = Vec::new();
+        for entry in self.open.iter()? {
+            let id = CallId::from_bytes(entry?.0.value().to_be_bytes());
+            let admission = self.call(id)?.and_then(|call| call.admission);
+            let admission = admission
+                .map(|at| read_admission(storage, at, id))
+                .transpose()?;
+            open.extend(admission.flatten().map(|admission| Admission {
+                request: None,
+                ..admission
+            }));
+        }
+        let runs = self.lasting_runs(at)?;
+        let mut summaries = Vec::new();
+        for entry in self.summaries.iter()? {
+            let (key, summary) = entry?;
+            let key = Key::from_bytes(key.value()).ok_or(IndexError::Damaged)?;
+            if key.run().is_none_or(|run| runs.contains(run)) {
+                summaries.push((key, decode(summary.value())?));
+            }
+        }
+        Ok(Checkpoint {
+            before,
+            at,
+            open,
+            summaries,
+        })
+    }
+
+    /// The runs that may go on after a border between segments at `at`: their summaries outlive
+    /// the calls before it.
+    pub(super) fn lasting_runs(&self, at: Timestamp) -> Result<HashSet<Label>, IndexError> {
+        let mut runs = HashSet::new();
+        for entry in self.open.iter()? {
+            let id = CallId::from_bytes(entry?.0.value().to_be_bytes());
+            runs.extend(self.call(id)?.and_then(|call| call.row.run));
+        }
+        let prefix = Key::prefix_of(b'r', None);
+        for entry in self.summaries.range(prefix.as_slice()..)? {
+            let (key, summary) = entry?;
+            let Some(Key::Run(run)) = Key::from_bytes(key.value()) else {
+                break;
+            };
+            let summary: Summary = decode(summary.value())?;
+            if summary.last_at.micros() >= at.micros().saturating_sub(RUN_PAUSE_US) {
+                runs.insert(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Writes what is left and how far the index now reaches.
+    pub(crate) fn finish(
+        mut self,
+        cursor: Cursor,
+        last: Option<Position>,
+    ) -> Result<(), IndexError> {
+        self.flush()?;
+        let meta = Meta {
+            version: VERSION,
+            position: cursor.position,
+            chain: cursor.chain,
+            last,
+        };
+        self.meta.insert("meta", encode(&meta, &mut Vec::new())?)?;
+        Ok(())
+    }
+}
+
+/// The admission of a call, from its own record or from the checkpoint that took it over.
+pub(crate) fn read_admission(
+    storage: &dyn Storage,
+    at: Position,
+    id: CallId,
+) -> Result<Option<Admission>, IndexError> {
+    let Some(record) = read_record(storage, at)? else {
+        return Ok(None);
+    };
+    Ok(match record.kind {
+        kind::ADMISSION => minicbor::decode(&record.payload).ok(),
+        kind::CHECKPOINT => checkpoint::parse(&record.payload).and_then(|checkpoint| {
+            checkpoint
+                .open
+                .into_iter()
+                .find(|admission| admission.id == id)
+        }),
+        _ => None,
+    })
+}

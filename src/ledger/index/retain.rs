@@ -1,0 +1,222 @@
+//! Letting the oldest segments go: first what the index has of them, then the files.
+
+use std::collections::HashSet;
+use std::io;
+
+use redb::{ReadableTable, WriteTransaction};
+
+use crate::core::call::{Admission, Settlement};
+use crate::core::id::CallId;
+
+use super::super::checkpoint;
+use super::super::log::{LogReader, Segment, Step, read_record};
+use super::super::record::{Checkpoint, Content, Position, kind};
+use super::super::summary::Key;
+use super::batch::{Batch, decode, id_key};
+use super::follow::Follower;
+use super::{
+    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, IndexError, OPEN, RESPONSES, SUMMARIES,
+    StoredCall,
+};
+
+/// The last border up to `keep_from` that has a checkpoint, if any segment lies before it.
+pub(super) fn border(follower: &Follower, keep_from: u64) -> Result<Option<u64>, IndexError> {
+    let first = follower.catalog.first().map_or(0, |first| first.number);
+    if first >= keep_from {
+        return Ok(None);
+    }
+    follower.index.read(|txn| {
+        let checkpoints = match txn.open_table(CHECKPOINTS) {
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+            table => table?,
+        };
+        let border = checkpoints
+            .range(first + 1..=keep_from)?
+            .next_back()
+            .transpose()?;
+        Ok(border.map(|(before, _)| before.value()))
+    })
+}
+
+/// Drops all segments before `before`, for which there is a checkpoint.
+pub(super) fn drop_before(follower: &Follower, before: u64) -> Result<(), IndexError> {
+    let segments: Vec<Segment> = follower
+        .catalog
+        .all()
+        .into_iter()
+        .filter(|segment| segment.number < before)
+        .collect();
+    follower
+        .index
+        .write(true, |txn| forget(follower, txn, &segments, before))?;
+    for segment in &segments {
+        match follower.storage.remove(segment.number) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => follower.catalog.remove(segment.number),
+        }
+    }
+    Ok(follower.storage.sync_dir()?)
+}
+
+/// Takes out of the index what only these segments hold.
+fn forget(
+    follower: &Follower,
+    txn: &WriteTransaction,
+    segments: &[Segment],
+    before: u64,
+) -> Result<(), IndexError> {
+    let Some(at) = checkpoint_at(txn, before)? else {
+        return Ok(());
+    };
+    let mut forgetting = Forgetting::begin(txn, before, at)?;
+    let mut reader = LogReader::from_start(&*follower.storage, segments);
+    while let Some(step) = reader.next()? {
+        if let Step::Record { kind, payload, .. } = step {
+            forgetting.record(kind, payload)?;
+        }
+    }
+    drop(forgetting);
+    let record = read_record(&*follower.storage, at)?;
+    if let Some(checkpoint) = record.and_then(|record| checkpoint::parse(&record.payload)) {
+        forget_runs(txn, &checkpoint)?;
+    }
+    Ok(())
+}
+
+fn checkpoint_at(txn: &WriteTransaction, before: u64) -> Result<Option<Position>, IndexError> {
+    let mut checkpoints = txn.open_table(CHECKPOINTS)?;
+    checkpoints.retain(|border, _| border >= before)?;
+    let at = checkpoints.get(before)?;
+    Ok(at.map(|at| Position {
+        segment: at.value().0,
+        offset: at.value().1,
+    }))
+}
+
+/// Runs that ended before the border go with their calls.
+fn forget_runs(txn: &WriteTransaction, checkpoint: &Checkpoint) -> Result<(), IndexError> {
+    let lasting: HashSet<_> = Batch::begin(txn)?.lasting_runs(checkpoint.at)?;
+    let mut summaries = txn.open_table(SUMMARIES)?;
+    summaries.retain(|key, _| {
+        let key = Key::from_bytes(key);
+        key.as_ref()
+            .and_then(Key::run)
+            .is_none_or(|run| lasting.contains(run))
+    })?;
+    Ok(())
+}
+
+/// The tables calls and contents are taken out of.
+struct Forgetting<'t> {
+    before: u64,
+    /// Where the checkpoint lies that has the admissions of calls that were open at the border.
+    checkpoint: Position,
+    calls: redb::Table<'t, u128, &'static [u8]>,
+    open: redb::Table<'t, u128, ()>,
+    by_run: redb::Table<'t, (&'static str, u128), ()>,
+    by_agent: redb::Table<'t, (&'static str, u128), ()>,
+    responses: redb::Table<'t, &'static str, u128>,
+    contents: redb::Table<'t, u128, (u64, u64, bool)>,
+}
+
+impl<'t> Forgetting<'t> {
+    fn begin(
+        txn: &'t WriteTransaction,
+        before: u64,
+        checkpoint: Position,
+    ) -> Result<Self, IndexError> {
+        Ok(Self {
+            before,
+            checkpoint,
+            calls: txn.open_table(CALLS)?,
+            open: txn.open_table(OPEN)?,
+            by_run: txn.open_table(BY_RUN)?,
+            by_agent: txn.open_table(BY_AGENT)?,
+            responses: txn.open_table(RESPONSES)?,
+            contents: txn.open_table(CONTENTS)?,
+        })
+    }
+
+    fn record(&mut self, kind: u8, payload: &[u8]) -> Result<(), IndexError> {
+        match kind {
+            kind::CONTENT => {
+                if let Ok(content) = minicbor::decode::<Content<'_>>(payload) {
+                    let digest = u128::from_be_bytes(content.digest.to_bytes());
+                    let stored = self.contents.get(digest)?.map(|at| at.value().0);
+                    if stored.is_some_and(|segment| segment < self.before) {
+                        self.contents.remove(digest)?;
+                    }
+                }
+            }
+            kind::ADMISSION => {
+                if let Ok(admission) = minicbor::decode::<Admission>(payload) {
+                    self.hand_over(admission.id)?;
+                }
+            }
+            kind::SETTLEMENT => {
+                if let Ok(settlement) = minicbor::decode::<Settlement>(payload) {
+                    self.call(settlement.id)?;
+                }
+            }
+            kind::CHECKPOINT => {
+                for admission in checkpoint::parse(payload)
+                    .map(|it| it.open)
+                    .unwrap_or_default()
+                {
+                    self.hand_over(admission.id)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn stored(&self, id: CallId) -> Result<Option<StoredCall>, IndexError> {
+        self.calls
+            .get(id_key(id))?
+            .map(|bytes| decode(bytes.value()))
+            .transpose()
+    }
+
+    /// A call that goes on behind the border has its admission in the checkpoint from now on.
+    fn hand_over(&mut self, id: CallId) -> Result<(), IndexError> {
+        let Some(mut call) = self.stored(id)? else {
+            return Ok(());
+        };
+        let stays = call.settlement.is_none_or(|at| at.segment >= self.before);
+        if stays && call.admission.is_some_and(|at| at.segment < self.before) {
+            call.admission = Some(self.checkpoint);
+            let bytes = minicbor::to_vec(&call).map_err(|_| IndexError::Damaged)?;
+            self.calls.insert(id_key(id), bytes.as_slice())?;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, id: CallId) -> Result<(), IndexError> {
+        let Some(StoredCall {
+            row, settlement, ..
+        }) = self.stored(id)?
+        else {
+            return Ok(());
+        };
+        if settlement.is_none_or(|at| at.segment >= self.before) {
+            return Ok(());
+        }
+        let id = id_key(id);
+        self.calls.remove(id)?;
+        self.open.remove(id)?;
+        self.by_agent.remove((row.agent.as_str(), id))?;
+        if let Some(run) = &row.run {
+            self.by_run.remove((run.as_str(), id))?;
+        }
+        if let Some(response) = &row.response_id
+            && self
+                .responses
+                .get(response.as_str())?
+                .is_some_and(|call| call.value() == id)
+        {
+            self.responses.remove(response.as_str())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! One process at a time: a lock file that also says which process, and where to ask it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// Held while a directory is in use; the lock goes with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: Mutex<File>,
+}
+
+/// Who holds the lock, as far as they said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    pub pid: Option<u32>,
+    pub admin: Option<SocketAddr>,
+}
+
+/// Why the lock was not to be had.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    Held(Holder),
+    Io(io::Error),
+}
+
+impl Lock {
+    pub(crate) fn acquire(dir: &Path) -> Result<Self, LockError> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join("lock"))
+            .map_err(LockError::Io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(LockError::Held(read(&mut file))),
+            Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
+        }
+        let lock = Self {
+            file: Mutex::new(file),
+        };
+        lock.write(None).map_err(LockError::Io)?;
+        Ok(lock)
+    }
+
+    /// Says where the admin listener of this process is.
+    pub(crate) fn write(&self, admin: Option<SocketAddr>) -> io::Result<()> {
+        let pid = std::process::id();
+        let text = match admin {
+            Some(admin) => format!("pid = {pid}\nadmin = {admin}\n"),
+            None => format!("pid = {pid}\n"),
+        };
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(text.as_bytes())
+    }
+}
+
+fn read(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let mut holder = Holder::default();
+    if file.read_to_string(&mut text).is_ok() {
+        for (name, value) in text.lines().filter_map(|line| line.split_once(" = ")) {
+            match name {
+                "pid" => holder.pid = value.parse().ok(),
+                "admin" => holder.admin = value.parse().ok(),
+                _ => {}
+            }
+        }
+    }
+    holder
+}
+
+/// Who uses this directory now; none when nobody does.
+pub(super) fn holder(dir: &Path) -> Option<Holder> {
+    let mut file = File::open(dir.join("lock")).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(read(&mut file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}

@@ -1,0 +1,291 @@
+//! How a segment looks in bytes: a header, then frames, each a record with checksum and chain.
+//!
+//! The chain hash of a record covers all records before it, so that one prefix of the log has one
+//! hash: a segment continues exactly the prefix its header names, and whatever an older segment
+//! holds beyond that prefix never became part of the log.
+//!
+//! Numbers are little-endian. Kinds unknown to this version are skipped by readers.
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use crate::core::call::Admission;
+use crate::core::digest::{Digest, DigestSeed};
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+
+use super::summary::{Key, Summary};
+
+pub(crate) const FORMAT: u16 = 1;
+pub(crate) const HEADER_LEN: usize = 56;
+/// Bytes of a frame beside its payload.
+pub(crate) const FRAME_LEN: usize = 27;
+const MAGIC: &[u8; 8] = b"AIOPSLOG";
+/// Opens every frame, so that readers find the next one behind damage.
+pub(crate) const MARK: [u8; 2] = [0xa7, 0x1e];
+
+/// The hash of everything before a point of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub(crate) struct Chain(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
+
+impl Chain {
+    /// Before the first record.
+    pub(crate) const GENESIS: Self = Self([0; 16]);
+
+    fn next(self, kind: u8, payload: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0).update(&[kind]).update(payload);
+        let mut chain = [0; 16];
+        hasher.finalize_xof().fill(&mut chain);
+        Self(chain)
+    }
+}
+
+/// A place in the log: the segment's number and the offset in its file.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize,
+)]
+pub struct Position {
+    #[n(0)]
+    pub segment: u64,
+    #[n(1)]
+    pub offset: u64,
+}
+
+/// What a record is.
+pub(crate) mod kind {
+    pub(crate) const CONTENT: u8 = 1;
+    pub(crate) const ADMISSION: u8 = 2;
+    pub(crate) const SETTLEMENT: u8 = 3;
+    pub(crate) const CHECKPOINT: u8 = 4;
+    pub(crate) const NOTE: u8 = 5;
+}
+
+/// The head of a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) number: u64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) seed: DigestSeed,
+    /// The chain hash this segment goes on from.
+    pub(crate) continues: Chain,
+}
+
+/// Why bytes are no segment header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadHeader {
+    Damaged,
+    Newer(u16),
+}
+
+impl Header {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_LEN);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&[0; 2]);
+        bytes.extend_from_slice(&self.number.to_le_bytes());
+        bytes.extend_from_slice(&self.created_at.micros().to_le_bytes());
+        bytes.extend_from_slice(&self.seed.0.to_le_bytes());
+        bytes.extend_from_slice(&self.continues.0);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BadHeader> {
+        let mut fields = Fields(bytes);
+        let magic = fields.take::<8>().ok_or(BadHeader::Damaged)?;
+        let version = fields
+            .take()
+            .map(u16::from_le_bytes)
+            .ok_or(BadHeader::Damaged)?;
+        let covered = bytes.get(..HEADER_LEN - 4).ok_or(BadHeader::Damaged)?;
+        let header = fields.take::<2>().and_then(|_| {
+            Some(Self {
+                number: u64::from_le_bytes(fields.take()?),
+                created_at: Timestamp::from_micros(i64::from_le_bytes(fields.take()?)),
+                seed: DigestSeed(u64::from_le_bytes(fields.take()?)),
+                continues: Chain(fields.take()?),
+            })
+        });
+        let sum = fields.take().map(u32::from_le_bytes);
+        if magic != *MAGIC || sum != Some(crc32fast::hash(covered)) {
+            return Err(BadHeader::Damaged);
+        }
+        if version > FORMAT {
+            return Err(BadHeader::Newer(version));
+        }
+        header.ok_or(BadHeader::Damaged)
+    }
+}
+
+/// Reads fixed-size fields off the front of a slice.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+}
+
+/// Frames under construction, each chained to the one before.
+#[derive(Debug, Default)]
+pub(crate) struct Frames {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) chain: Chain,
+    pub(crate) records: u64,
+}
+
+impl Frames {
+    /// Appends one record.
+    pub(crate) fn push(&mut self, kind: u8, record: &impl Encode<()>) {
+        let start = self.begin(kind);
+        // Writing into a Vec cannot fail, and no record type refuses to be encoded.
+        let encoded = minicbor::encode(record, &mut self.bytes);
+        debug_assert!(encoded.is_ok());
+        self.finish(start, kind);
+    }
+
+    /// Appends a record that is encoded already.
+    pub(crate) fn push_encoded(&mut self, kind: u8, payload: &[u8]) {
+        let start = self.begin(kind);
+        self.bytes.extend_from_slice(payload);
+        self.finish(start, kind);
+    }
+
+    fn begin(&mut self, kind: u8) -> usize {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&MARK);
+        self.bytes.extend_from_slice(&[0; 8]);
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(&[0; 16]);
+        start
+    }
+
+    /// Fills in length, chain and checksum of the frame begun at `start`.
+    fn finish(&mut self, start: usize, kind: u8) {
+        let Some(frame) = self.bytes.get_mut(start..) else {
+            return;
+        };
+        let Some((head, payload)) = frame.split_at_mut_checked(FRAME_LEN) else {
+            return;
+        };
+        let len = u32::try_from(payload.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes();
+        self.chain = self.chain.next(kind, payload);
+        let sum = checksum(len, kind, self.chain, payload).to_le_bytes();
+        for (field, value) in [
+            (2..6, len.as_slice()),
+            (6..10, &sum),
+            (11..27, &self.chain.0),
+        ] {
+            if let Some(field) = head.get_mut(field) {
+                field.copy_from_slice(value);
+            }
+        }
+        self.records += 1;
+    }
+}
+
+fn checksum(len: [u8; 4], kind: u8, chain: Chain, payload: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&len);
+    hasher.update(&[kind]);
+    hasher.update(&chain.0);
+    hasher.update(payload);
+    hasher.finalize()
+}
+
+/// One record as read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) chain: Chain,
+    pub(crate) payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    pub(crate) fn len(&self) -> usize {
+        FRAME_LEN + self.payload.len()
+    }
+
+    /// Whether this record is the one after `previous`.
+    pub(crate) fn follows(&self, previous: Chain) -> bool {
+        previous.next(self.kind, self.payload) == self.chain
+    }
+}
+
+/// How many bytes the frame at the start of `bytes` has; none when there is no frame.
+pub(crate) fn frame_len(bytes: &[u8]) -> Option<usize> {
+    let mut fields = Fields(bytes);
+    if fields.take()? != MARK {
+        return None;
+    }
+    let len = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
+    len.checked_add(FRAME_LEN)
+}
+
+/// The frame at the start of `bytes`, if it is whole and its checksum holds.
+pub(crate) fn parse_frame(bytes: &[u8]) -> Option<Frame<'_>> {
+    let bytes = bytes.get(..frame_len(bytes)?)?;
+    let (head, payload) = bytes.split_at_checked(FRAME_LEN)?;
+    let mut fields = Fields(head.get(2..)?);
+    let len = fields.take()?;
+    let sum = u32::from_le_bytes(fields.take()?);
+    let [kind] = fields.take()?;
+    let chain = Chain(fields.take()?);
+    (checksum(len, kind, chain, payload) == sum).then_some(Frame {
+        kind,
+        chain,
+        payload,
+    })
+}
+
+/// A message stored once under its digest.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+pub(crate) struct Content<'a> {
+    #[n(0)]
+    pub(crate) digest: Digest,
+    #[n(1)]
+    pub(crate) redacted: bool,
+    /// Length before compression; none when the bytes are not compressed.
+    #[n(2)]
+    pub(crate) unpacked_len: Option<u32>,
+    #[cbor(b(3), with = "minicbor::bytes")]
+    pub(crate) bytes: &'a [u8],
+}
+
+/// What outlives the segments before `before`: written once the index has covered them.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Checkpoint {
+    /// The first segment that is not covered.
+    #[n(0)]
+    pub(crate) before: u64,
+    /// When that segment was begun.
+    #[n(1)]
+    pub(crate) at: Timestamp,
+    /// Admissions without settlement, their bodies left out.
+    #[n(2)]
+    pub(crate) open: Vec<Admission>,
+    #[n(3)]
+    pub(crate) summaries: Vec<(Key, Summary)>,
+}
+
+/// Something worth keeping that is no call: what an operator did, what was decided.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct Note {
+    #[n(0)]
+    pub at: Timestamp,
+    #[n(1)]
+    pub who: Label,
+    #[n(2)]
+    pub what: Label,
+    #[n(3)]
+    pub details: Option<String>,
+}

@@ -1,0 +1,337 @@
+//! What queries return; the JSON API and the command line show these as they are.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use serde::{Serialize, Serializer};
+
+use crate::core::attribution::Source;
+use crate::core::call::{Admission, CostSource, Operation, Outcome, Settlement};
+use crate::core::id::{CallId, Label};
+use crate::core::time::Timestamp;
+use crate::core::usage::{Provenance, Usage};
+
+use super::totals::Totals;
+
+/// One call, open or settled.
+#[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
+#[cbor(map)]
+pub struct CallRow {
+    #[n(0)]
+    pub id: CallId,
+    #[n(1)]
+    pub started_at: Timestamp,
+    #[n(2)]
+    pub run: Option<Label>,
+    #[n(3)]
+    pub parent_run: Option<Label>,
+    #[n(4)]
+    pub agent: Label,
+    #[n(5)]
+    pub caller: Option<Label>,
+    #[n(6)]
+    pub path: Vec<Label>,
+    #[n(7)]
+    pub depth: u32,
+    #[n(8)]
+    pub user: Option<Label>,
+    #[n(9)]
+    pub variant: Option<Label>,
+    #[n(10)]
+    pub tags: BTreeMap<String, Label>,
+    /// None when its admission is not kept.
+    #[n(11)]
+    pub agent_source: Option<Source>,
+    #[n(12)]
+    pub run_source: Option<Source>,
+    #[n(13)]
+    pub upstream: Label,
+    #[n(14)]
+    pub operation: Operation,
+    #[n(15)]
+    pub method: String,
+    #[n(16)]
+    pub target: String,
+    #[n(17)]
+    pub request_model: Option<Label>,
+    #[n(18)]
+    pub response_model: Option<Label>,
+    #[n(19)]
+    pub response_id: Option<Label>,
+    #[n(20)]
+    pub service_tier: Option<Label>,
+    #[n(21)]
+    pub stream: bool,
+    #[n(22)]
+    pub status: Option<u16>,
+    /// None while it is open.
+    #[n(23)]
+    #[serde(serialize_with = "outcome_or_open")]
+    pub outcome: Option<Outcome>,
+    #[n(24)]
+    pub finish_reasons: Vec<Label>,
+    #[n(25)]
+    pub usage: Usage,
+    #[n(26)]
+    pub provenance: Option<Provenance>,
+    #[n(27)]
+    pub cost_nano_usd: Option<i64>,
+    #[n(28)]
+    pub cost_source: Option<CostSource>,
+    #[n(29)]
+    pub duration_us: Option<u64>,
+    #[n(30)]
+    pub head_us: Option<u64>,
+    #[n(31)]
+    pub first_chunk_us: Option<u64>,
+    #[n(32)]
+    pub request_bytes: u64,
+    #[n(33)]
+    pub response_bytes: u64,
+    #[n(34)]
+    pub client: Option<Label>,
+    #[n(35)]
+    pub retry: u32,
+    #[n(36)]
+    pub error: Option<String>,
+    /// The model it was priced by and is rolled up under.
+    #[n(37)]
+    pub model: Option<Label>,
+}
+
+#[expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the derive macro passes a reference"
+)]
+fn outcome_or_open<S: Serializer>(
+    outcome: &Option<Outcome>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match outcome {
+        Some(outcome) => outcome.serialize(serializer),
+        None => serializer.serialize_str("open"),
+    }
+}
+
+impl CallRow {
+    /// A call that is not settled.
+    pub(crate) fn admitted(admission: Admission) -> Self {
+        let who = admission.attribution;
+        Self {
+            run: who.run,
+            parent_run: who.parent_run,
+            caller: who.caller,
+            path: who.path,
+            depth: who.depth,
+            user: who.user,
+            variant: who.variant,
+            tags: who.tags,
+            agent_source: Some(who.agent_source),
+            run_source: who.run_source,
+            method: admission.method,
+            target: admission.target,
+            request_model: admission.request_model.clone(),
+            stream: admission.stream,
+            request_bytes: admission.request.map_or(0, |request| request.len),
+            client: admission.client,
+            retry: admission.retry,
+            model: admission.request_model,
+            ..Self::bare(
+                admission.id,
+                admission.started_at,
+                who.agent,
+                admission.upstream,
+                admission.operation,
+            )
+        }
+    }
+
+    /// A call whose admission is not kept.
+    pub(crate) fn settled(settlement: &Settlement) -> Self {
+        let mut row = Self {
+            run: settlement.run.clone(),
+            parent_run: settlement.parent_run.clone(),
+            caller: settlement.caller.clone(),
+            ..Self::bare(
+                settlement.id,
+                settlement.started_at,
+                settlement.agent.clone(),
+                settlement.upstream.clone(),
+                settlement.operation,
+            )
+        };
+        row.settle(settlement);
+        row
+    }
+
+    fn bare(
+        id: CallId,
+        started_at: Timestamp,
+        agent: Label,
+        upstream: Label,
+        operation: Operation,
+    ) -> Self {
+        Self {
+            id,
+            started_at,
+            run: None,
+            parent_run: None,
+            agent,
+            caller: None,
+            path: Vec::new(),
+            depth: 0,
+            user: None,
+            variant: None,
+            tags: BTreeMap::new(),
+            agent_source: None,
+            run_source: None,
+            upstream,
+            operation,
+            method: String::new(),
+            target: String::new(),
+            request_model: None,
+            response_model: None,
+            response_id: None,
+            service_tier: None,
+            stream: false,
+            status: None,
+            outcome: None,
+            finish_reasons: Vec::new(),
+            usage: Usage::default(),
+            provenance: None,
+            cost_nano_usd: None,
+            cost_source: None,
+            duration_us: None,
+            head_us: None,
+            first_chunk_us: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            client: None,
+            retry: 0,
+            error: None,
+            model: None,
+        }
+    }
+
+    /// Fills in how the call ended.
+    pub(crate) fn settle(&mut self, settlement: &Settlement) {
+        self.model.clone_from(&settlement.model);
+        self.response_model.clone_from(&settlement.response_model);
+        self.response_id.clone_from(&settlement.response_id);
+        self.service_tier.clone_from(&settlement.service_tier);
+        self.finish_reasons.clone_from(&settlement.finish_reasons);
+        self.error.clone_from(&settlement.error);
+        self.status = settlement.status;
+        self.outcome = Some(settlement.outcome);
+        self.usage = settlement.usage;
+        self.provenance = Some(settlement.provenance);
+        self.cost_nano_usd = settlement.cost.map(crate::core::money::NanoUsd::get);
+        self.cost_source = settlement.cost_source;
+        self.duration_us = Some(settlement.timings.total_us);
+        self.head_us = settlement.timings.head_us;
+        self.first_chunk_us = settlement.timings.first_chunk_us;
+        self.request_bytes = settlement.request_bytes;
+        self.response_bytes = settlement.response_bytes;
+    }
+}
+
+/// A call with everything the log has of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallDetail {
+    pub row: CallRow,
+    pub admission: Option<Admission>,
+    pub settlement: Option<Settlement>,
+}
+
+/// A stored body, put together again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    pub bytes: Vec<u8>,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    /// These are the bytes of the wire: nothing was redacted, decoded, cut off or lost.
+    pub exact: bool,
+    /// Only the first part was kept.
+    pub truncated: bool,
+    /// Length on the wire.
+    pub wire_len: u64,
+}
+
+/// Some rows, and where the next page begins.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Page<T, C = CallId> {
+    pub items: Vec<T>,
+    /// What to give as `before` for the next page; none when this is the last.
+    pub next: Option<C>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunRow {
+    pub run: Label,
+    pub parent_run: Option<Label>,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    pub agents: Vec<Label>,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// A run, its agents and its child runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunDetail {
+    #[serde(flatten)]
+    pub row: RunRow,
+    pub by_agent: Vec<RunAgentRow>,
+    pub children: Vec<RunRow>,
+}
+
+/// What one agent did in one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunAgentRow {
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One agent, over all its runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AgentRow {
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    pub models: Vec<Label>,
+    /// In how many runs it was seen.
+    pub runs: u64,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// Calls of one agent on behalf of another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EdgeRow {
+    pub caller: Label,
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One day's totals of an agent, model and upstream.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RollupRow {
+    /// Days since the epoch, UTC.
+    pub day: i32,
+    pub agent: Label,
+    pub model: Option<Label>,
+    pub upstream: Label,
+    #[serde(flatten)]
+    pub totals: Totals,
+}

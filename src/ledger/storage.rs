@@ -1,0 +1,149 @@
+//! The seam between the log and the disk: numbered segment files in one directory.
+//!
+//! Everything the log does to files goes through here, so that tests can lose, tear and refuse
+//! writes. A file is only ever appended to, or cut at its end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A directory of segment files, each named by its number.
+pub(crate) trait Storage: Send + Sync {
+    fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
+    fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
+    fn remove(&self, number: u64) -> io::Result<()>;
+    /// Numbers of all segment files, ascending.
+    fn list(&self) -> io::Result<Vec<u64>>;
+    /// Makes creations and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Where a segment lies, for messages.
+    fn path(&self, number: u64) -> PathBuf;
+}
+
+/// One open segment file.
+pub(crate) trait SegmentFile: Send {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()>;
+    /// Fills `into` from `offset` on; returns less only at the end of the file.
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
+    fn len(&self) -> io::Result<u64>;
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// The real thing.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+}
+
+impl Disk {
+    /// The segments under `dir`, which is created if need be, readable by its owner only.
+    pub(crate) fn create_dir(dir: &Path) -> io::Result<Self> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)?;
+        if let Some(parent) = dir.parent() {
+            sync_dir(parent)?;
+        }
+        Ok(Self::at(dir))
+    }
+
+    /// The segments under `dir`, which may not exist.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+        }
+    }
+}
+
+/// A directory cannot be opened for syncing on Windows; there its entries are journalled.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()
+    } else {
+        Ok(())
+    }
+}
+
+impl Storage for Disk {
+    fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create_new(true)
+            .open(self.path(number))?;
+        Ok(Box::new(DiskFile { file }))
+    }
+
+    fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let path = self.path(number);
+        let file = match OpenOptions::new().read(true).append(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(&path)?,
+            file => file?,
+        };
+        Ok(Box::new(DiskFile { file }))
+    }
+
+    fn remove(&self, number: u64) -> io::Result<()> {
+        fs::remove_file(self.path(number))
+    }
+
+    fn list(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        sync_dir(&self.dir)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number:020}.seg"))
+    }
+}
+
+#[derive(Debug)]
+struct DiskFile {
+    file: File,
+}
+
+impl SegmentFile for DiskFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        let mut filled = 0;
+        while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read(rest) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.file.sync_all()
+    }
+}

@@ -1,0 +1,232 @@
+//! What is kept per run, agent, edge and day: one key type, one value type, one fold.
+//!
+//! Keys sort so that everything about one run or agent lies together in the index.
+
+use minicbor::{Decode, Encode};
+
+use crate::core::call::{Admission, Settlement};
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+
+use super::totals::Totals;
+
+/// What a [`Summary`] sums up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub(crate) enum Key {
+    #[n(0)]
+    Run(#[n(0)] Label),
+    #[n(1)]
+    RunAgent(#[n(0)] Label, #[n(1)] Label),
+    /// Parent run, run.
+    #[n(2)]
+    Child(#[n(0)] Label, #[n(1)] Label),
+    #[n(3)]
+    Agent(#[n(0)] Label),
+    #[n(4)]
+    AgentModel(#[n(0)] Label, #[n(1)] Label),
+    /// Caller, agent.
+    #[n(5)]
+    Edge(#[n(0)] Label, #[n(1)] Label),
+    #[n(6)]
+    Rollup(#[n(0)] Rollup),
+}
+
+/// What daily roll-ups are kept by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub(crate) struct Rollup {
+    /// Days since the epoch, UTC.
+    #[n(0)]
+    pub(crate) day: i32,
+    #[n(1)]
+    pub(crate) agent: Label,
+    #[n(2)]
+    pub(crate) model: Option<Label>,
+    #[n(3)]
+    pub(crate) upstream: Label,
+}
+
+/// Ends a label within a key: labels hold no control characters.
+const END: u8 = 0;
+
+impl Key {
+    /// The run it is about, if it leaves the index with that run's calls.
+    pub(crate) const fn run(&self) -> Option<&Label> {
+        match self {
+            Self::Run(run) | Self::RunAgent(run, _) | Self::Child(_, run) => Some(run),
+            Self::Agent(_) | Self::AgentModel(..) | Self::Edge(..) | Self::Rollup(_) => None,
+        }
+    }
+
+    /// The key as it sorts in the index.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        match self {
+            Self::Run(run) => prefix(&mut key, b'r', &[run]),
+            Self::RunAgent(run, agent) => prefix(&mut key, b'q', &[run, agent]),
+            Self::Child(parent, run) => prefix(&mut key, b'c', &[parent, run]),
+            Self::Agent(agent) => prefix(&mut key, b'a', &[agent]),
+            Self::AgentModel(agent, model) => prefix(&mut key, b'm', &[agent, model]),
+            Self::Edge(caller, agent) => prefix(&mut key, b'e', &[caller, agent]),
+            Self::Rollup(rollup) => {
+                key.extend_from_slice(&Self::day_prefix(rollup.day));
+                let model = rollup.model.as_ref().map_or("", Label::as_str);
+                for text in [rollup.agent.as_str(), model, rollup.upstream.as_str()] {
+                    key.extend_from_slice(text.as_bytes());
+                    key.push(END);
+                }
+            }
+        }
+        key
+    }
+
+    /// The key of `bytes`.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first()?;
+        if *tag == b'd' {
+            let (day, rest) = rest.split_first_chunk::<4>()?;
+            let mut labels = labels(rest);
+            let agent = labels.next()??;
+            let model = labels.next()?;
+            let upstream = labels.next()??;
+            let day = (u32::from_be_bytes(*day) ^ SIGN).cast_signed();
+            return Some(Self::Rollup(Rollup {
+                day,
+                agent,
+                model,
+                upstream,
+            }));
+        }
+        let mut labels = labels(rest);
+        let first = labels.next()??;
+        let mut second = || labels.next().flatten();
+        Some(match tag {
+            b'r' => Self::Run(first),
+            b'q' => Self::RunAgent(first, second()?),
+            b'c' => Self::Child(first, second()?),
+            b'a' => Self::Agent(first),
+            b'm' => Self::AgentModel(first, second()?),
+            b'e' => Self::Edge(first, second()?),
+            _ => return None,
+        })
+    }
+
+    /// What all keys of one kind begin with, those about `label` only if there is one.
+    pub(crate) fn prefix_of(tag: u8, label: Option<&Label>) -> Vec<u8> {
+        let mut key = Vec::new();
+        match label {
+            Some(label) => prefix(&mut key, tag, &[label]),
+            None => key.push(tag),
+        }
+        key
+    }
+
+    /// What the keys of one day's roll-ups begin with.
+    pub(crate) fn day_prefix(day: i32) -> [u8; 5] {
+        let [a, b, c, d] = (day.cast_unsigned() ^ SIGN).to_be_bytes();
+        [b'd', a, b, c, d]
+    }
+}
+
+/// Flipped so that days before the epoch sort before those after it.
+const SIGN: u32 = 1 << 31;
+
+fn prefix(key: &mut Vec<u8>, tag: u8, labels: &[&Label]) {
+    key.push(tag);
+    for label in labels {
+        key.extend_from_slice(label.as_str().as_bytes());
+        key.push(END);
+    }
+}
+
+fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {
+    bytes
+        .split(|byte| *byte == END)
+        .map(|label| Label::parse(str::from_utf8(label).ok()?).ok())
+}
+
+/// What is known of a [`Key`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Summary {
+    /// When the first call started.
+    #[n(0)]
+    pub(crate) first_at: Timestamp,
+    /// When the last call started or ended.
+    #[n(1)]
+    pub(crate) last_at: Timestamp,
+    #[n(2)]
+    pub(crate) totals: Totals,
+    /// Of a run: its parent.
+    #[n(3)]
+    pub(crate) parent: Option<Label>,
+    /// Of an agent: in how many runs it was seen.
+    #[cbor(n(4), default)]
+    pub(crate) runs: u64,
+}
+
+impl Summary {
+    /// Widens the time this covers; a new one covers just `from` to `to`.
+    pub(crate) fn cover(&mut self, from: Timestamp, to: Timestamp) {
+        if *self == Self::default() {
+            (self.first_at, self.last_at) = (from, to);
+        } else {
+            self.first_at = self.first_at.min(from);
+            self.last_at = self.last_at.max(to);
+        }
+    }
+}
+
+/// The keys that show a call from its admission on.
+pub(crate) fn keys_of_admission(admission: &Admission) -> Vec<Key> {
+    let who = &admission.attribution;
+    keys_of(
+        &who.agent,
+        who.run.as_ref(),
+        who.parent_run.as_ref(),
+        who.caller.as_ref(),
+    )
+}
+
+/// The keys whose totals a settlement counts into.
+pub(crate) fn keys_of_settlement(settlement: &Settlement) -> Vec<Key> {
+    let Settlement {
+        agent,
+        run,
+        parent_run,
+        caller,
+        model,
+        ..
+    } = settlement;
+    let mut keys = keys_of(agent, run.as_ref(), parent_run.as_ref(), caller.as_ref());
+    if let Some(model) = model {
+        keys.push(Key::AgentModel(agent.clone(), model.clone()));
+    }
+    keys.push(Key::Rollup(Rollup {
+        day: settlement.started_at.day(),
+        agent: agent.clone(),
+        model: model.clone(),
+        upstream: settlement.upstream.clone(),
+    }));
+    keys
+}
+
+fn keys_of(
+    agent: &Label,
+    run: Option<&Label>,
+    parent: Option<&Label>,
+    caller: Option<&Label>,
+) -> Vec<Key> {
+    let mut keys = Vec::with_capacity(7);
+    keys.push(Key::Agent(agent.clone()));
+    if let Some(run) = run {
+        keys.push(Key::Run(run.clone()));
+        keys.push(Key::RunAgent(run.clone(), agent.clone()));
+        if let Some(parent) = parent {
+            keys.push(Key::Child(parent.clone(), run.clone()));
+        }
+    }
+    if let Some(caller) = caller {
+        keys.push(Key::Edge(caller.clone(), agent.clone()));
+    }
+    keys
+}

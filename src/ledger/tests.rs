@@ -1,0 +1,11 @@
+//! The ledger as a whole, on fake disks.
+
+mod batches;
+mod crash;
+mod damage;
+mod failure;
+mod files;
+mod harness;
+mod history;
+mod recording;
+mod room;

@@ -1,0 +1,181 @@
+//! Whatever point the process dies or the power fails at, nothing acknowledged is lost.
+
+use std::collections::HashSet;
+
+use crate::config::{Durability, LedgerConfig};
+use crate::core::call::Outcome;
+use crate::core::id::CallId;
+
+use super::super::fake::{IndexDisk, Loss};
+use super::harness::*;
+
+/// Records a few calls across several segments; returns those acknowledged before anything failed.
+fn work(machine: &Machine) -> Vec<CallId> {
+    let mut acknowledged = Vec::new();
+    let Ok((ledger, _)) = machine.try_open() else {
+        return acknowledged;
+    };
+    let mut messages = Vec::new();
+    for number in 0..6 {
+        machine.clock.advance_micros(1_000_000);
+        messages.push(message(number));
+        let admission = machine.call("r", "researcher");
+        let request = conversation(ledger.seed(), &messages);
+        let Ok(entry) = ledger.admit(admission.clone(), Some(request)) else {
+            continue;
+        };
+        entry.durable().block();
+        if !machine.disk.has_failed() && entry.is_recorded() {
+            acknowledged.push(admission.id);
+        }
+        if number % 3 == 2 {
+            std::mem::forget(entry);
+        } else {
+            entry.settle(
+                settlement(&admission),
+                Some(plain(message(number + 100).as_bytes())),
+            );
+            // A batch of its own, so that there is a point to crash at between the two.
+            ledger.sync_index();
+        }
+    }
+    acknowledged
+}
+
+fn segmented() -> LedgerConfig {
+    LedgerConfig {
+        segment_bytes: 1500,
+        ..config()
+    }
+}
+
+/// Opens what is left; all that was acknowledged must be there, once, and settled.
+#[track_caller]
+fn check(machine: &Machine, acknowledged: &[CallId], what: &str) {
+    let (ledger, recovery) = machine.open();
+    let calls = all_calls(ledger.view());
+    let ids: HashSet<CallId> = calls.iter().map(|row| row.id).collect();
+    assert_eq!(ids.len(), calls.len(), "{what}: a call is there twice");
+    for id in acknowledged {
+        assert!(ids.contains(id), "{what}: lost {id} ({recovery})");
+        let body = ledger.view().request_body(*id).unwrap().unwrap();
+        assert!(body.exact, "{what}: the body of {id} is incomplete");
+    }
+    for row in &calls {
+        assert!(row.outcome.is_some(), "{what}: {} is still open", row.id);
+    }
+    let total: u64 = all_rollups(ledger.view())
+        .iter()
+        .map(|row| row.totals.calls)
+        .sum();
+    assert_eq!(
+        total,
+        calls.len() as u64,
+        "{what}: totals differ from the calls"
+    );
+    block_on(ledger.close()).unwrap();
+    drop(ledger);
+    let (ledger, recovery) = machine.open();
+    assert!(recovery.clean, "{what}: {recovery}");
+    assert_eq!(
+        all_calls(ledger.view()).len(),
+        calls.len(),
+        "{what}: another start changed it"
+    );
+}
+
+#[test]
+fn acknowledged_calls_survive_a_crash_at_every_operation() {
+    let machine = Machine::new(segmented());
+    work(&machine);
+    let operations = machine.disk.operations();
+    assert!(machine.disk.segments().len() >= 3 && operations > 20);
+    for at in 0..operations {
+        for tears in [false, true] {
+            let machine = Machine::new(segmented());
+            machine.disk.fail_at(at, tears);
+            let acknowledged = work(&machine);
+            for loss in Loss::EACH {
+                let what = format!("operation {at}, tears: {tears}, loss: {loss:?}");
+                let next = machine.with_disk(machine.disk.after(loss));
+                check(&next, &acknowledged, &what);
+                let no_index = Machine {
+                    index: IndexDisk::default(),
+                    ..next
+                };
+                let next = Machine {
+                    disk: machine.disk.after(loss),
+                    ..no_index
+                };
+                check(&next, &acknowledged, &format!("{what}, without index"));
+            }
+        }
+    }
+}
+
+#[test]
+fn acknowledged_calls_survive_a_crash_while_recovering() {
+    let machine = Machine::new(segmented());
+    let acknowledged = work(&machine);
+    machine
+        .disk
+        .change(*machine.disk.segments().last().unwrap(), |bytes| {
+            bytes.extend_from_slice(b"\xa7\x1ean unfinished record");
+        });
+    let left = machine.disk.after(Loss::Nothing);
+    for at in 0..6 {
+        let next = machine.with_disk(left.after(Loss::Nothing));
+        next.disk.fail_at(at, true);
+        drop(next.try_open());
+        for loss in Loss::EACH {
+            let again = next.with_disk(next.disk.after(loss));
+            check(
+                &again,
+                &acknowledged,
+                &format!("operation {at} of recovery, {loss:?}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn relaxed_ledger_opens_consistent_whatever_was_lost() {
+    let relaxed = LedgerConfig {
+        durability: Durability::Relaxed,
+        ..segmented()
+    };
+    let machine = Machine::new(relaxed);
+    work(&machine);
+    for at in 0..=machine.disk.operations() {
+        let machine = Machine::new(machine.config.clone());
+        machine.disk.fail_at(at, true);
+        work(&machine);
+        for loss in Loss::EACH {
+            // The index may have covered what the log lost.
+            let next = machine.with_disk(machine.disk.after(loss));
+            check(&next, &[], &format!("operation {at}, loss: {loss:?}"));
+        }
+    }
+}
+
+#[test]
+fn calls_found_open_are_settled_at_their_estimate() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let admission = machine.call("r", "a");
+    let entry = ledger.admit(admission.clone(), None).unwrap();
+    entry.durable().block();
+    std::mem::forget(entry);
+    drop(ledger);
+    let (ledger, recovery) = machine.open();
+    assert_eq!((recovery.recovered_calls, recovery.clean), (1, false));
+    assert!(
+        recovery.to_string().contains("1 open calls settled"),
+        "{recovery}"
+    );
+    let row = all_calls(ledger.view()).remove(0);
+    assert_eq!(row.outcome, Some(Outcome::Recovered));
+    assert_eq!(row.usage.input_tokens, admission.estimated_input_tokens);
+    drop(ledger);
+    assert!(machine.open().1.clean, "recovered once");
+}

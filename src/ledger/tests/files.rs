@@ -1,0 +1,175 @@
+//! Real files: locks, format fixtures, the functions for the command line.
+
+use std::fs;
+use std::path::Path;
+
+use crate::clock::Clock;
+use crate::config::LedgerConfig;
+use crate::core::call::Outcome;
+use crate::core::id::CallId;
+
+use super::super::check::{check, open_read_only, rebuild};
+use super::super::{Ledger, OpenError, Recovery, open, running_server};
+use super::harness::*;
+
+fn open_at(dir: &Path) -> Result<(Ledger, Recovery), OpenError> {
+    open(
+        &LedgerConfig {
+            dir: dir.to_owned(),
+            ..config()
+        },
+        Clock::manual(START),
+        undo,
+    )
+}
+
+fn id(number: u8) -> CallId {
+    CallId::from_bytes([
+        1, 0x9b, 0x77, 0x4d, 0xf4, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, number,
+    ])
+}
+
+/// The calls of the fixture.
+fn fill(ledger: &Ledger) {
+    let messages = [message(1), message(2)];
+    for number in 1..=3 {
+        let admission = admission(id(number), START, Some("run"), "researcher");
+        let request = conversation(ledger.seed(), &messages[..usize::from(number.min(2))]);
+        let entry = ledger.admit(admission.clone(), Some(request)).unwrap();
+        entry.durable().block();
+        entry.settle(settlement(&admission), Some(plain(message(9).as_bytes())));
+    }
+}
+
+#[test]
+fn second_process_is_told_who_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open_at(dir.path()).unwrap();
+    assert_eq!(running_server(dir.path()), None, "not announced yet");
+    ledger.announce("127.0.0.1:8788".parse().unwrap()).unwrap();
+    let error = open_at(dir.path()).map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }));
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("process {}", std::process::id())),
+        "{text}"
+    );
+    assert!(text.contains("127.0.0.1:8788"), "{text}");
+    assert_eq!(
+        running_server(dir.path()),
+        Some("127.0.0.1:8788".parse().unwrap())
+    );
+    assert!(matches!(
+        open_read_only(dir.path()),
+        Err(OpenError::Locked { .. })
+    ));
+    drop(ledger);
+    assert_eq!(running_server(dir.path()), None);
+    assert!(open_at(dir.path()).unwrap().1.clean);
+}
+
+#[test]
+fn command_line_can_look_check_and_rebuild() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(
+        open_read_only(dir.path()),
+        Err(OpenError::Missing { .. })
+    ));
+    let (ledger, _) = open_at(dir.path()).unwrap();
+    fill(&ledger);
+    let expected = everything(ledger.view());
+    let seed = ledger.seed();
+    drop(ledger);
+    assert_eq!(
+        everything(open_read_only(dir.path()).unwrap().view()),
+        expected
+    );
+    let report = check(dir.path()).unwrap();
+    assert_eq!(
+        (report.admissions, report.settlements, report.contents),
+        (3, 3, 2)
+    );
+    assert_eq!((report.damages.len(), report.torn_bytes), (0, 0));
+    fs::write(dir.path().join("index.redb"), b"not an index").unwrap();
+    assert_eq!(rebuild(dir.path()).unwrap().records, 8);
+    let (ledger, recovery) = open_at(dir.path()).unwrap();
+    assert!(recovery.clean, "{recovery}");
+    assert_eq!(everything(ledger.view()), expected);
+    assert!(ledger.seed() == seed);
+}
+
+#[test]
+fn log_of_a_newer_version_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&open_at(dir.path()).unwrap().0);
+    let path = dir.path().join("log/00000000000000000001.seg");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 9;
+    let sum = crc32fast::hash(&bytes[..52]).to_le_bytes();
+    bytes[52..56].copy_from_slice(&sum);
+    fs::write(&path, bytes).unwrap();
+    let error = open_at(dir.path()).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("newer version") && error.contains("format 9"),
+        "{error}"
+    );
+}
+
+#[test]
+fn directory_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let error = open_at(&file).map(drop).unwrap_err().to_string();
+    assert!(error.contains("file cannot be used"), "{error}");
+}
+
+/// Set `REGENERATE_LEDGER_FIXTURE` to write the fixture; never for a format that was released.
+#[test]
+fn data_directory_of_format_1_opens_with_and_without_its_index() {
+    let fixture = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/ledger/v1"
+    ));
+    if std::env::var_os("REGENERATE_LEDGER_FIXTURE").is_some() {
+        drop(fs::remove_dir_all(fixture));
+        let (ledger, _) = open_at(fixture).unwrap();
+        fill(&ledger);
+        block_on(ledger.close()).unwrap();
+        drop(ledger);
+        fs::remove_file(fixture.join("lock")).unwrap();
+    }
+    for with_index in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("log")).unwrap();
+        let segment = "log/00000000000000000001.seg";
+        fs::copy(fixture.join(segment), dir.path().join(segment)).unwrap();
+        if with_index {
+            fs::copy(fixture.join("index.redb"), dir.path().join("index.redb")).unwrap();
+        }
+        let (ledger, recovery) = open_at(dir.path()).unwrap();
+        assert_eq!(
+            (recovery.clean, recovery.index_rebuilt),
+            (with_index, !with_index)
+        );
+        let view = ledger.view();
+        let calls = all_calls(view);
+        assert_eq!(
+            calls.iter().map(|row| row.id).collect::<Vec<_>>(),
+            [id(3), id(2), id(1)]
+        );
+        assert!(
+            calls
+                .iter()
+                .all(|row| row.outcome == Some(Outcome::Completed))
+        );
+        assert_eq!(calls[0].started_at, START);
+        assert_eq!(calls[0].usage.output_tokens, 5);
+        let expected = conversation(ledger.seed(), &[message(1), message(2)]);
+        let body = view.request_body(id(3)).unwrap().unwrap();
+        assert!(body.exact && body.bytes == wire(&expected));
+        let body = view.response_body(id(1)).unwrap().unwrap();
+        assert_eq!(body.bytes, message(9).as_bytes());
+        assert_eq!(all_rollups(view)[0].totals.cost_nano_usd, 4500);
+    }
+}

@@ -1,0 +1,218 @@
+//! Totals are a fold over settlements, whatever becomes of the segments that hold them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use crate::config::LedgerConfig;
+use crate::core::call::{Outcome, Settlement};
+use crate::core::money::NanoUsd;
+use crate::core::usage::Usage;
+
+use super::super::fake::IndexDisk;
+use super::super::record::kind;
+use super::super::totals::Totals;
+use super::super::{Ledger, RollupRow, SpanFilter, View};
+use super::harness::*;
+
+/// The roll-ups that settlements must add up to.
+fn fold(settlements: &[Settlement]) -> Vec<RollupRow> {
+    let mut totals: BTreeMap<_, Totals> = BTreeMap::new();
+    for settlement in settlements {
+        let key = (
+            settlement.started_at.day(),
+            settlement.agent.clone(),
+            settlement.model.clone(),
+            settlement.upstream.clone(),
+        );
+        totals.entry(key).or_default().add(&Totals::of(settlement));
+    }
+    let row = |((day, agent, model, upstream), totals)| RollupRow {
+        day,
+        agent,
+        model,
+        upstream,
+        totals,
+    };
+    totals.into_iter().map(row).collect()
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    agent: u8,
+    run: u8,
+    later_hours: i64,
+    tokens: u64,
+    cost: Option<i64>,
+    outcome: Outcome,
+    /// Stays open until this many steps later.
+    open_for: usize,
+    reopen: bool,
+    without_index: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let outcome = prop_oneof![
+        Just(Outcome::Completed),
+        Just(Outcome::UpstreamError),
+        Just(Outcome::ClientGone)
+    ];
+    let numbers = (0..3_u8, 0..4_u8, 0..5_i64, 0..1000_u64, 0..4_usize);
+    let maybe = (
+        proptest::option::of(0..10_000_i64),
+        prop::bool::weighted(0.1),
+        any::<bool>(),
+    );
+    (numbers, maybe, outcome).prop_map(
+        |((agent, run, later_hours, tokens, open_for), (cost, reopen, without_index), outcome)| {
+            Step {
+                agent,
+                run,
+                later_hours,
+                tokens,
+                cost,
+                outcome,
+                open_for,
+                reopen,
+                without_index,
+            }
+        },
+    )
+}
+
+/// Lets retention do what it has to; it needs the writer's consent and the index thread's turn.
+fn settle_down(ledger: &Ledger, bytes: u64) {
+    ledger.sync_index();
+    while ledger.status().segments > 1 && ledger.status().log_bytes > bytes {
+        ledger.sync_index();
+        std::thread::yield_now();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn rollups_are_the_fold_of_all_settlements(steps in prop::collection::vec(step(), 1..60)) {
+        let mut machine = Machine::new(LedgerConfig {
+            segment_bytes: 2500,
+            keep_bytes: Some(9000),
+            ..config()
+        });
+        let (mut ledger, _) = machine.open();
+        let mut settled = Vec::new();
+        let mut open = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            machine.clock.advance_micros(step.later_hours * HOUR_US);
+            let admission =
+                machine.call(&format!("run{}", step.run), &format!("agent{}", step.agent));
+            let entry = ledger.admit(admission.clone(), Some(plain(b"{}"))).unwrap();
+            let settlement = Settlement {
+                outcome: step.outcome,
+                usage: Usage { input_tokens: step.tokens, ..Usage::default() },
+                cost: step.cost.map(NanoUsd::new),
+                ..settlement(&admission)
+            };
+            open.push((number + step.open_for, entry, settlement));
+            let due: Vec<_> =
+                open.extract_if(.., |(at, ..)| *at <= number || step.reopen).collect();
+            for (_, entry, settlement) in due {
+                entry.settle(settlement.clone(), None);
+                settled.push(settlement);
+            }
+            if step.reopen {
+                block_on(ledger.close()).unwrap();
+                drop(ledger);
+                if step.without_index {
+                    machine.index = IndexDisk::default();
+                }
+                ledger = machine.open().0;
+                prop_assert_eq!(all_rollups(ledger.view()), fold(&settled));
+            }
+        }
+        prop_assert_eq!(all_rollups(ledger.view()), fold(&settled));
+        for (_, entry, settlement) in open {
+            entry.settle(settlement.clone(), None);
+            settled.push(settlement);
+        }
+        prop_assert_eq!(all_rollups(ledger.view()), fold(&settled));
+        drop(ledger);
+        let keeping = LedgerConfig { keep_bytes: None, ..machine.config.clone() };
+        let mut machine = Machine { config: keeping, ..machine };
+        let kept = lasting(machine.open().0.view());
+        machine.index = IndexDisk::default();
+        let (ledger, recovery) = machine.open();
+        prop_assert!(recovery.index_rebuilt);
+        prop_assert_eq!(lasting(ledger.view()), kept);
+    }
+}
+
+/// What does not depend on when segments went: runs count what is known of them.
+fn lasting(view: &View) -> String {
+    let spans = SpanFilter::default();
+    let agents = view.agents(&spans).unwrap().items;
+    let agents: Vec<_> = agents
+        .iter()
+        .map(|row| (&row.agent, &row.totals, &row.models))
+        .collect();
+    let edges = view.edges(&spans).unwrap();
+    format!(
+        "{:#?}\n{agents:#?}\n{edges:#?}\n{:#?}",
+        all_calls(view),
+        all_rollups(view)
+    )
+}
+
+#[test]
+fn retention_frees_files_and_keeps_totals() {
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 4000,
+        keep_bytes: Some(20_000),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let mut settled = Vec::new();
+    for number in 0..60 {
+        machine.clock.advance_micros(HOUR_US);
+        let admission = machine.call(&format!("run{number}"), "a");
+        let request = conversation(ledger.seed(), &[message(number)]);
+        let entry = ledger.admit(admission.clone(), Some(request)).unwrap();
+        entry.durable().block();
+        entry.settle(settlement(&admission), None);
+        settled.push(settlement(&admission));
+    }
+    settle_down(&ledger, 20_000);
+    assert!(!machine.disk.segments().contains(&1));
+    let view = ledger.view();
+    let calls = all_calls(view);
+    assert!(calls.len() < 40 && !calls.is_empty());
+    assert_eq!(all_rollups(view), fold(&settled));
+    let runs = view.runs(&SpanFilter::default()).unwrap().items;
+    assert!(runs.len() < 60, "runs go with their calls, a day later");
+    assert_eq!(view.call(settled[0].id).unwrap(), None);
+    let newest = calls[0].id;
+    assert!(view.request_body(newest).unwrap().unwrap().exact);
+}
+
+#[test]
+fn message_near_its_end_is_stored_again() {
+    let machine = Machine::new(LedgerConfig {
+        keep_for: Some(Duration::from_secs(100 * 3600)),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let request = conversation(ledger.seed(), &[message(1)]);
+    for copies in [1, 1, 1, 1, 1, 1, 1, 2] {
+        let admission = machine.call("r", "a");
+        let entry = ledger
+            .admit(admission.clone(), Some(request.clone()))
+            .unwrap();
+        entry.settle(settlement(&admission), None);
+        ledger.sync_index();
+        assert_eq!(machine.disk.records(kind::CONTENT), copies);
+        machine.clock.advance_micros(15 * HOUR_US);
+    }
+    let newest = all_calls(ledger.view())[0].id;
+    assert!(ledger.view().request_body(newest).unwrap().unwrap().exact);
+}

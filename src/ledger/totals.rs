@@ -1,0 +1,106 @@
+//! Totals: a fold over settlements, and nothing else.
+//!
+//! Index, checkpoints and tests use this one function, so that they cannot disagree.
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use crate::core::call::{Outcome, Settlement};
+use crate::core::usage::{Provenance, Usage};
+
+/// Sums over settled calls. All of them saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct Totals {
+    #[n(0)]
+    pub calls: u64,
+    /// Calls that failed, whoever's fault it was; clients that left are no failures.
+    #[n(1)]
+    pub errors: u64,
+    #[n(2)]
+    pub input_tokens: u64,
+    #[n(3)]
+    pub output_tokens: u64,
+    #[n(4)]
+    pub cache_read_input_tokens: u64,
+    #[n(5)]
+    pub cache_write_input_tokens: u64,
+    #[n(6)]
+    pub reasoning_output_tokens: u64,
+    #[n(7)]
+    pub cost_nano_usd: i64,
+    /// Calls that used something whose price is not known.
+    #[n(8)]
+    pub unpriced_calls: u64,
+    /// Calls whose usage is an estimate.
+    #[n(9)]
+    pub estimated_calls: u64,
+    #[n(10)]
+    pub duration_us: u64,
+}
+
+impl Totals {
+    /// The totals of one call.
+    pub fn of(settlement: &Settlement) -> Self {
+        let usage = &settlement.usage;
+        let used = *usage != Usage::default();
+        let cost = settlement.cost;
+        Self {
+            calls: 1,
+            errors: u64::from(is_error(settlement.outcome)),
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+            cache_read_input_tokens: usage.cache_read_input_tokens,
+            cache_write_input_tokens: usage.cache_write_input_tokens,
+            reasoning_output_tokens: usage.reasoning_output_tokens,
+            cost_nano_usd: cost.map_or(0, crate::core::money::NanoUsd::get),
+            unpriced_calls: u64::from(used && cost.is_none()),
+            estimated_calls: u64::from(used && settlement.provenance == Provenance::Estimated),
+            duration_us: settlement.timings.total_us,
+        }
+    }
+
+    /// Adds `other` to these.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            calls,
+            errors,
+            input_tokens,
+            output_tokens,
+            cache_read_input_tokens,
+            cache_write_input_tokens,
+            reasoning_output_tokens,
+            cost_nano_usd,
+            unpriced_calls,
+            estimated_calls,
+            duration_us,
+        } = self;
+        *cost_nano_usd = cost_nano_usd.saturating_add(other.cost_nano_usd);
+        for (sum, value) in [
+            (calls, other.calls),
+            (errors, other.errors),
+            (input_tokens, other.input_tokens),
+            (output_tokens, other.output_tokens),
+            (cache_read_input_tokens, other.cache_read_input_tokens),
+            (cache_write_input_tokens, other.cache_write_input_tokens),
+            (reasoning_output_tokens, other.reasoning_output_tokens),
+            (unpriced_calls, other.unpriced_calls),
+            (estimated_calls, other.estimated_calls),
+            (duration_us, other.duration_us),
+        ] {
+            *sum = sum.saturating_add(value);
+        }
+    }
+}
+
+/// Whether a call with this outcome failed.
+pub const fn is_error(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::UpstreamError
+        | Outcome::UpstreamUnavailable
+        | Outcome::UpstreamCut
+        | Outcome::Cut
+        | Outcome::Rejected => true,
+        Outcome::Completed | Outcome::ClientGone | Outcome::Recovered => false,
+    }
+}
