@@ -1,0 +1,221 @@
+//! Every metric: its name, its labels and its buckets, each written once, here and below.
+//!
+//! Metrics are counted by naming what happened ([`Metrics::call_settled`], ...), never by reaching
+//! for a counter. `docs/metrics.md` describes each; a test keeps it in step. Label values that
+//! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
+
+mod calls;
+mod ledger;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use self::calls::CallMetrics;
+pub use self::ledger::LedgerFigures;
+use self::ledger::LedgerMetrics;
+use crate::core::call::Settlement;
+use crate::core::id::Label;
+
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What the process counts. One per process; shared by reference.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    calls: CallMetrics,
+    in_flight: Gauge,
+    streams: Gauge,
+    refusals: Family<ReasonLabels, Counter>,
+    rejects: Family<KindLabels, Counter>,
+    upstream_faults: Family<FaultLabels, Counter>,
+    ignored_headers: Counter,
+    connections: Gauge,
+    connections_opened: Counter,
+    config_reloads: Family<ResultLabels, Counter>,
+    ledger: LedgerMetrics,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    upstream: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut to = Registration(Registry::default());
+        let version = env!("CARGO_PKG_VERSION");
+        to.0.register(
+            "open_aiops_build",
+            "The running version",
+            Info::new(BuildLabels { version }),
+        );
+        Self {
+            calls: CallMetrics::register(&mut to),
+            in_flight: to.add(
+                "open_aiops_calls_in_flight",
+                "Calls admitted and not yet settled",
+                Gauge::default(),
+            ),
+            streams: to.add(
+                "open_aiops_streams_open",
+                "Streamed calls admitted and not yet settled",
+                Gauge::default(),
+            ),
+            refusals: to.add(
+                "open_aiops_refusals",
+                "Calls the policy refused",
+                Family::default(),
+            ),
+            rejects: to.add(
+                "open_aiops_rejects",
+                "Requests that were malformed",
+                Family::default(),
+            ),
+            upstream_faults: to.add(
+                "open_aiops_upstream_faults",
+                "Failures to reach an upstream or to read its response",
+                Family::default(),
+            ),
+            ignored_headers: to.add(
+                "open_aiops_ignored_headers",
+                "Attribution headers with values that are no valid labels",
+                Counter::default(),
+            ),
+            connections: to.add(
+                "open_aiops_connections",
+                "Client connections now open on the proxy listener",
+                Gauge::default(),
+            ),
+            connections_opened: to.add(
+                "open_aiops_connections_opened",
+                "Client connections accepted on the proxy listener",
+                Counter::default(),
+            ),
+            config_reloads: to.add(
+                "open_aiops_config_reloads",
+                "Times the configuration was read again",
+                Family::default(),
+            ),
+            ledger: LedgerMetrics::register(&mut to),
+            registry: to.0,
+        }
+    }
+
+    /// A call was let through; it is in flight until [`call_settled`](Self::call_settled).
+    pub fn call_admitted(&self, stream: bool) {
+        self.in_flight.inc();
+        if stream {
+            self.streams.inc();
+        }
+    }
+
+    /// A call ended; `stream` is what its admission said.
+    pub fn call_settled(&self, settlement: &Settlement, stream: bool) {
+        self.in_flight.dec();
+        if stream {
+            self.streams.dec();
+        }
+        self.calls.settled(settlement, stream);
+    }
+
+    /// The policy refused a call; `reason` is one of a closed list.
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A request was malformed or too large; `kind` is one of a closed list.
+    pub fn call_rejected(&self, kind: &'static str) {
+        self.rejects.get_or_create(&KindLabels { kind }).inc();
+    }
+
+    /// An upstream failed us; `kind` is one of a closed list.
+    pub fn upstream_fault(&self, upstream: &Label, kind: &'static str) {
+        self.upstream_faults
+            .get_or_create(&FaultLabels {
+                upstream: upstream.to_string(),
+                kind,
+            })
+            .inc();
+    }
+
+    /// The value of an attribution header was not usable.
+    pub fn ignored_header(&self) {
+        self.ignored_headers.inc();
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+        self.connections_opened.inc();
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    pub fn config_reload(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.config_reloads
+            .get_or_create(&ResultLabels { result })
+            .inc();
+    }
+
+    /// Takes over the ledger's own figures; called before each [`render`](Self::render).
+    pub fn ledger(&self, figures: &LedgerFigures) {
+        self.ledger.set(figures);
+    }
+
+    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            // Writing into a String does not fail; a half-written page would mislead.
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// The registry while metrics are being added to it.
+struct Registration(Registry);
+
+impl Registration {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+}
+
+#[cfg(test)]
+mod tests;

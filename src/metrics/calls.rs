@@ -1,0 +1,295 @@
+//! What calls used, cost and took. Names and buckets of the `gen_ai_*` histograms are those of the
+//! OpenTelemetry conventions, written as Prometheus writes them.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+
+use super::Registration;
+use crate::core::call::{Outcome, Settlement};
+use crate::core::id::Label;
+use crate::core::usage::Usage;
+
+/// Distinct values of one label that clients choose; later ones are counted as [`OTHER`].
+const MAX_VALUES: usize = 100;
+const OTHER: &str = "other";
+
+/// The buckets of those conventions for times, in seconds.
+const SECONDS: [f64; 14] = [
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+/// The buckets of those conventions for token counts.
+const TOKENS: [f64; 14] = [
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    256.0,
+    1024.0,
+    4096.0,
+    16384.0,
+    65536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+];
+/// What the proxy itself takes: 50 us to 100 ms.
+const OVERHEAD_SECONDS: [f64; 11] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
+];
+
+#[derive(Debug)]
+pub(super) struct CallMetrics {
+    agents: Bound,
+    models: Bound,
+    calls: Family<CallLabels, Counter>,
+    tokens: Family<TokenLabels, Counter>,
+    cost: Family<SpendLabels, Counter>,
+    unpriced: Family<SpendLabels, Counter>,
+    duration: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    token_usage: Family<TokenUsageLabels, Histogram, fn() -> Histogram>,
+    first_chunk: Family<GenAiLabels, Histogram, fn() -> Histogram>,
+    overhead: Histogram,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    operation: &'static str,
+    upstream: String,
+    model: String,
+    agent: String,
+    outcome: &'static str,
+    status_class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    r#type: &'static str,
+    provenance: &'static str,
+    upstream: String,
+    model: String,
+    agent: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpendLabels {
+    upstream: String,
+    model: String,
+    agent: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(clippy::struct_field_names, reason = "field names are label names")]
+struct GenAiLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: String,
+    gen_ai_response_model: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    #[prometheus(flatten)]
+    call: GenAiLabels,
+    error_type: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenUsageLabels {
+    #[prometheus(flatten)]
+    call: GenAiLabels,
+    gen_ai_token_type: &'static str,
+}
+
+impl CallMetrics {
+    pub(super) fn register(to: &mut Registration) -> Self {
+        Self {
+            agents: Bound::default(),
+            models: Bound::default(),
+            calls: to.add("open_aiops_calls", "Calls that ended", Family::default()),
+            tokens: to.add(
+                "open_aiops_tokens",
+                "Tokens used; cache_read and cache_write are part of input, reasoning of output",
+                Family::default(),
+            ),
+            cost: to.add(
+                "open_aiops_cost_nano_usd",
+                "Cost of the calls with a known price in 1e-9 USD",
+                Family::default(),
+            ),
+            unpriced: to.add(
+                "open_aiops_unpriced_calls",
+                "Calls that used something of unknown price",
+                Family::default(),
+            ),
+            duration: to.add(
+                "gen_ai_client_operation_duration_seconds",
+                "Time from the head of the request to the end of the response",
+                Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            ),
+            token_usage: to.add(
+                "gen_ai_client_token_usage",
+                "Input and output tokens of one call",
+                Family::new_with_constructor(|| Histogram::new(TOKENS)),
+            ),
+            first_chunk: to.add(
+                "gen_ai_client_operation_time_to_first_chunk_seconds",
+                "Time from the forwarded request to the first bytes of a streamed response",
+                Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            ),
+            overhead: to.add(
+                "open_aiops_overhead_seconds",
+                "Time from the head of the request to its departure for the upstream, the wait \
+                 for the client's body included",
+                Histogram::new(OVERHEAD_SECONDS),
+            ),
+        }
+    }
+
+    pub(super) fn settled(&self, settlement: &Settlement, stream: bool) {
+        let model = settlement
+            .model
+            .as_ref()
+            .map_or("", |model| self.models.admit(model));
+        let spend = SpendLabels {
+            upstream: settlement.upstream.to_string(),
+            model: model.to_owned(),
+            agent: self.agents.admit(&settlement.agent).to_owned(),
+        };
+        self.count_call(settlement, &spend);
+        self.count_tokens(settlement, &spend);
+        self.count_cost(settlement, &spend);
+        self.time_call(settlement, spend, stream);
+    }
+
+    fn count_call(&self, settlement: &Settlement, spend: &SpendLabels) {
+        let labels = CallLabels {
+            operation: settlement.operation.into(),
+            upstream: spend.upstream.clone(),
+            model: spend.model.clone(),
+            agent: spend.agent.clone(),
+            outcome: settlement.outcome.into(),
+            status_class: status_class(settlement.status),
+        };
+        self.calls.get_or_create(&labels).inc();
+    }
+
+    fn count_tokens(&self, settlement: &Settlement, spend: &SpendLabels) {
+        for (r#type, tokens) in by_type(&settlement.usage) {
+            if tokens > 0 {
+                let labels = TokenLabels {
+                    r#type,
+                    provenance: settlement.provenance.into(),
+                    upstream: spend.upstream.clone(),
+                    model: spend.model.clone(),
+                    agent: spend.agent.clone(),
+                };
+                self.tokens.get_or_create(&labels).inc_by(tokens);
+            }
+        }
+    }
+
+    fn count_cost(&self, settlement: &Settlement, spend: &SpendLabels) {
+        match settlement.cost {
+            Some(cost) => {
+                let nano = u64::try_from(cost.get()).unwrap_or(0);
+                self.cost.get_or_create(spend).inc_by(nano);
+            }
+            // What used nothing costs nothing, whatever the price.
+            None if settlement.usage == Usage::default() => {}
+            None => {
+                self.unpriced.get_or_create(spend).inc();
+            }
+        }
+    }
+
+    fn time_call(&self, settlement: &Settlement, spend: SpendLabels, stream: bool) {
+        let timings = &settlement.timings;
+        let call = GenAiLabels {
+            gen_ai_operation_name: settlement.operation.into(),
+            gen_ai_provider_name: spend.upstream,
+            gen_ai_response_model: spend.model,
+        };
+        if let Some(forwarded) = timings.forwarded_us {
+            self.overhead.observe(seconds(forwarded));
+            if let Some(first) = timings.first_chunk_us.filter(|_| stream) {
+                let wait = seconds(first.saturating_sub(forwarded));
+                self.first_chunk.get_or_create(&call).observe(wait);
+            }
+        }
+        for (gen_ai_token_type, tokens) in by_type(&settlement.usage).into_iter().take(2) {
+            if tokens > 0 {
+                let labels = TokenUsageLabels {
+                    call: call.clone(),
+                    gen_ai_token_type,
+                };
+                self.token_usage
+                    .get_or_create(&labels)
+                    .observe(as_f64(tokens));
+            }
+        }
+        let failed = settlement.outcome != Outcome::Completed;
+        let labels = DurationLabels {
+            call,
+            error_type: failed.then(|| settlement.outcome.into()),
+        };
+        self.duration
+            .get_or_create(&labels)
+            .observe(seconds(timings.total_us));
+    }
+}
+
+/// The first [`MAX_VALUES`] values of a label; the others are one.
+#[derive(Debug, Default)]
+struct Bound(Mutex<HashSet<Label>>);
+
+impl Bound {
+    fn admit<'a>(&self, value: &'a Label) -> &'a str {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(value) {
+            return value.as_str();
+        }
+        if known.len() < MAX_VALUES {
+            known.insert(value.clone());
+            return value.as_str();
+        }
+        OTHER
+    }
+}
+
+/// `input` and `output` first: the others are parts of them.
+fn by_type(usage: &Usage) -> [(&'static str, u64); 5] {
+    [
+        ("input", usage.input_tokens),
+        ("output", usage.output_tokens),
+        ("cache_read", usage.cache_read_input_tokens),
+        ("cache_write", usage.cache_write_input_tokens),
+        ("reasoning", usage.reasoning_output_tokens),
+    ]
+}
+
+fn status_class(status: Option<u16>) -> &'static str {
+    match status.map(|status| status / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "none",
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
+}
+
+/// Beyond 2^32 the largest bucket is the same.
+fn as_f64(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
