@@ -1,0 +1,291 @@
+//! The composition root: builds everything from a [`Config`], owns the tasks, drains at the end.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, AdminState};
+use crate::clock::Clock;
+use crate::config::{Config, Reload, Watcher, restart_needed};
+use crate::core::price::PriceTable;
+use crate::ledger::{self, Ledger, OpenError};
+use crate::listener::{self, CertificateError, Listener};
+use crate::metrics::Metrics;
+use crate::proxy::{Live, Proxy};
+use crate::upstream::{Upstream, UpstreamError};
+use crate::wire::decode::decode_all;
+
+/// How often a changed config file is looked for.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// What is left to settle after the drain deadline takes no longer than this.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the program cannot start. Each is one line that names what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen on {address} ([{section}] listen): {cause}")]
+    Listen {
+        section: &'static str,
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("{0}")]
+    Ledger(#[from] OpenError),
+    #[error("{0}")]
+    Upstream(#[from] UpstreamError),
+    #[error("[proxy.tls] {0}")]
+    Certificate(#[from] CertificateError),
+    #[error("[[price]] {0}")]
+    Price(#[from] serde::de::value::Error),
+    #[error("cannot watch for signals: {0}")]
+    Signal(io::Error),
+}
+
+/// Everything running.
+pub struct App {
+    proxy_address: SocketAddr,
+    admin_address: SocketAddr,
+    proxy: Arc<Proxy>,
+    ledger: Ledger,
+    config: Arc<ArcSwap<Config>>,
+    metrics: Arc<Metrics>,
+    draining: Arc<AtomicBool>,
+    stop: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    admin: JoinHandle<io::Result<()>>,
+    admin_stop: oneshot::Sender<()>,
+}
+
+/// Runs until SIGTERM or SIGINT, then drains.
+pub async fn serve(config: Config, mut watcher: Option<Watcher>) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
+    let app = App::start(config, Clock::System).await?;
+    app.announce();
+    let mut tick = tokio::time::interval(RELOAD_INTERVAL);
+    loop {
+        let asked = tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => true,
+            _ = tick.tick() => false,
+        };
+        if let Some(watcher) = &mut watcher {
+            app.reload(if asked {
+                watcher.look()
+            } else {
+                watcher.poll()
+            });
+        }
+    }
+    tracing::info!("draining: no new calls, running ones may end; once more to cut them");
+    let proxy = Arc::clone(&app.proxy);
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        proxy.cut_running_calls();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = app.stop() => {}
+        () = again => {}
+    }
+    Ok(())
+}
+
+impl App {
+    /// Binds, opens, builds and starts everything. With port 0 the system picks ports.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let proxy_socket = bind("proxy", config.proxy.listen).await?;
+        let admin_socket = bind("admin", config.admin.listen).await?;
+        let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
+        let admin_address = admin_socket.local_addr().unwrap_or(config.admin.listen);
+        let tls = config
+            .proxy
+            .tls
+            .as_ref()
+            .map(listener::acceptor)
+            .transpose()?;
+        let live = live(config.clone())?;
+        let metrics = Arc::new(Metrics::new());
+        let ledger = open_ledger(&config, &clock).await?;
+        if let Err(error) = ledger.announce(admin_address) {
+            tracing::warn!(%error, "commands will not find this server");
+        }
+        let proxy = Proxy::new(live, ledger.clone(), clock.clone(), Arc::clone(&metrics));
+        let stop = watch::Sender::new(false);
+        let draining = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let listener = Listener {
+            socket: proxy_socket,
+            tls,
+            config: config.proxy.clone(),
+            proxy: Arc::clone(&proxy),
+            metrics: Arc::clone(&metrics),
+        };
+        let state = AdminState {
+            ledger: ledger.clone(),
+            metrics: Arc::clone(&metrics),
+            config: Arc::clone(&shared),
+            draining: Arc::clone(&draining),
+            started_at: clock.now(),
+            clock,
+        };
+        let (admin_stop, admin_stopped) = oneshot::channel();
+        let listener = tokio::spawn(listener.run(stop.subscribe()));
+        let admin = tokio::spawn(admin::serve(admin_socket, state, async {
+            let _: Result<(), _> = admin_stopped.await;
+        }));
+        Ok(Self {
+            config: shared,
+            proxy_address,
+            admin_address,
+            proxy,
+            ledger,
+            metrics,
+            draining,
+            stop,
+            listener,
+            admin,
+            admin_stop,
+        })
+    }
+
+    pub fn proxy_address(&self) -> SocketAddr {
+        self.proxy_address
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Waits until every call that ended is in the ledger; blocks while calls are open.
+    pub async fn settled(&self) {
+        self.proxy.settled().await;
+    }
+
+    /// Takes over a changed configuration, or says why not and keeps the old one.
+    pub fn reload(&self, reload: Reload) {
+        let config = match reload {
+            Reload::Unchanged => return,
+            Reload::Invalid(problems) => {
+                self.metrics.config_reload(false);
+                tracing::error!(
+                    "the changed configuration is refused, the old one stays:\n{problems}"
+                );
+                return;
+            }
+            Reload::Valid(config) => config,
+        };
+        match live((*config).clone()) {
+            Err(error) => {
+                self.metrics.config_reload(false);
+                tracing::error!("the changed configuration is refused, the old one stays: {error}");
+            }
+            Ok(live) => {
+                let waiting = restart_needed(&self.config.load(), &config);
+                self.proxy.reload(live);
+                self.config.store(Arc::from(config));
+                self.metrics.config_reload(true);
+                tracing::info!("configuration reloaded");
+                if !waiting.is_empty() {
+                    tracing::warn!("takes effect after a restart only: {}", waiting.join(", "));
+                }
+            }
+        }
+    }
+
+    /// Lets running calls end within the drain timeout, cuts the rest, flushes the ledger.
+    pub async fn stop(self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + self.proxy.drain_timeout();
+        let _ = self.listener.await;
+        if tokio::time::timeout_at(deadline, self.proxy.settled())
+            .await
+            .is_err()
+        {
+            self.proxy.cut_running_calls();
+            if tokio::time::timeout(SETTLE_LIMIT, self.proxy.settled())
+                .await
+                .is_err()
+            {
+                tracing::error!("some calls did not end: the next start recovers them");
+            }
+        }
+        if let Err(error) = self.ledger.close().await {
+            tracing::error!("{error}");
+        }
+        let _ = self.admin_stop.send(());
+        let _ = tokio::time::timeout(SETTLE_LIMIT, self.admin).await;
+    }
+
+    fn announce(&self) {
+        let mut out = io::stdout().lock();
+        let scheme = if self.config.load().proxy.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let _ = writeln!(out, "proxy listening on {scheme}://{}", self.proxy_address);
+        let _ = writeln!(out, "admin listening on http://{}", self.admin_address);
+        let _ = out.flush();
+    }
+}
+
+async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|cause| StartError::Listen {
+            section,
+            address,
+            cause,
+        })
+}
+
+async fn open_ledger(config: &Config, clock: &Clock) -> Result<Ledger, StartError> {
+    let (settings, clock) = (config.ledger.clone(), clock.clone());
+    let decode = |encoding: &str, body: &[u8], limit| decode_all(encoding, body, limit).ok();
+    let opened = tokio::task::spawn_blocking(move || ledger::open(&settings, clock, decode));
+    let (ledger, recovery) = match opened.await {
+        Ok(opened) => opened?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    tracing::info!("{recovery}");
+    Ok(ledger)
+}
+
+/// What a configuration makes of upstreams and prices.
+fn live(config: Config) -> Result<Live, StartError> {
+    let upstreams = config
+        .upstreams
+        .iter()
+        .map(|upstream| Upstream::new(upstream).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let overrides = config
+        .prices
+        .iter()
+        .map(|price| Ok((price.model.to_string(), price.row()?)))
+        .collect::<Result<Vec<_>, serde::de::value::Error>>()?;
+    let prices = PriceTable::builtin().clone().with_overrides(overrides);
+    Ok(Live {
+        config,
+        upstreams,
+        prices,
+    })
+}

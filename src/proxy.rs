@@ -1,0 +1,134 @@
+//! The spine: the way of one call, `Received -> Admitted -> Forwarded -> settled`.
+//!
+//! Each step is a type that only the step before can make, so none can be skipped. What a
+//! step needs from the outside (ledger, upstreams, clock, metrics) hangs on [`Proxy`].
+
+mod accountant;
+mod admit;
+pub mod attribution;
+mod body;
+mod call;
+mod forward;
+pub mod headers;
+mod receive;
+mod respond;
+pub mod tags;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::watch;
+
+use self::accountant::Accountant;
+use self::body::ResponseBody;
+use self::receive::Received;
+use self::respond::Fault;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::price::PriceTable;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::tokens::Counter;
+use crate::upstream::Upstream;
+
+/// Messages whose token counts are remembered; about 100 bytes each.
+const MEMO_ENTRIES: usize = 500_000;
+
+/// What every call needs, for the life of the process.
+pub struct Proxy {
+    live: ArcSwap<Live>,
+    ledger: Ledger,
+    counter: Arc<Counter>,
+    accountant: Accountant,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    cut: watch::Sender<bool>,
+}
+
+/// What a config reload replaces as a whole. A call keeps the one it began with.
+pub struct Live {
+    pub config: Config,
+    /// At least one; the first is the default.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub prices: PriceTable,
+}
+
+/// The way of a call. An error is answered in one place and carries the same marks.
+pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let received = match Received::read(proxy, request).await {
+        Ok(received) => received,
+        Err(fault) => return proxy.answer(fault),
+    };
+    let marks = received.marks();
+    let answered = async {
+        let admitted = received.admit(proxy)?;
+        let forwarded = admitted.forward().await?;
+        Ok(forwarded.into_response().await)
+    };
+    let mut response = answered.await.unwrap_or_else(|fault| proxy.answer(fault));
+    marks.write(response.headers_mut());
+    response
+}
+
+impl Proxy {
+    pub fn new(live: Live, ledger: Ledger, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+        let counter = Arc::new(Counter::new(MEMO_ENTRIES));
+        Arc::new(Self {
+            accountant: Accountant::start(Arc::clone(&counter), Arc::clone(&metrics)),
+            live: ArcSwap::from_pointee(live),
+            cut: watch::Sender::new(false),
+            ledger,
+            counter,
+            clock,
+            metrics,
+        })
+    }
+
+    /// Takes over a new configuration for calls from now on.
+    pub fn reload(&self, live: Live) {
+        self.live.store(Arc::new(live));
+    }
+
+    /// How long running calls may go on once the process was told to end.
+    pub fn drain_timeout(&self) -> Duration {
+        self.live.load().config.proxy.drain_timeout
+    }
+
+    /// Ends what still runs: clients see a broken stream, the ledger an outcome `cut`.
+    pub fn cut_running_calls(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Turns true when running calls must end.
+    pub fn cut_signal(&self) -> watch::Receiver<bool> {
+        self.cut.subscribe()
+    }
+
+    /// Waits until every call that ended is settled in the ledger's queue.
+    pub async fn settled(&self) {
+        self.accountant.idle().await;
+    }
+
+    fn answer(&self, fault: Fault) -> Response<ResponseBody> {
+        let kind = fault.kind();
+        match &fault {
+            Fault::Rejected(_) => {
+                self.metrics.call_rejected(kind);
+                tracing::info!(kind, "{fault}");
+            }
+            Fault::Upstream(upstream) => {
+                self.metrics.upstream_fault(&upstream.upstream, kind);
+                tracing::warn!(kind, "{fault}");
+            }
+            Fault::Unavailable(_) => {
+                self.metrics.refused(kind);
+                tracing::warn!(kind, "{fault}");
+            }
+        }
+        fault.into_response().map(ResponseBody::Ours)
+    }
+}

@@ -1,0 +1,310 @@
+//! Step four, beside the path of the call: what an ended call used and cost, into the ledger.
+//!
+//! Runs on a thread of its own, since parsing and counting may take a while and must not hold up
+//! a stream. A seat is taken at admission, so that handing over an ended call cannot fail.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::call::{EndedCall, Observed};
+use crate::config::RecordLevel;
+use crate::core::call::{CostSource, Operation, Outcome, Settlement};
+use crate::core::id::Label;
+use crate::core::money::NanoUsd;
+use crate::core::usage::{Provenance, Usage};
+use crate::ledger::Capture;
+use crate::metrics::Metrics;
+use crate::tokens::{Counted, Counter};
+use crate::wire::response::ResponseFacts;
+
+/// Calls that may be open at once.
+const SEATS: usize = 65_536;
+/// For output too long to be kept for counting; English text has about as many.
+const BYTES_PER_TOKEN: u64 = 4;
+
+pub(super) struct Accountant {
+    queue: mpsc::Sender<Work>,
+}
+
+/// The right to hand over one ended call.
+pub(super) struct Seat {
+    slot: mpsc::OwnedPermit<Work>,
+}
+
+enum Work {
+    Ended(Box<EndedCall>),
+    Flush(oneshot::Sender<()>),
+}
+
+impl Accountant {
+    pub(super) fn start(counter: Arc<Counter>, metrics: Arc<Metrics>) -> Self {
+        let (queue, mut inbox) = mpsc::channel::<Work>(SEATS);
+        let work = move || {
+            while let Some(work) = inbox.blocking_recv() {
+                match work {
+                    Work::Ended(call) => account(*call, &counter, &metrics),
+                    Work::Flush(done) => {
+                        let _ = done.send(());
+                    }
+                }
+            }
+        };
+        if let Err(error) = thread::Builder::new()
+            .name("accountant".to_owned())
+            .spawn(work)
+        {
+            tracing::error!(%error, "no thread for accounting: no call can be taken");
+        }
+        Self { queue }
+    }
+
+    /// None when too many calls are open.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        let slot = self.queue.clone().try_reserve_owned().ok()?;
+        Some(Seat { slot })
+    }
+
+    /// Waits until no call is open and every ended one is settled.
+    pub(super) async fn idle(&self) {
+        drop(self.queue.reserve_many(SEATS).await);
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Work::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn settle(self, call: EndedCall) {
+        self.slot.send(Work::Ended(Box::new(call)));
+    }
+}
+
+/// Whatever bytes of strangers do to what reads them here, the next call is accounted for: a
+/// call that panics settles by the drop of its ledger entry.
+fn account(call: EndedCall, counter: &Counter, metrics: &Metrics) {
+    let work = AssertUnwindSafe(|| settle(call, counter, metrics));
+    if catch_unwind(work).is_err() {
+        tracing::error!("accounting for a call panicked: its record is an estimate");
+    }
+}
+
+fn settle(mut call: EndedCall, counter: &Counter, metrics: &Metrics) {
+    let observed = call.observed.take();
+    let (mut facts, capture, marks, response_bytes) = match observed {
+        None => (ResponseFacts::default(), None, Vec::new(), 0),
+        Some(observed) => take_apart(observed, call.origin.record),
+    };
+    let model = facts
+        .model
+        .as_deref()
+        .and_then(|model| Label::parse(model).ok())
+        .or_else(|| call.origin.model.clone());
+    let (usage, provenance) = usage(&call, &mut facts, model.as_ref(), counter);
+    let cost = cost(&call, &facts, model.as_ref(), &usage);
+    let (from_client, from_upstream) = call.tunnelled.unwrap_or_default();
+    let uploaded = call
+        .upload
+        .as_ref()
+        .map_or(call.origin.body.len() as u64, |up| up.bytes());
+    let label = |text: &Option<String>| text.as_deref().and_then(|text| Label::parse(text).ok());
+    let settlement = Settlement {
+        id: call.entry.id(),
+        started_at: call.origin.started_at,
+        agent: call.origin.attribution.agent.clone(),
+        caller: call.origin.attribution.caller.clone(),
+        run: call.origin.attribution.run.clone(),
+        parent_run: call.origin.attribution.parent_run.clone(),
+        upstream: call.origin.upstream.config().name.clone(),
+        operation: call.origin.operation,
+        model,
+        outcome: call.outcome,
+        status: call.status.map(|status| status.as_u16()),
+        usage,
+        provenance,
+        cost: cost.map(|(amount, _)| amount),
+        cost_source: cost.map(|(_, source)| source),
+        response_model: label(&facts.model),
+        response_id: label(&facts.response_id),
+        service_tier: label(&facts.service_tier),
+        finish_reasons: facts
+            .finish_reasons
+            .iter()
+            .filter_map(|reason| Label::parse(reason).ok())
+            .collect(),
+        timings: call.timings,
+        request_bytes: uploaded.saturating_add(from_client),
+        response_bytes: response_bytes.saturating_add(from_upstream),
+        error: call
+            .error
+            .or(facts.error)
+            .filter(|_| call.origin.record > RecordLevel::None),
+        response: None,
+        chunks: marks,
+    };
+    metrics.call_settled(&settlement, call.origin.facts.stream);
+    call.entry.settle(settlement, capture);
+}
+
+type TakenApart = (
+    ResponseFacts,
+    Option<Capture>,
+    Vec<crate::core::call::ChunkMark>,
+    u64,
+);
+
+fn take_apart(observed: Observed, record: RecordLevel) -> TakenApart {
+    let Observed {
+        reader,
+        content_type,
+        content_encoding,
+        chunks,
+        marks,
+        bytes,
+        ..
+    } = observed;
+    let capture = (record == RecordLevel::Full && bytes > 0).then(|| Capture {
+        chunks,
+        len: bytes,
+        segments: Vec::new(),
+        content_type,
+        content_encoding,
+    });
+    (reader.finish(), capture, marks, bytes)
+}
+
+/// What the upstream reported, else what can be counted of what went through. A report from
+/// within a stream that broke off says too little of the output: what was counted may be more.
+fn usage(
+    call: &EndedCall,
+    facts: &mut ResponseFacts,
+    model: Option<&Label>,
+    counter: &Counter,
+) -> (Usage, Provenance) {
+    if call.origin.fetch {
+        return (Usage::default(), Provenance::Reported);
+    }
+    let generates = generates(call.origin.operation);
+    match facts.usage {
+        Some(usage) if facts.ended || call.outcome == Outcome::Completed || !generates => {
+            (usage, Provenance::Reported)
+        }
+        None if call.outcome == Outcome::UpstreamUnavailable && !call.timed_out => {
+            (Usage::default(), Provenance::Estimated)
+        }
+        None if !generates || !worked(call) => (Usage::default(), Provenance::Counted),
+        early => {
+            let (counted, provenance) = count(call, facts, model, counter);
+            let Some(early) = early else {
+                return (counted, provenance);
+            };
+            let output_tokens = early.output_tokens.max(counted.output_tokens);
+            let usage = Usage {
+                output_tokens,
+                ..early
+            };
+            (usage, Provenance::Estimated)
+        }
+    }
+}
+
+fn count(
+    call: &EndedCall,
+    facts: &mut ResponseFacts,
+    model: Option<&Label>,
+    counter: &Counter,
+) -> (Usage, Provenance) {
+    let origin = &call.origin;
+    let model = model.map_or("", |model| model.as_str());
+    let prompt = match &call.upload {
+        None => counter.count_prompt(origin.operation, model, &origin.body, &origin.facts),
+        Some(upload) => {
+            let bytes = usize::try_from(upload.bytes()).unwrap_or(usize::MAX);
+            Counted {
+                tokens: counter.quick_estimate(model, bytes, &origin.facts),
+                provenance: Provenance::Estimated,
+            }
+        }
+    };
+    let text = std::mem::take(&mut facts.output_text);
+    let unseen = text.uncounted_bytes();
+    let output = counter.count_output(model, &text.into_text());
+    let exact = call.outcome == Outcome::Completed
+        && !facts.unread
+        && unseen == 0
+        && prompt.provenance == Provenance::Counted
+        && output.provenance == Provenance::Counted;
+    let usage = Usage {
+        input_tokens: prompt.tokens,
+        output_tokens: output.tokens.saturating_add(unseen / BYTES_PER_TOKEN),
+        ..Usage::default()
+    };
+    let provenance = if exact {
+        Provenance::Counted
+    } else {
+        Provenance::Estimated
+    };
+    (usage, provenance)
+}
+
+/// Operations whose prompt and answer can be counted.
+fn generates(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Chat
+            | Operation::TextCompletion
+            | Operation::Responses
+            | Operation::Embeddings
+            | Operation::Messages
+            | Operation::GenerateContent
+    )
+}
+
+/// Whether the upstream is likely to have begun, and so to bill: it answered well, or it had the
+/// request when the call ended for another reason.
+fn worked(call: &EndedCall) -> bool {
+    match call.status {
+        Some(status) if call.outcome != Outcome::UpstreamUnavailable => status.as_u16() < 400,
+        _ => {
+            call.timings.forwarded_us.is_some()
+                && (call.timed_out || matches!(call.outcome, Outcome::ClientGone | Outcome::Cut))
+        }
+    }
+}
+
+fn cost(
+    call: &EndedCall,
+    facts: &ResponseFacts,
+    model: Option<&Label>,
+    usage: &Usage,
+) -> Option<(NanoUsd, CostSource)> {
+    if call.origin.fetch {
+        return Some((NanoUsd::ZERO, CostSource::Table));
+    }
+    if let Some(cost) = facts.cost {
+        return Some((cost, CostSource::Upstream));
+    }
+    if matches!(
+        call.origin.operation,
+        Operation::Other | Operation::WebSocket
+    ) {
+        return None;
+    }
+    if *usage == Usage::default() {
+        return Some((NanoUsd::ZERO, CostSource::Table));
+    }
+    let seller = call.origin.upstream.authority().host();
+    let tier = facts
+        .service_tier
+        .as_deref()
+        .or(call.origin.facts.service_tier.as_deref());
+    let cost = call
+        .origin
+        .live
+        .prices
+        .price(Some(seller), model?.as_str(), tier, usage)?;
+    Some((cost.amount, cost.source))
+}

@@ -1,0 +1,114 @@
+//! Step two: from [`Received`] to [`Admitted`]. The admission is queued to the ledger before
+//! anything goes upstream, with room reserved for the settlement, so that no call that reached
+//! an upstream can be missing.
+
+use std::sync::Arc;
+
+use super::Proxy;
+use super::call::{OpenCall, Origin};
+use super::headers;
+use super::receive::{Received, ReceivedBody};
+use super::respond::{Fault, Unavailability};
+use crate::config::RecordLevel;
+use crate::core::call::Admission;
+use crate::ledger::Capture;
+
+/// A call that may go upstream. Dropping it settles it.
+pub(super) struct Admitted {
+    pub(super) received: Received,
+    pub(super) call: OpenCall,
+}
+
+impl Received {
+    pub(super) fn admit(self, proxy: &Arc<Proxy>) -> Result<Admitted, Fault> {
+        let seat = proxy
+            .accountant
+            .seat()
+            .ok_or(Fault::Unavailable(Unavailability::TooManyCalls))?;
+        let entry = proxy
+            .ledger
+            .admit(self.admission(proxy), self.capture())
+            .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
+        proxy.metrics.call_admitted(self.facts.stream);
+        let origin = Origin {
+            live: Arc::clone(&self.live),
+            upstream: Arc::clone(&self.upstream),
+            started_at: self.started_at,
+            attribution: self.attribution.clone(),
+            operation: self.route.operation,
+            fetch: self.route.fetch,
+            model: self.model(),
+            record: self.record,
+            body: match &self.body {
+                ReceivedBody::Read(bytes) => bytes.clone(),
+                ReceivedBody::Unread { .. } => bytes::Bytes::new(),
+            },
+            facts: self.facts.clone(),
+        };
+        let call = OpenCall::new(proxy, origin, entry, seat);
+        Ok(Admitted {
+            received: self,
+            call,
+        })
+    }
+
+    fn admission(&self, proxy: &Proxy) -> Admission {
+        let model = self.model();
+        let body_len = match &self.body {
+            ReceivedBody::Read(bytes) => bytes.len(),
+            ReceivedBody::Unread { .. } => 0,
+        };
+        let estimate = proxy.counter.quick_estimate(
+            model.as_ref().map_or("", |model| model.as_str()),
+            body_len,
+            &self.facts,
+        );
+        let path = self.target.split('?').next().unwrap_or_default();
+        Admission {
+            id: self.id,
+            started_at: self.started_at,
+            attribution: self.attribution.clone(),
+            upstream: self.upstream.config().name.clone(),
+            operation: self.route.operation,
+            method: self.method.to_string(),
+            target: match self.record {
+                RecordLevel::None => path.to_owned(),
+                RecordLevel::Meta | RecordLevel::Full => headers::redact_target(&self.target),
+            },
+            request_model: model,
+            stream: self.facts.stream,
+            output_limit: self.facts.output_limit,
+            estimated_input_tokens: estimate,
+            key: self.key,
+            client: self.client.clone(),
+            retry: self.retry,
+            previous_response: self
+                .facts
+                .previous_response_id
+                .as_deref()
+                .and_then(|id| crate::core::id::Label::parse(id).ok()),
+            request: None,
+        }
+    }
+
+    fn capture(&self) -> Option<Capture> {
+        let ReceivedBody::Read(bytes) = &self.body else {
+            return None;
+        };
+        if self.record < RecordLevel::Full || bytes.is_empty() {
+            return None;
+        }
+        Some(Capture {
+            chunks: vec![bytes.clone()],
+            len: bytes.len() as u64,
+            segments: self
+                .facts
+                .segments
+                .iter()
+                .map(|segment| (segment.range.clone(), segment.digest))
+                .collect(),
+            content_type: headers::text(&self.headers, &http::header::CONTENT_TYPE),
+            content_encoding: headers::text(&self.headers, &http::header::CONTENT_ENCODING),
+        })
+    }
+}

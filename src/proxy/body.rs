@@ -1,0 +1,390 @@
+//! Bodies on their way to the client: passed on chunk by chunk, observed on the side.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::call::OpenCall;
+use super::headers;
+use crate::core::call::Outcome;
+use crate::wire::decode::{DecodeError, Decoder};
+use crate::wire::include_usage::UsageFilter;
+
+type Durable = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Every body that goes to a client.
+pub enum ResponseBody {
+    Metered(Box<MeteredBody>),
+    Ours(Full<Bytes>),
+    Empty,
+}
+
+/// What an upstream answered: the rest as it arrives, after what was read of it before.
+#[derive(Default)]
+pub(super) struct Answer {
+    first: Option<Bytes>,
+    /// What went wrong while `first` was read.
+    broken: Option<BodyError>,
+    rest: Option<Incoming>,
+}
+
+/// Why a body ends early. The server breaks the connection then, so that the client sees a cut
+/// as a cut and never as a clean end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the upstream broke off: {0}")]
+    Upstream(#[from] hyper::Error),
+    #[error("the upstream sent nothing for {} s", .0.as_secs_f32())]
+    Idle(Duration),
+    #[error("the compressed answer cannot be decoded: {0}")]
+    Decode(#[from] DecodeError),
+}
+
+/// An upstream's body with its call. Settles the call when it ends, fails or is dropped.
+pub struct MeteredBody {
+    answer: Answer,
+    rewriter: Option<Rewriter>,
+    trailers: Option<Frame<Bytes>>,
+    call: Option<OpenCall>,
+    durable: Option<Durable>,
+    idle: Idle,
+    state: State,
+}
+
+enum State {
+    Streaming,
+    /// This frame ends the answer for the client; it waits for the admission to be on disk.
+    Held(Frame<Bytes>),
+    /// All was sent but the end itself.
+    Ending,
+    Done,
+}
+
+impl MeteredBody {
+    pub(super) fn new(
+        answer: Answer,
+        rewriter: Option<Rewriter>,
+        call: OpenCall,
+        idle: Duration,
+        durable: Durable,
+    ) -> Self {
+        Self {
+            answer,
+            rewriter,
+            trailers: None,
+            call: Some(call),
+            durable: Some(durable),
+            idle: Idle {
+                limit: idle,
+                timer: None,
+            },
+            state: State::Streaming,
+        }
+    }
+
+    fn poll_durable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(durable) = &mut self.durable {
+            ready!(durable.as_mut().poll(cx));
+            self.durable = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// One frame of the answer, observed and rewritten; `None` when it is over.
+    fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(trailers)));
+        }
+        loop {
+            let frame = match self.answer.poll_frame(cx) {
+                Poll::Pending => return self.idle.poll(cx).map(|error| Some(Err(error))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(match &mut self.rewriter {
+                        None => None,
+                        Some(rewriter) => rewriter.finish().map(|rest| Ok(Frame::data(rest))),
+                    });
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Ok(frame))) => frame,
+            };
+            self.idle.reset();
+            let Some(data) = frame.data_ref() else {
+                return Poll::Ready(Some(Ok(self.before_trailers(frame))));
+            };
+            if let Some(call) = &mut self.call {
+                call.chunk(data);
+            }
+            let Some(rewriter) = &mut self.rewriter else {
+                return Poll::Ready(Some(Ok(frame)));
+            };
+            match rewriter.push(data) {
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            }
+        }
+    }
+
+    /// What the rewriter still holds goes out before the trailers do.
+    fn before_trailers(&mut self, trailers: Frame<Bytes>) -> Frame<Bytes> {
+        match self.rewriter.as_mut().and_then(Rewriter::finish) {
+            None => trailers,
+            Some(rest) => {
+                self.trailers = Some(trailers);
+                Frame::data(rest)
+            }
+        }
+    }
+
+    /// Whether the client has all it waits for once it gets what was read so far. Many clients
+    /// hang up at the terminal event, before the body's own end.
+    fn is_last(&self) -> bool {
+        self.answer.is_empty() && self.rewriter.is_none()
+            || self.call.as_ref().is_some_and(OpenCall::has_ended)
+    }
+
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.state = State::Done;
+        if let Some(mut call) = self.call.take() {
+            call.broke_off(Outcome::UpstreamCut, error.to_string());
+        }
+        error
+    }
+
+    fn complete(&mut self) {
+        if let Some(mut call) = self.call.take() {
+            call.complete();
+        }
+    }
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        loop {
+            match std::mem::replace(&mut this.state, State::Done) {
+                State::Done => return Poll::Ready(None),
+                State::Ending => {
+                    if this.poll_durable(cx).is_pending() {
+                        this.state = State::Ending;
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(None);
+                }
+                State::Held(frame) => {
+                    if this.poll_durable(cx).is_pending() {
+                        this.state = State::Held(frame);
+                        return Poll::Pending;
+                    }
+                    if !this.answer.is_empty() || this.rewriter.is_some() {
+                        this.state = State::Streaming;
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                State::Streaming => {}
+            }
+            this.state = State::Streaming;
+            match ready!(this.poll_answer(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(this.fail(error)))),
+                None => {
+                    this.complete();
+                    this.state = State::Ending;
+                }
+                Some(Ok(frame)) => {
+                    if this.answer.is_empty() && this.rewriter.is_none() {
+                        this.complete();
+                        this.state = State::Held(frame);
+                    } else if this.durable.is_some() && this.is_last() {
+                        this.state = State::Held(frame);
+                    } else {
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.state, &self.rewriter) {
+            (State::Streaming, None) => self.answer.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl From<Incoming> for Answer {
+    fn from(body: Incoming) -> Self {
+        Self {
+            rest: Some(body),
+            ..Self::default()
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+            && self.broken.is_none()
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(error) = self.broken.take() {
+            self.rest = None;
+            return Poll::Ready(Some(Err(error)));
+        }
+        match &mut self.rest {
+            None => Poll::Ready(None),
+            Some(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(BodyError::from))),
+        }
+    }
+
+    /// This answer with what was read of it put back, and how the reading went.
+    pub(super) fn after(self, first: Bytes, broken: Option<BodyError>) -> Self {
+        Self {
+            first: Some(first).filter(|first| !first.is_empty()),
+            broken,
+            rest: self.rest,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.first, &self.rest) {
+            (None, Some(body)) => body.size_hint(),
+            (Some(_), Some(body)) if !body.is_end_stream() => SizeHint::default(),
+            (first, _) => SizeHint::with_exact(first.as_ref().map_or(0, Bytes::len) as u64),
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Metered(body) => Pin::new(body.as_mut()).poll_frame(cx),
+            Self::Ours(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Self::Empty => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Metered(body) => body.is_end_stream(),
+            Self::Ours(body) => body.is_end_stream(),
+            Self::Empty => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Metered(body) => body.size_hint(),
+            Self::Ours(body) => body.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// Takes out of an answer what our asking for usage put in. A compressed answer is decoded for
+/// it: the client must not meet a chunk it did not ask for.
+pub(super) struct Rewriter {
+    decoder: Option<Decoder>,
+    filter: UsageFilter,
+}
+
+impl Rewriter {
+    /// None where there is nothing to take out, or no way to.
+    pub(super) fn for_answer(map: &mut HeaderMap) -> Option<Self> {
+        let content_type = headers::text(map, &CONTENT_TYPE)?;
+        if !content_type.trim_start().starts_with("text/event-stream") {
+            return None;
+        }
+        let decoder = match headers::text(map, &CONTENT_ENCODING) {
+            None => None,
+            Some(encoding) => {
+                let decoder = Decoder::new(&encoding)?;
+                map.remove(CONTENT_ENCODING);
+                Some(decoder)
+            }
+        };
+        map.remove(CONTENT_LENGTH);
+        Some(Self {
+            decoder,
+            filter: UsageFilter::default(),
+        })
+    }
+
+    fn push(&mut self, data: &Bytes) -> Result<Bytes, DecodeError> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(self.filter.push(data));
+        };
+        let mut decoded = Vec::new();
+        decoder.push(data, &mut |piece| decoded.extend_from_slice(piece))?;
+        Ok(self.filter.push(&Bytes::from(decoded)))
+    }
+
+    fn finish(&mut self) -> Option<Bytes> {
+        Some(std::mem::take(&mut self.filter).finish()).filter(|rest| !rest.is_empty())
+    }
+}
+
+/// Measures silence. The timer is armed only when there is nothing to read.
+struct Idle {
+    limit: Duration,
+    timer: Option<(Pin<Box<Sleep>>, bool)>,
+}
+
+impl Idle {
+    fn reset(&mut self) {
+        if let Some((_, armed)) = &mut self.timer {
+            *armed = false;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let limit = self.limit;
+        let (timer, armed) = self
+            .timer
+            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(limit)), true));
+        if !*armed {
+            timer.as_mut().reset(Instant::now() + limit);
+            *armed = true;
+        }
+        timer.as_mut().poll(cx).map(|()| BodyError::Idle(limit))
+    }
+}

@@ -1,0 +1,285 @@
+//! A call that was admitted and is not settled yet. Whatever ends it - the end of the response,
+//! a fault, a client that leaves, a cut - settles it exactly once, at the latest when dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use tokio::sync::watch;
+
+use super::accountant::Seat;
+use super::{Live, Proxy, headers};
+use crate::config::RecordLevel;
+use crate::core::attribution::Attribution;
+use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+use crate::ledger::Entry;
+use crate::upstream::{Upload, UploadEnd, Upstream};
+use crate::wire::response::ResponseReader;
+use crate::wire::route::Route;
+use crate::wire::scan::RequestFacts;
+
+/// What a settlement needs to know of the request.
+pub(super) struct Origin {
+    pub(super) live: Arc<Live>,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) started_at: Timestamp,
+    pub(super) attribution: Attribution,
+    pub(super) operation: Operation,
+    /// Fetches a response that was paid for when it was made.
+    pub(super) fetch: bool,
+    pub(super) model: Option<Label>,
+    pub(super) record: RecordLevel,
+    /// Empty where the body was not read.
+    pub(super) body: Bytes,
+    pub(super) facts: RequestFacts,
+}
+
+/// What was seen of the response so far.
+pub(super) struct Observed {
+    pub(super) reader: ResponseReader,
+    pub(super) content_type: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    /// The first chunks, up to the configured size.
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) marks: Vec<ChunkMark>,
+    pub(super) kept: usize,
+    pub(super) bytes: u64,
+    last_at: Timestamp,
+}
+
+/// Everything about a call that ended; what the accountant turns into a settlement.
+pub(super) struct EndedCall {
+    pub(super) origin: Origin,
+    pub(super) entry: Entry,
+    pub(super) outcome: Outcome,
+    pub(super) status: Option<StatusCode>,
+    pub(super) observed: Option<Observed>,
+    pub(super) upload: Option<Arc<Upload>>,
+    /// Bytes that went through a tunnel: from the client, from the upstream.
+    pub(super) tunnelled: Option<(u64, u64)>,
+    /// The upstream had the request and did not answer in time: it may well have worked on it.
+    pub(super) timed_out: bool,
+    pub(super) timings: Timings,
+    pub(super) error: Option<String>,
+}
+
+pub(super) struct OpenCall {
+    open: Option<Box<Open>>,
+}
+
+struct Open {
+    proxy: Arc<Proxy>,
+    seat: Seat,
+    call: EndedCall,
+}
+
+impl OpenCall {
+    pub(super) fn new(proxy: &Arc<Proxy>, origin: Origin, entry: Entry, seat: Seat) -> Self {
+        let call = EndedCall {
+            origin,
+            entry,
+            outcome: Outcome::ClientGone,
+            status: None,
+            observed: None,
+            upload: None,
+            tunnelled: None,
+            timed_out: false,
+            timings: Timings::default(),
+            error: None,
+        };
+        Self {
+            open: Some(Box::new(Open {
+                proxy: Arc::clone(proxy),
+                seat,
+                call,
+            })),
+        }
+    }
+
+    /// Resolves when the admission is on disk, as far as that is configured.
+    pub(super) fn durable(&self) -> impl Future<Output = ()> + Send + 'static {
+        let durable = self.open.as_ref().map(|open| open.call.entry.durable());
+        async move {
+            if let Some(durable) = durable {
+                durable.await;
+            }
+        }
+    }
+
+    /// The request body goes on as it arrives.
+    pub(super) fn uploading(&mut self, upload: Arc<Upload>) {
+        self.with(|open, _| open.call.upload = Some(upload));
+    }
+
+    /// The request leaves for the upstream.
+    pub(super) fn forwarded(&mut self) {
+        self.with(|open, now| open.call.timings.forwarded_us = Some(now));
+    }
+
+    /// The head of the response arrived.
+    pub(super) fn answered(&mut self, route: &Route, status: StatusCode, map: &HeaderMap) {
+        let content_type = headers::text(map, &header::CONTENT_TYPE);
+        let content_encoding = headers::text(map, &header::CONTENT_ENCODING);
+        let reader = ResponseReader::new(
+            route.dialect,
+            content_type.as_deref(),
+            content_encoding.as_deref(),
+            status.as_u16(),
+        );
+        self.with(|open, now| {
+            open.call.timings.head_us = Some(now);
+            open.call.status = Some(status);
+            open.call.observed = Some(Observed {
+                reader,
+                content_type,
+                content_encoding,
+                chunks: Vec::new(),
+                marks: Vec::new(),
+                kept: 0,
+                bytes: 0,
+                last_at: open.proxy.clock.now(),
+            });
+        });
+    }
+
+    /// A chunk of the response arrived, as the upstream sent it.
+    pub(super) fn chunk(&mut self, chunk: &Bytes) {
+        let Some(open) = &mut self.open else { return };
+        let now = open.proxy.clock.now();
+        let call = &mut open.call;
+        call.timings
+            .first_chunk_us
+            .get_or_insert_with(|| now.micros_since(call.origin.started_at));
+        let full = call.origin.record == RecordLevel::Full;
+        let room = call.origin.live.config.ledger.max_body_bytes;
+        if let Some(observed) = &mut call.observed {
+            observed.push(chunk, now, if full { room } else { 0 });
+        }
+    }
+
+    /// Whether the terminal event of the answer was seen.
+    pub(super) fn has_ended(&self) -> bool {
+        self.open
+            .as_ref()
+            .and_then(|open| open.call.observed.as_ref())
+            .is_some_and(|observed| observed.reader.ended())
+    }
+
+    /// Turns true when running calls must end.
+    pub(super) fn cut_signal(&self) -> watch::Receiver<bool> {
+        match &self.open {
+            Some(open) => open.proxy.cut_signal(),
+            None => watch::Sender::new(true).subscribe(),
+        }
+    }
+
+    pub(super) fn timed_out(&mut self) {
+        self.with(|open, _| open.call.timed_out = true);
+    }
+
+    /// What the client got in place of an upstream's answer.
+    pub(super) fn failed(&mut self, outcome: Outcome, status: StatusCode, error: String) {
+        self.with(|open, _| {
+            open.call.status = Some(status);
+            open.call.error = Some(error);
+        });
+        self.end(outcome);
+    }
+
+    /// The answer ended before its time: by the upstream, unless it is the client that broke off
+    /// the request the upstream was still reading.
+    pub(super) fn broke_off(&mut self, outcome: Outcome, error: String) {
+        let mut outcome = outcome;
+        self.with(|open, _| {
+            match open.call.upload.as_ref().and_then(|upload| upload.broken()) {
+                Some(UploadEnd::TooLarge) => outcome = Outcome::Rejected,
+                Some(UploadEnd::ClientGone) => outcome = Outcome::ClientGone,
+                None => {}
+            }
+            open.call.error = Some(error);
+        });
+        self.end(outcome);
+    }
+
+    pub(super) fn tunnelled(&mut self, from_client: u64, from_upstream: u64) {
+        self.with(|open, _| open.call.tunnelled = Some((from_client, from_upstream)));
+    }
+
+    /// The whole response was there.
+    pub(super) fn complete(&mut self) {
+        let error = self
+            .open
+            .as_ref()
+            .and_then(|open| open.call.status)
+            .is_some_and(|status| status.as_u16() >= 400);
+        self.end(if error {
+            Outcome::UpstreamError
+        } else {
+            Outcome::Completed
+        });
+    }
+
+    pub(super) fn end(&mut self, outcome: Outcome) {
+        self.settle(outcome);
+    }
+
+    fn with(&mut self, act: impl FnOnce(&mut Open, u64)) {
+        if let Some(open) = &mut self.open {
+            let now = open
+                .proxy
+                .clock
+                .now()
+                .micros_since(open.call.origin.started_at);
+            act(open, now);
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(open) = self.open.take() else { return };
+        let Open {
+            proxy,
+            seat,
+            mut call,
+        } = *open;
+        call.outcome = outcome;
+        call.timings.total_us = proxy.clock.now().micros_since(call.origin.started_at);
+        seat.settle(call);
+    }
+}
+
+impl Drop for OpenCall {
+    /// Nobody ended it: its future or body was dropped, since the client left or we cut it. A
+    /// client that hangs up after the terminal event has all it wanted.
+    fn drop(&mut self) {
+        if self.has_ended() {
+            return self.complete();
+        }
+        let cut = self
+            .open
+            .as_ref()
+            .is_some_and(|open| *open.proxy.cut.borrow());
+        self.settle(if cut {
+            Outcome::Cut
+        } else {
+            Outcome::ClientGone
+        });
+    }
+}
+
+impl Observed {
+    fn push(&mut self, chunk: &Bytes, now: Timestamp, room: usize) {
+        self.reader.push(chunk);
+        self.bytes += chunk.len() as u64;
+        if self.kept < room {
+            self.kept += chunk.len();
+            self.chunks.push(chunk.clone());
+            self.marks.push(ChunkMark {
+                gap_us: u32::try_from(now.micros_since(self.last_at)).unwrap_or(u32::MAX),
+                len: u32::try_from(chunk.len()).unwrap_or(u32::MAX),
+            });
+        }
+        self.last_at = now;
+    }
+}

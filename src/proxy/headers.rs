@@ -1,0 +1,292 @@
+//! Header names, and which headers and query values may cross the proxy.
+//!
+//! What goes upstream is what came in, minus what belongs to one connection, what was meant for us, and
+//! the secrets of other proxies. Nothing else is dropped: unknown headers mean something to somebody.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderValue, Method, Version};
+use percent_encoding::percent_decode_str;
+
+/// Every header of our own, both ways, starts like this.
+pub const OWN_PREFIX: &str = "x-aiops-";
+
+pub const AGENT: &str = "x-aiops-agent";
+pub const CALLER: &str = "x-aiops-caller";
+pub const RUN: &str = "x-aiops-run";
+/// Another spelling of [`RUN`], in requests only.
+pub const RUN_ID: &str = "x-aiops-run-id";
+pub const PARENT_RUN: &str = "x-aiops-parent-run";
+pub const PATH: &str = "x-aiops-path";
+pub const DEPTH: &str = "x-aiops-depth";
+pub const USER: &str = "x-aiops-user";
+pub const VARIANT: &str = "x-aiops-variant";
+pub const RECORD: &str = "x-aiops-record";
+pub const UPSTREAM: &str = "x-aiops-upstream";
+pub const TAG_PREFIX: &str = "x-aiops-tag-";
+pub const METRIC_PREFIX: &str = "x-aiops-metric-";
+
+/// Marks a response that we made ourselves, and says what kind of fault it reports.
+pub const ERROR: &str = "x-aiops-error";
+
+/// Response headers of our own; a response also carries [`RUN`] and [`AGENT`].
+pub const CALL: &str = "x-aiops-call";
+pub const DECISION: &str = "x-aiops-decision";
+pub const REASON: &str = "x-aiops-reason";
+pub const REMAINING_USD: &str = "x-aiops-remaining-usd";
+pub const REMAINING_TOKENS: &str = "x-aiops-remaining-tokens";
+
+static API_KEY_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
+const PROTOCOL_KEY_PREFIX: &str = "openai-insecure-api-key.";
+
+/// The query parameter that carries a key in Gemini's API.
+const API_KEY_PARAMETER: &str = "key";
+
+/// Headers that concern one connection only; `te` is treated apart, `trailer` announces what
+/// the body really carries and stays.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Keys of other gateways: an upstream has no use for them, and should not see them.
+static FOREIGN_SECRETS: [HeaderName; 5] = [
+    HeaderName::from_static("helicone-auth"),
+    HeaderName::from_static("x-portkey-api-key"),
+    HeaderName::from_static("x-bf-vk"),
+    HeaderName::from_static("x-litellm-api-key"),
+    HeaderName::from_static("x-finops-api-key"),
+];
+
+/// Query parameters whose values are masked wherever a target is written down.
+const SECRET_PARAMETERS: [&str; 18] = [
+    API_KEY_PARAMETER,
+    "api_key",
+    "api-key",
+    "apikey",
+    "x-api-key",
+    "subscription-key",
+    "token",
+    "access_token",
+    "auth_token",
+    "id_token",
+    "auth",
+    "secret",
+    "client_secret",
+    "password",
+    "sig",
+    "signature",
+    "x-amz-signature",
+    "x-amz-security-token",
+];
+
+const MASK: &str = "****";
+
+/// The headers of a request as they go upstream. `host` is left out: it follows from the URL.
+pub fn strip_for_upstream(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = without_hop_by_hop(headers, |name| {
+        *name == HOST
+            || *name == EXPECT
+            || name.as_str().starts_with(OWN_PREFIX)
+            || FOREIGN_SECRETS.contains(name)
+    });
+    if accepts_trailers(headers) {
+        kept.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    kept
+}
+
+/// The headers of a response as they go to the client.
+///
+/// A length beside a transfer coding is not the body's (RFC 9112, 6.3): kept without the coding, it
+/// would cut the body.
+pub fn strip_for_downstream(headers: &HeaderMap) -> HeaderMap {
+    let recoded = headers.contains_key(TRANSFER_ENCODING);
+    without_hop_by_hop(headers, |name| recoded && *name == CONTENT_LENGTH)
+}
+
+/// The key a client presents, without the scheme: the same key is the same bytes whichever way
+/// it comes.
+pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<&'a [u8]> {
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .map(|value| without_scheme(value.as_bytes()));
+    let others = API_KEY_HEADERS.iter().filter_map(|name| headers.get(name));
+    bearer
+        .into_iter()
+        .chain(others.map(HeaderValue::as_bytes))
+        .chain(query.and_then(key_of_query))
+        .map(<[u8]>::trim_ascii)
+        .find(|key| !key.is_empty())
+}
+
+/// Takes out whatever presents a key.
+pub fn remove_credentials(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+    remove_protocol_key(headers);
+    for name in &API_KEY_HEADERS {
+        headers.remove(name);
+    }
+}
+
+/// Browsers cannot set headers of a WebSocket: OpenAI takes their key as a subprotocol.
+fn remove_protocol_key(headers: &mut HeaderMap) {
+    let Some(protocols) = text(headers, &SEC_WEBSOCKET_PROTOCOL) else {
+        return;
+    };
+    let kept: Vec<&str> = protocols
+        .split(',')
+        .map(str::trim)
+        .filter(|protocol| !protocol.starts_with(PROTOCOL_KEY_PREFIX))
+        .collect();
+    match HeaderValue::from_str(&kept.join(", ")) {
+        Ok(value) if !kept.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, value),
+        _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
+    };
+}
+
+/// A target without the parameter that presents a key.
+pub fn without_key(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else {
+        return target.to_owned();
+    };
+    let other = |pair: &&str| {
+        !is_named(
+            pair.split('=').next().unwrap_or_default(),
+            API_KEY_PARAMETER,
+        )
+    };
+    let rest: Vec<&str> = query.split('&').filter(other).collect();
+    if rest.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{}", rest.join("&"))
+    }
+}
+
+/// Whether a request asks to become a WebSocket (RFC 6455, 4.1). Other upgrades, such as to h2c,
+/// are offers that a proxy does not pass on.
+pub fn is_websocket(head: &Parts) -> bool {
+    head.version == Version::HTTP_11
+        && head.method == Method::GET
+        && has_token(&head.headers, &CONNECTION, "upgrade")
+        && has_token(&head.headers, &UPGRADE, "websocket")
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim().eq_ignore_ascii_case(token))
+}
+
+/// The value of a header as text; none when it is absent or not ASCII.
+pub fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// A target fit to be written down: the values of parameters that carry secrets are masked.
+pub fn redact_target(path_and_query: &str) -> String {
+    let Some((path, query)) = path_and_query.split_once('?') else {
+        return path_and_query.to_owned();
+    };
+    let mut target = String::with_capacity(path_and_query.len());
+    target.push_str(path);
+    let mut separator = '?';
+    for pair in query.split('&') {
+        target.push(separator);
+        separator = '&';
+        match pair.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret(name) => {
+                target.push_str(name);
+                target.push('=');
+                target.push_str(MASK);
+            }
+            _ => target.push_str(pair),
+        }
+    }
+    target
+}
+
+/// Copies what neither concerns the connection nor is `unwanted`; duplicates and their order stay.
+fn without_hop_by_hop(headers: &HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    for (name, value) in headers {
+        let hop_by_hop = *name == TE || HOP_BY_HOP.contains(name) || named.contains(name);
+        if !hop_by_hop && !unwanted(name) {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+/// The headers that `connection` declares to be its own, except those a sender must not be able
+/// to take from the request: whom it is from, whom it is for, what it says about itself.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).into_iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect()
+}
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    [AUTHORIZATION, HOST, CONTENT_LENGTH, CONTENT_TYPE].contains(name)
+        || API_KEY_HEADERS.contains(name)
+        || name.as_str().starts_with(OWN_PREFIX)
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TE).into_iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+fn without_scheme(authorization: &[u8]) -> &[u8] {
+    match authorization.split_at_checked(b"bearer ".len()) {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,
+        _ => authorization,
+    }
+}
+
+fn key_of_query(query: &str) -> Option<&[u8]> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(name, _)| is_named(name, API_KEY_PARAMETER))
+        .map(|(_, key)| key.as_bytes())
+}
+
+fn is_secret(parameter: &str) -> bool {
+    let name = percent_decode_str(parameter).decode_utf8_lossy();
+    SECRET_PARAMETERS
+        .iter()
+        .any(|secret| secret.eq_ignore_ascii_case(&name))
+}
+
+/// Whether an encoded parameter has this name to whoever decodes it.
+fn is_named(parameter: &str, name: &str) -> bool {
+    percent_decode_str(parameter).eq(name.bytes())
+}
+
+#[cfg(test)]
+mod tests;

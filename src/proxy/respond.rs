@@ -1,0 +1,219 @@
+//! Every response we make ourselves, and nothing else: shaped as OpenAI's errors are, marked by
+//! `x-aiops-error`, saying whose fault it was.
+//!
+//! What an upstream answers passes through byte for byte and never comes here.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::headers;
+use crate::core::id::Label;
+
+/// Why a call gets an answer of ours.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The request is malformed or breaks a bound: the client's fault.
+    Rejected(Rejection),
+    /// The upstream could not be reached or did not answer: the upstream's fault.
+    Upstream(UpstreamFault),
+    /// We cannot take the call now.
+    Unavailable(Unavailability),
+}
+
+#[derive(Debug)]
+pub(super) enum Rejection {
+    BodyTooLarge { limit: u64 },
+    BodyIncomplete,
+    Target,
+    Method,
+    UnknownUpstream { name: String, known: Vec<String> },
+}
+
+#[derive(Debug)]
+pub(super) struct UpstreamFault {
+    pub(super) upstream: Label,
+    pub(super) authority: String,
+    pub(super) kind: UpstreamFaultKind,
+}
+
+#[derive(Debug)]
+pub(super) enum UpstreamFaultKind {
+    Unreachable(String),
+    ClosedEarly(String),
+    Timeout(Duration),
+}
+
+#[derive(Debug)]
+pub(super) enum Unavailability {
+    Ledger,
+    TooManyCalls,
+}
+
+impl Fault {
+    /// Low-cardinality name: the error `code`, the header and the metric label.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Rejected(rejection) => match rejection {
+                Rejection::BodyTooLarge { .. } => "body_too_large",
+                Rejection::BodyIncomplete => "body_incomplete",
+                Rejection::Target => "bad_target",
+                Rejection::Method => "method_not_supported",
+                Rejection::UnknownUpstream { .. } => "unknown_upstream",
+            },
+            Self::Upstream(fault) => match fault.kind {
+                UpstreamFaultKind::Unreachable(_) => "upstream_unreachable",
+                UpstreamFaultKind::ClosedEarly(_) => "upstream_closed",
+                UpstreamFaultKind::Timeout(_) => "upstream_timeout",
+            },
+            Self::Unavailable(reason) => match reason {
+                Unavailability::Ledger => "ledger_unavailable",
+                Unavailability::TooManyCalls => "too_many_calls",
+            },
+        }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::Rejected(rejection) => match rejection {
+                Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                Rejection::BodyIncomplete
+                | Rejection::Target
+                | Rejection::UnknownUpstream { .. } => StatusCode::BAD_REQUEST,
+                Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
+            },
+            Self::Upstream(fault) => match fault.kind {
+                UpstreamFaultKind::Unreachable(_) | UpstreamFaultKind::ClosedEarly(_) => {
+                    StatusCode::BAD_GATEWAY
+                }
+                UpstreamFaultKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            },
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The `type` of the error object, in the words of OpenAI's API.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "invalid_request_error",
+            Self::Upstream(_) => "upstream_error",
+            Self::Unavailable(_) => "service_unavailable_error",
+        }
+    }
+
+    /// The answer. The connection of a request that was not read to its end cannot go on.
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let body = ErrorBody {
+            error: ErrorObject {
+                message: self.to_string(),
+                r#type: self.error_type(),
+                param: None,
+                code: self.kind(),
+            },
+        };
+        let text = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = self.status();
+        let map = response.headers_mut();
+        map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        map.insert(headers::ERROR, HeaderValue::from_static(self.kind()));
+        match self {
+            Self::Unavailable(_) => {
+                map.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::Rejected(_) => {
+                map.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Self::Upstream(_) => {}
+        }
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    error: ErrorObject,
+}
+
+#[derive(Serialize)]
+struct ErrorObject {
+    message: String,
+    r#type: &'static str,
+    param: Option<()>,
+    code: &'static str,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("open-aiops: ")?;
+        match self {
+            Self::Rejected(rejection) => rejection.fmt(f),
+            Self::Upstream(fault) => fault.fmt(f),
+            Self::Unavailable(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BodyTooLarge { limit } => write!(
+                f,
+                "the request body is longer than {limit} bytes; raise [proxy] max_body to allow it"
+            ),
+            Self::BodyIncomplete => f.write_str("the request body ended before its length"),
+            Self::Target => f.write_str("the request target is not a path"),
+            Self::Method => f.write_str("this method cannot be proxied"),
+            Self::UnknownUpstream { name, known } => {
+                write!(
+                    f,
+                    "no upstream is named {name:?}; configured: {}",
+                    known.join(", ")
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for UpstreamFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            upstream,
+            authority,
+            kind,
+        } = self;
+        match kind {
+            UpstreamFaultKind::Unreachable(why) => {
+                write!(
+                    f,
+                    "the upstream {upstream} ({authority}) could not be reached: {why}"
+                )
+            }
+            UpstreamFaultKind::ClosedEarly(why) => write!(
+                f,
+                "the upstream {upstream} ({authority}) broke off before it answered: {why}"
+            ),
+            UpstreamFaultKind::Timeout(after) => write!(
+                f,
+                "the upstream {upstream} ({authority}) did not answer within {} s",
+                after.as_secs_f32()
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Unavailability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ledger => {
+                "calls cannot be recorded now and [ledger] on_failure is \"refuse\"; see the log"
+            }
+            Self::TooManyCalls => "too many calls at once",
+        })
+    }
+}
