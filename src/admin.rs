@@ -1,0 +1,113 @@
+//! The second listener: health, metrics, and the read-only JSON API over the ledger.
+//!
+//! It shares nothing with the proxy listener but the state handed in, and nothing on it changes
+//! anything. [`records()`] is the part that needs no running proxy: the command line uses it too.
+
+mod body;
+mod calls;
+mod guard;
+pub mod params;
+pub mod problem;
+mod process;
+mod records;
+mod totals;
+pub mod view;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use http::Uri;
+use tokio::net::TcpListener;
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+
+use self::problem::Problem;
+use self::records::Records;
+pub use self::records::Source;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::time::Timestamp;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+
+/// What the listener shows. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminState {
+    pub ledger: Ledger,
+    pub metrics: Arc<Metrics>,
+    pub config: Arc<ArcSwap<Config>>,
+    /// Set once the process has been told to end.
+    pub draining: Arc<AtomicBool>,
+    pub started_at: Timestamp,
+    pub clock: Clock,
+}
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Open-AIOps admin API",
+    description = "Read-only answers about recorded calls and the running proxy."
+))]
+struct Description;
+
+/// Answers until `shutdown` resolves and running answers have gone out.
+pub async fn serve(
+    listener: TcpListener,
+    state: AdminState,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(state))
+        .with_graceful_shutdown(shutdown)
+        .await
+}
+
+/// Everything the listener answers, guarded.
+pub fn router(state: AdminState) -> Router {
+    Router::from(process::routes())
+        .with_state(state.clone())
+        .merge(records(
+            Source::Live(state.ledger.clone()),
+            state.clock.clone(),
+        ))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(read_only)
+        .layer(guard::body_limit())
+        .layer(from_fn_with_state(state, guard::guard))
+}
+
+/// The part that answers from the ledger alone, unguarded: for use within the process.
+pub fn records(source: Source, clock: Clock) -> Router {
+    Router::from(record_routes()).with_state(Records::new(source, clock))
+}
+
+/// What [`router`] answers, as an `OpenAPI` document.
+pub fn document() -> Document {
+    let mut document = Description::openapi();
+    document.merge(process::routes().into_openapi());
+    document.merge(record_routes().into_openapi());
+    document
+}
+
+fn record_routes() -> OpenApiRouter<Records> {
+    calls::routes().merge(totals::routes())
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    Problem::not_found(format!(
+        "there is no {}; see /api/v1/openapi.json",
+        uri.path()
+    ))
+}
+
+async fn read_only() -> Problem {
+    Problem::method_not_allowed()
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,72 @@
+//! Answers from the ledger. Its queries read files, so they run beside the async threads, few at a
+//! time: whoever asks more waits, and the proxy keeps the cores.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::problem::Problem;
+use crate::clock::Clock;
+use crate::ledger::check::ReadOnly;
+use crate::ledger::{IndexError, Ledger, View};
+
+/// Queries that may read the disk at once.
+const CONCURRENT_QUERIES: usize = 4;
+
+/// A ledger to ask.
+#[derive(Clone)]
+pub enum Source {
+    /// The one this process writes.
+    Live(Ledger),
+    /// The files of one that no process writes.
+    Files(Arc<ReadOnly>),
+}
+
+impl Source {
+    /// Blocks until all that was recorded by now can be seen.
+    fn view(&self) -> &View {
+        match self {
+            Self::Live(ledger) => ledger.view(),
+            Self::Files(files) => files.view(),
+        }
+    }
+}
+
+/// The ledger and the bound on those who ask it.
+#[derive(Clone)]
+pub(super) struct Records {
+    source: Source,
+    pub(super) clock: Clock,
+    slots: Arc<Semaphore>,
+}
+
+impl Records {
+    pub(super) fn new(source: Source, clock: Clock) -> Self {
+        Self {
+            source,
+            clock,
+            slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
+        }
+    }
+
+    pub(super) async fn ask<T, Q>(&self, query: Q) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&View) -> Result<T, IndexError> + Send + 'static,
+    {
+        let slot = Arc::clone(&self.slots)
+            .acquire_owned()
+            .await
+            .map_err(|error| Problem::internal("the query was not started", &error))?;
+        let source = self.source.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            query(source.view())
+        });
+        match answer.await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(Problem::internal("the ledger cannot be read", &error)),
+            Err(error) => Err(Problem::internal("the query ended early", &error)),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A ledger in a temporary directory with a few calls in it, for tests.
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::attribution::{Attribution, Source};
+use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
+use crate::core::id::{CallId, Label};
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+use crate::core::usage::{Provenance, Usage};
+use crate::ledger::{self, Capture, Ledger};
+
+pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
+pub(crate) const RESPONSE: &[u8] = b"<script>alert(1)</script>";
+
+/// Who makes a call, and how it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) run: &'static str,
+    pub(crate) agent: &'static str,
+    pub(crate) caller: Option<&'static str>,
+    pub(crate) model: &'static str,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) cost: Option<i64>,
+}
+
+pub(crate) const PLANNER: Call = Call {
+    run: "night/1",
+    agent: "planner",
+    caller: None,
+    model: "gpt-5",
+    outcome: Some(Outcome::Completed),
+    cost: Some(2_000_000),
+};
+pub(crate) const RESEARCHER: Call = Call {
+    agent: "researcher",
+    caller: Some("planner"),
+    model: "local-llama",
+    cost: None,
+    ..PLANNER
+};
+pub(crate) const FAILED: Call = Call {
+    outcome: Some(Outcome::UpstreamCut),
+    ..RESEARCHER
+};
+
+pub(crate) fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+pub(crate) struct Sample {
+    pub(crate) dir: TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+}
+
+impl Sample {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(Timestamp::from_micros(1_793_536_205_000_000));
+        let mut config = Config::default().ledger;
+        config.dir = dir.path().to_owned();
+        let (ledger, _) = ledger::open(&config, clock.clone(), |_, _, _| None).unwrap();
+        Self { dir, clock, ledger }
+    }
+
+    /// Records a call, a second after the one before.
+    pub(crate) fn record(&self, call: Call) -> CallId {
+        self.clock.advance_micros(1_000_000);
+        let admission = admission(self.clock.call_id(), self.clock.now(), call);
+        let id = admission.id;
+        let entry = self
+            .ledger
+            .admit(admission.clone(), Some(capture(REQUEST)))
+            .unwrap();
+        if let Some(outcome) = call.outcome {
+            entry.settle(
+                settlement(admission, call, outcome),
+                Some(capture(RESPONSE)),
+            );
+        } else {
+            // Stays open: an entry that is dropped is settled as cut.
+            std::mem::forget(entry);
+        }
+        id
+    }
+}
+
+fn capture(bytes: &'static [u8]) -> Capture {
+    Capture {
+        chunks: vec![Bytes::from_static(bytes)],
+        len: bytes.len() as u64,
+        segments: Vec::new(),
+        content_type: Some("text/html".to_owned()),
+        content_encoding: None,
+    }
+}
+
+fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admission {
+    Admission {
+        id,
+        started_at,
+        attribution: Attribution {
+            agent: label(call.agent),
+            caller: call.caller.map(label),
+            run: Some(label(call.run)),
+            parent_run: None,
+            path: Vec::new(),
+            depth: 1,
+            user: None,
+            variant: None,
+            conversation: Some(label("thread-7")),
+            tags: [("team".to_owned(), label("search"))].into(),
+            metrics: [("score".to_owned(), 0.5)].into(),
+            agent_source: Source::Own,
+            run_source: Some(Source::Own),
+        },
+        upstream: label("openai"),
+        operation: Operation::Chat,
+        method: "POST".to_owned(),
+        target: "/v1/chat/completions".to_owned(),
+        request_model: Some(label(call.model)),
+        stream: true,
+        output_limit: Some(100),
+        estimated_input_tokens: 1000,
+        key: None,
+        client: None,
+        retry: 0,
+        previous_response: None,
+        request: None,
+    }
+}
+
+fn settlement(admission: Admission, call: Call, outcome: Outcome) -> Settlement {
+    Settlement {
+        id: admission.id,
+        started_at: admission.started_at,
+        agent: admission.attribution.agent,
+        caller: admission.attribution.caller,
+        run: admission.attribution.run,
+        parent_run: None,
+        upstream: admission.upstream,
+        operation: admission.operation,
+        model: admission.request_model,
+        outcome,
+        status: Some(200),
+        usage: Usage {
+            input_tokens: 1000,
+            output_tokens: 50,
+            ..Usage::default()
+        },
+        provenance: Provenance::Reported,
+        cost: call.cost.map(NanoUsd::new),
+        cost_source: None,
+        response_model: None,
+        response_id: None,
+        service_tier: None,
+        finish_reasons: vec![label("stop")],
+        timings: Timings {
+            forwarded_us: Some(100),
+            total_us: 2_000_000,
+            ..Timings::default()
+        },
+        request_bytes: REQUEST.len() as u64,
+        response_bytes: RESPONSE.len() as u64,
+        error: None,
+        response: None,
+        chunks: Vec::new(),
+    }
+}

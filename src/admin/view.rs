@@ -1,0 +1,276 @@
+//! The shapes of the JSON API, apart from the rows of the ledger: records may change their form on
+//! disk, answers keep theirs. The command line reads the same shapes.
+
+mod from_rows;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::core::attribution::Source;
+use crate::core::call::{CostSource, Operation};
+use crate::core::id::{CallId, Label};
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+use crate::core::usage::{Provenance, Usage};
+use crate::metrics::LedgerFigures;
+
+/// The outcome of a call that has none yet.
+pub const OPEN: &str = "open";
+
+/// What runs here and how it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub version: String,
+    pub started_at: Timestamp,
+    pub uptime_us: u64,
+    /// The process has been told to end.
+    pub draining: bool,
+    pub listeners: Listeners,
+    pub ledger: LedgerView,
+    pub upstreams: Vec<UpstreamView>,
+}
+
+/// How the ledger is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LedgerView {
+    #[serde(flatten)]
+    pub figures: LedgerFigures,
+    pub last_error: Option<String>,
+}
+
+/// The addresses of the two listeners, as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Listeners {
+    #[schema(value_type = String)]
+    pub proxy: SocketAddr,
+    #[schema(value_type = String)]
+    pub admin: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpstreamView {
+    pub name: Label,
+    pub base_url: String,
+}
+
+/// Calls, newest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallList {
+    pub calls: Vec<CallView>,
+    /// What to pass as `before` for the calls that follow; null when there are none.
+    pub next: Option<CallId>,
+}
+
+/// One call. What is only known at its end is null or zero while it is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallView {
+    pub id: CallId,
+    pub started_at: Timestamp,
+    pub run: Option<Label>,
+    pub parent_run: Option<Label>,
+    pub agent: Label,
+    /// The agent that invoked `agent`.
+    pub caller: Option<Label>,
+    /// The chain of agents from the root, `agent` last; empty when unknown.
+    pub path: Vec<Label>,
+    pub depth: u32,
+    pub user: Option<Label>,
+    pub variant: Option<Label>,
+    pub tags: BTreeMap<String, Label>,
+    pub agent_source: Option<Source>,
+    pub run_source: Option<Source>,
+    pub upstream: Label,
+    pub operation: Operation,
+    pub method: String,
+    /// Path and query, secrets removed.
+    pub target: String,
+    pub request_model: Option<Label>,
+    pub response_model: Option<Label>,
+    /// The model it is priced and summed up by: the one that answered, else the one asked for.
+    pub model: Option<Label>,
+    pub response_id: Option<Label>,
+    pub service_tier: Option<Label>,
+    pub stream: bool,
+    /// Null when the client left before a status was sent.
+    pub status: Option<u16>,
+    /// How it ended: `completed`, `upstream_error`, `client_gone`, ...; `open` while it runs.
+    pub outcome: String,
+    pub finish_reasons: Vec<Label>,
+    pub usage: Usage,
+    pub provenance: Option<Provenance>,
+    /// Null when no price is known.
+    pub cost_nano_usd: Option<NanoUsd>,
+    pub cost_source: Option<CostSource>,
+    /// Times are microseconds after `started_at`: this one to its end.
+    pub duration_us: Option<u64>,
+    /// To the head of the response.
+    pub head_us: Option<u64>,
+    /// To the first bytes of the response's body.
+    pub first_chunk_us: Option<u64>,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    pub client: Option<Label>,
+    /// 0 for a first try.
+    pub retry: u32,
+    pub error: Option<String>,
+}
+
+/// One call with all that is recorded of it; its bodies have paths of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CallDetail {
+    #[serde(flatten)]
+    pub call: CallView,
+    pub conversation: Option<Label>,
+    /// Numbers that came with the call.
+    pub metrics: BTreeMap<String, f64>,
+    pub output_limit: Option<u64>,
+    pub estimated_input_tokens: Option<u64>,
+    /// The same for the same API key; says nothing about the key itself.
+    pub key: Option<String>,
+    pub previous_response: Option<Label>,
+    /// To the departure of the request for the upstream.
+    pub forwarded_us: Option<u64>,
+    /// Null when not recorded, as is the next.
+    pub request_body: Option<BodyView>,
+    pub response_body: Option<BodyView>,
+}
+
+/// What is known of a recorded body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BodyView {
+    /// Bytes on the wire.
+    pub len: u64,
+    pub content_type: Option<String>,
+    pub content_encoding: Option<String>,
+    /// Redaction or decoding made the recorded bytes differ from the wire.
+    pub changed: bool,
+    /// Only the beginning was kept.
+    pub truncated: bool,
+}
+
+/// What a group of calls used and cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TotalsView {
+    /// Calls that ended.
+    pub calls: u64,
+    /// Those that failed, whoever's fault it was.
+    pub errors: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// Part of `input_tokens`.
+    pub cache_read_input_tokens: u64,
+    /// Part of `input_tokens`.
+    pub cache_write_input_tokens: u64,
+    /// Part of `output_tokens`.
+    pub reasoning_output_tokens: u64,
+    pub cost_nano_usd: NanoUsd,
+    /// Calls that used something of unknown price: `cost_nano_usd` is without them.
+    pub unpriced_calls: u64,
+    /// Calls whose token counts are estimates.
+    pub estimated_calls: u64,
+    /// Time that all of them took together.
+    pub duration_us: u64,
+}
+
+/// Runs, the latest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    pub runs: Vec<RunView>,
+    /// What to pass as `until` for those that follow; null when there are none.
+    pub next: Option<Timestamp>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunView {
+    pub run: Label,
+    pub parent_run: Option<Label>,
+    /// Start of its first call.
+    pub first_at: Timestamp,
+    /// When its latest call started or ended.
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    pub agents: Vec<Label>,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}
+
+/// One run, the agents at work in it, and the runs it began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunDetail {
+    #[serde(flatten)]
+    pub run: RunView,
+    pub by_agent: Vec<RunAgentView>,
+    /// Runs that name this one as their parent.
+    pub children: Vec<RunView>,
+}
+
+/// What one agent used within one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunAgentView {
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentList {
+    pub agents: Vec<AgentView>,
+    /// What to pass as `until` for those that follow; null when there are none.
+    pub next: Option<Timestamp>,
+}
+
+/// One agent, over all its runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentView {
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    pub models: Vec<Label>,
+    /// In how many runs it was seen.
+    pub runs: u64,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EdgeList {
+    pub edges: Vec<EdgeView>,
+    /// What to pass as `until` for those that follow; null when there are none.
+    pub next: Option<Timestamp>,
+}
+
+/// Who invokes whom: the calls that `agent` made for `caller`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EdgeView {
+    pub caller: Label,
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RollupList {
+    pub rollups: Vec<RollupView>,
+}
+
+/// What one agent used of one model at one upstream on one day.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RollupView {
+    /// The day in UTC, as 2026-11-01.
+    pub day: String,
+    pub agent: Label,
+    pub model: Option<Label>,
+    pub upstream: Label,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}

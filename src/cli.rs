@@ -1,0 +1,198 @@
+//! The command line: what can be asked, and nothing of how it is answered.
+//!
+//! `open-aiops` alone serves. The reading commands ask the running server, or the files of the
+//! ledger when none runs; they print the same either way. Exit codes: 0 done, 1 not found or not in
+//! order, 2 wrong usage or impossible.
+
+mod call;
+mod command;
+mod format;
+mod lists;
+mod source;
+mod table;
+mod tree;
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use self::table::Output;
+use crate::admin::params::{CallParams, SpanParams};
+
+const EXAMPLES: &str = "\
+Examples:
+  open-aiops                                   serve with ./config.toml or the defaults
+  open-aiops check-config --config prod.toml   say what is wrong with a config file
+  open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
+  open-aiops runs --since 1d                   what each run of today used and cost
+  open-aiops show nightly-42                   a run: its tree, its agents, its calls
+  open-aiops show 0193... --response           the recorded response body of a call
+
+Agents need one setting: OPENAI_BASE_URL=http://127.0.0.1:8787/v1";
+
+/// A transparent LLM API reverse proxy: the fuse box and flight recorder of AI agents.
+#[derive(Debug, Parser)]
+#[command(name = "open-aiops", version, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// Config file; ./config.toml is read when there is one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the ledger, instead of the configured one
+    #[arg(long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print the answer of the JSON API instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the proxy until SIGTERM or ctrl-c (also without any command)
+    Serve(Serve),
+    /// Check the config file and print what it comes to, secrets masked
+    CheckConfig,
+    /// List calls, newest first
+    Calls(CallParams),
+    /// List runs, newest first, with what they used and cost
+    Runs(SpanParams),
+    /// List agents with what they used and cost
+    Agents(SpanParams),
+    /// Show one run or one call
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(Show),
+    /// Check or repair the files of the ledger
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+}
+
+#[derive(Args, Debug, Default)]
+pub struct Serve {
+    /// How log lines on stderr look; `RUST_LOG` chooses which there are, as in `RUST_LOG=debug`
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  open-aiops show nightly-42
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --request | jq .messages";
+
+#[derive(Args, Debug)]
+pub struct Show {
+    /// A run, or the id of a call
+    #[arg(value_name = "RUN|CALL")]
+    pub what: String,
+    /// Write the recorded request body of the call, byte for byte
+    #[arg(long, conflicts_with_all = ["response", "json"])]
+    pub request: bool,
+    /// Write the recorded response body of the call, byte for byte
+    #[arg(long, conflicts_with = "json")]
+    pub response: bool,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Read every record and verify checksums and the chain
+    Check,
+    /// Build the index anew from the log; the server must not run
+    Rebuild,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// What was asked for is not there, or not in order: exit code 1.
+    Negative(String),
+    /// Wrong usage, or it cannot be done: exit code 2.
+    Impossible(String),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// The program: arguments in, exit code out.
+pub fn main() -> ExitCode {
+    let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
+    let terminal = stdout.is_terminal();
+    let mut out = Output {
+        writer: &mut stdout,
+        terminal,
+    };
+    run(std::env::args_os(), &mut out, &mut stderr)
+}
+
+/// Does what `arguments` (the program's name first) ask; complaints go to `errors`.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut Output<'_>,
+    errors: &mut dyn Write,
+) -> ExitCode {
+    let done = match Cli::try_parse_from(arguments) {
+        Ok(cli) => dispatch(cli, out),
+        Err(error) => return usage(&error, out, errors),
+    };
+    let (complaint, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        // Whoever closed the pipe has read enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Output(error)) => (format!("cannot write: {error}"), 2),
+        Err(Failure::Negative(complaint)) => (complaint, 1),
+        Err(Failure::Impossible(complaint)) => (complaint, 2),
+    };
+    // There is nowhere left to complain to when this fails.
+    let _ = writeln!(errors, "open-aiops: {complaint}");
+    ExitCode::from(code)
+}
+
+/// Help and version are answers, all else is wrong usage.
+fn usage(error: &clap::Error, out: &mut Output<'_>, errors: &mut dyn Write) -> ExitCode {
+    if error.use_stderr() {
+        let _ = write!(errors, "{}", error.render());
+        return ExitCode::from(2);
+    }
+    let _ = write!(out.writer, "{}", error.render());
+    ExitCode::SUCCESS
+}
+
+fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
+    let common = cli.common;
+    match cli.command.unwrap_or(Command::Serve(Serve::default())) {
+        Command::Serve(serve) => command::serve(&common, &serve),
+        Command::CheckConfig => command::check_config(&common, out),
+        Command::Calls(params) => command::calls(&common, &params, out),
+        Command::Runs(params) => command::runs(&common, &params, out),
+        Command::Agents(params) => command::agents(&common, &params, out),
+        Command::Show(show) => command::show(&common, &show, out),
+        Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
+        Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
+    }
+}
+
+#[cfg(test)]
+mod tests;

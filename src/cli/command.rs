@@ -1,0 +1,257 @@
+//! What each command does.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::format;
+use super::source::{self, Source};
+use super::table::Output;
+use super::{Common, Failure, LogFormat, Serve, Show, call, lists};
+use crate::admin;
+use crate::admin::params::{CallParams, Limit, SpanParams};
+use crate::admin::view::{AgentList, CallDetail, CallList, RunDetail, RunList};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Config, DEFAULT_FILE, Watcher};
+use crate::core::id::{CallId, Label};
+use crate::ledger::{self, Damage};
+
+pub(super) fn serve(common: &Common, serve: &Serve) -> Result<(), Failure> {
+    start_log(serve.log_format);
+    let path = common.config.clone().or_else(default_file);
+    // Before the file is read, so that no change in between is missed.
+    let watcher = path.map(Watcher::new);
+    let config = load(common)?;
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(source::impossible)?;
+    runtime
+        .block_on(app::serve(config, watcher))
+        .map_err(source::impossible)
+}
+
+fn start_log(format: LogFormat) {
+    let default = LevelFilter::INFO.into();
+    let filter = EnvFilter::builder()
+        .with_default_directive(default)
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // A log that somebody else has begun goes on.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+pub(super) fn check_config(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {
+    let config = Config::load(common.config.as_deref())
+        .map_err(|problems| Failure::Negative(problems.to_string()))?;
+    Ok(write!(out.writer, "{config}")?)
+}
+
+pub(super) fn calls(
+    common: &Common,
+    params: &CallParams,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    list(
+        common,
+        "/api/v1/calls",
+        params,
+        out,
+        |list: CallList, out| {
+            lists::calls(&list.calls, out)?;
+            lists::more("--before", list.next, out)
+        },
+    )
+}
+
+pub(super) fn runs(
+    common: &Common,
+    params: &SpanParams,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    list(common, "/api/v1/runs", params, out, |list: RunList, out| {
+        lists::runs(&list.runs, out)?;
+        lists::more("--until", list.next, out)
+    })
+}
+
+pub(super) fn agents(
+    common: &Common,
+    params: &SpanParams,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    list(
+        common,
+        "/api/v1/agents",
+        params,
+        out,
+        |list: AgentList, out| {
+            lists::agents(&list.agents, out)?;
+            lists::more("--until", list.next, out)
+        },
+    )
+}
+
+fn list<T: DeserializeOwned>(
+    common: &Common,
+    path: &str,
+    params: &impl Serialize,
+    out: &mut Output<'_>,
+    show: impl FnOnce(T, &mut Output<'_>) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let (runtime, source) = open(common)?;
+    let body = runtime.block_on(source.list(path, params))?;
+    if common.json {
+        return raw(&body, out);
+    }
+    Ok(show(source::parse(&body)?, out)?)
+}
+
+/// Call ids are unmistakable but runs may be named like one: the call is looked for first.
+pub(super) fn show(common: &Common, show: &Show, out: &mut Output<'_>) -> Result<(), Failure> {
+    let (runtime, source) = open(common)?;
+    let id = show.what.parse::<CallId>().ok();
+    if show.request || show.response {
+        let side = if show.request { "request" } else { "response" };
+        let body = match id {
+            Some(id) => runtime.block_on(source.get(&format!("/api/v1/calls/{id}/{side}")))?,
+            None => None,
+        };
+        let missing = || format!("no {side} body of a call {} is recorded", show.what);
+        return Ok(out
+            .writer
+            .write_all(&body.ok_or_else(|| Failure::Negative(missing()))?)?);
+    }
+    if let Some(id) = id
+        && let Some(body) = runtime.block_on(source.get(&format!("/api/v1/calls/{id}")))?
+    {
+        if common.json {
+            return raw(&body, out);
+        }
+        return Ok(call::write(&source::parse::<CallDetail>(&body)?, out)?);
+    }
+    runtime.block_on(show_run(common, &source, &show.what, out))
+}
+
+async fn show_run(
+    common: &Common,
+    source: &Source,
+    run: &str,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let missing = || Failure::Negative(format!("no run and no call {run} is recorded"));
+    let label = Label::parse(run).map_err(|_| missing())?;
+    let path = format!(
+        "/api/v1/runs/{}",
+        utf8_percent_encode(label.as_str(), NON_ALPHANUMERIC)
+    );
+    let body = source.get(&path).await?.ok_or_else(missing)?;
+    if common.json {
+        return raw(&body, out);
+    }
+    let params = CallParams {
+        run: Some(label),
+        limit: Some(Limit::MAX),
+        ..CallParams::default()
+    };
+    let calls: CallList = source::parse(&source.list("/api/v1/calls", &params).await?)?;
+    Ok(lists::run(
+        &source::parse::<RunDetail>(&body)?,
+        &calls.calls,
+        out,
+    )?)
+}
+
+pub(super) fn check_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {
+    let dir = load(common)?.ledger.dir;
+    let report = ledger::check::check(&dir).map_err(source::impossible)?;
+    if common.json {
+        raw(
+            &serde_json::to_vec(&report).map_err(source::impossible)?,
+            out,
+        )?;
+    } else {
+        lists::check(&report, out)?;
+    }
+    sound(&report.damages)
+}
+
+pub(super) fn rebuild_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {
+    let dir = load(common)?.ledger.dir;
+    let report = ledger::check::rebuild(&dir).map_err(source::impossible)?;
+    if common.json {
+        raw(
+            &serde_json::to_vec(&report).map_err(source::impossible)?,
+            out,
+        )?;
+    } else {
+        writeln!(
+            out.writer,
+            "the index holds {} records now",
+            format::count(report.records)
+        )?;
+    }
+    sound(&report.damages)
+}
+
+fn sound(damages: &[Damage]) -> Result<(), Failure> {
+    let Some(first) = damages.first() else {
+        return Ok(());
+    };
+    Err(Failure::Negative(format!(
+        "{} damaged parts, the first in segment {} at byte {}: their records are lost",
+        damages.len(),
+        first.at.segment,
+        first.at.offset
+    )))
+}
+
+fn raw(body: &[u8], out: &mut Output<'_>) -> Result<(), Failure> {
+    out.writer.write_all(body)?;
+    Ok(writeln!(out.writer)?)
+}
+
+/// The running server's API, else the same over the files.
+fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(source::impossible)?;
+    let settings = load(common)?.ledger;
+    let source = if let Some(address) = ledger::running_server(&settings.dir) {
+        Source::server(address)?
+    } else {
+        let files = ledger::check::open_read_only(&settings.dir).map_err(source::impossible)?;
+        let files = admin::Source::Files(Arc::new(files));
+        Source::Files(admin::records(files, Clock::System))
+    };
+    Ok((runtime, source))
+}
+
+fn load(common: &Common) -> Result<Config, Failure> {
+    let mut config = Config::load(common.config.as_deref())
+        .map_err(|problems| Failure::Impossible(problems.to_string()))?;
+    if let Some(dir) = &common.dir {
+        config.ledger.dir.clone_from(dir);
+    }
+    Ok(config)
+}
+
+/// The file that was read although none was named.
+fn default_file() -> Option<PathBuf> {
+    Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
+}

@@ -1,0 +1,181 @@
+//! Lists: calls, runs, agents; and one run as its tree, its agents and its calls.
+
+use std::fmt::Display;
+use std::io;
+
+use super::format::{self, UNKNOWN};
+use super::table::{Align, Output, Table};
+use super::tree;
+use crate::admin::view::{AgentView, CallView, OPEN, RunDetail, RunView, TotalsView};
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+use crate::ledger::check::CheckReport;
+
+use Align::{Left, Right};
+
+/// What stands for nothing at all.
+const NONE: &str = "-";
+
+pub(super) fn calls(calls: &[CallView], out: &mut Output<'_>) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("STARTED (UTC)", Left),
+        ("CALL", Left),
+        ("RUN", Left),
+        ("AGENT", Left),
+        ("CALLER", Left),
+        ("MODEL", Left),
+        ("OUTCOME", Left),
+        ("STATUS", Right),
+        ("INPUT", Right),
+        ("OUTPUT", Right),
+        ("COST", Right),
+        ("TOOK", Right),
+    ]);
+    for call in calls {
+        let ended = |text: String| {
+            if call.outcome == OPEN {
+                NONE.to_owned()
+            } else {
+                text
+            }
+        };
+        table.row([
+            format::time(call.started_at),
+            call.id.to_string(),
+            name(call.run.as_ref()),
+            call.agent.to_string(),
+            name(call.caller.as_ref()),
+            name(call.model.as_ref()),
+            call.outcome.clone(),
+            call.status
+                .map_or_else(|| NONE.to_owned(), |status| status.to_string()),
+            ended(format::count(call.usage.input_tokens)),
+            ended(format::count(call.usage.output_tokens)),
+            ended(format::cost(call.cost_nano_usd)),
+            ended(
+                call.duration_us
+                    .map_or_else(|| UNKNOWN.to_owned(), format::duration),
+            ),
+        ]);
+    }
+    table.write(out)
+}
+
+pub(super) fn runs(runs: &[RunView], out: &mut Output<'_>) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("STARTED (UTC)", Left),
+        ("RUN", Left),
+        ("PARENT", Left),
+        ("LASTED", Right),
+        ("CALLS", Right),
+        ("FAILED", Right),
+        ("INPUT", Right),
+        ("OUTPUT", Right),
+        ("COST", Right),
+    ]);
+    for run in runs {
+        let head = [
+            format::time(run.first_at),
+            run.run.to_string(),
+            name(run.parent_run.as_ref()),
+            format::duration(run.last_at.micros_since(run.first_at)),
+        ];
+        table.row(head.into_iter().chain(figures(&run.totals)));
+    }
+    table.write(out)
+}
+
+pub(super) fn agents(agents: &[AgentView], out: &mut Output<'_>) -> io::Result<()> {
+    let rows = agents
+        .iter()
+        .map(|agent| (&agent.agent, agent.last_at, &agent.totals));
+    agent_rows(rows, out)
+}
+
+fn agent_rows<'a>(
+    rows: impl Iterator<Item = (&'a Label, Timestamp, &'a TotalsView)>,
+    out: &mut Output<'_>,
+) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("AGENT", Left),
+        ("LAST SEEN (UTC)", Left),
+        ("CALLS", Right),
+        ("FAILED", Right),
+        ("INPUT", Right),
+        ("OUTPUT", Right),
+        ("COST", Right),
+    ]);
+    for (agent, last_at, totals) in rows {
+        table.row(
+            [agent.to_string(), format::time(last_at)]
+                .into_iter()
+                .chain(figures(totals)),
+        );
+    }
+    table.write(out)
+}
+
+/// Tells a person that there is more, and how to see it.
+pub(super) fn more(flag: &str, next: Option<impl Display>, out: &mut Output<'_>) -> io::Result<()> {
+    match next {
+        Some(next) if out.terminal => writeln!(out.writer, "\nmore with {flag} {next}"),
+        _ => Ok(()),
+    }
+}
+
+/// A run: itself and the runs it began, who invoked whom, what each agent used, its calls.
+pub(super) fn run(run: &RunDetail, made: &[CallView], out: &mut Output<'_>) -> io::Result<()> {
+    let mut lineage = vec![run.run.clone()];
+    lineage.extend(run.children.iter().cloned());
+    runs(&lineage, out)?;
+    writeln!(out.writer)?;
+    tree::write(made, out)?;
+    writeln!(out.writer)?;
+    let by_agent = run.by_agent.iter();
+    agent_rows(
+        by_agent.map(|agent| (&agent.agent, agent.last_at, &agent.totals)),
+        out,
+    )?;
+    writeln!(out.writer)?;
+    calls(made, out)
+}
+
+/// What the log holds and what of it cannot be read.
+pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()> {
+    let mut table = Table::new(&[("WHAT", Left), ("COUNT", Right)]);
+    for (what, count) in [
+        (
+            "segments",
+            u64::try_from(report.segments).unwrap_or(u64::MAX),
+        ),
+        ("bytes", report.bytes),
+        ("contents", report.contents),
+        ("admissions", report.admissions),
+        ("settlements", report.settlements),
+        ("checkpoints", report.checkpoints),
+        ("notes", report.notes),
+        ("unknown", report.unknown),
+        (
+            "damaged parts",
+            u64::try_from(report.damages.len()).unwrap_or(u64::MAX),
+        ),
+        ("torn bytes", report.torn_bytes),
+    ] {
+        table.row([what.to_owned(), format::count(count)]);
+    }
+    table.write(out)
+}
+
+fn figures(totals: &TotalsView) -> [String; 5] {
+    [
+        format::count(totals.calls),
+        format::count(totals.errors),
+        format::count(totals.input_tokens),
+        format::count(totals.output_tokens),
+        format::total_cost(totals.cost_nano_usd, totals.unpriced_calls, totals.calls),
+    ]
+}
+
+fn name(label: Option<&Label>) -> String {
+    label.map_or_else(|| NONE.to_owned(), ToString::to_string)
+}

@@ -1,0 +1,117 @@
+//! Where the reading commands get their answers: the admin API, of the running server or, when
+//! none runs, the same handlers in this process over the ledger's files. One API, one output.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::ServiceExt;
+
+use super::Failure;
+use crate::admin::problem::Problem;
+
+/// For the server to answer one question.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) enum Source {
+    Server {
+        client: reqwest::Client,
+        base: String,
+    },
+    Files(Router),
+}
+
+impl Source {
+    pub(super) fn server(address: SocketAddr) -> Result<Self, Failure> {
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .no_proxy()
+            .build()
+            .map_err(impossible)?;
+        Ok(Self::Server {
+            client,
+            base: format!("http://{}", reachable(address)),
+        })
+    }
+
+    /// `None` when there is no such thing.
+    pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Failure> {
+        let (status, body) = match self {
+            Self::Server { client, base } => from_server(client, &format!("{base}{path}")).await?,
+            Self::Files(router) => from_files(router.clone(), path).await?,
+        };
+        match status {
+            StatusCode::OK => Ok(Some(body)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(refusal(status, &body)),
+        }
+    }
+
+    pub(super) async fn list(&self, path: &str, params: &impl Serialize) -> Result<Bytes, Failure> {
+        let query = serde_urlencoded::to_string(params).map_err(impossible)?;
+        let target = if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{query}")
+        };
+        self.get(&target)
+            .await?
+            .ok_or_else(|| Failure::Impossible(format!("the server does not know {path}")))
+    }
+}
+
+pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::Impossible(format!("the server's answer is not understood: {error}"))
+    })
+}
+
+async fn from_server(client: &reqwest::Client, url: &str) -> Result<(StatusCode, Bytes), Failure> {
+    let response = client.get(url).send().await.map_err(impossible)?;
+    let status = response.status();
+    Ok((status, response.bytes().await.map_err(impossible)?))
+}
+
+async fn from_files(router: Router, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+    let request = Request::get(path).body(Body::empty()).map_err(impossible)?;
+    let Ok(response) = router.oneshot(request).await;
+    let status = response.status();
+    Ok((
+        status,
+        response
+            .into_body()
+            .collect()
+            .await
+            .map_err(impossible)?
+            .to_bytes(),
+    ))
+}
+
+/// A server on all addresses is asked on this machine's own.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
+fn refusal(status: StatusCode, body: &Bytes) -> Failure {
+    let detail = serde_json::from_slice::<Problem>(body).map_or_else(
+        |_| format!("the server answered {status}"),
+        |problem| problem.detail,
+    );
+    Failure::Impossible(detail)
+}
+
+/// The whole chain of causes in one line.
+pub(super) fn impossible(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Impossible(format!("{:#}", error.into()))
+}

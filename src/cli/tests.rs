@@ -1,0 +1,588 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::admin::sample::{PLANNER, REQUEST, RESEARCHER, RESPONSE, Sample};
+use crate::admin::view::{
+    AgentView, BodyView, CallDetail, CallView, OPEN, RunAgentView, RunDetail, RunView, TotalsView,
+};
+use crate::admin::{self, AdminState};
+use crate::config::Config;
+use crate::core::attribution::Source;
+use crate::core::call::{CostSource, Operation};
+use crate::core::id::{CallId, Label};
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+use crate::core::usage::{Provenance, Usage};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(1_793_536_200_000_000 + seconds * 1_000_000)
+}
+
+fn id(last: u8) -> CallId {
+    let mut bytes = [
+        0x01, 0x93, 0x6f, 0x0e, 0x7a, 0x3b, 0x7c, 0x55, 0x9f, 0x3e, 0, 0, 0, 0, 0, 0,
+    ];
+    bytes[15] = last;
+    CallId::from_bytes(bytes)
+}
+
+fn finished() -> CallView {
+    CallView {
+        id: id(1),
+        started_at: at(0),
+        run: Some(label("nightly-42")),
+        parent_run: None,
+        agent: label("planner"),
+        caller: None,
+        path: Vec::new(),
+        depth: 1,
+        user: None,
+        variant: None,
+        tags: BTreeMap::new(),
+        agent_source: Some(Source::Own),
+        run_source: Some(Source::Own),
+        upstream: label("openai"),
+        operation: Operation::Chat,
+        method: "POST".to_owned(),
+        target: "/v1/chat/completions".to_owned(),
+        request_model: Some(label("gpt-5")),
+        response_model: Some(label("gpt-5")),
+        model: Some(label("gpt-5")),
+        response_id: None,
+        service_tier: None,
+        stream: true,
+        status: Some(200),
+        outcome: "completed".to_owned(),
+        finish_reasons: Vec::new(),
+        usage: Usage {
+            input_tokens: 12_345,
+            output_tokens: 678,
+            ..Usage::default()
+        },
+        provenance: Some(Provenance::Reported),
+        cost_nano_usd: Some(NanoUsd::new(22_211_250)),
+        cost_source: Some(CostSource::Table),
+        duration_us: Some(3_449_000),
+        head_us: Some(410_000),
+        first_chunk_us: Some(412_000),
+        request_bytes: 48_640,
+        response_bytes: 9_000,
+        client: None,
+        retry: 0,
+        error: None,
+    }
+}
+
+/// One that ended well, one without a price, one that runs.
+fn calls() -> Vec<CallView> {
+    let unpriced = CallView {
+        id: id(2),
+        started_at: at(5),
+        agent: label("researcher"),
+        caller: Some(label("planner")),
+        model: Some(label("local-llama")),
+        outcome: "upstream_error".to_owned(),
+        status: Some(500),
+        cost_nano_usd: None,
+        duration_us: Some(850),
+        ..finished()
+    };
+    let open = CallView {
+        id: id(3),
+        started_at: at(9),
+        run: None,
+        model: None,
+        outcome: OPEN.to_owned(),
+        status: None,
+        usage: Usage::default(),
+        cost_nano_usd: None,
+        duration_us: None,
+        ..finished()
+    };
+    vec![open, unpriced, finished()]
+}
+
+fn totals(calls: u64, unpriced_calls: u64) -> TotalsView {
+    TotalsView {
+        calls,
+        errors: calls / 10,
+        unpriced_calls,
+        input_tokens: calls * 10_000,
+        output_tokens: calls * 512,
+        cost_nano_usd: NanoUsd::new(i64::try_from(calls - unpriced_calls).unwrap() * 12_500_000),
+        ..TotalsView::default()
+    }
+}
+
+fn run_view(run: &str, parent: Option<&str>, totals: TotalsView) -> RunView {
+    RunView {
+        run: label(run),
+        parent_run: parent.map(label),
+        first_at: at(0),
+        last_at: at(125),
+        open_calls: 0,
+        agents: Vec::new(),
+        totals,
+    }
+}
+
+fn by_agent() -> Vec<RunAgentView> {
+    [
+        ("planner", totals(12, 0)),
+        ("researcher", totals(1234, 34)),
+        ("local", totals(3, 3)),
+    ]
+    .map(|(agent, totals)| RunAgentView {
+        agent: label(agent),
+        first_at: at(0),
+        last_at: at(60),
+        open_calls: 0,
+        totals,
+    })
+    .to_vec()
+}
+
+fn agents() -> Vec<AgentView> {
+    let agent = |row: RunAgentView| AgentView {
+        agent: row.agent,
+        first_at: row.first_at,
+        last_at: row.last_at,
+        open_calls: 0,
+        models: Vec::new(),
+        runs: 1,
+        totals: row.totals,
+    };
+    by_agent().into_iter().map(agent).collect()
+}
+
+/// Calls in chains of every shape: a root, a recursion, a stranger, a circle.
+fn chained() -> Vec<CallView> {
+    [
+        (None, "planner"),
+        (None, "planner"),
+        (Some("planner"), "researcher"),
+        (Some("researcher"), "researcher"),
+        (Some("researcher"), "local"),
+        (Some("cron"), "reporter"),
+        (Some("ping"), "pong"),
+        (Some("pong"), "ping"),
+    ]
+    .map(|(caller, agent)| CallView {
+        agent: label(agent),
+        caller: caller.map(label),
+        cost_nano_usd: (agent != "local").then(|| NanoUsd::new(500_000_000)),
+        ..finished()
+    })
+    .to_vec()
+}
+
+fn run_detail() -> RunDetail {
+    RunDetail {
+        run: run_view("nightly-42", None, totals(1249, 37)),
+        children: vec![run_view(
+            "nightly-42/retry",
+            Some("nightly-42"),
+            totals(2, 0),
+        )],
+        by_agent: by_agent(),
+    }
+}
+
+fn detail() -> CallDetail {
+    CallDetail {
+        call: CallView {
+            agent: label("researcher"),
+            caller: Some(label("planner")),
+            path: vec![label("planner"), label("researcher")],
+            user: Some(label("ada")),
+            tags: [("team".to_owned(), label("search"))].into(),
+            client: Some(label("OpenAI/Python 2.1.0")),
+            retry: 1,
+            outcome: "upstream_cut".to_owned(),
+            model: Some(label("gpt-5-2026-08-01")),
+            response_id: Some(label("chatcmpl-1")),
+            finish_reasons: vec![label("stop"), label("length")],
+            usage: Usage {
+                cache_read_input_tokens: 11_000,
+                reasoning_output_tokens: 512,
+                ..finished().usage
+            },
+            provenance: Some(Provenance::Counted),
+            cost_nano_usd: None,
+            duration_us: Some(125_000_000),
+            error: Some("the upstream closed\u{1b}[31m the connection".to_owned()),
+            ..finished()
+        },
+        conversation: None,
+        metrics: [("score".to_owned(), 0.5)].into(),
+        output_limit: Some(4096),
+        estimated_input_tokens: Some(12_000),
+        key: None,
+        previous_response: None,
+        forwarded_us: Some(210),
+        request_body: Some(BodyView {
+            len: 48_640,
+            content_type: Some("application/json".to_owned()),
+            content_encoding: None,
+            changed: true,
+            truncated: true,
+        }),
+        response_body: None,
+    }
+}
+
+/// Compares with `tests/fixtures/cli/<name>`; set `UPDATE_FIXTURES=1` to write it anew.
+#[track_caller]
+fn check_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/cli")
+        .join(name);
+    if std::env::var_os("UPDATE_FIXTURES").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "differs from {}", path.display());
+}
+
+/// What `write` prints on a terminal and into a pipe.
+#[track_caller]
+fn check(name: &str, write: impl Fn(&mut Output<'_>) -> io::Result<()>) {
+    for (terminal, extension) in [(true, "terminal"), (false, "pipe")] {
+        let mut text = Vec::new();
+        write(&mut Output {
+            writer: &mut text,
+            terminal,
+        })
+        .unwrap();
+        check_golden(
+            &format!("{name}.{extension}.txt"),
+            &String::from_utf8(text).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn calls_are_listed_with_unknown_and_running_marked() {
+    check("calls", |out| lists::calls(&calls(), out));
+}
+
+#[test]
+fn only_a_person_is_told_that_there_is_more() {
+    for (terminal, expected) in [(true, "\nmore with --before 7\n"), (false, "")] {
+        let mut text = Vec::new();
+        let mut out = Output {
+            writer: &mut text,
+            terminal,
+        };
+        lists::more("--before", Some(7), &mut out).unwrap();
+        lists::more("--before", None::<u8>, &mut out).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
+}
+
+#[test]
+fn runs_are_listed_with_what_they_cost() {
+    let runs = [
+        run_view("nightly-42", None, totals(1234, 4)),
+        run_view("x", Some("y"), totals(1, 0)),
+    ];
+    check("runs", |out| lists::runs(&runs, out));
+}
+
+#[test]
+fn agents_are_listed_with_partly_and_wholly_unknown_costs() {
+    check("agents", |out| lists::agents(&agents(), out));
+}
+
+#[test]
+fn a_run_shows_its_tree_even_when_agents_call_each_other_in_circles() {
+    check("run", |out| lists::run(&run_detail(), &chained(), out));
+}
+
+#[test]
+fn a_call_shows_everything_known_of_it() {
+    check("call", |out| call::write(&detail(), out));
+}
+
+#[test]
+fn an_open_call_says_so() {
+    let call = CallView {
+        outcome: OPEN.to_owned(),
+        ..finished()
+    };
+    let open = CallDetail { call, ..detail() };
+    let mut text = Vec::new();
+    call::write(
+        &open,
+        &mut Output {
+            writer: &mut text,
+            terminal: false,
+        },
+    )
+    .unwrap();
+    assert!(
+        String::from_utf8(text)
+            .unwrap()
+            .ends_with("outcome\topen\n")
+    );
+}
+
+// === the program ===
+
+struct Ran {
+    out: String,
+    errors: String,
+    code: String,
+}
+
+fn ran(arguments: &[&str]) -> Ran {
+    let (mut out, mut errors) = (Vec::new(), Vec::new());
+    let arguments = ["open-aiops"].iter().chain(arguments).map(OsString::from);
+    let code = run(
+        arguments,
+        &mut Output {
+            writer: &mut out,
+            terminal: false,
+        },
+        &mut errors,
+    );
+    Ran {
+        out: String::from_utf8(out).unwrap(),
+        errors: String::from_utf8(errors).unwrap(),
+        code: format!("{code:?}"),
+    }
+}
+
+#[track_caller]
+fn check_code(ran: &Ran, code: u8) {
+    let expected = format!("{:?}", ExitCode::from(code));
+    assert_eq!(
+        ran.code, expected,
+        "out: {}\nerrors: {}",
+        ran.out, ran.errors
+    );
+}
+
+#[test]
+fn help_is_an_answer() {
+    for (name, arguments) in [
+        ("help.txt", &["--help"][..]),
+        ("help-calls.txt", &["calls", "--help"]),
+        ("help-show.txt", &["show", "--help"]),
+    ] {
+        let ran = ran(arguments);
+        check_code(&ran, 0);
+        check_golden(name, &ran.out);
+    }
+}
+
+#[test]
+fn wrong_usage_is_explained_and_exits_with_2() {
+    for (arguments, expected) in [
+        (
+            &["calls", "--since", "yesterday"][..],
+            "found `yesterday`, expected a time such as",
+        ),
+        (
+            &["calls", "--limit", "0"],
+            "found `0`, expected a number from 1 to 1000",
+        ),
+        (
+            &["calls", "--outcome", "bad"],
+            "found `bad`, expected open, completed, upstream_error",
+        ),
+        (&["calls", "--agent", ""], "is empty"),
+        (&["frobnicate"], "unrecognized subcommand 'frobnicate'"),
+        (&["show"], "required arguments were not provided"),
+        (
+            &["show", "x", "--request", "--response"],
+            "cannot be used with",
+        ),
+    ] {
+        let ran = ran(arguments);
+        check_code(&ran, 2);
+        assert!(
+            ran.errors.contains(expected),
+            "{arguments:?}: {}",
+            ran.errors
+        );
+        assert_eq!(ran.out, "");
+    }
+}
+
+#[test]
+fn a_missing_config_file_is_one_line_and_exits_with_2() {
+    let ran = ran(&["calls", "--config", "/nonexistent/config.toml"]);
+    check_code(&ran, 2);
+    assert!(
+        ran.errors
+            .starts_with("open-aiops: /nonexistent/config.toml: "),
+        "{}",
+        ran.errors
+    );
+    assert_eq!(ran.errors.lines().count(), 1);
+}
+
+#[test]
+fn check_config_prints_what_the_file_comes_to_or_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[admin]\nlisten = \"127.0.0.1:9999\"\n").unwrap();
+    let good = ran(&["check-config", "--config", file.to_str().unwrap()]);
+    check_code(&good, 0);
+    assert!(
+        good.out.contains("listen = \"127.0.0.1:9999\""),
+        "{}",
+        good.out
+    );
+    std::fs::write(&file, "[admin]\nlisten = \"nowhere\"\n").unwrap();
+    let bad = ran(&["check-config", "--config", file.to_str().unwrap()]);
+    check_code(&bad, 1);
+    assert!(bad.errors.contains("admin.listen"), "{}", bad.errors);
+}
+
+struct ClosedPipe;
+
+impl Write for ClosedPipe {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let mut errors = Vec::new();
+    let arguments = ["open-aiops", "check-config"].map(OsString::from);
+    let mut out = Output {
+        writer: &mut ClosedPipe,
+        terminal: false,
+    };
+    let code = run(arguments, &mut out, &mut errors);
+    assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    assert_eq!(String::from_utf8(errors).unwrap(), "");
+}
+
+// === with a ledger ===
+
+fn printed(dir: &Path, arguments: &[&str]) -> String {
+    let dir = dir.to_str().unwrap();
+    let ran = ran(&[arguments, &["--dir", dir]].concat());
+    check_code(&ran, 0);
+    ran.out
+}
+
+/// Every reading command, for a ledger with a call `id`.
+fn answers(dir: &Path, id: CallId) -> Vec<String> {
+    let id = id.to_string();
+    [
+        &["calls"][..],
+        &["calls", "--json", "--agent", "planner"],
+        &["runs", "--since", "2026-11-01"],
+        &["agents"],
+        &["show", "night/1"],
+        &["show", "night/1", "--json"],
+        &["show", &id],
+        &["show", &id, "--json"],
+        &["show", &id, "--request"],
+        &["show", &id, "--response"],
+    ]
+    .map(|arguments| printed(dir, arguments))
+    .to_vec()
+}
+
+#[test]
+fn answers_are_the_same_from_the_running_server_and_from_the_files() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let sample = Sample::new();
+    let id = sample.record(PLANNER);
+    sample.record(RESEARCHER);
+    let state = AdminState {
+        ledger: sample.ledger.clone(),
+        metrics: Arc::default(),
+        config: Arc::new(ArcSwap::from_pointee(Config::default())),
+        draining: Arc::default(),
+        started_at: sample.clock.now(),
+        clock: sample.clock.clone(),
+    };
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    sample
+        .ledger
+        .announce(listener.local_addr().unwrap())
+        .unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async {
+        stopped.await.unwrap();
+    };
+    let server = runtime.spawn(admin::serve(listener, state, shutdown));
+
+    let dir = sample.dir.path();
+    let from_server = answers(dir, id);
+    let busy = ran(&["ledger", "rebuild", "--dir", dir.to_str().unwrap()]);
+    check_code(&busy, 2);
+
+    stop.send(()).unwrap();
+    runtime.block_on(server).unwrap().unwrap();
+    runtime.block_on(sample.ledger.close()).unwrap();
+    let Sample { dir, ledger, .. } = sample;
+    drop(ledger);
+    assert_eq!(answers(dir.path(), id), from_server);
+    assert_eq!(from_server[8].as_bytes(), REQUEST);
+    assert_eq!(from_server[9].as_bytes(), RESPONSE);
+}
+
+#[test]
+fn a_ledger_is_checked_and_its_index_rebuilt() {
+    let sample = Sample::new();
+    sample.record(PLANNER);
+    sample.ledger.sync_index();
+    let Sample { dir, ledger, .. } = sample;
+    drop(ledger);
+    let checked = printed(dir.path(), &["ledger", "check"]);
+    assert!(checked.contains("settlements\t1\n"), "{checked}");
+    assert!(checked.contains("damaged parts\t0\n"), "{checked}");
+    let rebuilt = printed(dir.path(), &["ledger", "rebuild"]);
+    assert!(rebuilt.starts_with("the index holds "), "{rebuilt}");
+    assert!(printed(dir.path(), &["runs"]).contains("night/1"));
+}
+
+#[test]
+fn what_is_not_recorded_is_said_and_exits_with_1() {
+    let Sample { dir, ledger, .. } = Sample::new();
+    drop(ledger);
+    let dir = dir.path().to_str().unwrap();
+    let id = id(9).to_string();
+    for arguments in [
+        &["show", "nobody"][..],
+        &["show", &id],
+        &["show", &id, "--request"],
+    ] {
+        let ran = ran(&[arguments, &["--dir", dir]].concat());
+        check_code(&ran, 1);
+        assert!(ran.errors.contains(arguments[1]), "{}", ran.errors);
+        assert_eq!(ran.errors.lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_directory_without_a_ledger_is_said_and_exits_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = ran(&["calls", "--dir", dir.path().to_str().unwrap()]);
+    check_code(&ran, 2);
+    assert_eq!(ran.errors.lines().count(), 1, "{}", ran.errors);
+}
