@@ -1,0 +1,18 @@
+//! The product from outside: one binary, so that it links once.
+//!
+//! Each file is one promise. `harness` has the fake upstreams, the real proxy and the clients.
+#![cfg(test)]
+
+mod harness;
+
+mod attribution;
+mod crash;
+mod faults;
+mod full_disk;
+mod lifecycle;
+mod records;
+mod smuggling;
+mod streaming;
+mod tidy;
+mod transparency;
+mod tunnel;

@@ -1,0 +1,86 @@
+//! Upgraded connections: bytes pass both ways as they are, and one call is recorded.
+
+use crate::harness::{Answer, Proxy, Upstream, get, json};
+
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn upgrade() -> crate::harness::Ask {
+    get("/v1/realtime?model=gpt-realtime")
+        .header("Connection", "keep-alive, Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("Sec-WebSocket-Version", "13")
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_carries_bytes_both_ways_and_is_one_call() {
+    let upstream = Upstream::answers(
+        Answer::raw(SWITCHED)
+            .then_writes(b"\x81\x02hi")
+            .then_echoes(),
+    )
+    .await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client.send(upgrade().bytes()).await;
+    let mut response = client.begin(false).await;
+    assert_eq!(response.status(), 101);
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert!(
+        response
+            .header("connection")
+            .unwrap()
+            .eq_ignore_ascii_case("upgrade")
+    );
+    response.body = crate::harness::http::Body::new(crate::harness::http::Framing::UntilClose);
+    assert_eq!(client.next(&mut response, 4).await, b"\x81\x02hi");
+    for message in [
+        &b"\x81\x85\0\0\0\0hello"[..],
+        b"GET / HTTP/1.1\n\r\0 no HTTP any more",
+        b"\xff",
+    ] {
+        client.send(message).await;
+        assert_eq!(client.next(&mut response, message.len()).await, message);
+    }
+    drop(client);
+    upstream.hung_up().await;
+    let record = proxy.record(&response).await;
+    assert_eq!(record.text("/operation"), "web_socket");
+    assert_eq!(record.outcome(), "completed");
+    assert_eq!(record.number("/status"), 101);
+    assert!(
+        upstream
+            .request()
+            .header("connection")
+            .unwrap()
+            .to_ascii_lowercase()
+            .contains("upgrade")
+    );
+    assert_eq!(proxy.calls().await, 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_ends_a_tunnel_ends_it_for_the_client() {
+    let answer = Answer::raw(SWITCHED).then_writes(b"\x88\x00").then_closes();
+    let upstream = Upstream::answers(answer).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client.send(upgrade().bytes()).await;
+    let response = client.begin(false).await;
+    assert_eq!(client.rest().await, b"\x88\x00");
+    drop(client);
+    assert_eq!(proxy.record(&response).await.number("/response_bytes"), 2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_switch_answers_as_ever() {
+    let upstream = Upstream::answers(json(r#"{"error":"no"}"#)).await;
+    let proxy = Proxy::to(&upstream).await;
+    let response = proxy.call(&upgrade()).await;
+    assert_eq!(
+        (response.status(), response.text()),
+        (200, r#"{"error":"no"}"#)
+    );
+    assert_eq!(proxy.record(&response).await.outcome(), "completed");
+}
