@@ -1,0 +1,483 @@
+#!/usr/bin/env python3
+"""Runs real LLM clients through the proxy and checks its records against the upstream's bill."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+CLIENTS_HOME = Path(os.environ.get("CLIENTS_HOME", Path.home() / ".cache" / "open-aiops-clients"))
+SCRIPT_TIMEOUT_SECONDS = 120
+START_TIMEOUT_SECONDS = 30
+SETTLE_TIMEOUT_SECONDS = 5
+PARALLEL_SCRIPTS = 2
+
+# Client -> the environment it is installed in.
+CLIENTS = {
+    "openai_sdk": "openai",
+    "langgraph_app": "openai",
+    "agents_sdk": "openai",
+    "pydantic_ai_app": "openai",
+    "smolagents_app": "openai",
+    "autogen_app": "autogen",
+    "crewai_app": "crewai",
+    "litellm_app": "litellm",
+    "llama_index_app": "llama_index",
+    "openai_node": "node",
+    "ai_sdk": "node",
+    "agents_node": "node",
+}
+
+# Nothing may try to leave this machine.
+QUIET = {
+    "AI_SDK_LOG_WARNINGS": "false",
+    "ANONYMIZED_TELEMETRY": "false",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_DISABLE_TRACKING": "true",
+    "CREWAI_DISABLE_VERSION_CHECK": "true",
+    "CREWAI_TRACING_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "LANGSMITH_TRACING": "false",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_TELEMETRY": "False",
+    "NO_PROXY": "127.0.0.1",
+    "OPENAI_AGENTS_DISABLE_TRACING": "1",
+    "OTEL_SDK_DISABLED": "true",
+}
+
+# Model -> nano-USD per token: input, cached input, output.
+PRICES = {
+    "gpt-4o-mini": (150, 75, 600),
+    "text-embedding-3-small": (20, 20, 0),
+}
+
+USAGE_FIELDS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "reasoning_output_tokens",
+)
+CALLER_OF = {"planner": None, "researcher": "planner"}
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Result:
+    client: str
+    billed: list[Json] = field(default_factory=list)
+    recorded: list[Json] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where the scripts call, where the bill is, and where the records are (none: direct)."""
+
+    root: str
+    upstream: str
+    admin: str | None
+    directory: Path
+
+
+# Processes
+
+
+@contextmanager
+def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
+        child = subprocess.Popen(command, stdout=out, stderr=err)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def wait_for(what: str, probe: Callable[[], Any], child: subprocess.Popen[bytes]) -> Any:
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline and child.poll() is None:
+        if found := probe():
+            return found
+        time.sleep(0.05)
+    raise SystemExit(f"{what} did not start (exit status {child.poll()})")
+
+
+def printed(log: Path, pattern: str) -> Callable[[], str | None]:
+    def probe() -> str | None:
+        found = re.search(pattern, log.read_text(), re.MULTILINE)
+        return found.group(1) if found else None
+
+    return probe
+
+
+def start_upstream(stack: ExitStack, directory: Path, gzip: bool) -> str:
+    log = directory / "upstream.log"
+    command = [sys.executable, str(HERE / "upstream.py"), *(["--gzip"] if gzip else [])]
+    child = stack.enter_context(process(command, log))
+    port = wait_for("the upstream", printed(log, r"^(\d+)$"), child)
+    return f"http://127.0.0.1:{port}"
+
+
+def start_proxy(stack: ExitStack, binary: Path, directory: Path, upstream: str) -> tuple[str, str]:
+    config = directory / "config.toml"
+    config.write_text(
+        f"""\
+[proxy]
+listen = "127.0.0.1:0"
+[admin]
+listen = "127.0.0.1:0"
+[ledger]
+dir = "{directory}/data"
+[[upstream]]
+name = "fake"
+base_url = "{upstream}/v1"
+"""
+    )
+    log = directory / "proxy.log"
+    command = [str(binary), "serve", "--config", str(config)]
+    child = stack.enter_context(process(command, log))
+    try:
+        proxy = wait_for("the proxy", printed(log, r"^proxy listening on (\S+)$"), child)
+        admin = wait_for("the proxy", printed(log, r"^admin listening on (\S+)$"), child)
+        wait_for("the proxy", lambda: is_ready(admin), child)
+    except SystemExit:
+        sys.stderr.write(log.with_suffix(".err").read_text())
+        raise
+    return proxy, admin
+
+
+def is_ready(admin: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{admin}/readyz", timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def get_json(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
+
+
+# Scripts
+
+
+def command_of(client: str) -> list[str]:
+    environment = CLIENTS[client]
+    if environment == "node":
+        node = CLIENTS_HOME / "bin" / "node"
+        return [str(node) if node.exists() else "node", str(HERE / "node" / f"{client}.mjs")]
+    python = CLIENTS_HOME / environment / "bin" / "python"
+    return [str(python), str(HERE / "python" / f"{client}.py")]
+
+
+def script_environment(session: Session, run: str, key: str) -> dict[str, str]:
+    base_url = f"{session.root}/v1"
+    return QUIET | {
+        "AIOPS_ROOT": session.root,
+        "AIOPS_RUN": run,
+        "HOME": str(session.directory),
+        "LANG": "C.UTF-8",
+        "OPENAI_API_BASE": base_url,
+        "OPENAI_API_KEY": key,
+        "OPENAI_BASE_URL": base_url,
+        "PATH": os.environ["PATH"],
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def run_script(client: str, environment: dict[str, str], directory: Path) -> list[str]:
+    """Runs one client to its end; returns what went wrong."""
+    try:
+        done = subprocess.run(
+            command_of(client),
+            env=environment,
+            cwd=directory,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=SCRIPT_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return [f"no end after {SCRIPT_TIMEOUT_SECONDS} s"]
+    except OSError as error:
+        return [f"not installed? {error}"]
+    if reported_ok(done.stdout):
+        return []
+    tail = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-15:])
+    return [f"exit status {done.returncode}\n    {tail}"]
+
+
+def reported_ok(stdout: str) -> bool:
+    last = stdout.strip().rpartition("\n")[2]
+    try:
+        return json.loads(last)["ok"] is True
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def run_client(client: str, session: Session) -> Result:
+    result = Result(client)
+    run = f"{client.replace('_', '-')}-{token_hex(4)}"
+    key = f"sk-{run}"
+    started = time.monotonic()
+    result.problems += run_script(client, script_environment(session, run, key), session.directory)
+    result.seconds = time.monotonic() - started
+    result.billed = billed_to(session.upstream, key)
+    result.problems += problems_of_job(result.billed)
+    if session.admin is None:
+        result.problems += problems_of_tags(result.billed, run)
+        return result
+    try:
+        result.recorded = settled_calls(session.admin, run, len(result.billed))
+        result.problems += problems_of_records(result.billed, result.recorded, run)
+    except (OSError, LookupError, ValueError) as error:
+        result.problems.append(f"the records cannot be read: {error!r}")
+    return result
+
+
+def billed_to(upstream: str, key: str) -> list[Json]:
+    owner = hashlib.sha256(f"Bearer {key}".encode()).hexdigest()
+    bill: list[Json] = get_json(f"{upstream}/_bill")
+    return [entry for entry in bill if entry["authorization_sha256"] == owner]
+
+
+def settled_calls(admin: str, run: str, expected: int) -> list[Json]:
+    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
+    while True:
+        calls: list[Json] = get_json(f"{admin}/api/v1/calls?run={run}&limit=1000")["calls"]
+        settled = sum(call["outcome"] != "open" for call in calls)
+        if settled >= expected or time.monotonic() > deadline:
+            return calls
+        time.sleep(0.05)
+
+
+# Checks
+
+
+def problems_of_job(billed: list[Json]) -> list[str]:
+    """The script must have been worth running."""
+    metered = [entry for entry in billed if entry["id"]]
+    personas = {entry["persona"] for entry in metered}
+    found = []
+    if personas != set(CALLER_OF):
+        found.append(f"the prompts name {personas}, not planner and researcher")
+    if {entry["stream"] for entry in metered} != {True, False}:
+        found.append("needs both a streamed and a whole answer")
+    found += [f"{name_of(entry)}: the client went away" for entry in billed if entry["client_gone"]]
+    return found
+
+
+def problems_of_tags(billed: list[Json], run: str) -> list[str]:
+    """Without a proxy the upstream sees how the client tags its calls."""
+    found = []
+    for entry in billed:
+        agent = expected_agent(entry)
+        by_headers: Json = {"x-aiops-agent": agent, "x-aiops-run": run}
+        if CALLER_OF[agent]:
+            by_headers["x-aiops-caller"] = CALLER_OF[agent]
+        by_path = f"/run/{run}/agent/{agent}"
+        if entry["headers"] != by_headers and entry["path_tags"] != by_path:
+            found.append(
+                f"{name_of(entry)}: tagged {entry['headers']} {entry['path_tags']!r}, is {agent}"
+            )
+    return found
+
+
+def problems_of_records(billed: list[Json], recorded: list[Json], run: str) -> list[str]:
+    found = []
+    if len(billed) != len(recorded):
+        found.append(f"{len(billed)} calls billed, {len(recorded)} recorded")
+    left = list(recorded)
+    for entry in billed:
+        call = next((call for call in left if is_same_call(entry, call)), None)
+        if call is None:
+            found.append(f"{name_of(entry)}: not recorded")
+            continue
+        left.remove(call)
+        found += problems_of_record(entry, call, run)
+    found += [f"{call['target']} {call['response_id']}: never billed" for call in left]
+    for name in USAGE_FIELDS:
+        bill, record = total(billed, name), total(recorded, name)
+        if bill != record:
+            found.append(f"sum of {name}: {bill} billed, {record} recorded")
+    return found
+
+
+def is_same_call(entry: Json, call: Json) -> bool:
+    """By response id; embeddings and lists have none, but their numbers differ."""
+    if entry["id"]:
+        return bool(call["response_id"] == entry["id"])
+    same_tokens = tokens(entry, "input_tokens") == tokens(call, "input_tokens")
+    return path_of(call) == entry["path"] and same_tokens
+
+
+def problems_of_record(entry: Json, call: Json, run: str) -> list[str]:
+    agent = expected_agent(entry)
+    expected: Json = {
+        "run": run,
+        "agent": agent,
+        "caller": CALLER_OF[agent],
+        "request_model": entry["model"],
+        "response_model": entry["response_model"],
+        "stream": entry["stream"],
+        "status": 200,
+        "outcome": "completed",
+    }
+    found = [
+        f"{name_of(entry)}: {name} is {call.get(name)!r}, not {value!r}"
+        for name, value in expected.items()
+        if call.get(name) != value
+    ]
+    if entry["headers"]:
+        found.append(f"{name_of(entry)}: the upstream saw {sorted(entry['headers'])}")
+    return found + (problems_of_usage(entry, call) if entry["usage"] else [])
+
+
+def problems_of_usage(entry: Json, call: Json) -> list[str]:
+    expected: Json = {name: entry["usage"][name] for name in USAGE_FIELDS}
+    actual: Json = {name: tokens(call, name) for name in USAGE_FIELDS}
+    expected["provenance"], actual["provenance"] = "reported", call.get("provenance")
+    expected["cost_nano_usd"], actual["cost_nano_usd"] = cost_of(entry), call.get("cost_nano_usd")
+    return [
+        f"{name_of(entry)}: {name} is {actual[name]!r}, not {value!r}"
+        for name, value in expected.items()
+        if actual[name] != value
+    ]
+
+
+def cost_of(entry: Json) -> int:
+    fresh, cached, output = PRICES[entry["model"]]
+    read = tokens(entry, "cache_read_input_tokens")
+    unread = tokens(entry, "input_tokens") - read
+    return unread * fresh + read * cached + tokens(entry, "output_tokens") * output
+
+
+def expected_agent(entry: Json) -> str:
+    """Who the prompt says is speaking; calls without a prompt are made by the planner."""
+    return entry["persona"] or "planner"
+
+
+def tokens(entry: Json, name: str) -> int:
+    """Absent details count as zero, on the bill and in the records."""
+    count: int | None = (entry["usage"] or {}).get(name)
+    return count or 0
+
+
+def total(entries: list[Json], name: str) -> int:
+    return sum(tokens(entry, name) for entry in entries)
+
+
+def path_of(call: Json) -> str:
+    return str(call["target"]).partition("?")[0]
+
+
+def name_of(entry: Json) -> str:
+    return f"{entry['path']} {entry['id'] or ''}".strip()
+
+
+# The report
+
+
+def billed_tokens(entries: list[Json]) -> int:
+    return total(entries, "input_tokens") + total(entries, "output_tokens")
+
+
+def agents_of(result: Result) -> str:
+    """caller>agent of each record, or of each prompt when there are no records."""
+    if result.recorded:
+        edges = {(call["caller"], call["agent"]) for call in result.recorded}
+    else:
+        agents = {expected_agent(entry) for entry in result.billed}
+        edges = {(CALLER_OF[agent], agent) for agent in agents}
+    return " ".join(sorted(f"{caller}>{agent}" if caller else agent for caller, agent in edges))
+
+
+def row_of(result: Result, direct: bool) -> list[str]:
+    return [
+        result.client,
+        str(len(result.billed)),
+        str(billed_tokens(result.billed)),
+        "-" if direct else str(billed_tokens(result.recorded)),
+        agents_of(result) or "-",
+        f"{result.seconds:.1f} s",
+        "no" if result.problems else "yes",
+    ]
+
+
+def print_table(rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print(" | ".join(cells).rstrip())
+
+
+def report(results: list[Result], direct: bool) -> bool:
+    head = ["client", "calls", "tokens billed", "tokens recorded", "agents", "time", "ok"]
+    print_table([head, *(row_of(result, direct) for result in results)])
+    for result in results:
+        for problem in result.problems:
+            print(f"{result.client}: {problem}")
+    failed = sum(bool(result.problems) for result in results)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return failed == 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--binary", type=Path, help="the proxy to run the clients through")
+    where.add_argument("--direct", action="store_true", help="no proxy: check the scripts alone")
+    parser.add_argument("--only", default=",".join(CLIENTS), help="names, separated by commas")
+    parser.add_argument("--gzip", action="store_true", help="let the upstream compress")
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - set(CLIENTS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CLIENTS)}")
+    return options
+
+
+def main() -> int:
+    options = parse_arguments()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-clients-")))
+        upstream = start_upstream(stack, directory, options.gzip)
+        root, admin = upstream, None
+        if options.binary:
+            root, admin = start_proxy(stack, options.binary, directory, upstream)
+        session = Session(root, upstream, admin, directory)
+        with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
+            results = list(pool.map(lambda client: run_client(client, session), options.only))
+        passed = report(results, options.direct)
+        if options.binary and not passed:
+            sys.stderr.write((directory / "proxy.err").read_text()[-4000:])
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
