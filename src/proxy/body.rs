@@ -65,6 +65,9 @@ enum State {
     Held(Frame<Bytes>),
     /// All was sent but the end itself.
     Ending,
+    /// The answer broke. The server throws away what it has not sent yet when it learns of that,
+    /// so it gets one more turn to send.
+    Failing(BodyError),
     Done,
 }
 
@@ -155,7 +158,6 @@ impl MeteredBody {
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
-        self.state = State::Done;
         if let Some(mut call) = self.call.take() {
             call.broke_off(Outcome::UpstreamCut, error.to_string());
         }
@@ -181,6 +183,7 @@ impl Body for MeteredBody {
         loop {
             match std::mem::replace(&mut this.state, State::Done) {
                 State::Done => return Poll::Ready(None),
+                State::Failing(error) => return Poll::Ready(Some(Err(error))),
                 State::Ending => {
                     if this.poll_durable(cx).is_pending() {
                         this.state = State::Ending;
@@ -202,7 +205,11 @@ impl Body for MeteredBody {
             }
             this.state = State::Streaming;
             match ready!(this.poll_answer(cx)) {
-                Some(Err(error)) => return Poll::Ready(Some(Err(this.fail(error)))),
+                Some(Err(error)) => {
+                    this.state = State::Failing(this.fail(error));
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 None => {
                     this.complete();
                     this.state = State::Ending;

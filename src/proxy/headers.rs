@@ -35,10 +35,6 @@ pub const ERROR: &str = "x-aiops-error";
 
 /// Response headers of our own; a response also carries [`RUN`] and [`AGENT`].
 pub const CALL: &str = "x-aiops-call";
-pub const DECISION: &str = "x-aiops-decision";
-pub const REASON: &str = "x-aiops-reason";
-pub const REMAINING_USD: &str = "x-aiops-remaining-usd";
-pub const REMAINING_TOKENS: &str = "x-aiops-remaining-tokens";
 
 static API_KEY_HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),

@@ -249,6 +249,37 @@ async fn an_upstream_that_rejects_the_option_is_asked_without_it_from_then_on() 
 }
 
 #[tokio::test]
+async fn an_error_that_only_repeats_the_request_does_not_end_the_asking() {
+    let echo = || {
+        reply(400)
+            .header("content-type", "application/json")
+            .body(r#"{"error":{"message":"bad input: {\"stream_options\":{}}"}}"#)
+    };
+    let good = sse([chat(), vec![USAGE.to_owned(), DONE.to_owned()]].concat());
+    let upstream = Upstream::answers_each([echo(), echo(), good]).await;
+    let proxy = Proxy::to(&upstream).await;
+    assert_eq!(call(&proxy).await.status(), 400);
+    let response = call(&proxy).await;
+    assert_eq!(proxy.record(&response).await.provenance(), "reported");
+    let asked: Vec<bool> = upstream
+        .requests()
+        .iter()
+        .map(|request| request.text().contains("include_usage"))
+        .collect();
+    assert_eq!(asked, [true, false, true]);
+}
+
+#[tokio::test]
+async fn an_error_body_that_breaks_off_stays_a_cut() {
+    let broken = "HTTP/1.1 400 Bad Request\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n";
+    let upstream = Upstream::answers(Answer::raw(broken).then_closes()).await;
+    let proxy = Proxy::to(&upstream).await;
+    let response = call(&proxy).await;
+    assert_eq!((response.text(), response.cut), ("abc", true));
+    assert_eq!(proxy.record(&response).await.outcome(), "upstream_cut");
+}
+
+#[tokio::test]
 async fn another_rejection_is_passed_on_and_changes_nothing() {
     let body = r#"{"error":{"message":"messages: too few"}}"#;
     let rejected = reply(400)

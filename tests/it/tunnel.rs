@@ -1,6 +1,6 @@
 //! Upgraded connections: bytes pass both ways as they are, and one call is recorded.
 
-use crate::harness::{Answer, Proxy, Upstream, get, json};
+use crate::harness::{Answer, Proxy, Upstream, get, json, post};
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -83,4 +83,24 @@ async fn an_upstream_that_does_not_switch_answers_as_ever() {
         (200, r#"{"error":"no"}"#)
     );
     assert_eq!(proxy.record(&response).await.outcome(), "completed");
+}
+
+#[tokio::test]
+async fn an_offer_of_another_protocol_is_no_way_around_the_count() {
+    let answer = r#"{"id":"chatcmpl-1","model":"gpt-4o-mini","choices":[],
+        "usage":{"prompt_tokens":11,"completion_tokens":7,"total_tokens":18}}"#;
+    let upstream = Upstream::answers(json(answer)).await;
+    let proxy = Proxy::to(&upstream).await;
+    let body = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
+    let ask = post("/v1/chat/completions", body)
+        .header("Connection", "Upgrade, HTTP2-Settings")
+        .header("Upgrade", "h2c")
+        .header("HTTP2-Settings", "AAMAAABkAAQAAP__");
+    let response = proxy.call(&ask).await;
+    let record = proxy.record(&response).await;
+    assert_eq!(
+        (record.text("/operation"), record.input_tokens()),
+        ("chat", 11)
+    );
+    assert_eq!(upstream.request().header("upgrade"), None);
 }

@@ -161,9 +161,16 @@ fn a_key_that_must_not_go_on_is_taken_out() {
         ("authorization", "Bearer k"),
         ("api-key", "k"),
         ("accept", "*/*"),
+        (
+            "sec-websocket-protocol",
+            "realtime, openai-insecure-api-key.k, openai-beta.realtime-v1",
+        ),
     ]);
     remove_credentials(&mut sent);
-    assert_eq!(pairs(&sent), [("accept", "*/*")]);
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent["accept"], "*/*");
+    let protocols = &sent["sec-websocket-protocol"];
+    assert_eq!(protocols, "realtime, openai-beta.realtime-v1");
 }
 
 #[test]
