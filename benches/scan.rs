@@ -1,11 +1,12 @@
-//! The scan of a request body beside a full `serde_json::Value` of it, at three sizes.
+//! The scan of a request body beside a full `serde_json::Value` of it, at three sizes, and of one
+//! whose last message is all that is new.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use open_aiops::core::call::Operation;
 use open_aiops::core::digest::DigestSeed;
-use open_aiops::wire::scan::scan;
+use open_aiops::wire::scan::{Scanner, scan};
 use serde_json::{Value, json};
 
 /// A conversation of about `bytes` bytes: prose, code with escapes, and tool results.
@@ -30,6 +31,17 @@ fn body(bytes: usize) -> Vec<u8> {
         .into_bytes()
 }
 
+/// Changes the last message, so that it is a new one every time.
+fn change_last_message(body: &mut [u8], turn: u64) {
+    let end = body
+        .windows(4)
+        .rposition(|four| four == b"\"}],")
+        .unwrap_or(0);
+    if let Some(place) = body.get_mut(end - 10..end) {
+        place.copy_from_slice(format!("{turn:010}").as_bytes());
+    }
+}
+
 fn scans(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("request body");
     for (name, bytes) in [("1 KB", 700), ("40 KB", 37_000), ("400 KB", 370_000)] {
@@ -38,6 +50,19 @@ fn scans(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("scan", name), &body, |bencher, body| {
             bencher.iter(|| scan(Operation::Chat, black_box(body), DigestSeed(1)));
         });
+        group.bench_with_input(
+            BenchmarkId::new("scan, last message new", name),
+            &body,
+            |bencher, body| {
+                let scanner = Scanner::new(DigestSeed(1));
+                let (mut body, mut turn) = (body.clone(), 0);
+                bencher.iter(|| {
+                    turn += 1;
+                    change_last_message(&mut body, turn);
+                    scanner.scan(Operation::Chat, black_box(&body))
+                });
+            },
+        );
         group.bench_with_input(
             BenchmarkId::new("serde_json::Value", name),
             &body,

@@ -6,6 +6,7 @@ pub mod attribution;
 pub mod call;
 pub mod digest;
 pub mod id;
+pub mod memo;
 pub mod money;
 pub mod price;
 pub mod time;

@@ -34,6 +34,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::tokens::Counter;
 use crate::upstream::Upstream;
+use crate::wire::scan::Scanner;
 
 /// Messages whose token counts are remembered; about 100 bytes each.
 const MEMO_ENTRIES: usize = 500_000;
@@ -42,6 +43,7 @@ const MEMO_ENTRIES: usize = 500_000;
 pub struct Proxy {
     live: ArcSwap<Live>,
     ledger: Ledger,
+    scanner: Scanner,
     counter: Arc<Counter>,
     accountant: Accountant,
     clock: Clock,
@@ -81,6 +83,7 @@ impl Proxy {
             accountant: Accountant::start(Arc::clone(&counter), Arc::clone(&metrics)),
             live: ArcSwap::from_pointee(live),
             cut: watch::Sender::new(false),
+            scanner: Scanner::new(ledger.seed()),
             ledger,
             counter,
             clock,

@@ -6,7 +6,6 @@
 mod content;
 pub mod encoding;
 pub mod image;
-pub mod memo;
 pub mod prompt;
 mod tools;
 

@@ -27,6 +27,23 @@ impl DigestSeed {
     }
 }
 
+/// Digests of the growing front of a byte string.
+pub struct PrefixDigests(xxhash_rust::xxh3::Xxh3);
+
+impl DigestSeed {
+    pub fn prefixes(self) -> PrefixDigests {
+        PrefixDigests(xxhash_rust::xxh3::Xxh3::with_seed(self.0))
+    }
+}
+
+impl PrefixDigests {
+    /// The digest of everything pushed so far, these bytes included.
+    pub fn push(&mut self, bytes: &[u8]) -> Digest {
+        self.0.update(bytes);
+        Digest(self.0.digest128())
+    }
+}
+
 impl Digest {
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))

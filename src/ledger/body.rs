@@ -4,10 +4,10 @@
 //! it byte for byte. Long lists are themselves cut into groups that are stored once, so that a
 //! growing history costs what is new in it.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use zstd::bulk::Compressor;
 
 use crate::config::RedactionRule;
@@ -312,8 +312,8 @@ pub(crate) struct Known {
 /// [`KnownContents::GENERATION`]. What is forgotten is stored once more when it is seen again.
 #[derive(Debug, Default)]
 pub(crate) struct KnownContents {
-    young: HashMap<Digest, Known>,
-    old: HashMap<Digest, Known>,
+    young: FxHashMap<Digest, Known>,
+    old: FxHashMap<Digest, Known>,
     /// Copies in segments before this one are near their end: they count as not stored.
     fading_before: u64,
 }

@@ -166,7 +166,7 @@ impl Exchange {
             && received.upstream.asks_for_usage()
             && !received.headers.contains_key(CONTENT_ENCODING);
         wanted
-            .then(|| include_usage::inject(body).map(Bytes::from))
+            .then(|| include_usage::inject(body, &received.facts).map(Bytes::from))
             .flatten()
     }
 

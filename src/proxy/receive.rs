@@ -23,7 +23,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::wire::route::{Reading, Route, route};
-use crate::wire::scan::{RequestFacts, scan};
+use crate::wire::scan::RequestFacts;
 
 /// A request whose head, and whose body where it is read at all, has arrived.
 pub(super) struct Received {
@@ -91,7 +91,7 @@ impl Received {
         let body = read_body(&route, &head.headers, body, &live.config.proxy).await?;
         let seed = proxy.ledger.seed();
         let facts = match &body {
-            ReceivedBody::Read(bytes) => scan(route.operation, bytes, seed),
+            ReceivedBody::Read(bytes) => proxy.scanner.scan(route.operation, bytes),
             ReceivedBody::Unread { .. } => RequestFacts::default(),
         };
         let attributed = attribute(&Claims {

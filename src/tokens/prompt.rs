@@ -10,9 +10,9 @@ use super::encoding::{
     Encoding, MAX_COUNTED_BYTES, ModelEncoding, bare_name, count, encoding_for, tokens_of_bytes,
 };
 use super::image::ImageScheme;
-use super::memo::Memo;
 use crate::core::call::Operation;
 use crate::core::digest::Digest;
+use crate::core::memo::Memo;
 use crate::core::usage::Provenance;
 use crate::wire::scan::{RequestFacts, Segment, SegmentKind, ToolChoice};
 

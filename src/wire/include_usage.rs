@@ -10,6 +10,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::fields::{Fields, any_key};
+use super::scan::RequestFacts;
 use super::sse::{self, EventBoundary};
 
 const MEMBER: &str = "\"include_usage\":true";
@@ -18,18 +19,18 @@ const HELD_LIMIT: usize = 1 << 20;
 /// Of an error body this much is searched.
 const ERROR_LIMIT: usize = 64 << 10;
 
-/// The body of a streaming chat or legacy completions request, changed to ask for usage. None
-/// when it asks already, does not stream, or is no JSON object.
-pub fn inject(body: &[u8]) -> Option<Vec<u8>> {
-    let request = Fields::parse(body)?;
-    if !request.is_true("stream") {
+/// The body of a streaming chat or legacy completions request, changed to ask for usage, given
+/// what the scan of it found. None when it asks already, does not stream, or is no JSON object.
+pub fn inject(body: &[u8], facts: &RequestFacts) -> Option<Vec<u8>> {
+    if !facts.stream {
         return None;
     }
-    let Some(options) = request.last("stream_options") else {
+    let Some(range) = facts.stream_options.clone() else {
         let end = body.iter().rposition(|byte| *byte == b'}')?;
         return splice(body, end, 0, &format!(",\"stream_options\":{{{MEMBER}}}"));
     };
-    let start = offset(body, options)?;
+    let start = range.start;
+    let options = str::from_utf8(body.get(range)?).ok()?;
     if options == "null" {
         return splice(body, start, options.len(), &format!("{{{MEMBER}}}"));
     }

@@ -3,18 +3,20 @@
 //! Only small fields are copied out. Messages, tools and instructions stay where they are: they
 //! become byte ranges with a digest. A repeated key counts by its last value, as upstreams read
 //! it. Nothing here fails: a body that is no JSON object gives facts that are not `readable`.
+//!
+//! A request repeats the one before it and adds a little: [`Scanner`] remembers what the front of
+//! a body said and reads on behind it.
 
 mod fields;
 mod payload;
+mod reader;
+mod scanner;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
-use self::fields::SmallFields;
+use self::reader::Reader;
+pub use self::scanner::Scanner;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 
@@ -27,6 +29,8 @@ pub struct RequestFacts {
     pub stream: bool,
     /// `stream_options.include_usage`
     pub include_usage: Option<bool>,
+    /// Where the value of `stream_options` lies.
+    pub stream_options: Option<Range<usize>>,
     /// The largest number of output tokens, times the number of choices.
     pub output_limit: Option<u64>,
     pub service_tier: Option<String>,
@@ -84,257 +88,13 @@ pub enum SegmentKind {
 
 /// Reads the facts of `body`, taken as the request of `operation`.
 pub fn scan(operation: Operation, body: &[u8], seed: DigestSeed) -> RequestFacts {
-    let Ok(text) = std::str::from_utf8(body) else {
-        return RequestFacts::default();
-    };
-    let mut top = TopLevel {
-        operation,
-        text,
-        small: SmallFields::default(),
-        spans: Vec::new(),
-    };
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = deserializer
-        .deserialize_map(&mut top)
-        .and_then(|()| deserializer.end());
-    if read.is_err() {
-        return RequestFacts::default();
-    }
-    top.spans.sort_unstable_by_key(|span| span.range.start);
-    let segments = top
-        .spans
-        .iter()
-        .filter_map(|span| span.segment(body, seed))
-        .collect();
-    RequestFacts {
-        segments,
-        ..top.small.facts(operation)
-    }
-}
-
-/// A top-level key whose value becomes segments.
-#[derive(Clone, Copy)]
-struct Content {
-    /// The spelling that stands for all spellings of the key.
-    name: &'static str,
-    kind: SegmentKind,
-    /// An array is split into its elements, which are messages.
-    split: bool,
-}
-
-impl Content {
-    fn of(operation: Operation, key: &str) -> Option<Self> {
-        use Operation::{
-            Chat, Embeddings, GenerateContent, Image, Messages, Moderation, Responses, Speech,
-            TextCompletion,
-        };
-        let whole = |name, kind| {
-            Some(Self {
-                name,
-                kind,
-                split: false,
-            })
-        };
-        let split = |name| {
-            Some(Self {
-                name,
-                kind: SegmentKind::Input,
-                split: true,
-            })
-        };
-        match (operation, key) {
-            (Chat | Messages, "messages") => split("messages"),
-            (GenerateContent, "contents") => split("contents"),
-            (Responses, "input") => split("input"),
-            (Messages, "system") => whole("system", SegmentKind::Instructions),
-            (Responses, "instructions") => whole("instructions", SegmentKind::Instructions),
-            (GenerateContent, "systemInstruction" | "system_instruction") => {
-                whole("systemInstruction", SegmentKind::Instructions)
-            }
-            (Chat | Responses | Messages | GenerateContent, "tools") => {
-                whole("tools", SegmentKind::Tools)
-            }
-            (Chat, "functions") => whole("functions", SegmentKind::Tools),
-            (Chat, "response_format") => whole("response_format", SegmentKind::ResponseFormat),
-            (Responses, "text") => whole("text", SegmentKind::ResponseFormat),
-            (TextCompletion | Image, "prompt") => whole("prompt", SegmentKind::Input),
-            (Embeddings | Speech | Moderation, "input") => whole("input", SegmentKind::Input),
-            _ => None,
+    let mut reader = Reader::new(operation, body, seed);
+    while !reader.is_done() {
+        if reader.step().is_err() {
+            return RequestFacts::default();
         }
     }
-}
-
-/// A range found in the body, and the key it was found under.
-struct Span {
-    key: &'static str,
-    kind: SegmentKind,
-    range: Range<usize>,
-}
-
-impl Span {
-    fn segment(&self, body: &[u8], seed: DigestSeed) -> Option<Segment> {
-        let bytes = body.get(self.range.clone())?;
-        let (payloads, payload_bytes) = payload::measure(bytes);
-        Some(Segment {
-            range: self.range.clone(),
-            kind: self.kind,
-            digest: seed.digest(bytes),
-            payloads,
-            payload_bytes,
-        })
-    }
-}
-
-/// Collects the top-level object.
-struct TopLevel<'de> {
-    operation: Operation,
-    text: &'de str,
-    small: SmallFields<'de>,
-    spans: Vec<Span>,
-}
-
-impl<'de> TopLevel<'de> {
-    fn add(&mut self, content: Content, kind: SegmentKind, raw: &RawValue) {
-        let start = self.offset(raw.get());
-        let range = start..start + raw.get().len();
-        self.spans.push(Span {
-            key: content.name,
-            kind,
-            range,
-        });
-    }
-
-    /// Where `part`, borrowed from the body, lies in it.
-    fn offset(&self, part: &str) -> usize {
-        part.as_ptr().addr() - self.text.as_ptr().addr()
-    }
-
-    /// Whether the value after `key` opens an array; false for a key that is not borrowed.
-    fn opens_array(&self, key: &Key<'de>) -> bool {
-        let Key::Borrowed(key) = key else {
-            return false;
-        };
-        let after = self
-            .text
-            .as_bytes()
-            .get(self.offset(key) + key.len()..)
-            .unwrap_or_default();
-        after.iter().find(|byte| !b"\": \t\r\n".contains(byte)) == Some(&b'[')
-    }
-
-    fn read_content<A: MapAccess<'de>>(
-        &mut self,
-        content: Content,
-        key: &Key<'de>,
-        map: &mut A,
-    ) -> Result<(), A::Error> {
-        self.spans.retain(|span| span.key != content.name);
-        if content.split && self.opens_array(key) {
-            return map.next_value_seed(Elements { top: self, content });
-        }
-        let raw: &RawValue = map.next_value()?;
-        if content.split && raw.get().starts_with('[') {
-            let elements = Elements { top: self, content };
-            return elements
-                .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
-                .map_err(serde::de::Error::custom);
-        }
-        if raw.get() != "null" {
-            self.add(content, content.kind, raw);
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Visitor<'de> for &mut TopLevel<'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key_seed(KeySeed)? {
-            if let Some(content) = Content::of(self.operation, key.as_str()) {
-                self.read_content(content, &key, &mut map)?;
-            } else if let Some(slot) = self.small.slot(key.as_str()) {
-                *slot = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Splits an array into spans, one per element.
-struct Elements<'a, 'de> {
-    top: &'a mut TopLevel<'de>,
-    content: Content,
-}
-
-impl<'de> DeserializeSeed<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Elements<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        while let Some(raw) = elements.next_element::<&RawValue>()? {
-            self.top.add(self.content, SegmentKind::Message, raw);
-        }
-        Ok(())
-    }
-}
-
-/// A key of the object: borrowed from the body unless it holds an escape.
-enum Key<'de> {
-    Borrowed(&'de str),
-    Owned(String),
-}
-
-impl Key<'_> {
-    fn as_str(&self) -> &str {
-        match self {
-            Self::Borrowed(key) => key,
-            Self::Owned(key) => key,
-        }
-    }
-}
-
-struct KeySeed;
-
-impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = Key<'de>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key<'de>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for KeySeed {
-    type Value = Key<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
-        Ok(Key::Borrowed(key))
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
-        Ok(Key::Owned(key.to_owned()))
-    }
+    reader.facts()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use strum::{EnumCount, EnumString};
 
 use super::{RequestFacts, ToolChoice};
 use crate::core::call::Operation;
@@ -16,75 +17,68 @@ const MAX_METADATA_PAIRS: usize = 16;
 /// Room for 16 pairs of the longest strings, escaped.
 const MAX_METADATA_BYTES: usize = 64 * 1024;
 
-type Raw<'de> = Option<&'de RawValue>;
+/// The text of a value.
+type Raw<'de> = Option<&'de [u8]>;
 
-#[derive(Default)]
-pub(super) struct SmallFields<'de> {
-    model: Raw<'de>,
-    stream: Raw<'de>,
-    stream_options: Raw<'de>,
-    max_completion_tokens: Raw<'de>,
-    max_tokens: Raw<'de>,
-    max_output_tokens: Raw<'de>,
-    n: Raw<'de>,
-    best_of: Raw<'de>,
-    generation_config: Raw<'de>,
-    service_tier: Raw<'de>,
-    previous_response_id: Raw<'de>,
-    conversation: Raw<'de>,
-    user: Raw<'de>,
-    safety_identifier: Raw<'de>,
-    prompt_cache_key: Raw<'de>,
-    session_id: Raw<'de>,
-    metadata: Raw<'de>,
-    background: Raw<'de>,
-    tool_choice: Raw<'de>,
+/// The fields that are read at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub(super) enum Small {
+    Model,
+    Stream,
+    StreamOptions,
+    MaxCompletionTokens,
+    MaxTokens,
+    MaxOutputTokens,
+    N,
+    BestOf,
+    #[strum(serialize = "generation_config", serialize = "generationConfig")]
+    GenerationConfig,
+    ServiceTier,
+    PreviousResponseId,
+    Conversation,
+    User,
+    SafetyIdentifier,
+    PromptCacheKey,
+    SessionId,
+    Metadata,
+    Background,
+    ToolChoice,
 }
 
+#[derive(Default)]
+pub(super) struct SmallFields<'de>([Raw<'de>; Small::COUNT]);
+
 impl<'de> SmallFields<'de> {
-    pub(super) fn slot(&mut self, key: &str) -> Option<&mut Raw<'de>> {
-        Some(match key {
-            "model" => &mut self.model,
-            "stream" => &mut self.stream,
-            "stream_options" => &mut self.stream_options,
-            "max_completion_tokens" => &mut self.max_completion_tokens,
-            "max_tokens" => &mut self.max_tokens,
-            "max_output_tokens" => &mut self.max_output_tokens,
-            "n" => &mut self.n,
-            "best_of" => &mut self.best_of,
-            "generationConfig" | "generation_config" => &mut self.generation_config,
-            "service_tier" => &mut self.service_tier,
-            "previous_response_id" => &mut self.previous_response_id,
-            "conversation" => &mut self.conversation,
-            "user" => &mut self.user,
-            "safety_identifier" => &mut self.safety_identifier,
-            "prompt_cache_key" => &mut self.prompt_cache_key,
-            "session_id" => &mut self.session_id,
-            "metadata" => &mut self.metadata,
-            "background" => &mut self.background,
-            "tool_choice" => &mut self.tool_choice,
-            _ => return None,
-        })
+    pub(super) fn set(&mut self, field: Small, raw: &'de [u8]) {
+        if let Some(slot) = self.0.get_mut(field as usize) {
+            *slot = Some(raw);
+        }
+    }
+
+    fn get(&self, field: Small) -> Raw<'de> {
+        self.0.get(field as usize).copied().flatten()
     }
 
     pub(super) fn facts(&self, operation: Operation) -> RequestFacts {
         RequestFacts {
             readable: true,
-            model: string(self.model),
-            stream: read(self.stream) == Some(true),
-            include_usage: field(self.stream_options, "include_usage").and_then(parse),
+            model: string(self.get(Small::Model)),
+            stream: read(self.get(Small::Stream)) == Some(true),
+            include_usage: field(self.get(Small::StreamOptions), "include_usage").and_then(parse),
             output_limit: self.output_limit(operation),
-            service_tier: string(self.service_tier),
-            previous_response_id: string(self.previous_response_id),
-            conversation: string(self.conversation)
-                .or_else(|| string(field(self.conversation, "id"))),
-            user: string(self.user),
-            safety_identifier: string(self.safety_identifier),
-            prompt_cache_key: string(self.prompt_cache_key),
-            session_id: string(self.session_id),
-            metadata: metadata(self.metadata),
-            background: read(self.background) == Some(true),
-            tool_choice: tool_choice(self.tool_choice),
+            service_tier: string(self.get(Small::ServiceTier)),
+            previous_response_id: string(self.get(Small::PreviousResponseId)),
+            conversation: string(self.get(Small::Conversation))
+                .or_else(|| string(field(self.get(Small::Conversation), "id"))),
+            user: string(self.get(Small::User)),
+            safety_identifier: string(self.get(Small::SafetyIdentifier)),
+            prompt_cache_key: string(self.get(Small::PromptCacheKey)),
+            session_id: string(self.get(Small::SessionId)),
+            metadata: metadata(self.get(Small::Metadata)),
+            background: read(self.get(Small::Background)) == Some(true),
+            tool_choice: tool_choice(self.get(Small::ToolChoice)),
+            stream_options: None,
             segments: Vec::new(),
         }
     }
@@ -93,15 +87,17 @@ impl<'de> SmallFields<'de> {
         let config = |names: [&str; 2]| -> Option<u64> {
             names
                 .iter()
-                .find_map(|name| read(field(self.generation_config, name)))
+                .find_map(|name| read(field(self.get(Small::GenerationConfig), name)))
         };
-        let each = read(self.max_completion_tokens)
-            .or_else(|| read(self.max_tokens))
-            .or_else(|| read(self.max_output_tokens))
+        let each = read(self.get(Small::MaxCompletionTokens))
+            .or_else(|| read(self.get(Small::MaxTokens)))
+            .or_else(|| read(self.get(Small::MaxOutputTokens)))
             .or_else(|| config(["maxOutputTokens", "max_output_tokens"]))?;
         let choices = match operation {
-            Operation::Chat => read(self.n),
-            Operation::TextCompletion => read::<u64>(self.n).max(read(self.best_of)),
+            Operation::Chat => read(self.get(Small::N)),
+            Operation::TextCompletion => {
+                read::<u64>(self.get(Small::N)).max(read(self.get(Small::BestOf)))
+            }
             Operation::GenerateContent => config(["candidateCount", "candidate_count"]),
             _ => None,
         };
@@ -109,8 +105,8 @@ impl<'de> SmallFields<'de> {
     }
 }
 
-fn parse<'de, T: Deserialize<'de>>(raw: &'de RawValue) -> Option<T> {
-    serde_json::from_str(raw.get()).ok()
+fn parse<'de, T: Deserialize<'de>>(raw: &'de [u8]) -> Option<T> {
+    serde_json::from_slice(raw).ok()
 }
 
 fn read<'de, T: Deserialize<'de>>(raw: Raw<'de>) -> Option<T> {
@@ -118,27 +114,27 @@ fn read<'de, T: Deserialize<'de>>(raw: Raw<'de>) -> Option<T> {
 }
 
 fn string(raw: Raw<'_>) -> Option<String> {
-    raw.filter(|raw| raw.get().len() <= MAX_FIELD_BYTES)
+    raw.filter(|raw| raw.len() <= MAX_FIELD_BYTES)
         .and_then(parse)
 }
 
 /// The field `name` of an object; the last one when it is repeated.
 fn field<'de>(raw: Raw<'de>, name: &str) -> Raw<'de> {
     let object: BTreeMap<String, &'de RawValue> = raw
-        .filter(|raw| raw.get().len() <= MAX_METADATA_BYTES && raw.get().starts_with('{'))
+        .filter(|raw| raw.len() <= MAX_METADATA_BYTES && raw.starts_with(b"{"))
         .and_then(parse)?;
-    object.get(name).copied()
+    object.get(name).map(|raw| raw.get().as_bytes())
 }
 
 fn metadata(raw: Raw<'_>) -> BTreeMap<String, String> {
     let pairs: BTreeMap<String, &RawValue> = raw
-        .filter(|raw| raw.get().len() <= MAX_METADATA_BYTES)
+        .filter(|raw| raw.len() <= MAX_METADATA_BYTES)
         .and_then(parse)
         .unwrap_or_default();
     pairs
         .into_iter()
         .filter(|(key, _)| key.len() <= MAX_FIELD_BYTES)
-        .filter_map(|(key, value)| Some((key, string(Some(value))?)))
+        .filter_map(|(key, value)| Some((key, string(Some(value.get().as_bytes()))?)))
         .take(MAX_METADATA_PAIRS)
         .collect()
 }

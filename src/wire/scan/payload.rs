@@ -3,22 +3,25 @@
 //! An image of a megabyte costs about a thousand tokens, not a quarter of a million: whoever
 //! estimates tokens from bytes has to leave payloads out.
 
-use memchr::{memchr, memmem};
+use std::sync::LazyLock;
+
+use memchr::memchr;
+use memchr::memmem::Finder;
 
 /// A shorter run is text for all that matters.
 const MIN_BYTES: usize = 1024;
 /// `"data:image/png;base64,..."` of chats and responses.
-const URL_MARK: &[u8] = b";base64,";
+static URL_MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b";base64,"));
 /// `"data": "..."` of messages, of Gemini, and of audio in chats.
-const FIELD_MARK: &[u8] = b"\"data\"";
+static FIELD_MARK: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"data\""));
 
 /// The number of payloads in `segment` and their bytes.
 pub(super) fn measure(segment: &[u8]) -> (u32, usize) {
     if segment.len() < MIN_BYTES {
         return (0, 0);
     }
-    let (urls, url_bytes) = runs(segment, URL_MARK, Some);
-    let (fields, field_bytes) = runs(segment, FIELD_MARK, |after| value_start(segment, after));
+    let (urls, url_bytes) = runs(segment, &URL_MARK, Some);
+    let (fields, field_bytes) = runs(segment, &FIELD_MARK, |after| value_start(segment, after));
     (
         urls.saturating_add(fields),
         (url_bytes + field_bytes).min(segment.len()),
@@ -26,11 +29,14 @@ pub(super) fn measure(segment: &[u8]) -> (u32, usize) {
 }
 
 /// Runs of base64 after `mark`. Goes on behind each run, so that many marks cost no more than one.
-fn runs(segment: &[u8], mark: &[u8], start_of: impl Fn(usize) -> Option<usize>) -> (u32, usize) {
-    let finder = memmem::Finder::new(mark);
+fn runs(
+    segment: &[u8],
+    mark: &Finder<'_>,
+    start_of: impl Fn(usize) -> Option<usize>,
+) -> (u32, usize) {
     let (mut count, mut bytes, mut position) = (0u32, 0, 0);
-    while let Some(found) = segment.get(position..).and_then(|rest| finder.find(rest)) {
-        position += found + mark.len();
+    while let Some(found) = segment.get(position..).and_then(|rest| mark.find(rest)) {
+        position += found + mark.needle().len();
         let Some(start) = start_of(position) else {
             continue;
         };

@@ -1,12 +1,14 @@
-//! A bounded memory of counts: what was tokenised once is not tokenised again.
+//! A bounded memory of what was worked out: what was read once is not read again.
 //!
 //! Each shard keeps two generations. New and used entries live in the young one; when it is full
 //! it becomes the old one, and what was old and unused is forgotten.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Keys are digests, which nobody outside can choose: the hash need not defend itself.
+use rustc_hash::FxHashMap;
 
 const SHARDS: usize = 16;
 
@@ -19,17 +21,17 @@ pub struct Memo<K, V> {
 
 #[derive(Debug)]
 struct Generations<K, V> {
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: FxHashMap<K, V>,
+    old: FxHashMap<K, V>,
 }
 
-impl<K: Copy + Eq + Hash, V: Copy> Memo<K, V> {
+impl<K: Copy + Eq + Hash, V: Clone> Memo<K, V> {
     /// A memo of at most `entries`, but room for at least two in each of its shards.
     pub fn new(entries: usize) -> Self {
         let empty = || {
             Mutex::new(Generations {
-                young: HashMap::new(),
-                old: HashMap::new(),
+                young: FxHashMap::default(),
+                old: FxHashMap::default(),
             })
         };
         Self {
@@ -42,10 +44,10 @@ impl<K: Copy + Eq + Hash, V: Copy> Memo<K, V> {
     pub fn get(&self, spread: u8, key: &K) -> Option<V> {
         let mut shard = self.shard(spread)?;
         if let Some(value) = shard.young.get(key) {
-            return Some(*value);
+            return Some(value.clone());
         }
         let value = shard.old.remove(key)?;
-        self.add(&mut shard, *key, value);
+        self.add(&mut shard, *key, value.clone());
         Some(value)
     }
 

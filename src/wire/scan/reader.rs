@@ -1,0 +1,286 @@
+//! Reading a body value by value, from wherever reading stood before.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde_json::value::RawValue;
+
+use super::fields::{Small, SmallFields};
+use super::{RequestFacts, Segment, SegmentKind, payload};
+use crate::core::call::Operation;
+use crate::core::digest::DigestSeed;
+
+/// Reads one body.
+pub(super) struct Reader<'b> {
+    operation: Operation,
+    seed: DigestSeed,
+    body: &'b [u8],
+    pub(super) stand: Stand,
+    pub(super) items: Vec<Item>,
+}
+
+/// A point between two values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stand {
+    pub(super) at: usize,
+    place: Place,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Before the object.
+    Start,
+    /// Before a member of the object.
+    Object { first: bool },
+    /// Before an element of a member that is split.
+    Array { content: Content, first: bool },
+    /// Behind the object.
+    End,
+}
+
+/// What was found, in the order of the body.
+#[derive(Clone, Debug)]
+pub(super) enum Item {
+    /// This key begins: what it held before counts no more.
+    Begin(&'static str),
+    Segment(&'static str, Segment),
+    Small(Small, Range<usize>),
+}
+
+/// The body is not one JSON object.
+#[derive(Debug)]
+pub(super) struct NotAnObject;
+
+/// A top-level key whose value becomes segments.
+#[derive(Clone, Copy, Debug)]
+struct Content {
+    /// The spelling that stands for all spellings of the key.
+    name: &'static str,
+    kind: SegmentKind,
+    /// An array is split into its elements, which are messages.
+    split: bool,
+}
+
+impl Content {
+    fn of(operation: Operation, key: &str) -> Option<Self> {
+        use Operation::{
+            Chat, Embeddings, GenerateContent, Image, Messages, Moderation, Responses, Speech,
+            TextCompletion,
+        };
+        let whole = |name, kind| {
+            Some(Self {
+                name,
+                kind,
+                split: false,
+            })
+        };
+        let split = |name| {
+            Some(Self {
+                name,
+                kind: SegmentKind::Input,
+                split: true,
+            })
+        };
+        match (operation, key) {
+            (Chat | Messages, "messages") => split("messages"),
+            (GenerateContent, "contents") => split("contents"),
+            (Responses, "input") => split("input"),
+            (Messages, "system") => whole("system", SegmentKind::Instructions),
+            (Responses, "instructions") => whole("instructions", SegmentKind::Instructions),
+            (GenerateContent, "systemInstruction" | "system_instruction") => {
+                whole("systemInstruction", SegmentKind::Instructions)
+            }
+            (Chat | Responses | Messages | GenerateContent, "tools") => {
+                whole("tools", SegmentKind::Tools)
+            }
+            (Chat, "functions") => whole("functions", SegmentKind::Tools),
+            (Chat, "response_format") => whole("response_format", SegmentKind::ResponseFormat),
+            (Responses, "text") => whole("text", SegmentKind::ResponseFormat),
+            (TextCompletion | Image, "prompt") => whole("prompt", SegmentKind::Input),
+            (Embeddings | Speech | Moderation, "input") => whole("input", SegmentKind::Input),
+            _ => None,
+        }
+    }
+}
+
+impl<'b> Reader<'b> {
+    pub(super) fn new(operation: Operation, body: &'b [u8], seed: DigestSeed) -> Self {
+        Self {
+            operation,
+            seed,
+            body,
+            stand: Stand {
+                at: 0,
+                place: Place::Start,
+            },
+            items: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.stand.place, Place::End)
+    }
+
+    /// Reads on to behind the next member or element, or the bracket that opens or closes one.
+    pub(super) fn step(&mut self) -> Result<(), NotAnObject> {
+        let next = self.peek();
+        self.stand.place = match self.stand.place {
+            Place::Start => {
+                self.expect(b'{')?;
+                Place::Object { first: true }
+            }
+            Place::Object { .. } if next == Some(b'}') => {
+                self.stand.at += 1;
+                self.peek().map_or(Ok(Place::End), |_| Err(NotAnObject))?
+            }
+            Place::Object { first } => {
+                self.separator(first)?;
+                self.member()?
+            }
+            Place::Array { .. } if next == Some(b']') => {
+                self.stand.at += 1;
+                Place::Object { first: false }
+            }
+            Place::Array { content, first } => {
+                self.separator(first)?;
+                let element = self.value()?;
+                self.segment(content.name, SegmentKind::Message, element);
+                Place::Array {
+                    content,
+                    first: false,
+                }
+            }
+            Place::End => Place::End,
+        };
+        Ok(())
+    }
+
+    /// Everything the items say.
+    pub(super) fn facts(self) -> RequestFacts {
+        let (mut small, mut stream_options) = (SmallFields::default(), None);
+        let mut begun: Vec<(&str, usize)> = Vec::new();
+        for (index, item) in self.items.iter().enumerate() {
+            match item {
+                Item::Begin(name) => {
+                    begun.retain(|(other, _)| other != name);
+                    begun.push((name, index));
+                }
+                Item::Small(field, range) => {
+                    small.set(*field, self.text(range));
+                    if *field == Small::StreamOptions {
+                        stream_options = Some(range.clone());
+                    }
+                }
+                Item::Segment(..) => {}
+            }
+        }
+        let facts = small.facts(self.operation);
+        let counts = |index: usize, key: &str| {
+            let begin = begun.iter().find(|(name, _)| *name == key);
+            begin.is_none_or(|(_, begin)| *begin < index)
+        };
+        let segments = self.items.into_iter().enumerate();
+        RequestFacts {
+            stream_options,
+            segments: segments
+                .filter_map(|(index, item)| match item {
+                    Item::Segment(key, segment) if counts(index, key) => Some(segment),
+                    _ => None,
+                })
+                .collect(),
+            ..facts
+        }
+    }
+
+    fn member(&mut self) -> Result<Place, NotAnObject> {
+        let key = self.value()?;
+        let key = self.key(&key)?;
+        self.expect(b':')?;
+        let content = Content::of(self.operation, &key);
+        if let Some(content) = content {
+            self.items.push(Item::Begin(content.name));
+            if content.split && self.peek() == Some(b'[') {
+                self.stand.at += 1;
+                return Ok(Place::Array {
+                    content,
+                    first: true,
+                });
+            }
+        }
+        let value = self.value()?;
+        if let Some(content) = content {
+            if self.text(&value) != b"null" {
+                self.segment(content.name, content.kind, value);
+            }
+        } else if let Ok(field) = key.parse() {
+            self.items.push(Item::Small(field, value));
+        }
+        Ok(Place::Object { first: false })
+    }
+
+    fn segment(&mut self, key: &'static str, kind: SegmentKind, range: Range<usize>) {
+        let bytes = self.text(&range);
+        let (payloads, payload_bytes) = payload::measure(bytes);
+        let segment = Segment {
+            kind,
+            digest: self.seed.digest(bytes),
+            payloads,
+            payload_bytes,
+            range,
+        };
+        self.items.push(Item::Segment(key, segment));
+    }
+
+    /// A key without its quotes. One that is no text names nothing.
+    fn key(&self, range: &Range<usize>) -> Result<Cow<'b, str>, NotAnObject> {
+        let quoted = self.text(range);
+        let inner = quoted
+            .strip_prefix(b"\"")
+            .and_then(|rest| rest.strip_suffix(b"\""))
+            .ok_or(NotAnObject)?;
+        if memchr::memchr(b'\\', inner).is_some() {
+            return Ok(serde_json::from_slice(quoted).unwrap_or_default());
+        }
+        let key = std::str::from_utf8(inner).map_err(|_| NotAnObject)?;
+        Ok(Cow::Borrowed(key))
+    }
+
+    /// Passes over one value of any kind; where it lies.
+    fn value(&mut self) -> Result<Range<usize>, NotAnObject> {
+        self.peek();
+        let start = self.stand.at;
+        let rest = self.body.get(start..).unwrap_or_default();
+        let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
+        match values.next() {
+            Some(Ok(raw)) => {
+                self.stand.at += raw.get().len();
+                Ok(start..self.stand.at)
+            }
+            _ => Err(NotAnObject),
+        }
+    }
+
+    fn text(&self, range: &Range<usize>) -> &'b [u8] {
+        self.body.get(range.clone()).unwrap_or_default()
+    }
+
+    fn separator(&mut self, first: bool) -> Result<(), NotAnObject> {
+        if first { Ok(()) } else { self.expect(b',') }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), NotAnObject> {
+        if self.peek() != Some(byte) {
+            return Err(NotAnObject);
+        }
+        self.stand.at += 1;
+        Ok(())
+    }
+
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        let rest = self.body.get(self.stand.at..).unwrap_or_default();
+        let blank = rest.iter().take_while(|byte| b" \t\r\n".contains(byte));
+        self.stand.at += blank.count();
+        self.body.get(self.stand.at).copied()
+    }
+}
