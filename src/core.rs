@@ -9,5 +9,6 @@ pub mod id;
 pub mod memo;
 pub mod money;
 pub mod price;
+pub mod space;
 pub mod time;
 pub mod usage;

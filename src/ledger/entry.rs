@@ -6,9 +6,10 @@ use crate::clock::Clock;
 use crate::config::{Durability, RecordLevel};
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::id::CallId;
+use crate::core::space::Room;
 
 use super::body::Capture;
-use super::queue::{Durable, Op, Queue, Receipt, Room, commit};
+use super::queue::{Durable, Op, Queue, Receipt, commit};
 use super::recovery::unsettled;
 use super::{Policy, RECORD_ROOM, Unavailable};
 
@@ -26,6 +27,7 @@ pub struct Entry {
 /// What recording the settlement takes.
 #[derive(Debug)]
 struct Recording {
+    queue: Arc<Queue>,
     room: Room,
     policy: Policy,
     clock: Clock,
@@ -50,7 +52,7 @@ impl Entry {
         {
             admission.target.truncate(query);
         }
-        fit(&mut admission_room, policy, &mut request);
+        fit(queue, &mut admission_room, policy, &mut request);
         let (commit, durable) = match policy.durability {
             Durability::Relaxed => (None, Durable::READY),
             Durability::Strict => {
@@ -65,6 +67,7 @@ impl Entry {
         let id = admission.id;
         queue.push(Op::Admit(Box::new(admission), request, receipt));
         let recording = Recording {
+            queue: Arc::clone(queue),
             room,
             policy,
             clock: clock.clone(),
@@ -115,16 +118,17 @@ impl Recording {
         if self.policy.record == RecordLevel::None {
             settlement.error = None;
         }
-        if !self.room.grow(size_of_val(settlement.chunks.as_slice())) {
+        let marks = size_of_val(settlement.chunks.as_slice());
+        if !self.queue.extend(&mut self.room, marks) {
             settlement.chunks = Vec::new();
         }
-        fit(&mut self.room, self.policy, &mut response);
-        let queue = Arc::clone(self.room.queue());
+        fit(&self.queue, &mut self.room, self.policy, &mut response);
         let receipt = Receipt {
             room: self.room,
             commit: None,
         };
-        queue.push(Op::Settle(settlement, response, Some(receipt)));
+        self.queue
+            .push(Op::Settle(settlement, response, Some(receipt)));
     }
 }
 
@@ -146,12 +150,12 @@ fn limit(level: RecordLevel, body: &mut Option<Capture>) {
 }
 
 /// Takes room for what is stored of a body; leaves its bytes out if there is not that much.
-fn fit(room: &mut Room, policy: Policy, body: &mut Option<Capture>) {
+fn fit(queue: &Queue, room: &mut Room, policy: Policy, body: &mut Option<Capture>) {
     let Some(body) = body else { return };
     body.cut(policy.max_body_bytes);
-    if !room.grow(body.size()) {
+    if !queue.extend(room, body.size()) {
         body.chunks.clear();
         body.segments.clear();
-        room.queue().count_dropped_body();
+        queue.count_dropped_body();
     }
 }

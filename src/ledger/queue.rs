@@ -1,17 +1,20 @@
 //! What waits for the disk: a queue bounded by bytes, whose room is reserved before it is used.
 //!
 //! Pushing never blocks and, with room reserved, cannot fail. Room is given back when the record
-//! is on disk, so that queue and writer together hold no more than the bound.
+//! is on disk, so that queue and writer together hold no more than the bound. The writer is woken
+//! at once for what somebody waits for; the rest gathers for a moment, since a thread woken for
+//! every record costs more than the record.
 
 use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::core::call::{Admission, Settlement};
+use crate::core::space::{Room, Space};
 
 use super::body::Capture;
 use super::record::{Checkpoint, Note};
@@ -30,6 +33,9 @@ pub(crate) enum Op {
     Barrier(Commit),
 }
 
+/// What nobody waits for is written this often at most.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// What is given back once a record is on disk.
 #[derive(Debug)]
 pub(crate) struct Receipt {
@@ -40,10 +46,10 @@ pub(crate) struct Receipt {
 /// The queue; shared by those who push and the one writer.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    ops: Mutex<VecDeque<Op>>,
+    waiting: Mutex<Waiting>,
     wake: Condvar,
-    /// Of all room that is out: queued, being written, reserved.
-    reserved: AtomicUsize,
+    /// Queued, being written, or kept free for settlements.
+    space: Arc<Space>,
     limit: usize,
     closed: AtomicBool,
     failing: AtomicBool,
@@ -51,12 +57,52 @@ pub(crate) struct Queue {
     dropped_bodies: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Waiting {
+    ops: VecDeque<Op>,
+    /// Somebody waits for one of them, or they take much room.
+    urgent: bool,
+    /// When the writer came last.
+    taken_at: Option<Instant>,
+    writer: Writer,
+}
+
+/// What has to happen for the writer to look at the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Writer {
+    /// Nothing: it will look by itself.
+    #[default]
+    Awake,
+    /// It looks soon, at once when told.
+    Gathering,
+    /// It has to be told.
+    Asleep,
+}
+
+impl Waiting {
+    /// Says whether the writer has to be told.
+    fn push(&mut self, op: Op, urgent: bool) -> bool {
+        let newly_urgent = urgent && !self.urgent;
+        self.urgent |= urgent;
+        self.ops.push_back(op);
+        let tell = match self.writer {
+            Writer::Awake => false,
+            Writer::Gathering => newly_urgent,
+            Writer::Asleep => true,
+        };
+        if tell {
+            self.writer = Writer::Awake;
+        }
+        tell
+    }
+}
+
 impl Queue {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            ops: Mutex::default(),
+            waiting: Mutex::default(),
             wake: Condvar::new(),
-            reserved: AtomicUsize::new(0),
+            space: Arc::default(),
             limit,
             closed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
@@ -65,39 +111,36 @@ impl Queue {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Op>> {
-        self.ops.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes `bytes` of room for a record, if there is that much.
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Room> {
-        self.take_room(bytes, self.limit).then(|| Room {
-            queue: Arc::clone(self),
-            bytes,
-        })
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Room> {
+        self.space.take(bytes, self.limit)
     }
 
-    fn take_room(&self, bytes: usize, limit: usize) -> bool {
-        self.reserved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |reserved| {
-                reserved.checked_add(bytes).filter(|sum| *sum <= limit)
-            })
-            .is_ok()
+    /// Takes `more` bytes in addition for what may be left out, such as a body; false (and nothing
+    /// taken) when there is not that much. A quarter of all room is for records alone, so that
+    /// large bodies do not keep other calls from being recorded.
+    pub(crate) fn extend(&self, room: &mut Room, more: usize) -> bool {
+        room.grow(more, self.limit - self.limit / 4)
     }
 
     /// Hands an operation to the writer; dropped when the queue is closed.
     pub(crate) fn push(&self, mut op: Op) {
-        let mut ops = self.lock();
+        let mut waiting = self.lock();
         if self.closed.load(Ordering::Relaxed) {
-            drop(ops);
+            drop(waiting);
             self.count_dropped(u64::from(op.is_record()));
             return;
         }
         if self.failing.load(Ordering::Relaxed) {
             op.release_waiter();
         }
-        ops.push_back(op);
-        if ops.len() == 1 {
+        let urgent = op.is_awaited() || self.reserved_bytes() > self.limit / 2;
+        if waiting.push(op, urgent) {
+            drop(waiting);
             self.wake.notify_all();
         }
     }
@@ -105,65 +148,78 @@ impl Queue {
     /// Waits until something is queued, the queue is closed or `timeout` is over, then takes the
     /// front of the queue: operations of up to about `bytes` of bodies.
     pub(crate) fn take(&self, timeout: Option<Duration>, bytes: usize) -> Taken {
-        let mut ops = self.lock();
-        let mut timed_out = false;
-        while ops.is_empty() && !self.closed.load(Ordering::Relaxed) && !timed_out {
-            (ops, timed_out) = self.wait(ops, timeout);
+        let empty = |waiting: &Waiting| waiting.ops.is_empty();
+        let mut waiting = self.sleep(self.lock(), Writer::Asleep, timeout, empty);
+        if !waiting.ops.is_empty() {
+            let gathering = |waiting: &Waiting| !waiting.urgent;
+            let since_last = waiting.taken_at.map_or(GATHER, |at| at.elapsed());
+            let rest = GATHER.saturating_sub(since_last);
+            waiting = self.sleep(waiting, Writer::Gathering, Some(rest), gathering);
         }
+        waiting.taken_at = Some(Instant::now());
         let mut size = 0;
         let within = |op: &&Op| {
             let fits = size < bytes;
             size += op.size();
             fits
         };
-        let count = ops.iter().take_while(within).count();
-        let closed = self.closed.load(Ordering::Relaxed) && count == ops.len();
+        let count = waiting.ops.iter().take_while(within).count();
+        let all = count == waiting.ops.len();
+        waiting.urgent &= !all;
         Taken {
-            ops: ops.drain(..count).collect(),
-            closed,
+            ops: waiting.ops.drain(..count).collect(),
+            closed: self.is_closed() && all,
         }
     }
 
-    fn wait<'a>(
+    /// Waits while `idle` says so, but no longer than `timeout` or until the queue is closed.
+    fn sleep<'a>(
         &self,
-        ops: MutexGuard<'a, VecDeque<Op>>,
+        mut waiting: MutexGuard<'a, Waiting>,
+        how: Writer,
         timeout: Option<Duration>,
-    ) -> (MutexGuard<'a, VecDeque<Op>>, bool) {
-        match timeout {
-            None => (
-                self.wake.wait(ops).unwrap_or_else(PoisonError::into_inner),
-                false,
-            ),
+        idle: impl Fn(&Waiting) -> bool,
+    ) -> MutexGuard<'a, Waiting> {
+        let mut sleeps = |waiting: &mut Waiting| {
+            let sleeps = idle(waiting) && !self.is_closed();
+            waiting.writer = if sleeps { how } else { Writer::Awake };
+            sleeps
+        };
+        waiting = match timeout {
+            None => self
+                .wake
+                .wait_while(waiting, sleeps)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(timeout) => {
-                let (ops, result) = self
-                    .wake
-                    .wait_timeout(ops, timeout)
-                    .unwrap_or_else(PoisonError::into_inner);
-                (ops, result.timed_out())
+                self.wake
+                    .wait_timeout_while(waiting, timeout, &mut sleeps)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
             }
-        }
+        };
+        waiting.writer = Writer::Awake;
+        waiting
     }
 
     /// Waits for `timeout`, or until the queue is closed; says whether it is.
     pub(crate) fn pause(&self, timeout: Duration) -> bool {
-        let ops = self.lock();
-        let open = |_: &mut VecDeque<Op>| !self.closed.load(Ordering::Relaxed);
-        drop(self.wake.wait_timeout_while(ops, timeout, open));
+        let open = |_: &mut Waiting| !self.is_closed();
+        drop(self.wake.wait_timeout_while(self.lock(), timeout, open));
         self.is_closed()
     }
 
     /// Takes nothing more in; what is queued is still written.
     pub(crate) fn close(&self) {
-        let ops = self.lock();
+        let waiting = self.lock();
         self.closed.store(true, Ordering::Relaxed);
-        drop(ops);
+        drop(waiting);
         self.wake.notify_all();
     }
 
     /// Closes the queue and throws away what waits, as the writer is gone.
     pub(crate) fn abandon(&self) {
         self.close();
-        let ops = mem::take(&mut *self.lock());
+        let ops = mem::take(&mut self.lock().ops);
         self.count_dropped(ops.iter().filter(|op| op.is_record()).count() as u64);
     }
 
@@ -172,11 +228,11 @@ impl Queue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().ops.len()
     }
 
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.reserved.load(Ordering::Relaxed)
+        self.space.taken()
     }
 
     pub(crate) fn is_failing(&self) -> bool {
@@ -187,7 +243,7 @@ impl Queue {
     pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
         if failing {
-            for op in self.lock().iter_mut() {
+            for op in &mut self.lock().ops {
                 op.release_waiter();
             }
         }
@@ -226,6 +282,15 @@ impl Op {
         matches!(self, Self::Admit(..) | Self::Settle(..) | Self::Note(..))
     }
 
+    /// Whether somebody waits for this.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Self::Admit(_, _, receipt) | Self::Note(_, receipt) => receipt.commit.is_some(),
+            Self::Barrier(_) => true,
+            Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
+        }
+    }
+
     /// Lets go whoever waits for this to be on disk.
     fn release_waiter(&mut self) {
         match self {
@@ -242,44 +307,6 @@ pub(crate) struct Taken {
     pub(crate) ops: Vec<Op>,
     /// Nothing will come after these.
     pub(crate) closed: bool,
-}
-
-/// Reserved room in the queue, given back on drop.
-#[derive(Debug)]
-pub(crate) struct Room {
-    queue: Arc<Queue>,
-    bytes: usize,
-}
-
-impl Room {
-    /// Takes `more` bytes in addition for what may be left out, such as a body; false (and nothing
-    /// taken) when there is not that much. A quarter of all room is for records alone, so that
-    /// large bodies do not keep other calls from being recorded.
-    pub(crate) fn grow(&mut self, more: usize) -> bool {
-        let limit = self.queue.limit - self.queue.limit / 4;
-        if more > 0 && !self.queue.take_room(more, limit) {
-            return false;
-        }
-        self.bytes += more;
-        true
-    }
-
-    /// Gives back what is not needed once a record is encoded: bodies are gone by then.
-    pub(crate) fn shrink_to(&mut self, bytes: usize) {
-        let spare = self.bytes.saturating_sub(bytes);
-        self.bytes -= spare;
-        self.queue.reserved.fetch_sub(spare, Ordering::Relaxed);
-    }
-
-    pub(crate) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.queue.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// One end of a promise that something is on disk. Dropping it keeps the promise as well as can

@@ -1,7 +1,8 @@
 //! The one thread that writes the log: takes what is queued, writes it at once, syncs once.
 //!
-//! There is no delay to gather a batch: while one is being synced the next one gathers. What has
-//! not been synced stays in memory, so that after a failure - when nothing is known of what the
+//! There is no delay to gather a batch: while one is being synced the next one gathers. Records that
+//! nobody waits for, such as settlements, share the next sync with those that somebody does, or get
+//! one soon. What has not been synced stays in memory, so that after a failure - when nothing is known of what the
 //! failed file holds - it is written again, into a new segment that goes on from the last synced
 //! record.
 
@@ -44,7 +45,8 @@ pub(crate) struct Writer {
     written: usize,
     receipts: Vec<Receipt>,
     barriers: Vec<Commit>,
-    last_sync: Instant,
+    /// When the first of what is pending was written.
+    unsynced_since: Option<Instant>,
 }
 
 /// What of the config concerns the writer.
@@ -105,6 +107,8 @@ impl Health {
 
 /// Bodies encoded before they are written, at most (one more may begin below this).
 const BATCH_BYTES: usize = 8 << 20;
+/// How long records may stay unsynced if nobody waits for them.
+const STRICT_SYNC: Duration = Duration::from_millis(100);
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
 
 /// Whatever ends the writer, nobody waits for it afterwards.
@@ -185,7 +189,7 @@ impl Writer {
             written: 0,
             receipts: Vec::new(),
             barriers: Vec::new(),
-            last_sync: Instant::now(),
+            unsynced_since: None,
         };
         writer.fade();
         Ok(writer)
@@ -210,8 +214,12 @@ impl Writer {
 
     /// How long writing may wait before a sync is due; none if nothing is unsynced.
     fn until_sync(&self) -> Option<Duration> {
-        let unsynced = !self.pending.bytes.is_empty();
-        unsynced.then(|| RELAXED_SYNC.saturating_sub(self.last_sync.elapsed()))
+        let patience = match self.settings.durability {
+            Durability::Strict => STRICT_SYNC,
+            Durability::Relaxed => RELAXED_SYNC,
+        };
+        let since = self.unsynced_since?;
+        Some(patience.saturating_sub(since.elapsed()))
     }
 
     fn batch(&mut self, ops: Vec<Op>, closing: bool) -> io::Result<()> {
@@ -226,15 +234,20 @@ impl Writer {
         // Only now: what is pending survives a failure, operations do not.
         rolled?;
         self.write()?;
-        let sync_due = self.settings.durability == Durability::Strict
-            || closing
-            || self.last_sync.elapsed() >= RELAXED_SYNC
-            || self.pending.bytes.len() >= self.settings.max_queue_bytes / 4;
-        if sync_due {
+        if closing || self.is_sync_due() {
             self.sync()?;
         }
         self.barriers.clear();
         Ok(())
+    }
+
+    fn is_sync_due(&self) -> bool {
+        let strict = self.settings.durability == Durability::Strict;
+        let awaited = self.receipts.iter().any(|receipt| receipt.commit.is_some());
+        awaited
+            || (strict && !self.barriers.is_empty())
+            || self.until_sync() == Some(Duration::ZERO)
+            || self.pending.bytes.len() >= self.settings.max_queue_bytes / 4
     }
 
     fn is_full(&self) -> bool {
@@ -330,6 +343,7 @@ impl Writer {
             None => self.create()?,
         };
         self.written = self.pending.bytes.len();
+        self.unsynced_since.get_or_insert_with(Instant::now);
         if self.settings.durability == Durability::Relaxed {
             self.publish(len);
         }
@@ -390,8 +404,7 @@ impl Writer {
             active.fresh = false;
         }
         let len = active.len;
-        self.last_sync = Instant::now();
-        let took = self.last_sync.duration_since(start);
+        let took = start.elapsed();
         self.health.change(|vitals| {
             vitals.syncs += 1;
             vitals.sync_time += took;
@@ -408,6 +421,7 @@ impl Writer {
         self.pending.bytes.shrink_to(BATCH_BYTES);
         self.pending.records = 0;
         self.written = 0;
+        self.unsynced_since = None;
         self.receipts.clear();
     }
 

@@ -3,9 +3,11 @@
 //! Runs on a thread of its own, since parsing and counting may take a while and must not hold up
 //! a stream. A seat is taken at admission, so that handing over an ended call cannot fail.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +24,9 @@ use crate::wire::response::ResponseFacts;
 
 /// Calls that may be open at once.
 const SEATS: usize = 65_536;
+/// Calls that end in quick succession are accounted for together: waking a thread for each costs
+/// more than the accounting itself.
+const BREATHER: Duration = Duration::from_millis(5);
 /// For output too long to be kept for counting; English text has about as many.
 const BYTES_PER_TOKEN: u64 = 4;
 
@@ -43,12 +48,17 @@ impl Accountant {
     pub(super) fn start(counter: Arc<Counter>, metrics: Arc<Metrics>) -> Self {
         let (queue, mut inbox) = mpsc::channel::<Work>(SEATS);
         let work = move || {
+            let mut woken = Instant::now();
             while let Some(work) = inbox.blocking_recv() {
                 match work {
                     Work::Ended(call) => account(*call, &counter, &metrics),
                     Work::Flush(done) => {
                         let _ = done.send(());
                     }
+                }
+                if inbox.is_empty() && mem::replace(&mut woken, Instant::now()).elapsed() < BREATHER
+                {
+                    thread::sleep(BREATHER);
                 }
             }
         };

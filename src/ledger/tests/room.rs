@@ -21,9 +21,9 @@ const POLICY: Policy = Policy {
 fn bodies_leave_a_quarter_of_the_room_to_records() {
     let queue = Queue::new(1000);
     let mut room = queue.reserve(100).unwrap();
-    assert!(!room.grow(651), "more than three quarters");
-    assert!(room.grow(650));
-    assert!(!room.grow(1) && room.grow(0));
+    assert!(!queue.extend(&mut room, 651), "more than three quarters");
+    assert!(queue.extend(&mut room, 650));
+    assert!(!queue.extend(&mut room, 1) && queue.extend(&mut room, 0));
     let records = queue.reserve(250).unwrap();
     assert!(queue.reserve(1).is_none());
     drop((room, records));
