@@ -1,6 +1,7 @@
 //! The upstream side: where calls go, over which connections, with which trust.
 
 mod body;
+mod silence;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 pub use self::body::{RequestBody, Upload, UploadEnd};
+pub use self::silence::Silence;
 use crate::config::UpstreamConfig;
 
 /// Idle connections are given up before a server's usual keep-alive ends, since a request that
@@ -143,17 +145,30 @@ impl Upstream {
     }
 
     /// Sends one request and waits for the response head. No retry after the first byte, no
-    /// redirects.
+    /// redirects. The time a client takes over a streamed body is not the upstream's.
     pub async fn send(
         &self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, SendError> {
         let limit = self.config.response_timeout;
-        match tokio::time::timeout(limit, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(SendError::Connect(root_cause(&error))),
-            Ok(Err(error)) => Err(SendError::Closed(root_cause(&error))),
-            Err(_) => Err(SendError::Timeout(limit)),
+        let upload = request.body().upload();
+        let overdue = async {
+            match upload {
+                None => tokio::time::sleep(limit).await,
+                Some(upload) => upload.overdue(limit).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answered = self.client.request(request) => answered.map_err(|error| {
+                let cause = root_cause(&error);
+                if error.is_connect() {
+                    SendError::Connect(cause)
+                } else {
+                    SendError::Closed(cause)
+                }
+            }),
+            () = overdue => Err(SendError::Timeout(limit)),
         }
     }
 }

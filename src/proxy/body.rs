@@ -10,11 +10,11 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::call::OpenCall;
 use super::headers;
 use crate::core::call::Outcome;
+use crate::upstream::Silence;
 use crate::wire::decode::{DecodeError, Decoder};
 use crate::wire::include_usage::UsageFilter;
 
@@ -55,7 +55,7 @@ pub struct MeteredBody {
     trailers: Option<Frame<Bytes>>,
     call: Option<OpenCall>,
     durable: Option<Durable>,
-    idle: Idle,
+    idle: Silence,
     state: State,
 }
 
@@ -85,10 +85,7 @@ impl MeteredBody {
             trailers: None,
             call: Some(call),
             durable: Some(durable),
-            idle: Idle {
-                limit: idle,
-                timer: None,
-            },
+            idle: Silence::of(idle),
             state: State::Streaming,
         }
     }
@@ -111,7 +108,10 @@ impl MeteredBody {
         }
         loop {
             let frame = match self.answer.poll_frame(cx) {
-                Poll::Pending => return self.idle.poll(cx).map(|error| Some(Err(error))),
+                Poll::Pending => {
+                    let silence = ready!(self.idle.poll(cx));
+                    return Poll::Ready(Some(Err(BodyError::Idle(silence))));
+                }
                 Poll::Ready(None) => {
                     return Poll::Ready(match &mut self.rewriter {
                         None => None,
@@ -121,7 +121,7 @@ impl MeteredBody {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
-            self.idle.reset();
+            self.idle.end();
             let Some(data) = frame.data_ref() else {
                 return Poll::Ready(Some(Ok(self.before_trailers(frame))));
             };
@@ -367,31 +367,5 @@ impl Rewriter {
 
     fn finish(&mut self) -> Option<Bytes> {
         Some(std::mem::take(&mut self.filter).finish()).filter(|rest| !rest.is_empty())
-    }
-}
-
-/// Measures silence. The timer is armed only when there is nothing to read.
-struct Idle {
-    limit: Duration,
-    timer: Option<(Pin<Box<Sleep>>, bool)>,
-}
-
-impl Idle {
-    fn reset(&mut self) {
-        if let Some((_, armed)) = &mut self.timer {
-            *armed = false;
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let limit = self.limit;
-        let (timer, armed) = self
-            .timer
-            .get_or_insert_with(|| (Box::pin(tokio::time::sleep(limit)), true));
-        if !*armed {
-            timer.as_mut().reset(Instant::now() + limit);
-            *armed = true;
-        }
-        timer.as_mut().poll(cx).map(|()| BodyError::Idle(limit))
     }
 }

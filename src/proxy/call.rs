@@ -194,7 +194,7 @@ impl OpenCall {
         let mut outcome = outcome;
         self.with(|open, _| {
             match open.call.upload.as_ref().and_then(|upload| upload.broken()) {
-                Some(UploadEnd::TooLarge) => outcome = Outcome::Rejected,
+                Some(UploadEnd::TooLarge | UploadEnd::Stalled) => outcome = Outcome::Rejected,
                 Some(UploadEnd::ClientGone) => outcome = Outcome::ClientGone,
                 None => {}
             }

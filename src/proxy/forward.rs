@@ -24,7 +24,7 @@ use super::receive::{Received, ReceivedBody};
 use super::respond::{Fault, Rejection, UpstreamFault, UpstreamFaultKind};
 use super::tunnel;
 use crate::core::call::{Operation, Outcome};
-use crate::upstream::{RequestBody, SendError, Upload, UploadEnd};
+use crate::upstream::{RequestBody, SendError, UploadEnd};
 use crate::wire::decode::decode_all;
 use crate::wire::include_usage;
 
@@ -101,15 +101,10 @@ impl Exchange {
         first: Option<Bytes>,
         rest: Incoming,
     ) -> Result<Response<Answer>, Fault> {
-        let upload = Arc::new(Upload::default());
+        let bounds = &self.received.live.config.proxy;
+        let (limit, silence) = (bounds.max_body_bytes, bounds.head_timeout);
+        let (body, upload) = RequestBody::stream(first, rest, limit, silence);
         self.call.uploading(Arc::clone(&upload));
-        let limit = self.received.live.config.proxy.max_body_bytes;
-        let body = RequestBody::Stream {
-            first,
-            body: rest,
-            upload: Arc::clone(&upload),
-            limit,
-        };
         let error = match self.request(body).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
@@ -117,6 +112,7 @@ impl Exchange {
         let (outcome, rejection) = match upload.broken() {
             None => return Err(self.fail(error).await),
             Some(UploadEnd::TooLarge) => (Outcome::Rejected, Rejection::BodyTooLarge { limit }),
+            Some(UploadEnd::Stalled) => (Outcome::Rejected, Rejection::BodyStalled { silence }),
             Some(UploadEnd::ClientGone) => (Outcome::ClientGone, Rejection::BodyIncomplete),
         };
         Err(self.end(outcome, Fault::Rejected(rejection)).await)
@@ -177,7 +173,7 @@ impl Exchange {
         {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
         }
-        if matches!(body, RequestBody::Stream { .. }) && !headers.contains_key(CONTENT_LENGTH) {
+        if matches!(body, RequestBody::Stream(_)) && !headers.contains_key(CONTENT_LENGTH) {
             // Without it the client library sends no body with a GET.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }

@@ -30,6 +30,7 @@ pub(super) enum Fault {
 pub(super) enum Rejection {
     BodyTooLarge { limit: u64 },
     BodyIncomplete,
+    BodyStalled { silence: Duration },
     Target,
     Method,
     UnknownUpstream { name: String, known: Vec<String> },
@@ -62,6 +63,7 @@ impl Fault {
             Self::Rejected(rejection) => match rejection {
                 Rejection::BodyTooLarge { .. } => "body_too_large",
                 Rejection::BodyIncomplete => "body_incomplete",
+                Rejection::BodyStalled { .. } => "body_stalled",
                 Rejection::Target => "bad_target",
                 Rejection::Method => "method_not_supported",
                 Rejection::UnknownUpstream { .. } => "unknown_upstream",
@@ -85,6 +87,7 @@ impl Fault {
                 Rejection::BodyIncomplete
                 | Rejection::Target
                 | Rejection::UnknownUpstream { .. } => StatusCode::BAD_REQUEST,
+                Rejection::BodyStalled { .. } => StatusCode::REQUEST_TIMEOUT,
                 Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
             },
             Self::Upstream(fault) => match fault.kind {
@@ -167,6 +170,11 @@ impl fmt::Display for Rejection {
                 "the request body is longer than {limit} bytes; raise [proxy] max_body to allow it"
             ),
             Self::BodyIncomplete => f.write_str("the request body ended before its length"),
+            Self::BodyStalled { silence } => write!(
+                f,
+                "the request body stalled: nothing of it came for {} s",
+                silence.as_secs_f32()
+            ),
             Self::Target => f.write_str("the request target is not a path"),
             Self::Method => f.write_str("this method cannot be proxied"),
             Self::UnknownUpstream { name, known } => {

@@ -16,3 +16,4 @@ mod streaming;
 mod tidy;
 mod transparency;
 mod tunnel;
+mod uploads;

@@ -123,6 +123,22 @@ impl Client {
         response.body.data[before..].to_vec()
     }
 
+    /// Sends `piece` again and again until an answer begins.
+    pub(crate) async fn send_until_answered(&mut self, piece: &[u8]) {
+        let (mut reader, mut writer) = tokio::io::split(&mut self.io);
+        let send = async {
+            while writer.write_all(piece).await.is_ok() {}
+            std::future::pending::<()>().await;
+        };
+        within("an answer", async {
+            tokio::select! {
+                read = reader.read_buf(&mut self.unread) => assert!(read.is_ok_and(|n| n > 0)),
+                () = send => {}
+            }
+        })
+        .await;
+    }
+
     /// What comes until the other side closes.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         within("the end of the connection", async {

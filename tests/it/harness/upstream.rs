@@ -36,12 +36,21 @@ pub(crate) struct Upstream {
 /// What the upstream saw and wrote.
 pub(crate) struct Seen {
     script: Box<Script>,
-    /// Answers begin when a request's head is there, not its whole body.
-    at_head: bool,
+    manner: Manner,
     requests: Mutex<Vec<Received>>,
     connections: Mutex<usize>,
     written: Mutex<BTreeSet<String>>,
     changed: watch::Sender<()>,
+}
+
+/// How an upstream takes a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Whole,
+    /// Answers begin when a request's head is there, not its whole body.
+    AtHead,
+    /// Reads nothing after the first head.
+    Deaf,
 }
 
 impl Upstream {
@@ -60,16 +69,24 @@ impl Upstream {
     pub(crate) async fn with(
         script: impl Fn(usize, &Received) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        Self::begin(false, None, script).await
+        Self::begin(Manner::Whole, None, script).await
     }
 
     /// Answers as soon as the head of a request is there.
     pub(crate) async fn answers_at_head(answer: Answer) -> Self {
-        Self::begin(true, None, move |_, _| answer.clone()).await
+        Self::begin(Manner::AtHead, None, move |_, _| answer.clone()).await
+    }
+
+    /// Takes the head of a request and nothing more, says nothing and stays.
+    pub(crate) async fn deaf() -> Self {
+        Self::begin(Manner::Deaf, None, |_, _| Answer::nothing()).await
     }
 
     pub(crate) async fn secure(identity: &Identity, answer: Answer) -> Self {
-        Self::begin(false, Some(identity.acceptor()), move |_, _| answer.clone()).await
+        Self::begin(Manner::Whole, Some(identity.acceptor()), move |_, _| {
+            answer.clone()
+        })
+        .await
     }
 
     /// A streamed answer that the test drives.
@@ -79,7 +96,7 @@ impl Upstream {
     }
 
     async fn begin(
-        at_head: bool,
+        manner: Manner,
         tls: Option<tokio_rustls::TlsAcceptor>,
         script: impl Fn(usize, &Received) -> Answer + Send + Sync + 'static,
     ) -> Self {
@@ -87,7 +104,7 @@ impl Upstream {
         let address = socket.local_addr().expect("an address");
         let seen = Arc::new(Seen {
             script: Box::new(script),
-            at_head,
+            manner,
             requests: Mutex::default(),
             connections: Mutex::default(),
             written: Mutex::default(),
@@ -267,7 +284,8 @@ async fn listen<I: Io>(
                 Some((head, length)) => {
                     unread.drain(..length);
                     let body = Body::new(head.request_framing());
-                    let immediate = seen.at_head || body.framing == Framing::UntilClose;
+                    let immediate =
+                        seen.manner == Manner::AtHead || body.framing == Framing::UntilClose;
                     let index = seen.change(|requests| {
                         requests.push(Received {
                             connection,
@@ -278,6 +296,9 @@ async fn listen<I: Io>(
                         requests.len() - 1
                     });
                     current = Some(index);
+                    if seen.manner == Manner::Deaf {
+                        return std::future::pending().await;
+                    }
                     if immediate {
                         let _ = ready.send(index).await;
                     }
@@ -293,7 +314,7 @@ async fn listen<I: Io>(
             unread.drain(..used);
             (
                 body.done,
-                seen.at_head || body.framing == Framing::UntilClose,
+                seen.manner == Manner::AtHead || body.framing == Framing::UntilClose,
             )
         });
         if done {

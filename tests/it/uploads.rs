@@ -1,0 +1,118 @@
+//! Bodies that are passed on as they arrive: who may take how long, and whose fault it is.
+
+use crate::harness::{Answer, Client, Proxy, Upstream, get, json};
+
+const PART: &[u8] = b"some of it";
+
+/// A client that said it sends ten parts and sent one.
+async fn begun(proxy: &Proxy, upstream: &Upstream) -> Client {
+    let mut client = proxy.client().await;
+    let length = 10 * PART.len();
+    client
+        .send(format!(
+            "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .await;
+    client.send(PART).await;
+    upstream
+        .until(|seen| seen.first().is_some_and(|r| r.body.data == PART))
+        .await;
+    client
+}
+
+#[tokio::test]
+async fn the_time_to_answer_begins_when_the_whole_request_was_sent() {
+    let upstream = Upstream::with(|_, request| match request.target() {
+        "/v1/files" => json("{}"),
+        _ => Answer::nothing().then_stalls(),
+    })
+    .await;
+    let proxy = Proxy::with(&upstream)
+        .upstream_lines("response_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = begun(&proxy, &upstream).await;
+    for _ in 1..10 {
+        // As long as an upstream may take.
+        assert_eq!(proxy.call(&get("/v1/models")).await.status(), 504);
+        client.send(PART).await;
+    }
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 200, "{}", response.text());
+    let record = proxy.record(&response).await;
+    assert_eq!(record.number("/request_bytes"), 10 * PART.len() as u64);
+}
+
+#[tokio::test]
+async fn an_upstream_that_has_the_whole_upload_must_answer_in_time() {
+    let upstream = Upstream::answers(Answer::nothing().then_stalls()).await;
+    let proxy = Proxy::with(&upstream)
+        .upstream_lines("response_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = begun(&proxy, &upstream).await;
+    client.send(PART.repeat(9)).await;
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 504, "{}", response.text());
+    let record = proxy.record(&response).await;
+    assert_eq!(record.outcome(), "upstream_unavailable");
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_within_an_upload_is_at_fault() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::with(&upstream)
+        .proxy_lines("head_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = begun(&proxy, &upstream).await;
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.header("x-aiops-error"), Some("body_stalled"));
+    assert!(response.text().contains("stalled"), "{}", response.text());
+    assert_eq!(response.header("connection"), Some("close"));
+    assert!(client.rest().await.is_empty());
+    upstream.hung_up().await;
+    let record = proxy.record(&response).await;
+    assert_eq!(
+        (record.outcome(), record.number("/status")),
+        ("rejected", 408)
+    );
+    assert_eq!(record.number("/request_bytes"), PART.len() as u64);
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_after_an_early_answer_began_is_at_fault_too() {
+    let (answer, driver) = crate::harness::reply(200).driven();
+    let upstream = Upstream::answers_at_head(answer).await;
+    let proxy = Proxy::with(&upstream)
+        .proxy_lines("head_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = begun(&proxy, &upstream).await;
+    let mut response = client.begin(false).await;
+    driver.chunk("early").await;
+    client.finish(&mut response).await;
+    assert_eq!((response.text(), response.cut), ("early", true));
+    assert_eq!(proxy.record(&response).await.outcome(), "rejected");
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_take_an_upload_is_at_fault() {
+    let upstream = Upstream::deaf().await;
+    let proxy = Proxy::with(&upstream)
+        .upstream_lines("response_timeout = \"200ms\"")
+        .proxy_lines("max_body = \"100 GiB\"\nhead_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = proxy.client().await;
+    client
+        .send("POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000000\r\n\r\n")
+        .await;
+    client.send_until_answered(&vec![b'x'; 1 << 20]).await;
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 504, "{}", response.text());
+    assert_eq!(response.header("x-aiops-error"), Some("upstream_timeout"));
+    let record = proxy.record(&response).await;
+    assert_eq!(record.outcome(), "upstream_unavailable");
+}
