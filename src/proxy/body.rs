@@ -5,8 +5,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode, Version, response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -24,7 +24,14 @@ type Durable = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum ResponseBody {
     Metered(Box<MeteredBody>),
     Ours(Full<Bytes>),
-    Empty,
+    Absent(Absent),
+}
+
+/// No body. A head may speak of the length it would have had: the server of HTTP/1 writes a
+/// `content-length` only when the body claims it, and drops the body where none may be.
+#[derive(Default)]
+pub struct Absent {
+    length: u64,
 }
 
 /// What an upstream answered: the rest as it arrives, after what was read of it before.
@@ -293,6 +300,21 @@ impl Answer {
     }
 }
 
+impl Absent {
+    /// What stands in for the body of an answer that has none, such as a 304 or one to HEAD.
+    /// HTTP/2 says by itself that nothing follows; a 204 may speak of no length (RFC 9110, 8.6).
+    pub(super) fn of(answer: &response::Parts, client: Version) -> Self {
+        let length = answer
+            .headers
+            .get(CONTENT_LENGTH)
+            .filter(|_| client < Version::HTTP_2 && answer.status != StatusCode::NO_CONTENT)
+            .and_then(|value| value.to_str().ok()?.parse().ok());
+        Self {
+            length: length.unwrap_or(0),
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -306,7 +328,7 @@ impl Body for ResponseBody {
             Self::Ours(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            Self::Empty => Poll::Ready(None),
+            Self::Absent(_) => Poll::Ready(None),
         }
     }
 
@@ -314,7 +336,7 @@ impl Body for ResponseBody {
         match self {
             Self::Metered(body) => body.is_end_stream(),
             Self::Ours(body) => body.is_end_stream(),
-            Self::Empty => true,
+            Self::Absent(absent) => absent.length == 0,
         }
     }
 
@@ -322,7 +344,7 @@ impl Body for ResponseBody {
         match self {
             Self::Metered(body) => body.size_hint(),
             Self::Ours(body) => body.size_hint(),
-            Self::Empty => SizeHint::with_exact(0),
+            Self::Absent(absent) => SizeHint::with_exact(absent.length),
         }
     }
 }

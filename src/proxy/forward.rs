@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
 use super::admit::Admitted;
-use super::body::{Answer, BodyError, MeteredBody, ResponseBody, Rewriter};
+use super::body::{Absent, Answer, BodyError, MeteredBody, ResponseBody, Rewriter};
 use super::call::OpenCall;
 use super::headers;
 use super::receive::{Received, ReceivedBody};
@@ -38,6 +38,8 @@ pub(super) struct Forwarded {
     rewriter: Option<Rewriter>,
     call: OpenCall,
     idle: Duration,
+    /// The version that the client speaks.
+    client: Version,
     tunnel: Option<tunnel::Ends>,
 }
 
@@ -51,9 +53,9 @@ struct Exchange {
 impl Admitted {
     pub(super) async fn forward(self) -> Result<Forwarded, Fault> {
         let Self { mut received, call } = self;
-        let client = received.upgrade.take();
+        let upgrade = received.upgrade.take();
         let body = std::mem::replace(&mut received.body, ReceivedBody::Read(Bytes::new()));
-        let headers = outgoing_headers(&received, client.is_some());
+        let headers = outgoing_headers(&received, upgrade.is_some());
         let mut exchange = Exchange {
             received,
             headers,
@@ -67,11 +69,11 @@ impl Admitted {
             },
         };
         let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if switching && client.is_none() {
+        if switching && upgrade.is_none() {
             let why = "it switched protocols unasked".to_owned();
             return Err(exchange.fail(SendError::Closed(why)).await);
         }
-        let tunnel = client
+        let tunnel = upgrade
             .filter(|_| switching)
             .map(|client| tunnel::Ends::new(client, hyper::upgrade::on(&mut response)));
         let (mut parts, answer) = response.into_parts();
@@ -89,6 +91,7 @@ impl Admitted {
             rewriter,
             call,
             idle: received.upstream.config().idle_timeout,
+            client: received.version,
             tunnel,
         })
     }
@@ -224,6 +227,7 @@ impl Forwarded {
             rewriter,
             mut call,
             idle,
+            client,
             tunnel,
         } = self;
         let switched = tunnel.is_some().then(|| parts.headers.clone());
@@ -238,12 +242,12 @@ impl Forwarded {
             Some(ends) => {
                 durable.await;
                 tokio::spawn(ends.join(call));
-                ResponseBody::Empty
+                ResponseBody::Absent(Absent::default())
             }
             None if answer.is_empty() => {
                 call.complete();
                 durable.await;
-                ResponseBody::Empty
+                ResponseBody::Absent(Absent::of(&parts, client))
             }
             None => {
                 let body = MeteredBody::new(answer, rewriter, call, idle, Box::pin(durable));

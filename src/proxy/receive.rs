@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -39,6 +39,7 @@ pub(super) struct Received {
     pub(super) record: RecordLevel,
     pub(super) retry: u32,
     pub(super) method: Method,
+    pub(super) version: Version,
     /// Path and query as they go on, tags of the base URL removed.
     pub(super) target: String,
     pub(super) headers: HeaderMap,
@@ -127,6 +128,7 @@ impl Received {
             uri: uri.ok_or(Fault::Rejected(Rejection::Target))?,
             keeps_key,
             method: head.method,
+            version: head.version,
             headers: head.headers,
             live,
             route,

@@ -224,6 +224,37 @@ async fn head_keeps_the_length_of_what_it_did_not_get() {
 }
 
 #[tokio::test]
+async fn an_answer_that_has_no_body_keeps_the_length_it_speaks_of() {
+    let unchanged = reply(304).header("content-length", "1234").bare();
+    check(get("/v1/models"), unchanged.clone()).await;
+    let upstream = Upstream::answers(unchanged).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        let response = client.call(&get("/v1/models")).await;
+        assert_eq!(response.header("content-length"), Some("1234"));
+        assert_eq!(proxy.record(&response).await.outcome(), "completed");
+    }
+    let request = Request::get(format!("http://{}/v1/models", proxy.address()));
+    let mut client = proxy.h2_client().await;
+    let response = client.call(request.body(whole("")).unwrap()).await;
+    assert_eq!(response.head.header("content-length"), Some("1234"));
+    assert!(response.body.is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_of_204_speaks_of_no_length() {
+    let upstream = Upstream::answers(reply(204).header("content-length", "12").bare()).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    for _ in 0..2 {
+        let response = client.call(&get("/v1/models")).await;
+        assert_eq!(response.status(), 204);
+        assert_eq!(response.header("content-length"), None);
+    }
+}
+
+#[tokio::test]
 async fn empty_bodies_stay_empty() {
     check(post("/v1/chat/completions", ""), json("")).await;
     check(Ask::new("POST", "/v1/files"), json("")).await;
