@@ -358,20 +358,15 @@ pub(super) struct Rewriter {
 
 impl Rewriter {
     /// None where there is nothing to take out, or no way to.
-    pub(super) fn for_answer(map: &mut HeaderMap) -> Option<Self> {
+    pub(super) fn for_answer(map: &HeaderMap) -> Option<Self> {
         let content_type = headers::text(map, &CONTENT_TYPE)?;
         if !content_type.trim_start().starts_with("text/event-stream") {
             return None;
         }
-        let decoder = match headers::text(map, &CONTENT_ENCODING) {
+        let decoder = match map.get(CONTENT_ENCODING) {
             None => None,
-            Some(encoding) => {
-                let decoder = Decoder::new(&encoding)?;
-                map.remove(CONTENT_ENCODING);
-                Some(decoder)
-            }
+            Some(encoding) => Some(Decoder::new(encoding.to_str().ok()?)?),
         };
-        map.remove(CONTENT_LENGTH);
         Some(Self {
             decoder,
             filter: UsageFilter::default(),

@@ -8,10 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, COOKIE, TRAILER};
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Version, response};
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
@@ -19,7 +16,7 @@ use hyper::ext::ReasonPhrase;
 use super::admit::Admitted;
 use super::body::{Absent, Answer, BodyError, MeteredBody, ResponseBody, Rewriter};
 use super::call::OpenCall;
-use super::headers;
+use super::headers::{self, Change, Key, Upstreamward};
 use super::receive::{Received, ReceivedBody};
 use super::respond::{Fault, Rejection, UpstreamFault, UpstreamFaultKind};
 use super::tunnel;
@@ -54,8 +51,9 @@ impl Admitted {
     pub(super) async fn forward(self) -> Result<Forwarded, Fault> {
         let Self { mut received, call } = self;
         let upgrade = received.upgrade.take();
-        let body = std::mem::replace(&mut received.body, ReceivedBody::Read(Bytes::new()));
         let headers = outgoing_headers(&received, upgrade.is_some());
+        let body = std::mem::replace(&mut received.body, ReceivedBody::Read(Bytes::new()));
+        let trailers = received.trailers.take();
         let mut exchange = Exchange {
             received,
             headers,
@@ -63,8 +61,11 @@ impl Admitted {
         };
         let (mut response, asked) = match body {
             ReceivedBody::Unread { first, rest } => (exchange.stream(first, rest).await?, false),
-            ReceivedBody::Read(body) => match exchange.asking_for_usage(&body) {
-                None => (exchange.send(RequestBody::whole(body)).await?, false),
+            ReceivedBody::Read(body) => match exchange.asking_for_usage(&body, &trailers) {
+                None => {
+                    let body = RequestBody::whole(body, trailers);
+                    (exchange.send(body).await?, false)
+                }
                 Some(asking) => exchange.ask_for_usage(asking, body).await?,
             },
         };
@@ -76,14 +77,13 @@ impl Admitted {
         let tunnel = upgrade
             .filter(|_| switching)
             .map(|client| tunnel::Ends::new(client, hyper::upgrade::on(&mut response)));
-        let (mut parts, answer) = response.into_parts();
+        let (parts, answer) = response.into_parts();
         let Exchange {
             received, mut call, ..
         } = exchange;
         call.answered(&received.route, parts.status, &parts.headers);
-        // After the call has seen how the answer is encoded: the rewriter decodes it.
         let rewriter = asked
-            .then(|| Rewriter::for_answer(&mut parts.headers))
+            .then(|| Rewriter::for_answer(&parts.headers))
             .flatten();
         Ok(Forwarded {
             parts,
@@ -136,14 +136,18 @@ impl Exchange {
         asking: Bytes,
         original: Bytes,
     ) -> Result<(Response<Answer>, bool), Fault> {
-        let response = self.send(RequestBody::whole(asking)).await?;
+        let headers = self.headers.clone();
+        let response = self.send(RequestBody::whole(asking, None)).await?;
         if !may_be_rejection(response.status()) {
             return Ok((response, true));
         }
         let upstream = Arc::clone(&self.received.upstream);
         let response = match read_rejection(response, upstream.config().idle_timeout).await {
             Rejected::Other(response) => response,
-            Rejected::Field => self.send(RequestBody::whole(original)).await?,
+            Rejected::Field => {
+                self.headers = headers;
+                self.send(RequestBody::whole(original, None)).await?
+            }
         };
         if !may_be_rejection(response.status()) {
             upstream.stop_asking_for_usage();
@@ -156,29 +160,28 @@ impl Exchange {
     }
 
     /// The body with usage asked for, where the client did not and the upstream may be asked.
-    fn asking_for_usage(&self, body: &Bytes) -> Option<Bytes> {
+    /// Trailers may hold a sum of the body, which must then stay as it is.
+    fn asking_for_usage(&self, body: &Bytes, trailers: &Option<HeaderMap>) -> Option<Bytes> {
         let received = &self.received;
         let operation = received.route.operation;
         let wanted = received.facts.stream
             && matches!(operation, Operation::Chat | Operation::TextCompletion)
             && received.live.config.accounting.ask_for_usage
             && received.upstream.asks_for_usage()
-            && !received.headers.contains_key(CONTENT_ENCODING);
+            && !received.headers.contains_key(CONTENT_ENCODING)
+            && trailers.is_none();
         wanted
             .then(|| include_usage::inject(body, &received.facts).map(Bytes::from))
             .flatten()
     }
 
     async fn request(&mut self, body: RequestBody) -> Result<Response<Answer>, SendError> {
-        let mut headers = self.headers.clone();
-        if let RequestBody::Whole(Some(bytes)) = &body
+        let mut headers = std::mem::take(&mut self.headers);
+        if let RequestBody::Whole { data, .. } = &body
             && headers.contains_key(CONTENT_LENGTH)
         {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-        }
-        if matches!(body, RequestBody::Stream(_)) && !headers.contains_key(CONTENT_LENGTH) {
-            // Without it the client library sends no body with a GET.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            let length = data.as_ref().map_or(0, Bytes::len);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         let mut request = Request::new(body);
         *request.method_mut() = self.received.method.clone();
@@ -230,11 +233,12 @@ impl Forwarded {
             client,
             tunnel,
         } = self;
-        let switched = tunnel.is_some().then(|| parts.headers.clone());
-        parts.headers = headers::strip_for_downstream(&parts.headers);
-        if let Some(original) = &switched {
-            keep_upgrade(original, &mut parts.headers);
-        }
+        let change = match (&tunnel, &rewriter) {
+            (Some(_), _) => Change::Switching,
+            (None, Some(_)) => Change::Rewritten,
+            (None, None) => Change::None,
+        };
+        parts.headers = headers::downstreamward(&parts.headers, change);
         parts.version = Version::HTTP_11;
         keep_only_reason(&mut parts.extensions);
         let durable = call.durable();
@@ -259,20 +263,42 @@ impl Forwarded {
 }
 
 /// The client's headers as they go upstream.
-fn outgoing_headers(received: &Received, upgrading: bool) -> HeaderMap {
-    let mut map = headers::strip_for_upstream(&received.headers);
-    map.insert(HOST, received.upstream.host().clone());
-    if upgrading {
-        keep_upgrade(&received.headers, &mut map);
-    }
-    if !received.keeps_key {
-        headers::remove_credentials(&mut map);
-    }
-    if let Some(own) = received.upstream.authorization() {
-        map.insert(AUTHORIZATION, own.clone());
+fn outgoing_headers(received: &Received, switching: bool) -> HeaderMap {
+    let upstream = &received.upstream;
+    let chunked = match &received.body {
+        ReceivedBody::Read(_) => received.trailers.is_some(),
+        ReceivedBody::Unread { .. } => {
+            let from = &received.headers;
+            let trailers = received.version == Version::HTTP_2 && from.contains_key(TRAILER);
+            trailers || !from.contains_key(CONTENT_LENGTH)
+        }
+    };
+    let key = match upstream.authorization() {
+        Some(own) => Key::Own(own),
+        None if received.keeps_key => Key::OfClient,
+        None => Key::None,
+    };
+    let passage = Upstreamward {
+        host: upstream.host(),
+        key,
+        chunked,
+        switching,
+    };
+    let mut map = passage.headers(&received.headers);
+    if let Some(trailers) = &received.trailers {
+        announce(trailers, &mut map);
     }
     join_cookies(&mut map);
     map
+}
+
+/// HTTP/1.1 carries only trailers that were announced, which HTTP/2 does not ask for.
+fn announce(trailers: &HeaderMap, map: &mut HeaderMap) {
+    if !map.contains_key(TRAILER) {
+        for name in trailers.keys() {
+            map.append(TRAILER, HeaderValue::from(name.clone()));
+        }
+    }
 }
 
 /// HTTP/2 may split one cookie header into several; HTTP/1.1 knows only one (RFC 9113, 8.2.3).
@@ -296,15 +322,6 @@ fn keep_only_reason(extensions: &mut Extensions) {
     extensions.clear();
     if let Some(reason) = reason {
         extensions.insert(reason);
-    }
-}
-
-/// Hop-by-hop headers that an upgrade is made of.
-fn keep_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
-    for name in [CONNECTION, UPGRADE] {
-        if let Some(value) = from.get(&name) {
-            to.insert(name, value.clone());
-        }
     }
 }
 

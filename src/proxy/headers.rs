@@ -4,9 +4,9 @@
 //! the secrets of other proxies. Nothing else is dropped: unknown headers mean something to somebody.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING,
-    UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    HeaderMap, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Version};
@@ -93,27 +93,119 @@ const SECRET_PARAMETERS: [&str; 18] = [
 
 const MASK: &str = "****";
 
-/// The headers of a request as they go upstream. `host` is left out: it follows from the URL.
-pub fn strip_for_upstream(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = without_hop_by_hop(headers, |name| {
-        *name == HOST
-            || *name == EXPECT
-            || name.as_str().starts_with(OWN_PREFIX)
-            || FOREIGN_SECRETS.contains(name)
-    });
-    if accepts_trailers(headers) {
-        kept.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    kept
+/// How a request goes upstream.
+pub struct Upstreamward<'a> {
+    pub host: &'a HeaderValue,
+    pub key: Key<'a>,
+    /// The body is sent in chunks.
+    pub chunked: bool,
+    /// The connection is to become a WebSocket.
+    pub switching: bool,
 }
 
-/// The headers of a response as they go to the client.
+/// Who pays upstream.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    OfClient,
+    /// The upstream's own, in place of the client's.
+    Own(&'a HeaderValue),
+    None,
+}
+
+/// What was done to an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    None,
+    /// The body was decoded, and is not as long as it was.
+    Rewritten,
+    /// The connection became a WebSocket.
+    Switching,
+}
+
+impl Upstreamward<'_> {
+    /// The headers of a request as they go upstream: as they came, each in its place, but for
+    /// those that do not pass. What the upstream needs and did not come is added: `host` in
+    /// front, the rest at the end.
+    pub fn headers(&self, from: &HeaderMap) -> HeaderMap {
+        let named = named_by_connection(from);
+        let mut map = HeaderMap::with_capacity(from.keys_len() + 2);
+        if !from.contains_key(HOST) {
+            map.insert(HOST, self.host.clone());
+        }
+        for (name, value) in from {
+            match self.passage(name, value, &named) {
+                Passage::Gone => {}
+                Passage::AsItCame => {
+                    map.append(name, value.clone());
+                }
+                Passage::Replaced(value) => {
+                    map.insert(name, value);
+                }
+            }
+        }
+        if self.chunked {
+            map.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Key::Own(own) = self.key {
+            map.insert(AUTHORIZATION, own.clone());
+        }
+        map
+    }
+
+    fn passage(&self, name: &HeaderName, value: &HeaderValue, named: &[HeaderName]) -> Passage {
+        let presents_key = *name == AUTHORIZATION || API_KEY_HEADERS.contains(name);
+        match *name {
+            HOST => Passage::Replaced(self.host.clone()),
+            CONNECTION | UPGRADE if self.switching => Passage::AsItCame,
+            TE if accepts_trailers(value) => {
+                Passage::Replaced(HeaderValue::from_static("trailers"))
+            }
+            CONTENT_LENGTH if self.chunked => Passage::Gone,
+            // Keeps its place for the one that is put there.
+            TRANSFER_ENCODING if self.chunked => Passage::AsItCame,
+            _ if presents_key => match self.key {
+                Key::OfClient => Passage::AsItCame,
+                Key::Own(_) if *name == AUTHORIZATION => Passage::AsItCame,
+                Key::Own(_) | Key::None => Passage::Gone,
+            },
+            _ if is_of_connection(name, named) || stays_here(name) => Passage::Gone,
+            SEC_WEBSOCKET_PROTOCOL if !matches!(self.key, Key::OfClient) => {
+                without_protocol_key(value)
+            }
+            _ => Passage::AsItCame,
+        }
+    }
+}
+
+/// What becomes of a header on its way.
+enum Passage {
+    AsItCame,
+    Replaced(HeaderValue),
+    Gone,
+}
+
+/// The headers of a response as they go to the client: as they came, each in its place, but for
+/// those that do not pass.
 ///
 /// A length beside a transfer coding is not the body's (RFC 9112, 6.3): kept without the coding, it
 /// would cut the body.
-pub fn strip_for_downstream(headers: &HeaderMap) -> HeaderMap {
-    let recoded = headers.contains_key(TRANSFER_ENCODING);
-    without_hop_by_hop(headers, |name| recoded && *name == CONTENT_LENGTH)
+pub fn downstreamward(from: &HeaderMap, change: Change) -> HeaderMap {
+    let named = named_by_connection(from);
+    let rewritten = change == Change::Rewritten;
+    let other_length = rewritten || from.contains_key(TRANSFER_ENCODING);
+    let mut map = HeaderMap::with_capacity(from.keys_len());
+    for (name, value) in from {
+        let passes = match *name {
+            CONNECTION | UPGRADE if change == Change::Switching => true,
+            CONTENT_LENGTH => !other_length,
+            CONTENT_ENCODING if rewritten => false,
+            _ => !is_of_connection(name, &named),
+        };
+        if passes {
+            map.append(name, value.clone());
+        }
+    }
+    map
 }
 
 /// The key a client presents, without the scheme: the same key is the same bytes whichever way
@@ -131,29 +223,18 @@ pub fn credential<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<
         .find(|key| !key.is_empty())
 }
 
-/// Takes out whatever presents a key.
-pub fn remove_credentials(headers: &mut HeaderMap) {
-    headers.remove(AUTHORIZATION);
-    remove_protocol_key(headers);
-    for name in &API_KEY_HEADERS {
-        headers.remove(name);
-    }
-}
-
 /// Browsers cannot set headers of a WebSocket: OpenAI takes their key as a subprotocol.
-fn remove_protocol_key(headers: &mut HeaderMap) {
-    let Some(protocols) = text(headers, &SEC_WEBSOCKET_PROTOCOL) else {
-        return;
-    };
-    let kept: Vec<&str> = protocols
-        .split(',')
-        .map(str::trim)
-        .filter(|protocol| !protocol.starts_with(PROTOCOL_KEY_PREFIX))
-        .collect();
-    match HeaderValue::from_str(&kept.join(", ")) {
-        Ok(value) if !kept.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, value),
-        _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
-    };
+fn without_protocol_key(value: &HeaderValue) -> Passage {
+    let protocols = value.to_str().unwrap_or_default().split(',').map(str::trim);
+    let (keys, others): (Vec<&str>, Vec<&str>) =
+        protocols.partition(|protocol| protocol.starts_with(PROTOCOL_KEY_PREFIX));
+    if keys.is_empty() {
+        return Passage::AsItCame;
+    }
+    match HeaderValue::from_str(&others.join(", ")) {
+        Ok(value) if !others.is_empty() => Passage::Replaced(value),
+        _ => Passage::Gone,
+    }
 }
 
 /// A target without the parameter that presents a key.
@@ -221,17 +302,13 @@ pub fn redact_target(path_and_query: &str) -> String {
     target
 }
 
-/// Copies what neither concerns the connection nor is `unwanted`; duplicates and their order stay.
-fn without_hop_by_hop(headers: &HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
-    let named = named_by_connection(headers);
-    let mut kept = HeaderMap::with_capacity(headers.keys_len());
-    for (name, value) in headers {
-        let hop_by_hop = *name == TE || HOP_BY_HOP.contains(name) || named.contains(name);
-        if !hop_by_hop && !unwanted(name) {
-            kept.append(name, value.clone());
-        }
-    }
-    kept
+fn is_of_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
+    *name == TE || HOP_BY_HOP.contains(name) || named.contains(name)
+}
+
+/// Meant for us, or none of the upstream's business.
+fn stays_here(name: &HeaderName) -> bool {
+    *name == EXPECT || name.as_str().starts_with(OWN_PREFIX) || FOREIGN_SECRETS.contains(name)
 }
 
 /// The headers that `connection` declares to be its own, except those a sender must not be able
@@ -251,10 +328,9 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         || name.as_str().starts_with(OWN_PREFIX)
 }
 
-fn accepts_trailers(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(TE).into_iter();
-    values
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+fn accepts_trailers(te: &HeaderValue) -> bool {
+    te.as_bytes()
+        .split(|byte| *byte == b',')
         .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 

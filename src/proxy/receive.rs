@@ -46,6 +46,8 @@ pub(super) struct Received {
     pub(super) client: Option<Label>,
     pub(super) key: Option<Digest>,
     pub(super) body: ReceivedBody,
+    /// What came after a body that was read.
+    pub(super) trailers: Option<HeaderMap>,
     pub(super) facts: RequestFacts,
     pub(super) upgrade: Option<OnUpgrade>,
 }
@@ -89,7 +91,9 @@ impl Received {
             route.operation = Operation::WebSocket;
             route.reading = Reading::Opaque;
         }
-        let body = read_body(&route, &head.headers, body, &live.config.proxy).await?;
+        let mut trailers = None;
+        let bounds = &live.config.proxy;
+        let body = read_body(&route, &head.headers, body, bounds, &mut trailers).await?;
         let seed = proxy.ledger.seed();
         let facts = match &body {
             ReceivedBody::Read(bytes) => proxy.scanner.scan(route.operation, bytes),
@@ -134,6 +138,7 @@ impl Received {
             route,
             target,
             body,
+            trailers,
             facts,
             upgrade,
         })
@@ -208,6 +213,7 @@ async fn read_body(
     headers: &HeaderMap,
     body: Incoming,
     bounds: &ProxyConfig,
+    trailers: &mut Option<HeaderMap>,
 ) -> Result<ReceivedBody, Fault> {
     let length = headers
         .get(CONTENT_LENGTH)
@@ -227,19 +233,17 @@ async fn read_body(
             rest: body,
         });
     }
-    collect(body, length, bounds).await
+    collect(body, length, bounds, trailers).await
 }
 
 async fn collect(
     mut body: Incoming,
     length: Option<u64>,
     bounds: &ProxyConfig,
+    trailers: &mut Option<HeaderMap>,
 ) -> Result<ReceivedBody, Fault> {
-    let incomplete = || Fault::Rejected(Rejection::BodyIncomplete);
-    let mut first = match next_chunk(&mut body, bounds.head_timeout).await {
-        Ok(Some(chunk)) => chunk,
-        Ok(None) => return Ok(ReceivedBody::Read(Bytes::new())),
-        Err(()) => return Err(incomplete()),
+    let Some(mut first) = next_chunk(&mut body, bounds.head_timeout, trailers).await? else {
+        return Ok(ReceivedBody::Read(Bytes::new()));
     };
     if body.is_end_stream() {
         return within_limit(first.len(), bounds).map(|()| ReceivedBody::Read(first));
@@ -257,10 +261,9 @@ async fn collect(
                 rest: body,
             });
         }
-        first = match next_chunk(&mut body, bounds.head_timeout).await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(ReceivedBody::Read(whole.freeze())),
-            Err(()) => return Err(incomplete()),
+        first = match next_chunk(&mut body, bounds.head_timeout, trailers).await? {
+            Some(chunk) => chunk,
+            None => return Ok(ReceivedBody::Read(whole.freeze())),
         };
     }
 }
@@ -274,19 +277,23 @@ fn within_limit(read: usize, bounds: &ProxyConfig) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn next_chunk(body: &mut Incoming, silence: Duration) -> Result<Option<Bytes>, ()> {
+async fn next_chunk(
+    body: &mut Incoming,
+    silence: Duration,
+    trailers: &mut Option<HeaderMap>,
+) -> Result<Option<Bytes>, Fault> {
     loop {
         let Ok(frame) = tokio::time::timeout(silence, body.frame()).await else {
-            return Err(());
+            return Err(Fault::Rejected(Rejection::BodyStalled { silence }));
         };
-        match frame {
+        let frame = match frame {
             None => return Ok(None),
-            Some(Err(_)) => return Err(()),
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+            Some(Err(_)) => return Err(Fault::Rejected(Rejection::BodyIncomplete)),
+            Some(Ok(frame)) => frame,
+        };
+        match frame.into_data() {
+            Ok(data) => return Ok(Some(data)),
+            Err(frame) => *trailers = frame.into_trailers().ok(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -16,8 +17,11 @@ use super::silence::Silence;
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Read before; none when empty or sent.
-    Whole(Option<Bytes>),
+    /// Read before; what of it is not sent yet.
+    Whole {
+        data: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
     /// Passed through chunk by chunk, unread.
     Stream(Box<Stream>),
 }
@@ -129,8 +133,9 @@ impl Upload {
 }
 
 impl RequestBody {
-    pub fn whole(bytes: Bytes) -> Self {
-        Self::Whole((!bytes.is_empty()).then_some(bytes))
+    pub fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let data = (!data.is_empty()).then_some(data);
+        Self::Whole { data, trailers }
     }
 
     /// `first`, then `body` as it arrives: at most `limit` bytes, and never silent for longer
@@ -154,7 +159,7 @@ impl RequestBody {
 
     pub(super) fn upload(&self) -> Option<Arc<Upload>> {
         match self {
-            Self::Whole(_) => None,
+            Self::Whole { .. } => None,
             Self::Stream(stream) => Some(Arc::clone(&stream.upload)),
         }
     }
@@ -197,7 +202,13 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
-            Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Whole { data, trailers } => {
+                let next = data.take().map(Frame::data);
+                Poll::Ready(
+                    next.or_else(|| trailers.take().map(Frame::trailers))
+                        .map(Ok),
+                )
+            }
             Self::Stream(stream) => {
                 let next = ready!(stream.poll_next(cx));
                 if let Some(Err(error)) = &next {
@@ -210,18 +221,19 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(bytes) => bytes.is_none(),
+            Self::Whole { data, trailers } => data.is_none() && trailers.is_none(),
             Self::Stream(stream) => stream.first.is_none() && stream.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => {
-                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-            }
+            Self::Whole {
+                data,
+                trailers: None,
+            } => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64)),
             Self::Stream(stream) if stream.first.is_none() => stream.body.size_hint(),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Whole { .. } | Self::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -369,6 +369,57 @@ async fn trailers_of_a_request_and_of_an_answer_pass() {
 }
 
 #[tokio::test]
+async fn trailers_of_a_request_that_is_read_pass_too() {
+    let sum = ("x-sum".to_owned(), b"6".to_vec());
+    let streamed = CHAT.replace('{', "{\"stream\":true,");
+    for body in [CHAT, &streamed, ""] {
+        let chunks: Vec<&[u8]> = Some(body.as_bytes())
+            .filter(|b| !b.is_empty())
+            .into_iter()
+            .collect();
+        let ask = Ask::new("POST", "/v1/chat/completions")
+            .header("Content-Type", "application/json")
+            .header("Trailer", "X-Sum")
+            .header("X-Last", "1")
+            .chunks(&chunks, "X-Sum: 6\r\n");
+        let seen = proxied(&ask, &json("{}")).await;
+        assert_eq!(seen.received.text(), body, "as it was summed");
+        assert_eq!(seen.received.body.trailers, [sum.clone()]);
+        check(ask, json("{}")).await;
+    }
+}
+
+#[tokio::test]
+async fn trailers_of_an_http_2_request_pass_announced_or_not() {
+    for path in ["/v1/chat/completions", "/v1/files"] {
+        for announced in [true, false] {
+            if path == "/v1/files" && !announced {
+                // A body that is not waited for: too late to announce what follows it.
+                continue;
+            }
+            let upstream = Upstream::answers(json("{}")).await;
+            let proxy = Proxy::to(&upstream).await;
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("x-sum", "6".parse().unwrap());
+            let body = http_body_util::Full::from(CHAT).with_trailers(async { Some(Ok(trailers)) });
+            let mut request = Request::post(format!("http://{}{path}", proxy.address()))
+                .header("content-type", "application/json");
+            if announced {
+                request = request.header("trailer", "x-sum");
+            }
+            let mut client = proxy.h2_client().await;
+            let response = client.call(request.body(body.boxed()).unwrap()).await;
+            assert_eq!(response.head.status(), 200);
+            let received = upstream.request();
+            assert_eq!(received.text(), CHAT);
+            assert_eq!(received.header("trailer"), Some("x-sum"));
+            let sum = ("x-sum".to_owned(), b"6".to_vec());
+            assert_eq!(received.body.trailers, [sum]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_http_1_0_client_gets_an_answer_without_chunks() {
     let upstream = Upstream::answers(reply(200).chunks(["one ", "two"])).await;
     let proxy = Proxy::to(&upstream).await;
@@ -524,6 +575,71 @@ async fn what_belongs_to_one_connection_or_to_us_does_not_go_upstream() {
     }
     assert_eq!(response.header("x-kept"), Some("1"));
     assert_eq!(response.header("x-aiops-agent"), Some("planner"));
+}
+
+/// Names in the order they came.
+fn order(head: &Head) -> Vec<&str> {
+    head.headers.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn headers_that_pass_keep_their_order_whatever_is_taken_out_between_them() {
+    let answer = reply(200)
+        .header("connection", "x-hop")
+        .header("x-1", "1")
+        .header("x-hop", "1")
+        .header("set-cookie", "a=1")
+        .header("content-type", "application/json")
+        .header("keep-alive", "timeout=5")
+        .header("x-2", "1")
+        .header("set-cookie", "b=2")
+        .header("x-3", "1");
+    let upstream = Upstream::answers(answer.body("{}")).await;
+    let proxy = Proxy::with(&upstream)
+        .upstream_lines("api_key_env = \"KEY\"")
+        .env("KEY", "own-key")
+        .start()
+        .await;
+    let ask = Ask::new("POST", "/v1/chat/completions")
+        .header("Connection", "keep-alive, X-Hop")
+        .header("X-1", "1")
+        .header("X-Aiops-Agent", "a")
+        .header("Authorization", "Bearer client-key")
+        .header("X-Hop", "1")
+        .header("X-2", "1")
+        .header("Api-Key", "client-key")
+        .header("TE", "trailers")
+        .header("X-3", "1")
+        .header("Content-Type", "application/json")
+        .body(CHAT);
+    let response = proxy.call(&ask).await;
+    let request = upstream.request();
+    assert_eq!(
+        order(&request.head),
+        [
+            "host",
+            "x-1",
+            "authorization",
+            "x-2",
+            "te",
+            "x-3",
+            "content-type",
+            "content-length"
+        ]
+    );
+    assert_eq!(request.header("authorization"), Some("Bearer own-key"));
+    assert_eq!(
+        order(&response.head)[..7],
+        [
+            "x-1",
+            "set-cookie",
+            "set-cookie",
+            "content-type",
+            "x-2",
+            "x-3",
+            "content-length"
+        ]
+    );
 }
 
 #[tokio::test]

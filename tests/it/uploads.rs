@@ -1,6 +1,6 @@
 //! Bodies that are passed on as they arrive: who may take how long, and whose fault it is.
 
-use crate::harness::{Answer, Client, Proxy, Upstream, get, json};
+use crate::harness::{Answer, Client, Proxy, Upstream, get, json, post};
 
 const PART: &[u8] = b"some of it";
 
@@ -79,6 +79,23 @@ async fn a_client_that_falls_silent_within_an_upload_is_at_fault() {
         ("rejected", 408)
     );
     assert_eq!(record.number("/request_bytes"), PART.len() as u64);
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_within_a_body_that_is_read_is_told_so() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::with(&upstream)
+        .proxy_lines("head_timeout = \"80ms\"")
+        .start()
+        .await;
+    let mut client = proxy.client().await;
+    let ask = post("/v1/chat/completions", "{\"model\":\"gpt-4o-mini\"}");
+    client.send(&ask.bytes()[..ask.bytes().len() - 1]).await;
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 408);
+    assert_eq!(response.header("x-aiops-error"), Some("body_stalled"));
+    assert!(client.rest().await.is_empty());
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]

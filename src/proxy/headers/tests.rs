@@ -3,9 +3,17 @@ use proptest::prelude::*;
 use super::*;
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    let pairs = pairs.iter();
+    in_order(pairs.map(|(name, value)| {
+        let name = HeaderName::try_from(*name).unwrap();
+        (name, value.parse().unwrap())
+    }))
+}
+
+fn in_order(pairs: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
-        headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        headers.append(name, value);
     }
     headers
 }
@@ -15,6 +23,25 @@ fn pairs(headers: &HeaderMap) -> Vec<(&str, &str)> {
         .iter()
         .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
         .collect()
+}
+
+static HOST_UPSTREAM: HeaderValue = HeaderValue::from_static("upstream.test");
+static OWN_KEY: HeaderValue = HeaderValue::from_static("Bearer own");
+
+fn passage(key: Key<'static>) -> Upstreamward<'static> {
+    Upstreamward {
+        host: &HOST_UPSTREAM,
+        key,
+        chunked: false,
+        switching: false,
+    }
+}
+
+/// As they go upstream, without the `host` that is put in front.
+fn upstreamward(sent: &HeaderMap) -> HeaderMap {
+    let map = passage(Key::OfClient).headers(sent);
+    let others = map.iter().filter(|(name, _)| **name != HOST);
+    in_order(others.map(|(name, value)| (name.clone(), value.clone())))
 }
 
 #[test]
@@ -30,9 +57,9 @@ fn what_is_not_ours_goes_upstream_with_duplicates_in_order() {
         ("content-length", "5"),
         ("cf-aig-authorization", "Bearer c"),
     ]);
-    assert_eq!(strip_for_upstream(&sent), sent);
+    assert_eq!(upstreamward(&sent), sent);
     assert_eq!(
-        pairs(&strip_for_upstream(&sent))[1..3],
+        pairs(&upstreamward(&sent))[1..3],
         [("x-unknown", "2"), ("x-unknown", "1")]
     );
 }
@@ -59,16 +86,16 @@ fn what_is_ours_or_of_the_connection_or_anothers_secret_stays_here() {
         ("x-finops-api-key", "f"),
         ("accept", "*/*"),
     ]);
-    assert_eq!(pairs(&strip_for_upstream(&sent)), [("accept", "*/*")]);
+    assert_eq!(pairs(&upstreamward(&sent)), [("accept", "*/*")]);
 }
 
 #[test]
 fn te_goes_on_only_as_trailers() {
-    let te = |value| pairs_of(&strip_for_upstream(&headers(&[("te", value)])));
+    let te = |value| pairs_of(&upstreamward(&headers(&[("te", value)])));
     assert_eq!(te("gzip, Trailers"), "te: trailers");
     assert_eq!(te("gzip"), "");
     let named = headers(&[("te", "trailers"), ("connection", "te")]);
-    assert_eq!(pairs_of(&strip_for_upstream(&named)), "te: trailers");
+    assert_eq!(pairs_of(&upstreamward(&named)), "te: trailers");
 }
 
 fn pairs_of(headers: &HeaderMap) -> String {
@@ -90,16 +117,19 @@ fn connection_cannot_name_away_who_asks_and_for_what() {
     ];
     for (name, value) in protected {
         let sent = headers(&[("connection", name), (name, value)]);
-        assert_eq!(pairs(&strip_for_upstream(&sent)), [(name, value)]);
+        assert_eq!(pairs(&upstreamward(&sent)), [(name, value)]);
     }
     let ours = headers(&[("connection", "x-aiops-call"), ("x-aiops-call", "1")]);
-    assert_eq!(pairs(&strip_for_downstream(&ours)), [("x-aiops-call", "1")]);
+    assert_eq!(
+        pairs(&downstreamward(&ours, Change::None)),
+        [("x-aiops-call", "1")]
+    );
 }
 
 #[test]
 fn a_length_beside_a_transfer_coding_is_dropped() {
     let both = headers(&[("content-length", "3"), ("transfer-encoding", "chunked")]);
-    assert!(pairs(&strip_for_downstream(&both)).is_empty());
+    assert!(pairs(&downstreamward(&both, Change::None)).is_empty());
 }
 
 #[test]
@@ -113,7 +143,7 @@ fn responses_lose_only_what_concerns_the_connection() {
         ("set-cookie", "a=1"),
         ("set-cookie", "b=2"),
     ]);
-    let kept = strip_for_downstream(&sent);
+    let kept = downstreamward(&sent, Change::None);
     assert_eq!(kept.len(), 4);
     assert_eq!(kept.get_all("set-cookie").iter().count(), 2);
 }
@@ -157,20 +187,92 @@ fn a_key_that_must_not_go_on_is_taken_out() {
     assert_eq!(without_key("/v1?alt=sse&key=k&b"), "/v1?alt=sse&b");
     assert_eq!(without_key("/v1?k%65y=k"), "/v1");
     assert_eq!(without_key("/v1?monkey=1"), "/v1?monkey=1");
-    let mut sent = headers(&[
+    let sent = headers(&[
         ("authorization", "Bearer k"),
         ("api-key", "k"),
-        ("accept", "*/*"),
         (
             "sec-websocket-protocol",
             "realtime, openai-insecure-api-key.k, openai-beta.realtime-v1",
         ),
+        ("accept", "*/*"),
     ]);
-    remove_credentials(&mut sent);
-    assert_eq!(sent.len(), 2);
-    assert_eq!(sent["accept"], "*/*");
-    let protocols = &sent["sec-websocket-protocol"];
-    assert_eq!(protocols, "realtime, openai-beta.realtime-v1");
+    let protocols = (
+        "sec-websocket-protocol",
+        "realtime, openai-beta.realtime-v1",
+    );
+    let host = ("host", "upstream.test");
+    assert_eq!(
+        pairs(&passage(Key::None).headers(&sent)),
+        [host, protocols, ("accept", "*/*")]
+    );
+    let own = ("authorization", "Bearer own");
+    assert_eq!(
+        pairs(&passage(Key::Own(&OWN_KEY)).headers(&sent)),
+        [host, own, protocols, ("accept", "*/*")]
+    );
+    let keyless = headers(&[("accept", "*/*"), ("host", "proxy.test")]);
+    assert_eq!(
+        pairs(&passage(Key::Own(&OWN_KEY)).headers(&keyless)),
+        [("accept", "*/*"), host, own]
+    );
+    let bare = headers(&[("sec-websocket-protocol", "openai-insecure-api-key.k")]);
+    assert_eq!(pairs(&passage(Key::None).headers(&bare)), [host]);
+}
+
+#[test]
+fn a_body_in_chunks_says_so_in_its_place() {
+    let chunked = Upstreamward {
+        chunked: true,
+        ..passage(Key::OfClient)
+    };
+    let sent = headers(&[("host", "a"), ("transfer-encoding", "chunked"), ("b", "1")]);
+    let names = |map: &HeaderMap| pairs_of(&chunked.headers(map));
+    assert_eq!(
+        names(&sent),
+        "host: upstream.test\ntransfer-encoding: chunked\nb: 1"
+    );
+    let of_h2 = headers(&[("content-length", "3"), ("b", "1")]);
+    assert_eq!(
+        names(&of_h2),
+        "host: upstream.test\nb: 1\ntransfer-encoding: chunked"
+    );
+}
+
+#[test]
+fn a_switch_of_protocols_passes_both_ways() {
+    let sent = headers(&[
+        ("connection", "keep-alive, upgrade"),
+        ("upgrade", "websocket"),
+        ("b", "1"),
+        ("keep-alive", "timeout=5"),
+    ]);
+    let expected = &pairs(&sent)[..3];
+    assert_eq!(pairs(&downstreamward(&sent, Change::Switching)), expected);
+    let switching = Upstreamward {
+        switching: true,
+        ..passage(Key::OfClient)
+    };
+    assert_eq!(pairs(&switching.headers(&sent))[1..], *expected);
+}
+
+#[test]
+fn what_an_answer_says_of_a_body_that_was_rewritten_does_not_pass() {
+    let sent = headers(&[
+        ("a", "1"),
+        ("content-encoding", "gzip"),
+        ("content-length", "3"),
+        ("content-type", "text/event-stream"),
+        ("b", "2"),
+    ]);
+    assert_eq!(
+        pairs(&downstreamward(&sent, Change::Rewritten)),
+        [
+            ("a", "1"),
+            ("content-type", "text/event-stream"),
+            ("b", "2")
+        ]
+    );
+    assert_eq!(downstreamward(&sent, Change::None), sent);
 }
 
 #[test]
@@ -208,33 +310,64 @@ fn any_headers() -> impl Strategy<Value = HeaderMap> {
         "[ -~]{0,20}".prop_map(|value| HeaderValue::try_from(value).unwrap()),
         any_name().prop_map(HeaderValue::from),
     ];
-    proptest::collection::vec((any_name(), value), 0..20).prop_map(|pairs| {
-        pairs
-            .into_iter()
-            .fold(HeaderMap::new(), |mut headers, (name, value)| {
-                headers.append(name, value);
-                headers
-            })
-    })
+    proptest::collection::vec((any_name(), value), 0..20).prop_map(in_order)
+}
+
+/// What must stay of a sequence of headers, as a plain reading of the rules has it.
+fn filtered(sent: &HeaderMap, gone: &[&str]) -> Vec<(String, HeaderValue)> {
+    let named: Vec<String> = sent
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| name != "authorization" && !name.starts_with("x-aiops-"))
+        .collect();
+    let stays = |name: &str| {
+        !HOP_BY_HOP.iter().any(|hop| hop == name)
+            && !named.iter().any(|one| one == name)
+            && !gone.contains(&name)
+    };
+    sent.iter()
+        .filter(|(name, _)| stays(name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect()
+}
+
+fn sequence(map: &HeaderMap) -> Vec<(String, HeaderValue)> {
+    map.iter()
+        .filter(|(name, _)| **name != TE && **name != HOST)
+        .map(|(name, value)| (name.to_string(), value.clone()))
+        .collect()
 }
 
 proptest! {
     #[test]
     fn stripping_twice_is_stripping_once(sent in any_headers()) {
-        let once = strip_for_upstream(&sent);
-        prop_assert_eq!(strip_for_upstream(&once), once);
+        let once = upstreamward(&sent);
+        prop_assert_eq!(upstreamward(&once), once);
     }
 
     #[test]
     fn nothing_of_the_connection_passes(sent in any_headers()) {
-        for stripped in [strip_for_upstream(&sent), strip_for_downstream(&sent)] {
+        for stripped in [upstreamward(&sent), downstreamward(&sent, Change::None)] {
             prop_assert!(HOP_BY_HOP.iter().all(|name| !stripped.contains_key(name)));
         }
     }
 
     #[test]
+    fn what_passes_passes_in_the_order_it_came(sent in any_headers()) {
+        let mut gone: Vec<&str> = FOREIGN_SECRETS.iter().map(HeaderName::as_str).collect();
+        gone.extend(["te", "host", "x-aiops-run"]);
+        let passed = passage(Key::OfClient).headers(&sent);
+        prop_assert_eq!(sequence(&passed), filtered(&sent, &gone));
+        let back = downstreamward(&sent, Change::None);
+        prop_assert_eq!(sequence(&back), filtered(&sent, &["te", "host"]));
+    }
+
+    #[test]
     fn a_header_that_passes_passes_whole(sent in any_headers()) {
-        let stripped = strip_for_upstream(&sent);
+        let stripped = upstreamward(&sent);
         for name in stripped.keys().filter(|name| **name != TE) {
             let [before, after] = [&sent, &stripped].map(|h| h.get_all(name).iter().collect::<Vec<_>>());
             prop_assert_eq!(before, after);
