@@ -1,12 +1,10 @@
 //! Upgraded connections: both sides joined, bytes passed through and counted, one call.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::call::OpenCall;
 use crate::core::call::Outcome;
@@ -19,74 +17,82 @@ pub(super) struct Ends {
     upstream: OnUpgrade,
 }
 
+/// One side broke the tunnel.
+struct Broken {
+    by: Outcome,
+    error: String,
+}
+
 impl Ends {
     pub(super) fn new(client: OnUpgrade, upstream: OnUpgrade) -> Self {
         Self { client, upstream }
     }
 
-    /// Runs until either side closes both ways, or running calls are cut.
+    /// Runs until both sides have closed, one breaks off, or running calls are cut.
     pub(super) async fn join(self, mut call: OpenCall) {
         let mut cut = call.cut_signal();
-        let (client, upstream) = match tokio::try_join!(self.client, self.upstream) {
-            Ok(ends) => ends,
-            Err(error) => return call.broke_off(Outcome::ClientGone, error.to_string()),
-        };
-        let mut client = Counted::new(TokioIo::new(client));
-        let mut upstream = Counted::new(TokioIo::new(upstream));
-        let copied = tokio::select! {
-            copied = tokio::io::copy_bidirectional_with_sizes(
-                &mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES,
-            ) => Some(copied),
+        let (mut from_client, mut from_upstream) = (0, 0);
+        let joined = tokio::select! {
+            joined = self.pass(&mut from_client, &mut from_upstream) => Some(joined),
             _ = cut.wait_for(|cut| *cut) => None,
         };
-        call.tunnelled(client.read, upstream.read);
-        match copied {
-            Some(Ok(_)) => call.complete(),
-            Some(Err(error)) => call.broke_off(Outcome::UpstreamCut, error.to_string()),
+        call.tunnelled(from_client, from_upstream);
+        match joined {
+            Some(Ok(())) => call.complete(),
+            Some(Err(broken)) => call.broke_off(broken.by, broken.error),
             None => call.end(Outcome::Cut),
+        }
+    }
+
+    async fn pass(self, from_client: &mut u64, from_upstream: &mut u64) -> Result<(), Broken> {
+        let client = Broken::by(Outcome::ClientGone);
+        let upstream = Broken::by(Outcome::UpstreamCut);
+        let ends = tokio::try_join!(async { self.client.await.map_err(client) }, async {
+            self.upstream.await.map_err(upstream)
+        },)?;
+        let (client_reader, client_writer) = tokio::io::split(TokioIo::new(ends.0));
+        let (upstream_reader, upstream_writer) = tokio::io::split(TokioIo::new(ends.1));
+        let (client, upstream) = (Outcome::ClientGone, Outcome::UpstreamCut);
+        tokio::try_join!(
+            one_way(
+                (client_reader, client),
+                (upstream_writer, upstream),
+                from_client
+            ),
+            one_way(
+                (upstream_reader, upstream),
+                (client_writer, client),
+                from_upstream
+            ),
+        )?;
+        Ok(())
+    }
+}
+
+impl Broken {
+    fn by<E: ToString>(by: Outcome) -> impl Fn(E) -> Self {
+        move |error| Self {
+            by,
+            error: error.to_string(),
         }
     }
 }
 
-/// Counts what is read, so that a tunnel that breaks still knows what went through it.
-struct Counted<I> {
-    io: I,
-    read: u64,
-}
-
-impl<I> Counted<I> {
-    fn new(io: I) -> Self {
-        Self { io, read: 0 }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.read += (buf.filled().len() - before) as u64;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+/// Passes on what one side sends, up to its end and with it, and counts it.
+async fn one_way(
+    (mut from, sender): (impl AsyncRead + Unpin, Outcome),
+    (mut to, receiver): (impl AsyncWrite + Unpin, Outcome),
+    count: &mut u64,
+) -> Result<(), Broken> {
+    let (by_sender, by_receiver) = (Broken::by::<io::Error>(sender), Broken::by(receiver));
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await.map_err(&by_sender)?;
+        let Some(piece) = buffer.get(..read).filter(|piece| !piece.is_empty()) else {
+            return to.shutdown().await.map_err(by_receiver);
+        };
+        *count += read as u64;
+        to.write_all(piece).await.map_err(&by_receiver)?;
+        to.flush().await.map_err(&by_receiver)?;
     }
 }

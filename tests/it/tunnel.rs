@@ -1,6 +1,11 @@
 //! Upgraded connections: bytes pass both ways as they are, and one call is recorded.
 
-use crate::harness::{Answer, Proxy, Upstream, get, json, post};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::http::{Body, Framing};
+use crate::harness::proxy::Setup;
+use crate::harness::{Answer, Client, Driver, Proxy, Response, Upstream, get, json, post, within};
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
@@ -33,7 +38,7 @@ async fn an_upgraded_connection_carries_bytes_both_ways_and_is_one_call() {
             .unwrap()
             .eq_ignore_ascii_case("upgrade")
     );
-    response.body = crate::harness::http::Body::new(crate::harness::http::Framing::UntilClose);
+    response.body = Body::new(Framing::UntilClose);
     assert_eq!(client.next(&mut response, 4).await, b"\x81\x02hi");
     for message in [
         &b"\x81\x85\0\0\0\0hello"[..],
@@ -103,4 +108,107 @@ async fn an_offer_of_another_protocol_is_no_way_around_the_count() {
         ("chat", 11)
     );
     assert_eq!(upstream.request().header("upgrade"), None);
+}
+
+/// A tunnel through which the upstream's first bytes came.
+async fn tunnelled(driver: &Driver, mut client: Client) -> (Client, Response) {
+    client.send(upgrade().bytes()).await;
+    driver.bytes(SWITCHED).await;
+    let mut response = client.begin(false).await;
+    assert_eq!(response.status(), 101);
+    response.body = Body::new(Framing::UntilClose);
+    driver.bytes("hi").await;
+    assert_eq!(client.next(&mut response, 2).await, b"hi");
+    (client, response)
+}
+
+#[tokio::test]
+async fn who_breaks_a_tunnel_is_recorded() {
+    for by_client in [true, false] {
+        let (answer, driver) = Driver::of_everything();
+        let upstream = Upstream::answers(answer).await;
+        let proxy = Proxy::to(&upstream).await;
+        let stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.set_zero_linger().unwrap();
+        let client = Client::over(stream, proxy.behind());
+        let (client, response) = tunnelled(&driver, client).await;
+        let outcome = if by_client {
+            drop(client);
+            "client_gone"
+        } else {
+            driver.reset().await;
+            "upstream_cut"
+        };
+        let record = proxy.record(&response).await;
+        assert_eq!(record.outcome(), outcome);
+        assert_eq!(record.number("/response_bytes"), 2);
+        upstream.hung_up().await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_its_own_switch_is_at_fault() {
+    let (answer, driver) = Driver::of_everything();
+    let upstream = Upstream::answers(answer).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    // It switches before it has the whole request, and never reads the rest.
+    client
+        .send(upgrade().header("Content-Length", "5").bytes())
+        .await;
+    upstream.asked().await;
+    driver.bytes(SWITCHED).await;
+    let response = client.begin(false).await;
+    assert_eq!(response.status(), 101);
+    driver.reset().await;
+    assert_eq!(proxy.record(&response).await.outcome(), "upstream_cut");
+}
+
+#[tokio::test]
+async fn an_upstream_may_end_its_half_of_a_tunnel_and_read_on() {
+    let answer = Answer::raw(SWITCHED).then_writes("bye").then_closes();
+    let upstream = Upstream::answers(answer).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client.send(upgrade().bytes()).await;
+    let response = client.begin(false).await;
+    assert_eq!(client.rest().await, b"bye");
+    client.send("one more").await;
+    upstream
+        .until(|seen| seen[0].body.data == b"one more")
+        .await;
+    drop(client);
+    assert_eq!(proxy.record(&response).await.outcome(), "completed");
+}
+
+#[tokio::test]
+async fn a_client_may_end_its_half_of_a_tunnel_and_read_on() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}/v1", socket.local_addr().unwrap());
+    let proxy = Setup::new().endpoint("main", &base, "").start().await;
+    let upstream = async {
+        let (mut stream, _) = socket.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
+        stream.write_all(SWITCHED.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).await.unwrap();
+        stream.write_all(b"heard: ").await.unwrap();
+        stream.write_all(&heard).await.unwrap();
+    };
+    let client = async {
+        let mut client = Client::connect(proxy.address()).await;
+        client.send(upgrade().bytes()).await;
+        let response = client.begin(false).await;
+        client.send("all I had to say").await;
+        client.close_half().await;
+        assert_eq!(client.rest().await, b"heard: all I had to say");
+        response
+    };
+    let (response, ()) = within("both ends", async { tokio::join!(client, upstream) }).await;
+    let record = proxy.record(&response).await;
+    assert_eq!(record.outcome(), "completed");
+    assert_eq!(record.number("/response_bytes"), 23);
 }

@@ -139,6 +139,13 @@ impl Client {
         .await;
     }
 
+    /// Says that nothing more is sent.
+    pub(crate) async fn close_half(&mut self) {
+        within("closing one half", self.io.shutdown())
+            .await
+            .expect("a connection");
+    }
+
     /// What comes until the other side closes.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         within("the end of the connection", async {
