@@ -97,6 +97,8 @@ pub struct ProxyConfig {
     pub max_body_bytes: u64,
     /// A longer JSON body is forwarded unread: recorded, its tokens estimated.
     pub max_read_bytes: usize,
+    /// Bodies of running calls that are held in memory, all together.
+    pub max_memory_bytes: usize,
     /// A request head must have arrived within this time, and a body not be silent for longer.
     pub head_timeout: Duration,
     /// How long running calls may go on after SIGTERM.

@@ -11,6 +11,7 @@ mod call;
 mod forward;
 pub mod headers;
 mod receive;
+mod request_body;
 mod respond;
 pub mod tags;
 mod tunnel;
@@ -30,6 +31,7 @@ use self::respond::Fault;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::price::PriceTable;
+use crate::core::space::Space;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::tokens::Counter;
@@ -46,6 +48,8 @@ pub struct Proxy {
     scanner: Scanner,
     counter: Arc<Counter>,
     accountant: Accountant,
+    /// Taken by bodies of running calls.
+    memory: Arc<Space>,
     clock: Clock,
     metrics: Arc<Metrics>,
     cut: watch::Sender<bool>,
@@ -57,6 +61,13 @@ pub struct Live {
     /// At least one; the first is the default.
     pub upstreams: Vec<Arc<Upstream>>,
     pub prices: PriceTable,
+}
+
+impl Live {
+    fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        let mut upstreams = self.upstreams.iter();
+        upstreams.find(|upstream| upstream.config().name.as_str() == name)
+    }
 }
 
 /// The way of a call. An error is answered in one place and carries the same marks.
@@ -82,6 +93,7 @@ impl Proxy {
         Arc::new(Self {
             accountant: Accountant::start(Arc::clone(&counter), Arc::clone(&metrics)),
             live: ArcSwap::from_pointee(live),
+            memory: Arc::default(),
             cut: watch::Sender::new(false),
             scanner: Scanner::new(ledger.seed()),
             ledger,

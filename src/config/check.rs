@@ -40,6 +40,13 @@ pub(super) fn proxy(section: &mut Section<'_, '_>, proxy: &ProxyConfig) {
             "max_head = \"64 KiB\"",
         );
     }
+    if proxy.max_memory_bytes < proxy.max_read_bytes {
+        section.problem(
+            "max_memory",
+            "at least max_read: one body must fit",
+            "max_memory = \"4 GiB\"",
+        );
+    }
     if proxy.max_headers > MAX_HEADERS {
         section.problem("max_headers", "at most 10000 headers", "max_headers = 128");
     }

@@ -43,6 +43,7 @@ impl Default for ProxyConfig {
             max_head_bytes: 64 * KIB,
             max_body_bytes: GIB,
             max_read_bytes: 64 * MIB,
+            max_memory_bytes: 1024 * MIB,
             head_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(30),
         }

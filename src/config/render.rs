@@ -35,6 +35,7 @@ fn proxy(f: &mut impl Write, proxy: &ProxyConfig) -> fmt::Result {
     writeln!(f, "max_head = {}", size(proxy.max_head_bytes))?;
     writeln!(f, "max_body = {}", quoted(size_text(proxy.max_body_bytes)))?;
     writeln!(f, "max_read = {}", size(proxy.max_read_bytes))?;
+    writeln!(f, "max_memory = {}", size(proxy.max_memory_bytes))?;
     writeln!(
         f,
         "head_timeout = {}",

@@ -45,6 +45,11 @@ fn proxy(section: &mut Section<'_, '_>, proxy: &mut ProxyConfig) {
     section.set("max_head", &value::MEMORY_SIZE, &mut proxy.max_head_bytes);
     section.set("max_body", &value::SIZE, &mut proxy.max_body_bytes);
     section.set("max_read", &value::MEMORY_SIZE, &mut proxy.max_read_bytes);
+    section.set(
+        "max_memory",
+        &value::MEMORY_SIZE,
+        &mut proxy.max_memory_bytes,
+    );
     section.set("head_timeout", &value::DURATION, &mut proxy.head_timeout);
     section.set(
         "drain_timeout",

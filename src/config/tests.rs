@@ -136,6 +136,7 @@ fn a_full_file_is_read_value_by_value() {
     assert_eq!(config.proxy.listen, "0.0.0.0:9000".parse().unwrap());
     assert_eq!(config.proxy.max_body_bytes, 500_000_000);
     assert_eq!(config.proxy.max_read_bytes, 8 << 20);
+    assert_eq!(config.proxy.max_memory_bytes, 256 << 20);
     assert_eq!(config.proxy.head_timeout, Duration::from_millis(2500));
     assert_eq!(config.proxy.max_connections, 16);
     assert_eq!(config.admin.allowed_hosts, ["aiops.internal", "dashboard"]);

@@ -17,12 +17,17 @@ pub struct Room {
 }
 
 impl Space {
-    /// Takes `bytes`, unless more than `limit` would be taken in all.
-    pub fn take(self: &Arc<Self>, bytes: usize, limit: usize) -> Option<Room> {
-        let mut room = Room {
+    /// A part that has nothing yet.
+    pub fn room(self: &Arc<Self>) -> Room {
+        Room {
             space: Arc::clone(self),
             bytes: 0,
-        };
+        }
+    }
+
+    /// Takes `bytes`, unless more than `limit` would be taken in all.
+    pub fn take(self: &Arc<Self>, bytes: usize, limit: usize) -> Option<Room> {
+        let mut room = self.room();
         room.grow(bytes, limit).then_some(room)
     }
 
@@ -33,6 +38,10 @@ impl Space {
 }
 
 impl Room {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes `more` bytes; false, and nothing taken, if more than `limit` would be taken in all.
     pub fn grow(&mut self, more: usize, limit: usize) -> bool {
         let fits = |taken: usize| taken.checked_add(more).filter(|sum| *sum <= limit);
@@ -46,6 +55,14 @@ impl Room {
             self.bytes += more;
         }
         grown
+    }
+
+    /// Has `bytes` taken, more than before or less; false, and no more taken, if that were more
+    /// than `limit` in all.
+    pub fn resize(&mut self, bytes: usize, limit: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        self.shrink_to(bytes);
+        self.grow(more, limit)
     }
 
     /// Gives back all but `bytes`.
@@ -76,6 +93,8 @@ mod tests {
         assert!(first.grow(1, 101), "the limit may change");
         first.shrink_to(11);
         assert_eq!(space.taken(), 51);
+        assert!(!first.resize(61, 100) && first.resize(60, 100) && first.resize(3, 0));
+        assert_eq!((first.bytes(), space.taken()), (3, 43));
         drop((first, second));
         assert_eq!(space.taken(), 0);
         assert!(space.take(usize::MAX, usize::MAX).is_some());

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::Proxy;
 use super::call::{OpenCall, Origin};
 use super::headers;
-use super::receive::{Received, ReceivedBody};
+use super::receive::Received;
+use super::request_body::ReceivedBody;
 use super::respond::{Fault, Unavailability};
 use crate::config::RecordLevel;
 use crate::core::call::Admission;
@@ -20,7 +21,7 @@ pub(super) struct Admitted {
 }
 
 impl Received {
-    pub(super) fn admit(self, proxy: &Arc<Proxy>) -> Result<Admitted, Fault> {
+    pub(super) fn admit(mut self, proxy: &Arc<Proxy>) -> Result<Admitted, Fault> {
         let seat = proxy
             .accountant
             .seat()
@@ -43,9 +44,10 @@ impl Received {
                 ReceivedBody::Read(bytes) => bytes.clone(),
                 ReceivedBody::Unread { .. } => bytes::Bytes::new(),
             },
-            facts: self.facts.clone(),
+            facts: Arc::clone(&self.facts),
         };
-        let call = OpenCall::new(proxy, origin, entry, seat);
+        let room = std::mem::replace(&mut self.room, proxy.memory.room());
+        let call = OpenCall::new(proxy, origin, room, entry, seat);
         Ok(Admitted {
             received: self,
             call,

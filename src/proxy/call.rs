@@ -13,6 +13,7 @@ use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
 use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
 use crate::core::id::Label;
+use crate::core::space::Room;
 use crate::core::time::Timestamp;
 use crate::ledger::Entry;
 use crate::upstream::{Upload, UploadEnd, Upstream};
@@ -33,7 +34,7 @@ pub(super) struct Origin {
     pub(super) record: RecordLevel,
     /// Empty where the body was not read.
     pub(super) body: Bytes,
-    pub(super) facts: RequestFacts,
+    pub(super) facts: Arc<RequestFacts>,
 }
 
 /// What was seen of the response so far.
@@ -46,12 +47,17 @@ pub(super) struct Observed {
     pub(super) marks: Vec<ChunkMark>,
     pub(super) kept: usize,
     pub(super) bytes: u64,
+    /// There was no memory left to keep more of it.
+    crowded: bool,
     last_at: Timestamp,
 }
 
 /// Everything about a call that ended; what the accountant turns into a settlement.
 pub(super) struct EndedCall {
     pub(super) origin: Origin,
+    /// What its bodies take of the memory for all running calls; the request's part of it.
+    pub(super) room: Room,
+    request_room: usize,
     pub(super) entry: Entry,
     pub(super) outcome: Outcome,
     pub(super) status: Option<StatusCode>,
@@ -76,9 +82,17 @@ struct Open {
 }
 
 impl OpenCall {
-    pub(super) fn new(proxy: &Arc<Proxy>, origin: Origin, entry: Entry, seat: Seat) -> Self {
+    pub(super) fn new(
+        proxy: &Arc<Proxy>,
+        origin: Origin,
+        room: Room,
+        entry: Entry,
+        seat: Seat,
+    ) -> Self {
         let call = EndedCall {
             origin,
+            request_room: room.bytes(),
+            room,
             entry,
             outcome: Outcome::ClientGone,
             status: None,
@@ -139,6 +153,7 @@ impl OpenCall {
                 marks: Vec::new(),
                 kept: 0,
                 bytes: 0,
+                crowded: false,
                 last_at: open.proxy.clock.now(),
             });
         });
@@ -153,9 +168,19 @@ impl OpenCall {
             .first_chunk_us
             .get_or_insert_with(|| now.micros_since(call.origin.started_at));
         let full = call.origin.record == RecordLevel::Full;
-        let room = call.origin.live.config.ledger.max_body_bytes;
-        if let Some(observed) = &mut call.observed {
-            observed.push(chunk, now, if full { room } else { 0 });
+        let config = &call.origin.live.config;
+        let most = if full {
+            config.ledger.max_body_bytes
+        } else {
+            0
+        };
+        let Some(observed) = &mut call.observed else {
+            return;
+        };
+        observed.push(chunk, now, most);
+        let held = call.request_room + observed.kept + observed.reader.held_bytes();
+        if !call.room.resize(held, config.proxy.max_memory_bytes) {
+            observed.keep_less();
         }
     }
 
@@ -269,10 +294,10 @@ impl Drop for OpenCall {
 }
 
 impl Observed {
-    fn push(&mut self, chunk: &Bytes, now: Timestamp, room: usize) {
+    fn push(&mut self, chunk: &Bytes, now: Timestamp, most: usize) {
         self.reader.push(chunk);
         self.bytes += chunk.len() as u64;
-        if self.kept < room {
+        if self.kept < most && !self.crowded {
             self.kept += chunk.len();
             self.chunks.push(chunk.clone());
             self.marks.push(ChunkMark {
@@ -281,5 +306,10 @@ impl Observed {
             });
         }
         self.last_at = now;
+    }
+
+    fn keep_less(&mut self) {
+        self.crowded = true;
+        self.reader.keep_less();
     }
 }

@@ -17,7 +17,8 @@ use super::admit::Admitted;
 use super::body::{Absent, Answer, BodyError, MeteredBody, ResponseBody, Rewriter};
 use super::call::OpenCall;
 use super::headers::{self, Change, Key, Upstreamward};
-use super::receive::{Received, ReceivedBody};
+use super::receive::Received;
+use super::request_body::ReceivedBody;
 use super::respond::{Fault, Rejection, UpstreamFault, UpstreamFaultKind};
 use super::tunnel;
 use crate::core::call::{Operation, Outcome};
@@ -61,7 +62,7 @@ impl Admitted {
         };
         let (mut response, asked) = match body {
             ReceivedBody::Unread { first, rest } => (exchange.stream(first, rest).await?, false),
-            ReceivedBody::Read(body) => match exchange.asking_for_usage(&body, &trailers) {
+            ReceivedBody::Read(body) => match exchange.asking_for_usage(&body, trailers.as_ref()) {
                 None => {
                     let body = RequestBody::whole(body, trailers);
                     (exchange.send(body).await?, false)
@@ -161,7 +162,7 @@ impl Exchange {
 
     /// The body with usage asked for, where the client did not and the upstream may be asked.
     /// Trailers may hold a sum of the body, which must then stay as it is.
-    fn asking_for_usage(&self, body: &Bytes, trailers: &Option<HeaderMap>) -> Option<Bytes> {
+    fn asking_for_usage(&self, body: &Bytes, trailers: Option<&HeaderMap>) -> Option<Bytes> {
         let received = &self.received;
         let operation = received.route.operation;
         let wanted = received.facts.stream

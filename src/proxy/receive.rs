@@ -1,25 +1,23 @@
 //! Step one: from a request to [`Received`]: read, routed and attributed, nothing decided.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::attribution::{Attributed, BodyClaims, Claims, attribute, client};
 use super::headers;
+use super::request_body::{ReceivedBody, RequestContent};
 use super::respond::{Fault, Rejection};
 use super::tags::{self, Tagged};
 use super::{Live, Proxy};
-use crate::config::{ProxyConfig, RecordLevel};
+use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::{CallId, Label};
+use crate::core::space::Room;
 use crate::core::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::wire::route::{Reading, Route, route};
@@ -48,17 +46,10 @@ pub(super) struct Received {
     pub(super) body: ReceivedBody,
     /// What came after a body that was read.
     pub(super) trailers: Option<HeaderMap>,
-    pub(super) facts: RequestFacts,
+    /// What the body takes of the memory for all running calls.
+    pub(super) room: Room,
+    pub(super) facts: Arc<RequestFacts>,
     pub(super) upgrade: Option<OnUpgrade>,
-}
-
-pub(super) enum ReceivedBody {
-    Read(Bytes),
-    /// Passed on as it arrives, after what was read of it in vain.
-    Unread {
-        first: Option<Bytes>,
-        rest: Incoming,
-    },
 }
 
 /// What each answer says about how its call was understood.
@@ -75,13 +66,8 @@ impl Received {
         let live = proxy.live.load_full();
         let (mut head, body) = request.into_parts();
         let whole_target = target(&head)?;
-        let known = |name: &str| {
-            live.upstreams
-                .iter()
-                .any(|up| up.config().name.as_str() == name)
-        };
         let (path, query) = split_query(&whole_target);
-        let tagged = tags::take_tags(path, known);
+        let tagged = tags::take_tags(path, |name| live.upstream(name).is_some());
         let mut route = route(&head.method, tagged.rest);
         let upgrade = head
             .extensions
@@ -91,10 +77,13 @@ impl Received {
             route.operation = Operation::WebSocket;
             route.reading = Reading::Opaque;
         }
-        let mut trailers = None;
-        let bounds = &live.config.proxy;
-        let body = read_body(&route, &head.headers, body, bounds, &mut trailers).await?;
-        let seed = proxy.ledger.seed();
+        let room = proxy.memory.room();
+        let content = RequestContent::read(body, &head.headers, &route, &live.config.proxy, room);
+        let RequestContent {
+            body,
+            trailers,
+            room,
+        } = content.await?;
         let facts = match &body {
             ReceivedBody::Read(bytes) => proxy.scanner.scan(route.operation, bytes),
             ReceivedBody::Unread { .. } => RequestFacts::default(),
@@ -110,16 +99,11 @@ impl Received {
         let model = route.path_model.as_deref().or(facts.model.as_deref());
         let choice = choose(&live, &attributed, &tagged, model)?;
         let target = with_query(tagged.rest, query);
-        let keeps_key = choice.key_allowed && choice.upstream.authorization().is_none();
-        let uri = if keeps_key {
-            choice.upstream.uri_for(&target)
-        } else {
-            choice.upstream.uri_for(&headers::without_key(&target))
-        };
+        let (uri, keeps_key) = choice.uri(&target)?;
         Ok(Self {
             id: proxy.clock.call_id(),
             started_at,
-            key: key_hash(seed, &head.headers, query),
+            key: key_hash(proxy.ledger.seed(), &head.headers, query),
             client: client(&head.headers),
             record: attributed
                 .record
@@ -129,7 +113,7 @@ impl Received {
             retry: attributed.retry,
             attribution: attributed.attribution,
             upstream: choice.upstream,
-            uri: uri.ok_or(Fault::Rejected(Rejection::Target))?,
+            uri,
             keeps_key,
             method: head.method,
             version: head.version,
@@ -139,7 +123,8 @@ impl Received {
             target,
             body,
             trailers,
-            facts,
+            room,
+            facts: Arc::new(facts),
             upgrade,
         })
     }
@@ -207,97 +192,6 @@ fn with_query(path: &str, query: Option<&str>) -> String {
     }
 }
 
-/// Reads a body that is to be understood, as far as the bounds allow; leaves the others alone.
-async fn read_body(
-    route: &Route,
-    headers: &HeaderMap,
-    body: Incoming,
-    bounds: &ProxyConfig,
-    trailers: &mut Option<HeaderMap>,
-) -> Result<ReceivedBody, Fault> {
-    let length = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    if length.is_some_and(|length| length > bounds.max_body_bytes) {
-        let limit = bounds.max_body_bytes;
-        return Err(Fault::Rejected(Rejection::BodyTooLarge { limit }));
-    }
-    if body.is_end_stream() {
-        return Ok(ReceivedBody::Read(Bytes::new()));
-    }
-    let too_long = length.is_some_and(|length| length > bounds.max_read_bytes as u64);
-    if route.reading == Reading::Opaque || too_long {
-        return Ok(ReceivedBody::Unread {
-            first: None,
-            rest: body,
-        });
-    }
-    collect(body, length, bounds, trailers).await
-}
-
-async fn collect(
-    mut body: Incoming,
-    length: Option<u64>,
-    bounds: &ProxyConfig,
-    trailers: &mut Option<HeaderMap>,
-) -> Result<ReceivedBody, Fault> {
-    let Some(mut first) = next_chunk(&mut body, bounds.head_timeout, trailers).await? else {
-        return Ok(ReceivedBody::Read(Bytes::new()));
-    };
-    if body.is_end_stream() {
-        return within_limit(first.len(), bounds).map(|()| ReceivedBody::Read(first));
-    }
-    let expected = length
-        .and_then(|length| usize::try_from(length).ok())
-        .unwrap_or(0);
-    let mut whole = BytesMut::with_capacity(expected.max(first.len()));
-    loop {
-        whole.extend_from_slice(&first);
-        within_limit(whole.len(), bounds)?;
-        if whole.len() > bounds.max_read_bytes {
-            return Ok(ReceivedBody::Unread {
-                first: Some(whole.freeze()),
-                rest: body,
-            });
-        }
-        first = match next_chunk(&mut body, bounds.head_timeout, trailers).await? {
-            Some(chunk) => chunk,
-            None => return Ok(ReceivedBody::Read(whole.freeze())),
-        };
-    }
-}
-
-/// A body need not say its length beforehand.
-fn within_limit(read: usize, bounds: &ProxyConfig) -> Result<(), Fault> {
-    let limit = bounds.max_body_bytes;
-    if read as u64 > limit {
-        return Err(Fault::Rejected(Rejection::BodyTooLarge { limit }));
-    }
-    Ok(())
-}
-
-async fn next_chunk(
-    body: &mut Incoming,
-    silence: Duration,
-    trailers: &mut Option<HeaderMap>,
-) -> Result<Option<Bytes>, Fault> {
-    loop {
-        let Ok(frame) = tokio::time::timeout(silence, body.frame()).await else {
-            return Err(Fault::Rejected(Rejection::BodyStalled { silence }));
-        };
-        let frame = match frame {
-            None => return Ok(None),
-            Some(Err(_)) => return Err(Fault::Rejected(Rejection::BodyIncomplete)),
-            Some(Ok(frame)) => frame,
-        };
-        match frame.into_data() {
-            Ok(data) => return Ok(Some(data)),
-            Err(frame) => *trailers = frame.into_trailers().ok(),
-        }
-    }
-}
-
 fn body_claims(facts: &RequestFacts) -> BodyClaims<'_> {
     BodyClaims {
         user: facts.user.as_deref(),
@@ -314,6 +208,19 @@ struct Choice {
     key_allowed: bool,
 }
 
+impl Choice {
+    /// Where the call goes, and whether the client's key goes along.
+    fn uri(&self, target: &str) -> Result<(Uri, bool), Fault> {
+        let keeps_key = self.key_allowed && self.upstream.authorization().is_none();
+        let uri = if keeps_key {
+            self.upstream.uri_for(target)
+        } else {
+            self.upstream.uri_for(&headers::without_key(target))
+        };
+        Ok((uri.ok_or(Fault::Rejected(Rejection::Target))?, keeps_key))
+    }
+}
+
 /// The upstream a client named (header or path), else the first that lists the model, else the
 /// default. A client's key is meant for the default upstream and for one it named itself.
 fn choose(
@@ -322,18 +229,13 @@ fn choose(
     tagged: &Tagged<'_>,
     model: Option<&str>,
 ) -> Result<Choice, Fault> {
-    let by_name = |name: &str| {
-        live.upstreams
-            .iter()
-            .find(|up| up.config().name.as_str() == name)
-    };
     let named = attributed
         .upstream
         .as_ref()
         .map(Label::as_str)
         .or(tagged.upstream.as_deref());
     if let Some(name) = named {
-        let upstream = by_name(name).ok_or_else(|| {
+        let upstream = live.upstream(name).ok_or_else(|| {
             let known = live
                 .upstreams
                 .iter()

@@ -53,6 +53,7 @@ pub(super) enum UpstreamFaultKind {
 #[derive(Debug)]
 pub(super) enum Unavailability {
     Ledger,
+    Memory,
     TooManyCalls,
 }
 
@@ -75,6 +76,7 @@ impl Fault {
             },
             Self::Unavailable(reason) => match reason {
                 Unavailability::Ledger => "ledger_unavailable",
+                Unavailability::Memory => "memory_full",
                 Unavailability::TooManyCalls => "too_many_calls",
             },
         }
@@ -126,8 +128,11 @@ impl Fault {
         map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         map.insert(headers::ERROR, HeaderValue::from_static(self.kind()));
         match self {
-            Self::Unavailable(_) => {
+            Self::Unavailable(reason) => {
                 map.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                if matches!(reason, Unavailability::Memory) {
+                    map.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
             }
             Self::Rejected(_) => {
                 map.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -220,6 +225,9 @@ impl fmt::Display for Unavailability {
         f.write_str(match self {
             Self::Ledger => {
                 "calls cannot be recorded now and [ledger] on_failure is \"refuse\"; see the log"
+            }
+            Self::Memory => {
+                "the bodies of running calls take all memory they may; raise [proxy] max_memory"
             }
             Self::TooManyCalls => "too many calls at once",
         })

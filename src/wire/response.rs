@@ -106,6 +106,22 @@ impl ResponseReader {
         self.content.sink.collector.ended()
     }
 
+    /// Bytes of the response that are kept to be read at its end.
+    pub fn held_bytes(&self) -> usize {
+        let body = match &self.content.framing {
+            Framing::Json(body) => body.held_bytes(),
+            _ => 0,
+        };
+        body + self.content.sink.text.held_bytes()
+    }
+
+    /// Memory is short: of a body that is read as a whole only the ends are kept.
+    pub fn keep_less(&mut self) {
+        if let Framing::Json(body) = &mut self.content.framing {
+            body.keep_less();
+        }
+    }
+
     /// The response is over, at its end or before.
     pub fn finish(self) -> ResponseFacts {
         let mut facts = self.content.finish();

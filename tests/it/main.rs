@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod full_disk;
 mod lifecycle;
+mod memory;
 mod records;
 mod smuggling;
 mod streaming;

@@ -15,23 +15,44 @@ const TAIL: usize = 64 << 10;
 /// Facts that can be read without the object around them.
 const LOOSE_KEYS: [&str; 5] = ["id", "model", "service_tier", "usage", "usageMetadata"];
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct JsonBody {
     bytes: Vec<u8>,
+    limit: usize,
     /// The body was longer than the limit: `bytes` is its head and what came last.
     over_limit: bool,
+}
+
+impl Default for JsonBody {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            limit: BODY_LIMIT,
+            over_limit: false,
+        }
+    }
 }
 
 impl JsonBody {
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
-        let limit = if self.over_limit {
-            HEAD + 2 * TAIL
-        } else {
-            BODY_LIMIT
-        };
-        if self.bytes.len() > limit {
+        self.cut();
+    }
+
+    /// Keeps as little as of a body over the limit.
+    pub(super) fn keep_less(&mut self) {
+        self.limit = HEAD + 2 * TAIL;
+        self.cut();
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn cut(&mut self) {
+        if self.bytes.len() > self.limit {
             self.over_limit = true;
+            self.limit = HEAD + 2 * TAIL;
             let tail = self.bytes.split_off(self.bytes.len() - TAIL);
             self.bytes.truncate(HEAD);
             self.bytes.extend_from_slice(&tail);
@@ -121,6 +142,21 @@ mod tests {
             assert!(rest.is_empty());
             assert!(largest <= BODY_LIMIT + size);
         }
+    }
+
+    #[test]
+    fn short_of_memory_a_body_is_read_as_a_huge_one_is() {
+        let mut json = JsonBody::default();
+        json.push(br#"{"id":"c-1","text":""#);
+        json.push(&vec![b'x'; 1 << 20]);
+        json.keep_less();
+        assert!(json.held_bytes() <= HEAD + 2 * TAIL && json.is_over_limit());
+        json.push(br#"","usage":{"prompt_tokens":7}}"#);
+        let mut collector = Collector::new(Dialect::Chat, 200);
+        assert!(json.finish(&mut collector).is_empty());
+        let facts = collector.finish();
+        assert_eq!(facts.usage.unwrap().input_tokens, 7);
+        assert_eq!(facts.response_id.as_deref(), Some("c-1"));
     }
 
     #[test]

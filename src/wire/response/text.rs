@@ -57,6 +57,10 @@ impl OutputText {
         self.later.as_ref().map_or(0, |lanes| lanes.uncounted_bytes)
     }
 
+    pub(super) fn held_bytes(&self) -> usize {
+        self.raw.len() + self.later.as_ref().map_or(0, |lanes| lanes.len)
+    }
+
     /// Whether there is nothing to count.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && self.later.is_none()
