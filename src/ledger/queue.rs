@@ -10,7 +10,8 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::core::call::{Admission, Settlement};
@@ -318,7 +319,6 @@ pub(crate) struct Commit(Arc<CommitState>);
 struct CommitState {
     done: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
-    blocked: Condvar,
 }
 
 impl CommitState {
@@ -338,7 +338,6 @@ impl Commit {
         let wakers = {
             let mut wakers = self.0.wakers();
             self.0.done.store(true, Ordering::Release);
-            self.0.blocked.notify_all();
             mem::take(&mut *wakers)
         };
         wakers.into_iter().for_each(Waker::wake);
@@ -368,15 +367,20 @@ impl Durable {
     }
 
     /// Waits on this thread.
-    pub(crate) fn block(&self) {
-        let Some(state) = &self.0 else { return };
-        let mut wakers = state.wakers();
-        while !state.done.load(Ordering::Acquire) {
-            wakers = state
-                .blocked
-                .wait(wakers)
-                .unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn block(mut self) {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        while Pin::new(&mut self).poll(&mut context).is_pending() {
+            thread::park();
         }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 
