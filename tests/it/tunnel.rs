@@ -212,3 +212,57 @@ async fn a_client_may_end_its_half_of_a_tunnel_and_read_on() {
     assert_eq!(record.outcome(), "completed");
     assert_eq!(record.number("/response_bytes"), 23);
 }
+
+/// An echo through a tunnel.
+async fn echoes(client: &mut Client, response: &mut Response, words: &[u8]) {
+    client.send(words).await;
+    assert_eq!(client.next(response, words.len()).await, words);
+}
+
+async fn echoing(proxy_lines: &str) -> (Upstream, Proxy, Client, Response) {
+    let upstream = Upstream::answers(Answer::raw(SWITCHED).then_echoes()).await;
+    let proxy = Proxy::with(&upstream)
+        .proxy_lines(proxy_lines)
+        .start()
+        .await;
+    let mut client = proxy.client().await;
+    client.send(upgrade().bytes()).await;
+    let mut response = client.begin(false).await;
+    response.body = Body::new(Framing::UntilClose);
+    echoes(&mut client, &mut response, b"before").await;
+    (upstream, proxy, client, response)
+}
+
+#[tokio::test]
+async fn a_tunnel_goes_on_while_the_proxy_is_told_to_stop() {
+    let (upstream, proxy, mut client, mut response) = echoing("").await;
+    let (address, dir) = (proxy.address(), std::sync::Arc::clone(&proxy.dir));
+    let stopping = tokio::spawn(proxy.app.stop());
+    within("the listener's end", async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    for _ in 0..50 {
+        echoes(&mut client, &mut response, b"after").await;
+    }
+    assert!(!stopping.is_finished());
+    drop(client);
+    within("the stop", stopping).await.unwrap();
+    let again = Proxy::with(&upstream).on_data_of(&dir).start().await;
+    assert_eq!(again.record(&response).await.outcome(), "completed");
+}
+
+#[tokio::test]
+async fn a_tunnel_that_outlives_the_drain_timeout_is_cut_and_recorded_as_cut() {
+    let (upstream, proxy, mut client, response) = echoing("drain_timeout = \"50ms\"").await;
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    assert!(client.rest().await.is_empty());
+    upstream.hung_up().await;
+    let again = Proxy::with(&upstream).on_data_of(&dir).start().await;
+    let record = again.record(&response).await;
+    assert_eq!(record.outcome(), "cut");
+    assert_eq!(record.number("/response_bytes"), 6);
+}
