@@ -120,17 +120,15 @@ impl MeteredBody {
                     return Poll::Ready(Some(Err(BodyError::Idle(silence))));
                 }
                 Poll::Ready(None) => {
-                    return Poll::Ready(match &mut self.rewriter {
-                        None => None,
-                        Some(rewriter) => rewriter.finish().map(|rest| Ok(Frame::data(rest))),
-                    });
+                    let rest = self.finish_rewriting().transpose();
+                    return Poll::Ready(rest.map(|rest| rest.map(Frame::data)));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(Some(Ok(frame))) => frame,
             };
             self.idle.end();
             let Some(data) = frame.data_ref() else {
-                return Poll::Ready(Some(Ok(self.before_trailers(frame))));
+                return Poll::Ready(Some(self.before_trailers(frame)));
             };
             if let Some(call) = &mut self.call {
                 call.chunk(data);
@@ -147,21 +145,37 @@ impl MeteredBody {
     }
 
     /// What the rewriter still holds goes out before the trailers do.
-    fn before_trailers(&mut self, trailers: Frame<Bytes>) -> Frame<Bytes> {
-        match self.rewriter.as_mut().and_then(Rewriter::finish) {
+    fn before_trailers(&mut self, trailers: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        Ok(match self.finish_rewriting()? {
             None => trailers,
             Some(rest) => {
                 self.trailers = Some(trailers);
                 Frame::data(rest)
             }
+        })
+    }
+
+    /// What the rewriter still holds. A client that gets an answer decoded cannot see that what
+    /// was encoded ended too early: it must be told, unless the terminal event came.
+    fn finish_rewriting(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let ended = self.has_ended();
+        let Some(rewriter) = &mut self.rewriter else {
+            return Ok(None);
+        };
+        match rewriter.complete() {
+            Err(error) if !ended => Err(error.into()),
+            Err(_) | Ok(()) => Ok(rewriter.finish()),
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.call.as_ref().is_some_and(OpenCall::has_ended)
     }
 
     /// Whether the client has all it waits for once it gets what was read so far. Many clients
     /// hang up at the terminal event, before the body's own end.
     fn is_last(&self) -> bool {
-        self.answer.is_empty() && self.rewriter.is_none()
-            || self.call.as_ref().is_some_and(OpenCall::has_ended)
+        self.answer.is_empty() && self.rewriter.is_none() || self.has_ended()
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
@@ -380,6 +394,10 @@ impl Rewriter {
         let mut decoded = Vec::new();
         decoder.push(data, &mut |piece| decoded.extend_from_slice(piece))?;
         Ok(self.filter.push(&Bytes::from(decoded)))
+    }
+
+    fn complete(&mut self) -> Result<(), DecodeError> {
+        self.decoder.as_mut().map_or(Ok(()), Decoder::finish)
     }
 
     fn finish(&mut self) -> Option<Bytes> {

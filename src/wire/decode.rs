@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 
 use flate2::write::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
+use zstd::stream::{raw, zio};
 
 /// What a body may grow to when nothing else is said.
 pub const DECODED_LIMIT: usize = 256 << 20;
@@ -27,12 +28,15 @@ pub enum DecodeError {
     Malformed,
     #[error("the decoded body is over its limit")]
     TooLarge,
+    #[error("the encoded body ends too early")]
+    Incomplete,
 }
 
 /// Undoes the codings of a `Content-Encoding`. After an error nothing more can be had from it.
 pub struct Decoder {
     /// In the order of decoding: the coding applied last comes first.
     stages: Vec<Stage>,
+    begun: bool,
     left: usize,
     failed: Option<DecodeError>,
 }
@@ -51,6 +55,7 @@ impl Decoder {
         }
         (stages.len() <= MAX_CODINGS).then_some(Self {
             stages,
+            begun: false,
             left: total,
             failed: None,
         })
@@ -66,6 +71,7 @@ impl Decoder {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        self.begun |= !input.is_empty();
         let Self { stages, left, .. } = self;
         let mut bounded = |output: &[u8]| {
             *left = left
@@ -77,6 +83,15 @@ impl Decoder {
         let result = feed(stages, input, &mut bounded);
         self.failed = result.err();
         result
+    }
+
+    /// Says whether all that was encoded has come, or nothing at all. Nothing may be pushed
+    /// after that.
+    pub fn finish(&mut self) -> Result<(), DecodeError> {
+        if self.failed.is_none() && self.begun && !self.stages.iter_mut().all(Stage::is_complete) {
+            self.failed = Some(DecodeError::Incomplete);
+        }
+        self.failed.map_or(Ok(()), Err)
     }
 }
 
@@ -124,7 +139,7 @@ enum Stage {
     Zlib(ZlibDecoder<Bounded>),
     Deflate(DeflateDecoder<Bounded>),
     Brotli(Box<brotli::DecompressorWriter<Bounded>>),
-    Zstd(zstd::stream::write::Decoder<'static, Bounded>),
+    Zstd(zio::Writer<Bounded, raw::Decoder<'static>>),
 }
 
 impl Stage {
@@ -185,6 +200,17 @@ impl Stage {
         Some(self.decode(&held))
     }
 
+    fn is_complete(&mut self) -> bool {
+        match self {
+            Self::Gzip(decoder) => decoder.try_finish().is_ok(),
+            Self::DeflateStart(..) => false,
+            Self::Zlib(decoder) => decoder.try_finish().is_ok(),
+            Self::Deflate(decoder) => decoder.try_finish().is_ok(),
+            Self::Brotli(decoder) => decoder.close().is_ok(),
+            Self::Zstd(decoder) => decoder.finish().is_ok(),
+        }
+    }
+
     fn writer(&mut self) -> &mut dyn Write {
         match self {
             Self::Gzip(decoder) => decoder,
@@ -203,7 +229,7 @@ impl Stage {
             Self::Zlib(decoder) => decoder.get_mut(),
             Self::Deflate(decoder) => decoder.get_mut(),
             Self::Brotli(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => decoder.writer_mut(),
         }
     }
 }
@@ -215,9 +241,9 @@ fn write_all(writer: &mut dyn Write, slice: &[u8]) -> io::Result<()> {
 }
 
 fn zstd_stage(output: Bounded) -> io::Result<Stage> {
-    let mut decoder = zstd::stream::write::Decoder::new(output)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-    Ok(Stage::Zstd(decoder))
+    let mut decoder = raw::Decoder::new()?;
+    decoder.set_parameter(raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+    Ok(Stage::Zstd(zio::Writer::new(output, decoder)))
 }
 
 /// Takes what a decoder writes, up to a limit.

@@ -158,6 +158,34 @@ async fn the_usage_chunk_is_taken_out_of_a_compressed_stream() {
 }
 
 #[tokio::test]
+async fn a_compressed_stream_that_ends_too_early_is_a_cut_for_who_gets_it_decoded() {
+    let events = [chat(), vec![USAGE.to_owned(), DONE.to_owned()]].concat();
+    let gzip = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.flush().unwrap();
+        encoder.get_ref().clone()
+    };
+    let begun = events[..2].concat();
+    let ask = post("/v1/chat/completions", ASK).header("Accept-Encoding", "gzip");
+    for (sent, trailers, got, cut) in [
+        (begun.clone(), "", begun.clone(), true),
+        (begun.clone(), "x-sum: 1\r\n", begun, true),
+        // Careless, but nothing is missing.
+        (events.concat(), "", chat().concat() + DONE, false),
+    ] {
+        let head = event_stream().header("content-encoding", "gzip");
+        let answer = head.chunks_and_trailers([gzip(&sent)], trailers);
+        let upstream = Upstream::answers(answer).await;
+        let proxy = Proxy::to(&upstream).await;
+        let response = proxy.call(&ask).await;
+        assert_eq!((response.text(), response.cut), (&*got, cut));
+        let outcome = if cut { "upstream_cut" } else { "completed" };
+        assert_eq!(proxy.record(&response).await.outcome(), outcome);
+    }
+}
+
+#[tokio::test]
 async fn the_usage_chunk_is_taken_out_of_a_stream_of_known_length() {
     let whole = [chat(), vec![USAGE.to_owned(), DONE.to_owned()]]
         .concat()

@@ -74,6 +74,34 @@ fn every_coding_decodes_in_any_pieces() {
 }
 
 #[test]
+fn what_ends_too_early_is_told_from_what_is_complete() {
+    let body = TEXT.repeat(30);
+    for (coding, header) in [
+        ("gzip", "gzip"),
+        ("zlib", "deflate"),
+        ("deflate", "deflate"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+    ] {
+        let encoded = encode(coding, &body);
+        for end in 0..=encoded.len() {
+            let mut decoder = Decoder::new(header).unwrap();
+            push_all(&mut decoder, &encoded[..end], 7).unwrap();
+            let complete = end == 0 || end == encoded.len();
+            let expected = complete.then_some(()).ok_or(DecodeError::Incomplete);
+            assert_eq!(decoder.finish(), expected, "{coding} up to {end}");
+            assert_eq!(decoder.finish(), expected, "{coding} asked twice");
+        }
+    }
+    let mut plain = Decoder::new("identity").unwrap();
+    push_all(&mut plain, TEXT, 7).unwrap();
+    assert_eq!(plain.finish(), Ok(()));
+    let mut broken = Decoder::new("gzip").unwrap();
+    push_all(&mut broken, TEXT, 7).unwrap_err();
+    assert_eq!(broken.finish(), Err(DecodeError::Malformed));
+}
+
+#[test]
 fn codings_are_undone_from_last_to_first() {
     let encoded = encode("br", &encode("gzip", TEXT));
     assert_eq!(
