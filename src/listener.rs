@@ -155,6 +155,7 @@ impl Connection {
 
 fn server(config: &ProxyConfig) -> auto::Builder<TokioExecutor> {
     let mut server = auto::Builder::new(TokioExecutor::new());
+    // A client that closes its half cannot be told from one that left: it is taken to have.
     server
         .http1()
         .timer(TokioTimer::new())

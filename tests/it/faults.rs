@@ -195,6 +195,20 @@ async fn a_client_that_leaves_while_waiting_for_the_head_frees_the_upstream() {
 }
 
 #[tokio::test]
+async fn a_client_that_closes_its_half_has_left() {
+    // As for nginx: most clients hang up like this, and then nobody should pay for an answer.
+    let upstream = Upstream::answers(Answer::nothing().then_stalls()).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client.send(chat().bytes()).await;
+    upstream.asked().await;
+    client.close_half().await;
+    upstream.hung_up().await;
+    assert!(client.rest().await.is_empty());
+    assert_eq!(proxy.only_record().await.outcome(), "client_gone");
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_within_a_stream_frees_the_upstream() {
     let (answer, driver) = reply(200)
         .header("content-type", "text/event-stream")

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::harness::{Answer, Proxy, Response, Upstream, json, post, reply, sse};
+use crate::harness::{Answer, Proxy, Response, Upstream, get, json, post, reply, sse};
 
 const ASK: &str =
     r#"{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"hi"}]}"#;
@@ -81,6 +81,43 @@ async fn the_head_of_a_stream_does_not_wait_for_its_first_chunk() {
     assert_eq!(response.status(), 200);
     driver.chunk(": keep-alive\n\n").await;
     assert_eq!(client.next(&mut response, 14).await, b": keep-alive\n\n");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_stops_the_upstream_from_writing() {
+    const PIECE: usize = 1 << 20;
+    /// More than the sockets on both sides take in.
+    const FAR_TOO_MUCH: usize = 64;
+    let (slow, driver) = reply(200).driven();
+    let upstream = Upstream::with(move |n, _| if n == 0 { slow.clone() } else { json("{}") }).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client.send(get("/v1/files/1/content").bytes()).await;
+    let mut response = client.begin(false).await;
+    let begun = std::cell::Cell::new(0);
+    let write = async {
+        loop {
+            begun.set(begun.get() + 1);
+            assert!(begun.get() < FAR_TOO_MUCH, "what nobody reads is piled up");
+            driver.chunk(vec![b'x'; PIECE]).await;
+        }
+    };
+    let until_it_stands_still = async {
+        let mut before = None;
+        while before.replace(begun.get()) != Some(begun.get()) {
+            // Time enough for one more piece, if it could be written.
+            for _ in 0..50 {
+                assert_eq!(proxy.call(&get("/v1/models")).await.status(), 200);
+            }
+        }
+    };
+    tokio::select! {
+        () = until_it_stands_still => {}
+        () = write => {}
+    }
+    tokio::join!(driver.end(), client.finish(&mut response));
+    assert!(!response.cut);
+    assert_eq!(response.body.data.len(), begun.get() * PIECE);
 }
 
 #[tokio::test]
