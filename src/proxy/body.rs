@@ -14,11 +14,10 @@ use hyper::body::Incoming;
 use super::call::OpenCall;
 use super::headers;
 use crate::core::call::Outcome;
+use crate::ledger::Durable;
 use crate::upstream::Silence;
 use crate::wire::decode::{DecodeError, Decoder};
 use crate::wire::include_usage::UsageFilter;
-
-type Durable = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Every body that goes to a client.
 pub enum ResponseBody {
@@ -99,7 +98,7 @@ impl MeteredBody {
 
     fn poll_durable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(durable) = &mut self.durable {
-            ready!(durable.as_mut().poll(cx));
+            ready!(Pin::new(durable).poll(cx));
             self.durable = None;
         }
         Poll::Ready(())

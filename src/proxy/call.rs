@@ -15,7 +15,7 @@ use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
 use crate::core::id::Label;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
-use crate::ledger::Entry;
+use crate::ledger::{Durable, Entry};
 use crate::upstream::{Upload, UploadEnd, Upstream};
 use crate::wire::response::ResponseReader;
 use crate::wire::route::Route;
@@ -113,13 +113,9 @@ impl OpenCall {
     }
 
     /// Resolves when the admission is on disk, as far as that is configured.
-    pub(super) fn durable(&self) -> impl Future<Output = ()> + Send + 'static {
-        let durable = self.open.as_ref().map(|open| open.call.entry.durable());
-        async move {
-            if let Some(durable) = durable {
-                durable.await;
-            }
-        }
+    pub(super) fn durable(&self) -> Durable {
+        let entry = self.open.as_ref().map(|open| &open.call.entry);
+        entry.map_or(Durable::READY, Entry::durable)
     }
 
     /// The request body goes on as it arrives.

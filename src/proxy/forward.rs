@@ -255,7 +255,7 @@ impl Forwarded {
                 ResponseBody::Absent(Absent::of(&parts, client))
             }
             None => {
-                let body = MeteredBody::new(answer, rewriter, call, idle, Box::pin(durable));
+                let body = MeteredBody::new(answer, rewriter, call, idle, durable);
                 ResponseBody::Metered(Box::new(body))
             }
         };
