@@ -5,6 +5,7 @@
 
 mod body;
 mod calls;
+mod connections;
 mod guard;
 pub mod params;
 pub mod problem;
@@ -13,7 +14,6 @@ mod records;
 mod totals;
 pub mod view;
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -26,6 +26,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::connections::Bounds;
 use self::problem::Problem;
 use self::records::Records;
 pub use self::records::Source;
@@ -55,14 +56,8 @@ pub struct AdminState {
 struct Description;
 
 /// Answers until `shutdown` resolves and running answers have gone out.
-pub async fn serve(
-    listener: TcpListener,
-    state: AdminState,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(state))
-        .with_graceful_shutdown(shutdown)
-        .await
+pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()>) {
+    connections::serve(listener, router(state), Bounds::default(), shutdown).await;
 }
 
 /// Everything the listener answers, guarded.
@@ -75,7 +70,6 @@ pub fn router(state: AdminState) -> Router {
         ))
         .fallback(no_such_path)
         .method_not_allowed_fallback(read_only)
-        .layer(guard::body_limit())
         .layer(from_fn_with_state(state, guard::guard))
 }
 

@@ -60,7 +60,7 @@ pub struct App {
     draining: Arc<AtomicBool>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
-    admin: JoinHandle<io::Result<()>>,
+    admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
 }
 

@@ -6,19 +6,20 @@
 
 use std::net::IpAddr;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
+use http_body::Body as _;
 
 use super::AdminState;
 use super::problem::Problem;
 use crate::config::AdminConfig;
 
-/// Nothing is accepted from clients yet but queries.
-pub(super) const BODY_LIMIT: usize = 64 * 1024;
+/// Nothing is accepted from clients yet but queries: no answer reads a body.
+const BODY_LIMIT: u64 = 64 * 1024;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -51,17 +52,14 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
     ),
 ];
 
-pub(super) fn body_limit() -> DefaultBodyLimit {
-    DefaultBodyLimit::max(BODY_LIMIT)
-}
-
 /// The outermost layer: refuses what no friend would send, and hardens every response.
 pub(super) async fn guard(
     State(state): State<AdminState>,
     request: Request,
     next: Next,
 ) -> Response {
-    let checked = check(request.uri(), request.headers(), &state.config.load().admin);
+    let checked = check(request.uri(), request.headers(), &state.config.load().admin)
+        .and_then(|()| check_length(request.body().size_hint().lower()));
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -98,6 +96,15 @@ fn check(uri: &Uri, headers: &HeaderMap, config: &AdminConfig) -> Result<(), Pro
         return Err(Problem::forbidden(
             "header Sec-Fetch-Site: requests of other sites are refused",
         ));
+    }
+    Ok(())
+}
+
+fn check_length(length: u64) -> Result<(), Problem> {
+    if length > BODY_LIMIT {
+        return Err(Problem::too_large(format!(
+            "the body of {length} bytes is larger than {BODY_LIMIT}"
+        )));
     }
     Ok(())
 }
