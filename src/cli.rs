@@ -21,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::table::Output;
 use crate::admin::params::{CallParams, SpanParams};
+use crate::core::build::DESCRIPTION;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,7 +36,7 @@ Agents need one setting: OPENAI_BASE_URL=http://127.0.0.1:8787/v1";
 
 /// A transparent LLM API reverse proxy: the fuse box and flight recorder of AI agents.
 #[derive(Debug, Parser)]
-#[command(name = "open-aiops", version, after_help = EXAMPLES)]
+#[command(name = "open-aiops", version = DESCRIPTION, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     pub common: Common,

@@ -23,6 +23,7 @@ mod retention;
 pub mod rows;
 mod storage;
 mod summary;
+mod sync_times;
 #[cfg(test)]
 mod tests;
 pub mod totals;
@@ -33,7 +34,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
@@ -52,6 +52,7 @@ pub use recovery::{OpenError, Recovery};
 pub use rows::{
     AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail, RunRow,
 };
+pub use sync_times::SyncTimes;
 pub use totals::Totals;
 
 use body::{Bodies, Known, KnownContents};
@@ -145,10 +146,7 @@ pub struct LedgerStatus {
     pub dropped_records: u64,
     /// Bodies left out for lack of room.
     pub dropped_bodies: u64,
-    pub syncs: u64,
-    /// All syncs together.
-    pub sync_time: Duration,
-    pub last_sync_time: Duration,
+    pub syncs: SyncTimes,
 }
 
 /// Opens the ledger of `config.dir`, which is created if need be. `decode` undoes content
@@ -397,8 +395,6 @@ impl Ledger {
             dropped_records: queue.dropped(),
             dropped_bodies: queue.dropped_bodies(),
             syncs: vitals.syncs,
-            sync_time: vitals.sync_time,
-            last_sync_time: vitals.last_sync_time,
         }
     }
 

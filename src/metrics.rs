@@ -17,6 +17,7 @@ use prometheus_client::registry::{Metric, Registry};
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
+use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 
@@ -64,6 +65,7 @@ struct ResultLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
+    commit: &'static str,
 }
 
 impl Default for Metrics {
@@ -75,11 +77,14 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let version = env!("CARGO_PKG_VERSION");
+        let build = BuildLabels {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        };
         to.0.register(
             "open_aiops_build",
-            "The running version",
-            Info::new(BuildLabels { version }),
+            "The running version and the commit it was built from",
+            Info::new(build),
         );
         Self {
             calls: CallMetrics::register(&mut to),
@@ -191,9 +196,10 @@ impl Metrics {
             .inc();
     }
 
-    /// Takes over the ledger's own figures; called before each [`render`](Self::render).
-    pub fn ledger(&self, figures: &LedgerFigures) {
-        self.ledger.set(figures);
+    /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in
+    /// seconds; called before each [`render`](Self::render).
+    pub fn ledger(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
+        self.ledger.set(figures, syncs);
     }
 
     /// All metrics in the `OpenMetrics` text format, which Prometheus reads.

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::AdminState;
 use super::problem::Problem;
 use super::view::{LedgerView, Listeners, Status, UpstreamView};
+use crate::core::build;
 use crate::ledger::LedgerStatus;
 use crate::metrics::{self, LedgerFigures};
 
@@ -66,7 +67,12 @@ async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem
 /// Metrics in the text format of Prometheus
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
 async fn prometheus(State(state): State<AdminState>) -> impl IntoResponse {
-    state.metrics.ledger(&figures(&state.ledger.status()));
+    let status = state.ledger.status();
+    let syncs = status.syncs.classes().map(|(bound, count)| {
+        let seconds = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+        (seconds, count)
+    });
+    state.metrics.ledger(&figures(&status), syncs.collect());
     (
         [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
         state.metrics.render(),
@@ -97,7 +103,8 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
     let config = state.config.load();
     let ledger = state.ledger.status();
     Json(Status {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: build::VERSION.to_owned(),
+        commit: build::COMMIT.to_owned(),
         started_at: state.started_at,
         uptime_us: state.clock.now().micros_since(state.started_at),
         draining: state.draining.load(Ordering::Relaxed),
@@ -131,7 +138,7 @@ fn figures(status: &LedgerStatus) -> LedgerFigures {
         log_bytes: status.log_bytes,
         dropped_records: status.dropped_records,
         dropped_bodies: status.dropped_bodies,
-        syncs: status.syncs,
-        sync_us: u64::try_from(status.sync_time.as_micros()).unwrap_or(u64::MAX),
+        syncs: status.syncs.count(),
+        sync_us: u64::try_from(status.syncs.total.as_micros()).unwrap_or(u64::MAX),
     }
 }

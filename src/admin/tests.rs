@@ -101,6 +101,7 @@ async fn status_names_listeners_upstreams_and_uptime() {
     assert_eq!(status["uptime_us"], 5_000_000);
     assert_eq!(status["listeners"]["proxy"], "127.0.0.1:8787");
     assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["commit"], crate::core::build::COMMIT);
     assert_eq!(status["ledger"]["failing"], false);
     let upstream = listener.state.config.load().upstreams[0].name.to_string();
     assert_eq!(status["upstreams"][0]["name"], upstream.as_str());
@@ -108,9 +109,17 @@ async fn status_names_listeners_upstreams_and_uptime() {
 
 #[tokio::test]
 async fn metrics_are_openmetrics_text() {
-    let answer = Listener::new().get("/metrics").await;
+    let listener = Listener::new();
+    listener.records(&[PLANNER]);
+    listener.state.ledger.sync_index();
+    let answer = listener.get("/metrics").await;
     assert_eq!(answer.headers["content-type"], crate::metrics::CONTENT_TYPE);
-    assert!(answer.text().ends_with("# EOF\n"));
+    let page = answer.text();
+    assert!(page.ends_with("# EOF\n"));
+    let syncs = listener.state.ledger.status().syncs.count();
+    assert!(syncs > 0);
+    let all = format!("open_aiops_ledger_sync_seconds_bucket{{le=\"+Inf\"}} {syncs}\n");
+    assert!(page.contains(&all), "{page}");
 }
 
 #[tokio::test]
@@ -160,6 +169,14 @@ async fn requests_of_other_sites_get_nothing() {
         assert_eq!(answer.status, 403, "{name}: {value}");
         assert!(!answer.text().contains("listen ="));
     }
+}
+
+#[tokio::test]
+async fn a_body_is_bounded() {
+    let listener = Listener::new();
+    let post = Request::post("/api/v1/calls").header("host", "localhost");
+    let answer = listener.send(post.body(vec![0; 100_000].into()).unwrap());
+    assert_eq!(answer.await.status, 413);
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub const OPEN: &str = "open";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     pub version: String,
+    /// The commit it was built from, or `unknown`.
+    pub commit: String,
     pub started_at: Timestamp,
     pub uptime_us: u64,
     /// The process has been told to end.

@@ -13,6 +13,7 @@ use crate::admin::view::{
 use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::core::attribution::Source;
+use crate::core::build;
 use crate::core::call::{CostSource, Operation};
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -386,6 +387,15 @@ fn help_is_an_answer() {
 }
 
 #[test]
+fn the_version_names_the_commit() {
+    let ran = ran(&["--version"]);
+    check_code(&ran, 0);
+    let expected = format!("{} ({})\n", env!("CARGO_PKG_VERSION"), build::COMMIT);
+    assert_eq!(ran.out, format!("open-aiops {expected}"));
+    assert!(build::COMMIT == "unknown" || build::COMMIT.len() == 12);
+}
+
+#[test]
 fn wrong_usage_is_explained_and_exits_with_2() {
     for (arguments, expected) in [
         (
@@ -537,7 +547,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     check_code(&busy, 2);
 
     stop.send(()).unwrap();
-    runtime.block_on(server).unwrap().unwrap();
+    runtime.block_on(server).unwrap();
     runtime.block_on(sample.ledger.close()).unwrap();
     let Sample { dir, ledger, .. } = sample;
     drop(ledger);

@@ -24,6 +24,7 @@ use super::queue::{Commit, Op, Queue, Receipt};
 use super::record::{Checkpoint, Frames, HEADER_LEN, Header, Position, kind};
 use super::retention::Retention;
 use super::storage::{SegmentFile, Storage};
+use super::sync_times::SyncTimes;
 
 /// What the writer works with and on.
 pub(crate) struct Writer {
@@ -87,9 +88,7 @@ pub(crate) struct Health(Mutex<Vitals>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vitals {
     pub(crate) last_error: Option<String>,
-    pub(crate) syncs: u64,
-    pub(crate) sync_time: Duration,
-    pub(crate) last_sync_time: Duration,
+    pub(crate) syncs: SyncTimes,
 }
 
 impl Health {
@@ -405,11 +404,7 @@ impl Writer {
         }
         let len = active.len;
         let took = start.elapsed();
-        self.health.change(|vitals| {
-            vitals.syncs += 1;
-            vitals.sync_time += took;
-            vitals.last_sync_time = took;
-        });
+        self.health.change(|vitals| vitals.syncs.add(took));
         self.synced = self.publish(len);
         self.settle_up();
         Ok(())

@@ -1,9 +1,13 @@
 //! What the ledger reports of itself. It counts by itself: the metrics here mirror its figures each
 //! time they are scraped, so that it needs to know nothing of metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
@@ -19,8 +23,7 @@ pub(super) struct LedgerMetrics {
     log_bytes: Gauge,
     failing: Gauge,
     index_failing: Gauge,
-    syncs: Counter,
-    sync_seconds: Counter<f64, AtomicU64>,
+    syncs: Syncs,
     dropped_records: Counter,
     dropped_bodies: Counter,
 }
@@ -69,15 +72,10 @@ impl LedgerMetrics {
                 "open_aiops_ledger_index_failing",
                 "1 while the index does not follow the log",
             ),
-            sync_seconds: to.add(
-                "open_aiops_ledger_sync_seconds",
-                "Time spent making the log durable",
-                Counter::default(),
-            ),
             syncs: to.add(
-                "open_aiops_ledger_syncs",
-                "Times the log was made durable",
-                Counter::default(),
+                "open_aiops_ledger_sync_seconds",
+                "Time it took to make the log durable, each time",
+                Syncs::default(),
             ),
             dropped_records: to.add(
                 "open_aiops_ledger_dropped_records",
@@ -92,11 +90,12 @@ impl LedgerMetrics {
         }
     }
 
-    pub(super) fn set(&self, figures: &LedgerFigures) {
-        let seconds = Duration::from_micros(figures.sync_us).as_secs_f64();
-        self.sync_seconds
-            .inner()
-            .store(seconds.to_bits(), Ordering::Relaxed);
+    pub(super) fn set(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
+        self.syncs.set(SyncFigures {
+            seconds: Duration::from_micros(figures.sync_us).as_secs_f64(),
+            count: figures.syncs,
+            classes: syncs,
+        });
         self.failing.set(i64::from(figures.failing));
         self.index_failing.set(i64::from(figures.index_failing));
         for (gauge, value) in [
@@ -108,11 +107,48 @@ impl LedgerMetrics {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         }
         for (counter, value) in [
-            (&self.syncs, figures.syncs),
             (&self.dropped_records, figures.dropped_records),
             (&self.dropped_bodies, figures.dropped_bodies),
         ] {
             counter.inner().store(value, Ordering::Relaxed);
         }
+    }
+}
+
+/// A histogram that is filled elsewhere.
+#[derive(Clone, Debug, Default)]
+struct Syncs(Arc<Mutex<SyncFigures>>);
+
+#[derive(Debug, Default)]
+struct SyncFigures {
+    seconds: f64,
+    count: u64,
+    /// Upper bound in seconds, and how many are between it and the one before.
+    classes: Vec<(f64, u64)>,
+}
+
+impl Syncs {
+    fn lock(&self) -> MutexGuard<'_, SyncFigures> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, figures: SyncFigures) {
+        *self.lock() = figures;
+    }
+}
+
+impl EncodeMetric for Syncs {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let figures = self.lock();
+        encoder.encode_histogram::<NoLabelSet>(
+            figures.seconds,
+            figures.count,
+            &figures.classes,
+            None,
+        )
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }

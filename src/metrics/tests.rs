@@ -78,14 +78,15 @@ fn exercised() -> Metrics {
     metrics.connection_closed();
     metrics.config_reload(true);
     metrics.config_reload(false);
-    metrics.ledger(&LedgerFigures {
+    let figures = LedgerFigures {
         failing: true,
         queued_records: 3,
         syncs: 7,
         sync_us: 1_500_000,
         dropped_records: 2,
         ..LedgerFigures::default()
-    });
+    };
+    metrics.ledger(&figures, vec![(0.25, 5), (0.5, 1), (f64::INFINITY, 1)]);
     metrics
 }
 
@@ -169,16 +170,19 @@ fn a_failed_call_carries_its_outcome_as_error_type() {
 #[test]
 fn the_figures_of_the_ledger_are_mirrored_not_added() {
     let metrics = exercised();
-    check_line(
-        &metrics.render(),
-        "open_aiops_ledger_sync_seconds_total 1.5",
-    );
-    metrics.ledger(&LedgerFigures {
+    let page = metrics.render();
+    let name = "open_aiops_ledger_sync_seconds";
+    check_line(&page, &format!("{name}_sum 1.5"));
+    check_line(&page, &format!(r#"{name}_bucket{{le="0.5"}} 6"#));
+    check_line(&page, &format!(r#"{name}_bucket{{le="+Inf"}} 7"#));
+    let figures = LedgerFigures {
         syncs: 9,
         ..LedgerFigures::default()
-    });
+    };
+    metrics.ledger(&figures, vec![(0.25, 9), (f64::INFINITY, 0)]);
     let page = metrics.render();
-    check_line(&page, "open_aiops_ledger_syncs_total 9");
+    check_line(&page, &format!("{name}_count 9"));
+    check_line(&page, &format!(r#"{name}_bucket{{le="+Inf"}} 9"#));
     check_line(&page, "open_aiops_ledger_failing 0");
     check_line(&page, "open_aiops_ledger_dropped_records_total 0");
 }

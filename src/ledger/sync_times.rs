@@ -1,0 +1,55 @@
+//! How long syncs take.
+
+use std::time::Duration;
+
+/// The upper bounds of all classes but the last, in microseconds.
+const BOUNDS_US: [u64; 12] = [
+    250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+];
+
+/// Syncs by how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// All of them together.
+    pub total: Duration,
+    classes: [u64; BOUNDS_US.len() + 1],
+}
+
+impl SyncTimes {
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.total += took;
+        let class = BOUNDS_US.partition_point(|bound| Duration::from_micros(*bound) < took);
+        if let Some(count) = self.classes.get_mut(class) {
+            *count += 1;
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        self.classes.iter().sum()
+    }
+
+    /// The upper bound of each class and the syncs in it alone; none bounds the last.
+    pub fn classes(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
+        let bounds = BOUNDS_US
+            .iter()
+            .map(|bound| Some(Duration::from_micros(*bound)));
+        bounds.chain([None]).zip(self.classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_is_counted_once_under_the_first_bound_that_holds_it() {
+        let mut times = SyncTimes::default();
+        for micros in [0, 250, 251, 1_000_000, 1_000_001] {
+            times.add(Duration::from_micros(micros));
+        }
+        let counts: Vec<_> = times.classes().map(|(_, count)| count).collect();
+        assert_eq!(counts, [2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(times.count(), 5);
+        assert_eq!(times.total, Duration::from_micros(2_000_502));
+    }
+}
