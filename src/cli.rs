@@ -66,9 +66,9 @@ pub enum Command {
     CheckConfig,
     /// List calls, newest first
     Calls(CallParams),
-    /// List runs, newest first, with what they used and cost
+    /// List runs that were active in a span of time, each with all it used and cost
     Runs(SpanParams),
-    /// List agents with what they used and cost
+    /// List agents with what their calls of a span of time used and cost
     Agents(SpanParams),
     /// Show one run or one call
     #[command(after_help = SHOW_EXAMPLES)]

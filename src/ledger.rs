@@ -50,7 +50,8 @@ pub use queue::Durable;
 pub use record::{Note, Position};
 pub use recovery::{OpenError, Recovery};
 pub use rows::{
-    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail, RunRow,
+    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
+    RunEdgeRow, RunRow,
 };
 pub use sync_times::SyncTimes;
 pub use totals::Totals;

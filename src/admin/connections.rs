@@ -306,9 +306,11 @@ mod tests {
         socket.set_recv_buffer_size(4096).unwrap();
         let mut deaf = socket.connect(server.address).await.unwrap();
         deaf.write_all(ASK).await.unwrap();
+        deaf.read_exact(&mut [0; 12]).await.unwrap();
         // Ends only once the connection that it waits for has ended.
         server.stop.send(()).unwrap();
-        server.task.await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(30), server.task);
+        ended.await.unwrap().unwrap();
         assert!(rest(&mut deaf).await.len() < large);
     }
 

@@ -82,16 +82,16 @@ impl CallParams {
     }
 }
 
-/// Which runs, agents or edges, by when they were last active.
+/// Which runs, agents or edges: those of a span of time, which is all time when not given.
 #[derive(Args, Clone, Debug, Default, Deserialize, IntoParams, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SpanParams {
-    /// Only those active since: 1h, 7d (that long ago), 2026-11-01 or 2026-11-01T12:30:00Z
+    /// From this time on: 1h, 7d (that long ago), 2026-11-01 or 2026-11-01T12:30:00Z
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>, example = "1d")]
     pub since: Option<When>,
-    /// Only those last active before: also `next` of the answer before
+    /// Before this time
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>)]
     pub until: Option<When>,
@@ -99,13 +99,18 @@ pub struct SpanParams {
     #[arg(long, value_name = "COUNT")]
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
     pub limit: Option<Limit>,
+    /// Only those last active before this time: `next` of the answer before
+    #[arg(long, value_name = "WHEN")]
+    #[param(value_type = Option<String>)]
+    pub before: Option<When>,
 }
 
 impl SpanParams {
     pub(super) fn filter(&self, now: Timestamp) -> SpanFilter {
         SpanFilter {
             since: self.since.as_ref().map(|when| when.before(now)),
-            before: self.until.as_ref().map(|when| when.before(now)),
+            until: self.until.as_ref().map(|when| when.before(now)),
+            before: self.before.as_ref().map(|when| when.before(now)),
             limit: self.limit.unwrap_or_default().get(),
         }
     }
@@ -223,6 +228,14 @@ enum Meaning {
 pub struct WhenError(String);
 
 impl When {
+    /// In words: `1h ago`, or the time as it was written.
+    pub fn spoken(&self) -> String {
+        match self.meaning {
+            Meaning::At(_) => self.written.clone(),
+            Meaning::Ago(_) => format!("{} ago", self.written),
+        }
+    }
+
     pub fn before(&self, now: Timestamp) -> Timestamp {
         match self.meaning {
             Meaning::At(time) => time,

@@ -320,7 +320,7 @@ async fn runs_agents_edges_and_days_are_summed_up() {
     assert_eq!(agents["agents"][0]["models"][0], "local-llama");
     let older = agents["next"].as_str().unwrap();
     let agents = listener
-        .json(&format!("/api/v1/agents?until={older}"))
+        .json(&format!("/api/v1/agents?before={older}"))
         .await;
     assert_eq!(agents["agents"][0]["agent"], "planner");
     let edges = listener.json("/api/v1/edges").await;
@@ -335,6 +335,65 @@ async fn runs_agents_edges_and_days_are_summed_up() {
             .problem("/api/v1/runs/nobody", 404)
             .await
             .contains("nobody")
+    );
+}
+
+#[tokio::test]
+async fn a_span_is_of_calls_for_agents_and_edges_and_of_whole_runs() {
+    let listener = Listener::new();
+    listener.records(&[PLANNER, RESEARCHER]);
+    listener.state.clock.advance_micros(3 * 86_400_000_000);
+    listener.records(&[PLANNER, FAILED]);
+    for (query, calls, whole) in [
+        ("", 2, 4),
+        ("since=1h", 1, 4),
+        ("since=2026-11-01", 2, 4),
+        ("since=2026-11-01T12:30:07Z&until=2d", 1, 4),
+        ("since=2026-11-02&until=1d", 0, 4),
+    ] {
+        let agents = listener.json(&format!("/api/v1/agents?{query}")).await;
+        let researcher = agents["agents"].as_array().unwrap().iter();
+        let researcher = researcher
+            .clone()
+            .find(|agent| agent["agent"] == "researcher");
+        let of = |found: Option<&Value>| found.map_or(0, |row| row["calls"].as_u64().unwrap());
+        assert_eq!(of(researcher), calls, "{query}");
+        let edges = listener.json(&format!("/api/v1/edges?{query}")).await;
+        assert_eq!(of(edges["edges"].get(0)), calls, "{query}");
+        let runs = listener.json(&format!("/api/v1/runs?{query}")).await;
+        assert_eq!(runs["runs"][0]["calls"], whole, "{query}");
+    }
+    let late = listener.json("/api/v1/runs?until=2026-10-01").await;
+    assert_eq!(late["runs"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_run_has_its_whole_call_tree() {
+    let listener = Listener::new();
+    let open = Call {
+        outcome: None,
+        ..RESEARCHER
+    };
+    listener.records(&[PLANNER, RESEARCHER, FAILED, open]);
+    let run = listener.json("/api/v1/runs/night%2F1").await;
+    let edges = run["edges"].as_array().unwrap();
+    let shown: Vec<_> = edges
+        .iter()
+        .map(|edge| {
+            (
+                edge["caller"].as_str(),
+                edge["agent"].as_str().unwrap(),
+                edge["calls"].as_u64().unwrap(),
+                edge["open_calls"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            (None, "planner", 1, 0),
+            (Some("planner"), "researcher", 2, 1)
+        ]
     );
 }
 

@@ -23,7 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Records> {
         .routes(routes!(rollups))
 }
 
-/// Runs, last active first
+/// Runs that were active in the span, last active first, each with all it used
 #[utoipa::path(
     get,
     path = "/api/v1/runs",
@@ -39,7 +39,7 @@ async fn runs(State(records): State<Records>, params: Span) -> Result<Json<RunLi
     }))
 }
 
-/// One run, the agents at work in it, and the runs it began
+/// One run, the agents at work in it, who invoked whom, and the runs it began
 #[utoipa::path(
     get,
     path = "/api/v1/runs/{run}",
@@ -56,7 +56,7 @@ async fn run(
     Ok(Json(found.ok_or(missing)?.into()))
 }
 
-/// Agents and what they used over all time, last active first
+/// Agents and what their calls of the span used, last active first
 #[utoipa::path(
     get,
     path = "/api/v1/agents",
@@ -72,7 +72,7 @@ async fn agents(State(records): State<Records>, params: Span) -> Result<Json<Age
     }))
 }
 
-/// Who invokes whom, last active first
+/// Who invoked whom in the span and what that used, last active first
 #[utoipa::path(
     get,
     path = "/api/v1/edges",

@@ -181,11 +181,11 @@ pub struct TotalsView {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
     pub runs: Vec<RunView>,
-    /// What to pass as `until` for those that follow; null when there are none.
+    /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
 }
 
-/// One run.
+/// One run as a whole, whatever span was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunView {
     pub run: Label,
@@ -200,12 +200,14 @@ pub struct RunView {
     pub totals: TotalsView,
 }
 
-/// One run, the agents at work in it, and the runs it began.
+/// One run, the agents at work in it, who invoked whom, and the runs it began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RunDetail {
     #[serde(flatten)]
     pub run: RunView,
     pub by_agent: Vec<RunAgentView>,
+    /// Its call tree: who invoked whom, of all its calls that are still recorded.
+    pub edges: Vec<RunEdgeView>,
     /// Runs that name this one as their parent.
     pub children: Vec<RunView>,
 }
@@ -221,14 +223,28 @@ pub struct RunAgentView {
     pub totals: TotalsView,
 }
 
+/// Who invokes whom within one run: the calls that `agent` made for `caller`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunEdgeView {
+    /// Null when nobody is known to have invoked it.
+    pub caller: Option<Label>,
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    #[serde(flatten)]
+    pub totals: TotalsView,
+}
+
+/// Agents, the last active first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentList {
     pub agents: Vec<AgentView>,
-    /// What to pass as `until` for those that follow; null when there are none.
+    /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
 }
 
-/// One agent, over all its runs.
+/// One agent: what its calls of the span used, or those of all time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
     pub agent: Label,
@@ -236,16 +252,17 @@ pub struct AgentView {
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub models: Vec<Label>,
-    /// In how many runs it was seen.
+    /// In how many runs it was seen; of a span, in how many that overlap it.
     pub runs: u64,
     #[serde(flatten)]
     pub totals: TotalsView,
 }
 
+/// Edges, the last active first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeList {
     pub edges: Vec<EdgeView>,
-    /// What to pass as `until` for those that follow; null when there are none.
+    /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
 }
 

@@ -85,7 +85,8 @@ pub(super) fn runs(
 ) -> Result<(), Failure> {
     list(common, "/api/v1/runs", params, out, |list: RunList, out| {
         lists::runs(&list.runs, out)?;
-        lists::more("--until", list.next, out)
+        lists::span("whole runs that were active", params, out)?;
+        lists::more("--before", list.next, out)
     })
 }
 
@@ -101,7 +102,8 @@ pub(super) fn agents(
         out,
         |list: AgentList, out| {
             lists::agents(&list.agents, out)?;
-            lists::more("--until", list.next, out)
+            lists::span("calls that started", params, out)?;
+            lists::more("--before", list.next, out)
         },
     )
 }
@@ -171,7 +173,7 @@ async fn show_run(
     let calls: CallList = source::parse(&source.list("/api/v1/calls", &params).await?)?;
     Ok(lists::run(
         &source::parse::<RunDetail>(&body)?,
-        &calls.calls,
+        &calls,
         out,
     )?)
 }

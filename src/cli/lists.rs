@@ -4,9 +4,10 @@ use std::fmt::Display;
 use std::io;
 
 use super::format::{self, UNKNOWN};
-use super::table::{Align, Output, Table};
+use super::table::{Align, Output, Table, printable};
 use super::tree;
-use crate::admin::view::{AgentView, CallView, OPEN, RunDetail, RunView, TotalsView};
+use crate::admin::params::SpanParams;
+use crate::admin::view::{AgentView, CallList, CallView, OPEN, RunDetail, RunView, TotalsView};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::check::CheckReport;
@@ -115,6 +116,18 @@ fn agent_rows<'a>(
     table.write(out)
 }
 
+/// Tells a person what the figures are of, when they asked for a span of time.
+pub(super) fn span(of: &str, params: &SpanParams, out: &mut Output<'_>) -> io::Result<()> {
+    let words: Vec<_> = [("since", &params.since), ("before", &params.until)]
+        .into_iter()
+        .filter_map(|(word, when)| Some(format!("{word} {}", when.as_ref()?.spoken())))
+        .collect();
+    if words.is_empty() || !out.terminal {
+        return Ok(());
+    }
+    writeln!(out.writer, "\n{of} {}", words.join(" and "))
+}
+
 /// Tells a person that there is more, and how to see it.
 pub(super) fn more(flag: &str, next: Option<impl Display>, out: &mut Output<'_>) -> io::Result<()> {
     match next {
@@ -123,13 +136,13 @@ pub(super) fn more(flag: &str, next: Option<impl Display>, out: &mut Output<'_>)
     }
 }
 
-/// A run: itself and the runs it began, who invoked whom, what each agent used, its calls.
-pub(super) fn run(run: &RunDetail, made: &[CallView], out: &mut Output<'_>) -> io::Result<()> {
+/// A run: itself and the runs it began, who invoked whom, what each agent used, its latest calls.
+pub(super) fn run(run: &RunDetail, made: &CallList, out: &mut Output<'_>) -> io::Result<()> {
     let mut lineage = vec![run.run.clone()];
     lineage.extend(run.children.iter().cloned());
     runs(&lineage, out)?;
     writeln!(out.writer)?;
-    tree::write(made, out)?;
+    tree::write(&run.edges, out)?;
     writeln!(out.writer)?;
     let by_agent = run.by_agent.iter();
     agent_rows(
@@ -137,7 +150,22 @@ pub(super) fn run(run: &RunDetail, made: &[CallView], out: &mut Output<'_>) -> i
         out,
     )?;
     writeln!(out.writer)?;
-    calls(made, out)
+    calls(&made.calls, out)?;
+    let Some(next) = made.next else {
+        return Ok(());
+    };
+    let recorded: u64 = run
+        .edges
+        .iter()
+        .map(|edge| edge.totals.calls + edge.open_calls)
+        .sum();
+    let left = recorded.saturating_sub(made.calls.len() as u64);
+    writeln!(
+        out.writer,
+        "\n... and {} more calls: open-aiops calls --run '{}' --before {next}",
+        format::count(left),
+        printable(run.run.run.as_str()),
+    )
 }
 
 /// What the log holds and what of it cannot be read.

@@ -8,7 +8,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::admin::sample::{PLANNER, REQUEST, RESEARCHER, RESPONSE, Sample};
 use crate::admin::view::{
-    AgentView, BodyView, CallDetail, CallView, OPEN, RunAgentView, RunDetail, RunView, TotalsView,
+    AgentView, BodyView, CallDetail, CallList, CallView, OPEN, RunAgentView, RunDetail,
+    RunEdgeView, RunView, TotalsView,
 };
 use crate::admin::{self, AdminState};
 use crate::config::Config;
@@ -165,23 +166,29 @@ fn agents() -> Vec<AgentView> {
     by_agent().into_iter().map(agent).collect()
 }
 
-/// Calls in chains of every shape: a root, a recursion, a stranger, a circle.
-fn chained() -> Vec<CallView> {
+/// Edges of every shape: a root, a recursion, a stranger, a circle.
+fn edges() -> Vec<RunEdgeView> {
     [
-        (None, "planner"),
-        (None, "planner"),
-        (Some("planner"), "researcher"),
-        (Some("researcher"), "researcher"),
-        (Some("researcher"), "local"),
-        (Some("cron"), "reporter"),
-        (Some("ping"), "pong"),
-        (Some("pong"), "ping"),
+        (None, "planner", 2),
+        (Some("planner"), "researcher", 1),
+        (Some("researcher"), "researcher", 1),
+        (Some("researcher"), "local", 1),
+        (Some("cron"), "reporter", 1),
+        (Some("ping"), "pong", 1),
+        (Some("pong"), "ping", 1),
     ]
-    .map(|(caller, agent)| CallView {
-        agent: label(agent),
+    .map(|(caller, agent, calls)| RunEdgeView {
         caller: caller.map(label),
-        cost_nano_usd: (agent != "local").then(|| NanoUsd::new(500_000_000)),
-        ..finished()
+        agent: label(agent),
+        first_at: at(0),
+        last_at: at(60),
+        open_calls: u64::from(agent == "pong"),
+        totals: TotalsView {
+            calls,
+            unpriced_calls: if agent == "local" { calls } else { 0 },
+            cost_nano_usd: NanoUsd::new(if agent == "local" { 0 } else { 500_000_000 }),
+            ..TotalsView::default()
+        },
     })
     .to_vec()
 }
@@ -195,6 +202,7 @@ fn run_detail() -> RunDetail {
             totals(2, 0),
         )],
         by_agent: by_agent(),
+        edges: edges(),
     }
 }
 
@@ -306,7 +314,46 @@ fn agents_are_listed_with_partly_and_wholly_unknown_costs() {
 
 #[test]
 fn a_run_shows_its_tree_even_when_agents_call_each_other_in_circles() {
-    check("run", |out| lists::run(&run_detail(), &chained(), out));
+    let made = CallList {
+        calls: calls(),
+        next: None,
+    };
+    check("run", |out| lists::run(&run_detail(), &made, out));
+}
+
+#[test]
+fn a_run_says_how_many_calls_it_does_not_show() {
+    let made = CallList {
+        calls: calls(),
+        next: Some(id(1)),
+    };
+    let mut text = Vec::new();
+    let mut out = Output {
+        writer: &mut text,
+        terminal: false,
+    };
+    lists::run(&run_detail(), &made, &mut out).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let last = "... and 6 more calls: open-aiops calls --run 'nightly-42' --before ";
+    assert!(text.ends_with(&format!("\n\n{last}{}\n", id(1))), "{text}");
+}
+
+#[test]
+fn a_person_is_told_what_span_the_figures_are_of() {
+    let since: SpanParams = serde_urlencoded::from_str("since=1h&until=2026-11-01").unwrap();
+    for (params, terminal, expected) in [
+        (&since, true, "\ncalls since 1h ago and before 2026-11-01\n"),
+        (&since, false, ""),
+        (&SpanParams::default(), true, ""),
+    ] {
+        let mut text = Vec::new();
+        let mut out = Output {
+            writer: &mut text,
+            terminal,
+        };
+        lists::span("calls", params, &mut out).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
+    }
 }
 
 #[test]
@@ -378,6 +425,7 @@ fn help_is_an_answer() {
     for (name, arguments) in [
         ("help.txt", &["--help"][..]),
         ("help-calls.txt", &["calls", "--help"]),
+        ("help-agents.txt", &["agents", "--help"]),
         ("help-show.txt", &["show", "--help"]),
     ] {
         let ran = ran(arguments);

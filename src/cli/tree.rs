@@ -1,31 +1,29 @@
 //! Who invoked whom within one run, as an indented tree.
 //!
-//! It is drawn from the calls of the run: each names its agent and that agent's caller.
+//! It is drawn from the edges of the run: each names an agent and that agent's caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::format;
 use super::table::{Output, printable};
-use crate::admin::view::CallView;
+use crate::admin::view::RunEdgeView;
 use crate::core::id::Label;
-use crate::core::money::NanoUsd;
-use crate::core::usage::Usage;
 
 /// Deeper chains are cut in the picture.
 const MAX_DEPTH: usize = 24;
 
-pub(super) fn write(calls: &[CallView], out: &mut Output<'_>) -> io::Result<()> {
+pub(super) fn write(edges: &[RunEdgeView], out: &mut Output<'_>) -> io::Result<()> {
     let mut tree = Tree::default();
-    for call in calls {
-        let invoked = tree.invoked.entry(call.caller.as_ref()).or_default();
-        invoked.entry(&call.agent).or_default().add(call);
+    for edge in edges {
+        let invoked = tree.invoked.entry(edge.caller.as_ref()).or_default();
+        invoked.insert(&edge.agent, edge);
     }
     tree.branch(None, 0, out)?;
-    let agents: BTreeSet<_> = calls.iter().map(|call| &call.agent).collect();
-    let callers: BTreeSet<_> = calls
+    let agents: BTreeSet<_> = edges.iter().map(|edge| &edge.agent).collect();
+    let callers: BTreeSet<_> = edges
         .iter()
-        .filter_map(|call| call.caller.as_ref())
+        .filter_map(|edge| edge.caller.as_ref())
         .collect();
     // Callers without calls of their own are roots too; what is left then hangs on a circle.
     let (circular, strangers): (Vec<_>, Vec<_>) = callers
@@ -43,27 +41,9 @@ pub(super) fn write(calls: &[CallView], out: &mut Output<'_>) -> io::Result<()> 
 #[derive(Default)]
 struct Tree<'a> {
     /// By caller, by agent.
-    invoked: BTreeMap<Option<&'a Label>, BTreeMap<&'a Label, Sum>>,
+    invoked: BTreeMap<Option<&'a Label>, BTreeMap<&'a Label, &'a RunEdgeView>>,
     /// Agents whose branch is drawn: each once, since chains may be circular.
     seen: BTreeSet<&'a Label>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    calls: u64,
-    unpriced: u64,
-    cost: NanoUsd,
-}
-
-impl Sum {
-    fn add(&mut self, call: &CallView) {
-        self.calls += 1;
-        match call.cost_nano_usd {
-            Some(cost) => self.cost = self.cost.saturating_add(cost),
-            None if call.usage == Usage::default() => {}
-            None => self.unpriced += 1,
-        }
-    }
 }
 
 impl<'a> Tree<'a> {
@@ -73,10 +53,12 @@ impl<'a> Tree<'a> {
         depth: usize,
         out: &mut Output<'_>,
     ) -> io::Result<()> {
-        for (agent, sum) in self.invoked.get(&caller).cloned().unwrap_or_default() {
+        for (agent, edge) in self.invoked.get(&caller).cloned().unwrap_or_default() {
             let (indent, name) = ("  ".repeat(depth), printable(agent.as_str()));
-            let cost = format::total_cost(sum.cost, sum.unpriced, sum.calls);
-            let calls = match sum.calls {
+            let made = edge.totals.calls + edge.open_calls;
+            let cost =
+                format::total_cost(edge.totals.cost_nano_usd, edge.totals.unpriced_calls, made);
+            let calls = match made {
                 1 => "1 call".to_owned(),
                 calls => format!("{} calls", format::count(calls)),
             };

@@ -14,6 +14,8 @@ use utoipa::ToSchema;
 #[cbor(transparent)]
 pub struct Timestamp(#[n(0)] i64);
 
+const DAY_US: i64 = 86_400_000_000;
+
 impl Timestamp {
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -28,9 +30,14 @@ impl Timestamp {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 
+    /// The beginning of a [`day`](Self::day).
+    pub fn of_day(day: i32) -> Self {
+        Self(i64::from(day).saturating_mul(DAY_US))
+    }
+
     /// Whole days since the epoch, UTC: the key of daily roll-ups.
     pub fn day(self) -> i32 {
-        i32::try_from(self.0.div_euclid(86_400_000_000)).unwrap_or(i32::MAX)
+        i32::try_from(self.0.div_euclid(DAY_US)).unwrap_or(i32::MAX)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! These block on the disk: call them from a thread that may.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
@@ -13,9 +13,12 @@ use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 
 mod calls;
+mod spans;
 
 use calls::each_candidate;
 pub use calls::{CallFilter, OutcomeFilter};
+use spans::Latest;
+pub use spans::SpanFilter;
 
 use super::body::{rebuild, unpack_content};
 use super::index::batch::{decode, id_key, read_admission};
@@ -23,24 +26,15 @@ use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIE
 use super::log::read_record;
 use super::record::{Content, Position, kind};
 use super::rows::{
-    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail, RunRow,
+    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
+    RunEdgeRow, RunRow,
 };
 use super::storage::Storage;
-use super::summary::{Key, Summary};
+use super::summary::{Key, Rollup, Summary};
+use super::totals::Totals;
 
 /// Rows of one page, at most.
 pub const MAX_ROWS: usize = 1000;
-
-/// Which runs, agents or edges.
-#[derive(Clone, Debug, Default)]
-pub struct SpanFilter {
-    /// Last active at or after.
-    pub since: Option<Timestamp>,
-    /// Last active before: also where the next page begins.
-    pub before: Option<Timestamp>,
-    /// 0 means [`MAX_ROWS`].
-    pub limit: usize,
-}
 
 fn rows(limit: usize) -> usize {
     if limit == 0 {
@@ -130,15 +124,20 @@ impl View {
         settlement.response.map(|body| self.body(body)).transpose()
     }
 
-    /// Runs, last active first.
+    /// Runs that were active in the span, last active first, each as a whole.
     pub fn runs(&self, filter: &SpanFilter) -> Result<Page<RunRow, Timestamp>, IndexError> {
         self.index.read(|txn| {
-            let found = spans(txn, &Key::prefix_of(b'r', None), filter)?;
-            let open = OpenCalls::count(txn)?;
-            page(found, |key, summary| match key {
-                Key::Run(run) => run_row(txn, run, summary, &open).map(Some),
-                _ => Ok(None),
-            })
+            let mut runs = Vec::new();
+            each_summary(txn, &Key::prefix_of(b'r', None), |key, summary| {
+                if let Key::Run(run) = key
+                    && filter.overlaps(summary.first_at, summary.last_at)
+                {
+                    runs.push((run, summary));
+                }
+            })?;
+            let open = OpenCalls::count(txn, &SpanFilter::default())?;
+            Latest::of(runs, filter, |summary| summary)
+                .page(|run, summary| run_row(txn, run, summary, &open))
         })
     }
 
@@ -148,7 +147,7 @@ impl View {
             let Some(summary) = summary(txn, &Key::Run(run.clone()))? else {
                 return Ok(None);
             };
-            let open = OpenCalls::count(txn)?;
+            let open = OpenCalls::count(txn, &SpanFilter::default())?;
             let mut by_agent = Vec::new();
             let mut children = Vec::new();
             each_summary(txn, &Key::prefix_of(b'q', Some(run)), |key, summary| {
@@ -182,26 +181,18 @@ impl View {
             Ok(Some(RunDetail {
                 row,
                 by_agent,
+                edges: run_edges(txn, run)?,
                 children,
             }))
         })
     }
 
-    /// Agents, last active first.
+    /// Agents and what they did in the span, last active first.
     pub fn agents(&self, filter: &SpanFilter) -> Result<Page<AgentRow, Timestamp>, IndexError> {
         self.index.read(|txn| {
-            let found = spans(txn, &Key::prefix_of(b'a', None), filter)?;
-            let open = OpenCalls::count(txn)?;
-            page(found, |key, summary| {
-                let Key::Agent(agent) = key else {
-                    return Ok(None);
-                };
-                let mut models = Vec::new();
-                each_summary(txn, &Key::prefix_of(b'm', Some(&agent)), |key, _| {
-                    if let Key::AgentModel(_, model) = key {
-                        models.push(model);
-                    }
-                })?;
+            let open = OpenCalls::count(txn, filter)?;
+            let agents = spans::agents(txn, filter, &open)?;
+            Latest::of(agents, filter, |work| &work.summary).page(|agent, work| {
                 let open_calls = open.of(None, Some(&agent));
                 let Summary {
                     first_at,
@@ -209,65 +200,48 @@ impl View {
                     totals,
                     runs,
                     ..
-                } = summary;
-                Ok(Some(AgentRow {
+                } = work.summary;
+                Ok(AgentRow {
                     agent,
                     first_at,
                     last_at,
                     open_calls,
-                    models,
+                    models: work.models.into_iter().collect(),
                     runs,
                     totals,
-                }))
+                })
             })
         })
     }
 
-    /// Who called whom, last active first.
+    /// Who called whom in the span, last active first.
     pub fn edges(&self, filter: &SpanFilter) -> Result<Page<EdgeRow, Timestamp>, IndexError> {
         self.index.read(|txn| {
-            page(
-                spans(txn, &Key::prefix_of(b'e', None), filter)?,
-                |key, summary| {
-                    let Key::Edge(caller, agent) = key else {
-                        return Ok(None);
-                    };
-                    let Summary {
-                        first_at,
-                        last_at,
-                        totals,
-                        ..
-                    } = summary;
-                    Ok(Some(EdgeRow {
-                        caller,
-                        agent,
-                        first_at,
-                        last_at,
-                        totals,
-                    }))
-                },
-            )
+            let edges = spans::edges(txn, filter)?;
+            Latest::of(edges, filter, |summary| summary).page(|(caller, agent), summary| {
+                let Summary {
+                    first_at,
+                    last_at,
+                    totals,
+                    ..
+                } = summary;
+                Ok(EdgeRow {
+                    caller,
+                    agent,
+                    first_at,
+                    last_at,
+                    totals,
+                })
+            })
         })
     }
 
     /// Daily totals of the days from `since` to `until`, both included.
     pub fn rollups(&self, since: i32, until: i32) -> Result<Vec<RollupRow>, IndexError> {
         self.index.read(|txn| {
-            let Some(summaries) = table(txn, SUMMARIES)? else {
-                return Ok(Vec::new());
-            };
-            let from = Key::day_prefix(since);
             let mut rows = Vec::new();
-            for entry in summaries.range(from.as_slice()..)? {
-                let (key, summary) = entry?;
-                let Some(Key::Rollup(rollup)) = Key::from_bytes(key.value()) else {
-                    break;
-                };
-                if rollup.day > until {
-                    break;
-                }
-                let totals = decode::<Summary>(summary.value())?.totals;
-                let super::summary::Rollup {
+            each_rollup(txn, since, until, |rollup, summary| {
+                let Rollup {
                     day,
                     agent,
                     model,
@@ -278,9 +252,9 @@ impl View {
                     agent,
                     model,
                     upstream,
-                    totals,
+                    totals: summary.totals,
                 });
-            }
+            })?;
             Ok(rows)
         })
     }
@@ -429,40 +403,56 @@ fn summary(txn: &ReadTransaction, key: &Key) -> Result<Option<Summary>, IndexErr
         .transpose()
 }
 
-/// Summaries that match, last active first, and whether there were more.
-struct Found {
-    spans: Vec<(Key, Summary)>,
-    more: bool,
-}
-
-fn spans(txn: &ReadTransaction, prefix: &[u8], filter: &SpanFilter) -> Result<Found, IndexError> {
-    let mut spans = Vec::new();
-    each_summary(txn, prefix, |key, summary| {
-        if filter.since.is_none_or(|since| summary.last_at >= since)
-            && filter.before.is_none_or(|before| summary.last_at < before)
-        {
-            spans.push((key, summary));
+/// The roll-ups of the days from `since` to `until`, both included.
+fn each_rollup(
+    txn: &ReadTransaction,
+    since: i32,
+    until: i32,
+    mut take: impl FnMut(Rollup, Summary),
+) -> Result<(), IndexError> {
+    let Some(summaries) = table(txn, SUMMARIES)? else {
+        return Ok(());
+    };
+    let from = Key::day_prefix(since);
+    for entry in summaries.range(from.as_slice()..)? {
+        let (key, summary) = entry?;
+        match Key::from_bytes(key.value()) {
+            Some(Key::Rollup(rollup)) if rollup.day <= until => {
+                take(rollup, decode(summary.value())?);
+            }
+            _ => break,
         }
-    })?;
-    spans.sort_by(|(a, x), (b, y)| y.last_at.cmp(&x.last_at).then_with(|| a.cmp(b)));
-    let more = spans.len() > rows(filter.limit);
-    spans.truncate(rows(filter.limit));
-    Ok(Found { spans, more })
+    }
+    Ok(())
 }
 
-fn page<T>(
-    found: Found,
-    mut row: impl FnMut(Key, Summary) -> Result<Option<T>, IndexError>,
-) -> Result<Page<T, Timestamp>, IndexError> {
-    let last = found.spans.last().map(|(_, summary)| summary.last_at);
-    let mut items = Vec::with_capacity(found.spans.len());
-    for (key, summary) in found.spans {
-        items.extend(row(key, summary)?);
-    }
-    Ok(Page {
-        items,
-        next: last.filter(|_| found.more),
-    })
+/// Who invoked whom in a run, as far as its calls are still recorded.
+fn run_edges(txn: &ReadTransaction, run: &Label) -> Result<Vec<RunEdgeRow>, IndexError> {
+    let filter = CallFilter {
+        run: Some(run.clone()),
+        ..CallFilter::default()
+    };
+    let mut edges: BTreeMap<_, (Summary, u64)> = BTreeMap::new();
+    each_candidate(txn, &filter, |StoredCall { row, .. }| {
+        let (started_at, last_at) = (row.started_at, row.last_at());
+        let totals = Totals::of_row(&row);
+        let (summary, open_calls) = edges.entry((row.caller, row.agent)).or_default();
+        summary.cover(started_at, last_at);
+        match totals {
+            Some(totals) => summary.totals.add(&totals),
+            None => *open_calls += 1,
+        }
+        true
+    })?;
+    let row = |((caller, agent), (summary, open_calls)): ((_, _), (Summary, _))| RunEdgeRow {
+        caller,
+        agent,
+        first_at: summary.first_at,
+        last_at: summary.last_at,
+        open_calls,
+        totals: summary.totals,
+    };
+    Ok(edges.into_iter().map(row).collect())
 }
 
 fn run_row(
@@ -496,28 +486,35 @@ fn run_row(
     })
 }
 
-/// How many calls are open, by run and agent.
-struct OpenCalls(HashMap<(Option<Label>, Label), u64>);
+/// The calls that are open: run, agent and start of each.
+struct OpenCalls(Vec<(Option<Label>, Label, Timestamp)>);
 
 impl OpenCalls {
-    fn count(txn: &ReadTransaction) -> Result<Self, IndexError> {
-        let mut counts: HashMap<_, u64> = HashMap::new();
+    /// Those that started in the span.
+    fn count(txn: &ReadTransaction, span: &SpanFilter) -> Result<Self, IndexError> {
+        let mut calls = Vec::new();
         let Some(open) = table(txn, OPEN)? else {
-            return Ok(Self(counts));
+            return Ok(Self(calls));
         };
         for entry in open.iter()? {
-            if let Some(StoredCall { row, .. }) = stored_call(txn, entry?.0.value())? {
-                *counts.entry((row.run, row.agent)).or_default() += 1;
+            if let Some(StoredCall { row, .. }) = stored_call(txn, entry?.0.value())?
+                && span.holds(row.started_at)
+            {
+                calls.push((row.run, row.agent, row.started_at));
             }
         }
-        Ok(Self(counts))
+        Ok(Self(calls))
+    }
+
+    fn starts(&self) -> impl Iterator<Item = (&Label, Timestamp)> {
+        self.0.iter().map(|(_, agent, at)| (agent, *at))
     }
 
     fn of(&self, run: Option<&Label>, agent: Option<&Label>) -> u64 {
-        let counted = self.0.iter().filter(|((its_run, its_agent), _)| {
+        let counted = self.0.iter().filter(|(its_run, its_agent, _)| {
             run.is_none_or(|run| its_run.as_ref() == Some(run))
                 && agent.is_none_or(|agent| its_agent == agent)
         });
-        counted.map(|(_, count)| count).sum()
+        counted.count() as u64
     }
 }

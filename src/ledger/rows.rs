@@ -214,6 +214,12 @@ impl CallRow {
         }
     }
 
+    /// When it ended; while it is open, when it started.
+    pub(super) fn last_at(&self) -> Timestamp {
+        let took = self.duration_us.unwrap_or(0);
+        Timestamp::from_micros(self.started_at.micros().saturating_add_unsigned(took))
+    }
+
     /// Fills in how the call ended.
     pub(crate) fn settle(&mut self, settlement: &Settlement) {
         self.model.clone_from(&settlement.model);
@@ -279,18 +285,32 @@ pub struct RunRow {
     pub totals: Totals,
 }
 
-/// A run, its agents and its child runs.
+/// A run, its agents, who invoked whom in it, and its child runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunDetail {
     #[serde(flatten)]
     pub row: RunRow,
     pub by_agent: Vec<RunAgentRow>,
+    /// By caller; those that nobody invoked first. Of the calls that are still recorded.
+    pub edges: Vec<RunEdgeRow>,
     pub children: Vec<RunRow>,
 }
 
 /// What one agent did in one run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunAgentRow {
+    pub agent: Label,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub open_calls: u64,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// Calls of one agent on behalf of another, or of nobody, in one run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunEdgeRow {
+    pub caller: Option<Label>,
     pub agent: Label,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
@@ -307,7 +327,7 @@ pub struct AgentRow {
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub models: Vec<Label>,
-    /// In how many runs it was seen.
+    /// In how many runs it was seen; of a span, in how many that overlap it.
     pub runs: u64,
     #[serde(flatten)]
     pub totals: Totals,

@@ -174,6 +174,12 @@ impl Summary {
             self.last_at = self.last_at.max(to);
         }
     }
+
+    /// Takes in what `other` covers and sums up.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.cover(other.first_at, other.last_at);
+        self.totals.add(&other.totals);
+    }
 }
 
 /// The keys that show a call from its admission on.

@@ -6,7 +6,10 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use crate::core::call::{Outcome, Settlement};
+use crate::core::money::NanoUsd;
 use crate::core::usage::{Provenance, Usage};
+
+use super::rows::CallRow;
 
 /// Sums over settled calls. All of them saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize)]
@@ -42,21 +45,46 @@ pub struct Totals {
 impl Totals {
     /// The totals of one call.
     pub fn of(settlement: &Settlement) -> Self {
-        let usage = &settlement.usage;
+        Self::of_one(
+            settlement.outcome,
+            &settlement.usage,
+            settlement.provenance,
+            settlement.cost.map(NanoUsd::get),
+            settlement.timings.total_us,
+        )
+    }
+
+    /// The same from its row; none while the call is open.
+    pub(super) fn of_row(row: &CallRow) -> Option<Self> {
+        Some(Self::of_one(
+            row.outcome?,
+            &row.usage,
+            row.provenance?,
+            row.cost_nano_usd,
+            row.duration_us?,
+        ))
+    }
+
+    fn of_one(
+        outcome: Outcome,
+        usage: &Usage,
+        provenance: Provenance,
+        cost: Option<i64>,
+        duration_us: u64,
+    ) -> Self {
         let used = *usage != Usage::default();
-        let cost = settlement.cost;
         Self {
             calls: 1,
-            errors: u64::from(is_error(settlement.outcome)),
+            errors: u64::from(is_error(outcome)),
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
             cache_read_input_tokens: usage.cache_read_input_tokens,
             cache_write_input_tokens: usage.cache_write_input_tokens,
             reasoning_output_tokens: usage.reasoning_output_tokens,
-            cost_nano_usd: cost.map_or(0, crate::core::money::NanoUsd::get),
+            cost_nano_usd: cost.unwrap_or(0),
             unpriced_calls: u64::from(used && cost.is_none()),
-            estimated_calls: u64::from(used && settlement.provenance == Provenance::Estimated),
-            duration_us: settlement.timings.total_us,
+            estimated_calls: u64::from(used && provenance == Provenance::Estimated),
+            duration_us,
         }
     }
 

@@ -2,14 +2,14 @@
 
 use super::{
     AgentView, BodyView, CallDetail, CallList, CallView, EdgeView, OPEN, RollupView, RunAgentView,
-    RunDetail, RunView, TotalsView,
+    RunDetail, RunEdgeView, RunView, TotalsView,
 };
 use crate::core::call::StoredBody;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::ledger::{
-    self, AgentRow, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunRow, Totals,
+    self, AgentRow, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunEdgeRow, RunRow, Totals,
 };
 
 impl From<Page<CallRow, CallId>> for CallList {
@@ -150,6 +150,7 @@ impl From<ledger::RunDetail> for RunDetail {
         Self {
             run: detail.row.into(),
             by_agent: detail.by_agent.into_iter().map(Into::into).collect(),
+            edges: detail.edges.into_iter().map(Into::into).collect(),
             children: detail.children.into_iter().map(Into::into).collect(),
         }
     }
@@ -158,6 +159,19 @@ impl From<ledger::RunDetail> for RunDetail {
 impl From<RunAgentRow> for RunAgentView {
     fn from(row: RunAgentRow) -> Self {
         Self {
+            agent: row.agent,
+            first_at: row.first_at,
+            last_at: row.last_at,
+            open_calls: row.open_calls,
+            totals: row.totals.into(),
+        }
+    }
+}
+
+impl From<RunEdgeRow> for RunEdgeView {
+    fn from(row: RunEdgeRow) -> Self {
+        Self {
+            caller: row.caller,
             agent: row.agent,
             first_at: row.first_at,
             last_at: row.last_at,
@@ -207,8 +221,7 @@ impl From<RollupRow> for RollupView {
 
 /// A day since the epoch as 2026-11-01.
 fn date(day: i32) -> String {
-    let midnight = Timestamp::from_micros(i64::from(day).saturating_mul(86_400_000_000));
-    midnight
+    Timestamp::of_day(day)
         .to_string()
         .chars()
         .take_while(|c| *c != 'T')

@@ -1,6 +1,6 @@
 //! Totals are a fold over settlements, whatever becomes of the segments that hold them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use crate::config::LedgerConfig;
 use crate::core::call::{Outcome, Settlement};
 use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
 use crate::core::usage::Usage;
 
 use super::super::fake::IndexDisk;
@@ -215,4 +216,62 @@ fn message_near_its_end_is_stored_again() {
     }
     let newest = all_calls(ledger.view())[0].id;
     assert!(ledger.view().request_body(newest).unwrap().unwrap().exact);
+}
+
+/// Calls about eight hours apart over some days, so that spans cut days everywhere.
+fn days_of_calls(machine: &Machine, ledger: &Ledger) -> Vec<Settlement> {
+    let mut settled = Vec::new();
+    for number in 0..14_i64 {
+        machine.clock.advance_micros(8 * HOUR_US + number);
+        let agent = if number % 3 == 0 { "a" } else { "b" };
+        let admission = machine.call(&format!("r{}", number % 4), agent);
+        let entry = ledger.admit(admission.clone(), None).unwrap();
+        let settlement = Settlement {
+            cost: Some(NanoUsd::new(1 << number)),
+            ..settlement(&admission)
+        };
+        entry.settle(settlement.clone(), None);
+        settled.push(settlement);
+    }
+    settled
+}
+
+#[test]
+fn totals_of_a_span_are_the_fold_of_the_calls_that_started_in_it() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let settled = days_of_calls(&machine, &ledger);
+    let view = ledger.view();
+    let day = |day: i32| Timestamp::of_day(START.day() + day);
+    let mut edges: Vec<_> = settled.iter().map(|call| call.started_at).collect();
+    edges.extend((-1..6).map(day));
+    edges.extend((0..5).map(|of| Timestamp::from_micros(day(of).micros() + 1)));
+    let edges: Vec<_> = edges.into_iter().map(Some).chain([None]).collect();
+    for since in &edges {
+        for until in &edges {
+            let span = SpanFilter {
+                since: *since,
+                until: *until,
+                ..SpanFilter::default()
+            };
+            let mut expected: BTreeMap<_, (Totals, BTreeSet<_>)> = BTreeMap::new();
+            for call in &settled {
+                if since.is_none_or(|since| call.started_at >= since)
+                    && until.is_none_or(|until| call.started_at < until)
+                {
+                    let (totals, models) = expected.entry(call.agent.clone()).or_default();
+                    totals.add(&Totals::of(call));
+                    models.extend(call.model.clone());
+                }
+            }
+            let found: BTreeMap<_, _> = view
+                .agents(&span)
+                .unwrap()
+                .items
+                .into_iter()
+                .map(|row| (row.agent, (row.totals, row.models.into_iter().collect())))
+                .collect();
+            assert_eq!(found, expected, "{span:?}");
+        }
+    }
 }
