@@ -6,6 +6,7 @@
 mod body;
 mod calls;
 mod connections;
+mod events;
 mod guard;
 pub mod params;
 pub mod problem;
@@ -87,7 +88,9 @@ pub fn document() -> Document {
 }
 
 fn record_routes() -> OpenApiRouter<Records> {
-    calls::routes().merge(totals::routes())
+    calls::routes()
+        .merge(totals::routes())
+        .merge(events::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

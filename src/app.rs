@@ -1,5 +1,6 @@
 //! The composition root: builds everything from a [`Config`], owns the tasks, drains at the end.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
 use crate::config::{Config, Reload, Watcher, restart_needed};
+use crate::core::build;
 use crate::core::price::PriceTable;
-use crate::ledger::{self, Ledger, OpenError};
+use crate::ledger::{self, Event, Ledger, OpenError};
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
@@ -55,6 +57,7 @@ pub struct App {
     admin_address: SocketAddr,
     proxy: Arc<Proxy>,
     ledger: Ledger,
+    clock: Clock,
     config: Arc<ArcSwap<Config>>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
@@ -123,6 +126,11 @@ impl App {
         if let Err(error) = ledger.announce(admin_address) {
             tracing::warn!(%error, "commands will not find this server");
         }
+        let told = format!(
+            "{}, proxy on {proxy_address}, admin on {admin_address}",
+            build::DESCRIPTION
+        );
+        tell(&ledger, &clock, "started", Some(told));
         let proxy = Proxy::new(live, ledger.clone(), clock.clone(), Arc::clone(&metrics));
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -140,7 +148,7 @@ impl App {
             config: Arc::clone(&shared),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
-            clock,
+            clock: clock.clone(),
         };
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -153,6 +161,7 @@ impl App {
             admin_address,
             proxy,
             ledger,
+            clock,
             metrics,
             draining,
             stop,
@@ -183,36 +192,41 @@ impl App {
     pub fn reload(&self, reload: Reload) {
         let config = match reload {
             Reload::Unchanged => return,
-            Reload::Invalid(problems) => {
-                self.metrics.config_reload(false);
-                tracing::error!(
-                    "the changed configuration is refused, the old one stays:\n{problems}"
-                );
-                return;
-            }
+            Reload::Invalid(problems) => return self.refuse_config(&problems),
             Reload::Valid(config) => config,
         };
         match live((*config).clone()) {
-            Err(error) => {
-                self.metrics.config_reload(false);
-                tracing::error!("the changed configuration is refused, the old one stays: {error}");
-            }
+            Err(error) => self.refuse_config(&error),
             Ok(live) => {
                 let waiting = restart_needed(&self.config.load(), &config);
                 self.proxy.reload(live);
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
                 tracing::info!("configuration reloaded");
-                if !waiting.is_empty() {
-                    tracing::warn!("takes effect after a restart only: {}", waiting.join(", "));
+                let waiting = (!waiting.is_empty())
+                    .then(|| format!("takes effect after a restart only: {}", waiting.join(", ")));
+                if let Some(waiting) = &waiting {
+                    tracing::warn!("{waiting}");
                 }
+                self.tell("config_reloaded", waiting);
             }
         }
+    }
+
+    fn refuse_config(&self, why: &dyn Display) {
+        self.metrics.config_reload(false);
+        tracing::error!("the changed configuration is refused, the old one stays:\n{why}");
+        self.tell("config_refused", Some(why.to_string()));
+    }
+
+    fn tell(&self, what: &'static str, details: Option<String>) {
+        tell(&self.ledger, &self.clock, what, details);
     }
 
     /// Lets running calls end within the drain timeout, cuts the rest, flushes the ledger.
     pub async fn stop(self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.tell("stopping", None);
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + self.proxy.drain_timeout();
         let _ = self.listener.await;
@@ -228,6 +242,7 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
+        tell(&self.ledger, &self.clock, "stopped", None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
         }
@@ -259,15 +274,25 @@ async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener,
 }
 
 async fn open_ledger(config: &Config, clock: &Clock) -> Result<Ledger, StartError> {
-    let (settings, clock) = (config.ledger.clone(), clock.clone());
+    let (settings, own_clock) = (config.ledger.clone(), clock.clone());
     let decode = |encoding: &str, body: &[u8], limit| decode_all(encoding, body, limit).ok();
-    let opened = tokio::task::spawn_blocking(move || ledger::open(&settings, clock, decode));
+    let opened = tokio::task::spawn_blocking(move || ledger::open(&settings, own_clock, decode));
     let (ledger, recovery) = match opened.await {
         Ok(opened) => opened?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     tracing::info!("{recovery}");
+    if !recovery.clean {
+        tell(&ledger, clock, "recovered", Some(recovery.to_string()));
+    }
     Ok(ledger)
+}
+
+/// Records an event, which `ledger` may be unable to at the moment: the log has it then.
+fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<String>) {
+    if let Err(error) = ledger.event(Event::own(clock.now(), what, details)) {
+        tracing::warn!(%error, "the event {what} is not recorded");
+    }
 }
 
 /// What a configuration makes of upstreams and prices.

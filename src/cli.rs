@@ -29,6 +29,7 @@ Examples:
   open-aiops check-config --config prod.toml   say what is wrong with a config file
   open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
   open-aiops runs --since 1d                   what each run of today used and cost
+  open-aiops events --since 1d                 why there may be no calls in between
   open-aiops show nightly-42                   a run: its tree, its agents, its calls
   open-aiops show 0193... --response           the recorded response body of a call
 
@@ -70,6 +71,8 @@ pub enum Command {
     Runs(SpanParams),
     /// List agents with what their calls of a span of time used and cost
     Agents(SpanParams),
+    /// List what happened to the proxy itself: starts, stops, recoveries, config changes, failures
+    Events(SpanParams),
     /// Show one run or one call
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
@@ -189,6 +192,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Calls(params) => command::calls(&common, &params, out),
         Command::Runs(params) => command::runs(&common, &params, out),
         Command::Agents(params) => command::agents(&common, &params, out),
+        Command::Events(params) => command::events(&common, &params, out),
         Command::Show(show) => command::show(&common, &show, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),

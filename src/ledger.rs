@@ -47,7 +47,7 @@ pub use lock::Holder;
 pub use log::Damage;
 pub use query::{CallFilter, OutcomeFilter, SpanFilter, View};
 pub use queue::Durable;
-pub use record::{Note, Position};
+pub use record::{Event, Position};
 pub use recovery::{OpenError, Recovery};
 pub use rows::{
     AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
@@ -341,18 +341,18 @@ impl Ledger {
     }
 
     /// Records something that is no call.
-    pub fn note(&self, note: Note) -> Result<Durable, Unavailable> {
+    pub fn event(&self, event: Event) -> Result<Durable, Unavailable> {
         let queue = &self.open.queue;
         if queue.is_failing() {
             return Err(Unavailable::Failing);
         }
-        let details = note.details.as_ref().map_or(0, String::len);
+        let details = event.details.as_ref().map_or(0, String::len);
         let room = queue
             .reserve(RECORD_ROOM + details)
             .ok_or(Unavailable::Full)?;
         let (commit, durable) = commit();
-        queue.push(Op::Note(
-            Box::new(note),
+        queue.push(Op::Event(
+            Box::new(event),
             Receipt {
                 room,
                 commit: Some(commit),

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::SpanRelativeTo;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, SpanRelativeTo};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::VariantNames;
 use utoipa::IntoParams;
@@ -82,7 +84,7 @@ impl CallParams {
     }
 }
 
-/// Which runs, agents or edges: those of a span of time, which is all time when not given.
+/// Which runs, agents, edges or events: those of a span of time; all time when not given.
 #[derive(Args, Clone, Debug, Default, Deserialize, IntoParams, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -99,11 +101,14 @@ pub struct SpanParams {
     #[arg(long, value_name = "COUNT")]
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
     pub limit: Option<Limit>,
-    /// Only those last active before this time: `next` of the answer before
+    /// Only older ones: `next` of the answer before
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>)]
     pub before: Option<When>,
 }
+
+/// A [`SpanParams`] as it comes, good or bad.
+pub(super) type Span = Result<Query<SpanParams>, QueryRejection>;
 
 impl SpanParams {
     pub(super) fn filter(&self, now: Timestamp) -> SpanFilter {
@@ -268,7 +273,7 @@ fn absolute(text: &str) -> Option<jiff::Timestamp> {
 }
 
 fn ago(text: &str) -> Option<i64> {
-    let span: Span = text.parse().ok()?;
+    let span: jiff::Span = text.parse().ok()?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     i64::try_from(duration.as_micros())
         .ok()

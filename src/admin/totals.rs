@@ -6,13 +6,11 @@ use axum::extract::{Path, Query, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::params::{DayParams, SpanParams};
+use super::params::{DayParams, Span, SpanParams};
 use super::problem::Problem;
 use super::records::Records;
 use super::view::{AgentList, EdgeList, RollupList, RunDetail, RunList};
 use crate::core::id::Label;
-
-type Span = Result<Query<SpanParams>, QueryRejection>;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new()

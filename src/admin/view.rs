@@ -277,6 +277,26 @@ pub struct EdgeView {
     pub totals: TotalsView,
 }
 
+/// Events, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventList {
+    pub events: Vec<EventView>,
+    /// What to pass as `before` for those that follow; null when there are none.
+    pub next: Option<Timestamp>,
+}
+
+/// Something that is no call: what was done to the proxy, or befell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    pub at: Timestamp,
+    /// Who did or saw it: `open-aiops` itself, or an operator.
+    pub who: String,
+    /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
+    /// `ledger_failed`, `ledger_resumed`.
+    pub what: String,
+    pub details: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RollupList {
     pub rollups: Vec<RollupView>,

@@ -17,7 +17,7 @@ use super::table::Output;
 use super::{Common, Failure, LogFormat, Serve, Show, call, lists};
 use crate::admin;
 use crate::admin::params::{CallParams, Limit, SpanParams};
-use crate::admin::view::{AgentList, CallDetail, CallList, RunDetail, RunList};
+use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_FILE, Watcher};
@@ -103,6 +103,23 @@ pub(super) fn agents(
         |list: AgentList, out| {
             lists::agents(&list.agents, out)?;
             lists::span("calls that started", params, out)?;
+            lists::more("--before", list.next, out)
+        },
+    )
+}
+
+pub(super) fn events(
+    common: &Common,
+    params: &SpanParams,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    list(
+        common,
+        "/api/v1/events",
+        params,
+        out,
+        |list: EventList, out| {
+            lists::events(&list.events, out)?;
             lists::more("--before", list.next, out)
         },
     )

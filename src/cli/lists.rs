@@ -7,7 +7,9 @@ use super::format::{self, UNKNOWN};
 use super::table::{Align, Output, Table, printable};
 use super::tree;
 use crate::admin::params::SpanParams;
-use crate::admin::view::{AgentView, CallList, CallView, OPEN, RunDetail, RunView, TotalsView};
+use crate::admin::view::{
+    AgentView, CallList, CallView, EventView, OPEN, RunDetail, RunView, TotalsView,
+};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::check::CheckReport;
@@ -116,6 +118,18 @@ fn agent_rows<'a>(
     table.write(out)
 }
 
+pub(super) fn events(events: &[EventView], out: &mut Output<'_>) -> io::Result<()> {
+    let mut table = Table::new(&[("TIME (UTC)", Left), ("WHAT", Left), ("DETAILS", Left)]);
+    for event in events {
+        table.row([
+            format::time(event.at),
+            event.what.clone(),
+            event.details.clone().unwrap_or_else(|| NONE.to_owned()),
+        ]);
+    }
+    table.write(out)
+}
+
 /// Tells a person what the figures are of, when they asked for a span of time.
 pub(super) fn span(of: &str, params: &SpanParams, out: &mut Output<'_>) -> io::Result<()> {
     let words: Vec<_> = [("since", &params.since), ("before", &params.until)]
@@ -181,7 +195,7 @@ pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()
         ("admissions", report.admissions),
         ("settlements", report.settlements),
         ("checkpoints", report.checkpoints),
-        ("notes", report.notes),
+        ("events", report.events),
         ("unknown", report.unknown),
         (
             "damaged parts",

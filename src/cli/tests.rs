@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::admin::sample::{PLANNER, REQUEST, RESEARCHER, RESPONSE, Sample};
 use crate::admin::view::{
-    AgentView, BodyView, CallDetail, CallList, CallView, OPEN, RunAgentView, RunDetail,
+    AgentView, BodyView, CallDetail, CallList, CallView, EventView, OPEN, RunAgentView, RunDetail,
     RunEdgeView, RunView, TotalsView,
 };
 use crate::admin::{self, AdminState};
@@ -20,6 +20,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
+use crate::ledger::Event;
 
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
@@ -313,6 +314,25 @@ fn agents_are_listed_with_partly_and_wholly_unknown_costs() {
 }
 
 #[test]
+fn events_are_listed_with_what_they_say() {
+    let event = |seconds, what: &str, details: Option<&str>| EventView {
+        at: at(seconds),
+        who: "open-aiops".to_owned(),
+        what: what.to_owned(),
+        details: details.map(str::to_owned),
+    };
+    let events = [
+        event(60, "stopping", None),
+        event(
+            0,
+            "started",
+            Some("0.1.0\u{1b}[31m, proxy on 127.0.0.1:8787"),
+        ),
+    ];
+    check("events", |out| lists::events(&events, out));
+}
+
+#[test]
 fn a_run_shows_its_tree_even_when_agents_call_each_other_in_circles() {
     let made = CallList {
         calls: calls(),
@@ -550,6 +570,7 @@ fn answers(dir: &Path, id: CallId) -> Vec<String> {
         &["calls", "--json", "--agent", "planner"],
         &["runs", "--since", "2026-11-01"],
         &["agents"],
+        &["events"],
         &["show", "night/1"],
         &["show", "night/1", "--json"],
         &["show", &id],
@@ -570,6 +591,8 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     let sample = Sample::new();
     let id = sample.record(PLANNER);
     sample.record(RESEARCHER);
+    let event = Event::own(sample.clock.now(), "started", None);
+    sample.ledger.event(event).unwrap().block();
     let state = AdminState {
         ledger: sample.ledger.clone(),
         metrics: Arc::default(),
@@ -600,8 +623,13 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     let Sample { dir, ledger, .. } = sample;
     drop(ledger);
     assert_eq!(answers(dir.path(), id), from_server);
-    assert_eq!(from_server[8].as_bytes(), REQUEST);
-    assert_eq!(from_server[9].as_bytes(), RESPONSE);
+    assert!(
+        from_server[4].ends_with("\tstarted\t-\n"),
+        "{}",
+        from_server[4]
+    );
+    assert_eq!(from_server[9].as_bytes(), REQUEST);
+    assert_eq!(from_server[10].as_bytes(), RESPONSE);
 }
 
 #[test]

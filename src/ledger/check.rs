@@ -23,7 +23,7 @@ pub struct CheckReport {
     pub admissions: u64,
     pub settlements: u64,
     pub checkpoints: u64,
-    pub notes: u64,
+    pub events: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -127,7 +127,7 @@ impl CheckReport {
             kind::ADMISSION => &mut self.admissions,
             kind::SETTLEMENT => &mut self.settlements,
             kind::CHECKPOINT => &mut self.checkpoints,
-            kind::NOTE => &mut self.notes,
+            kind::EVENT => &mut self.events,
             _ => &mut self.unknown,
         }
     }

@@ -31,6 +31,9 @@ pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), ()> = TableDefinition
 pub(crate) const BY_AGENT: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_agent");
 pub(crate) const RESPONSES: TableDefinition<'_, &str, u128> = TableDefinition::new("responses");
 pub(crate) const SUMMARIES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("summaries");
+/// By time, segment and offset.
+pub(crate) const EVENTS: TableDefinition<'_, (i64, u64, u64), Bytes> =
+    TableDefinition::new("events");
 /// Segment, offset, whether redacted.
 pub(crate) const CONTENTS: TableDefinition<'_, u128, (u64, u64, bool)> =
     TableDefinition::new("contents");

@@ -24,7 +24,7 @@ use super::body::{rebuild, unpack_content};
 use super::index::batch::{decode, id_key, read_admission};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
-use super::record::{Content, Position, kind};
+use super::record::{Content, Event, Position, kind};
 use super::rows::{
     AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
     RunEdgeRow, RunRow,
@@ -234,6 +234,11 @@ impl View {
                 })
             })
         })
+    }
+
+    /// What happened to the proxy in the span, newest first.
+    pub fn events(&self, filter: &SpanFilter) -> Result<Page<Event, Timestamp>, IndexError> {
+        self.index.read(|txn| spans::events(txn, filter))
     }
 
     /// Daily totals of the days from `since` to `until`, both included.

@@ -18,7 +18,7 @@ use crate::core::call::{Admission, Settlement};
 use crate::core::space::{Room, Space};
 
 use super::body::Capture;
-use super::record::{Checkpoint, Note};
+use super::record::{Checkpoint, Event};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) enum Op {
     Admit(Box<Admission>, Option<Capture>, Receipt),
     /// Without a receipt when the ledger settles a call by itself.
     Settle(Box<Settlement>, Option<Capture>, Option<Receipt>),
-    Note(Box<Note>, Receipt),
+    Event(Box<Event>, Receipt),
     Checkpoint(Box<Checkpoint>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
@@ -280,13 +280,13 @@ impl Op {
 
     /// Whether it would become part of the log's truth.
     const fn is_record(&self) -> bool {
-        matches!(self, Self::Admit(..) | Self::Settle(..) | Self::Note(..))
+        matches!(self, Self::Admit(..) | Self::Settle(..) | Self::Event(..))
     }
 
     /// Whether somebody waits for this.
     fn is_awaited(&self) -> bool {
         match self {
-            Self::Admit(_, _, receipt) | Self::Note(_, receipt) => receipt.commit.is_some(),
+            Self::Admit(_, _, receipt) | Self::Event(_, receipt) => receipt.commit.is_some(),
             Self::Barrier(_) => true,
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
         }
@@ -295,7 +295,7 @@ impl Op {
     /// Lets go whoever waits for this to be on disk.
     fn release_waiter(&mut self) {
         match self {
-            Self::Admit(_, _, receipt) | Self::Note(_, receipt) => receipt.commit = None,
+            Self::Admit(_, _, receipt) | Self::Event(_, receipt) => receipt.commit = None,
             Self::Barrier(commit) => commit.resolve(),
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => {}
         }

@@ -11,7 +11,6 @@ use serde::Serialize;
 
 use crate::core::call::Admission;
 use crate::core::digest::{Digest, DigestSeed};
-use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
 use super::summary::{Key, Summary};
@@ -59,7 +58,7 @@ pub(crate) mod kind {
     pub(crate) const ADMISSION: u8 = 2;
     pub(crate) const SETTLEMENT: u8 = 3;
     pub(crate) const CHECKPOINT: u8 = 4;
-    pub(crate) const NOTE: u8 = 5;
+    pub(crate) const EVENT: u8 = 5;
 }
 
 /// The head of a segment file.
@@ -276,16 +275,37 @@ pub(crate) struct Checkpoint {
     pub(crate) summaries: Vec<(Key, Summary)>,
 }
 
-/// Something worth keeping that is no call: what an operator did, what was decided.
+/// Something worth keeping that is no call: what was done to the proxy, or befell it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode, Serialize)]
 #[cbor(map)]
-pub struct Note {
+pub struct Event {
     #[n(0)]
     pub at: Timestamp,
+    /// Who did or saw it: the program itself, or an operator.
     #[n(1)]
-    pub who: Label,
+    pub who: String,
     #[n(2)]
-    pub what: Label,
+    pub what: String,
     #[n(3)]
     pub details: Option<String>,
+}
+
+impl Event {
+    /// Of what the program says of itself in `details`, this much is kept.
+    const MAX_DETAILS: usize = 4096;
+
+    /// Something the program itself did or saw. `details` becomes one line.
+    pub fn own(at: Timestamp, what: &'static str, details: Option<String>) -> Self {
+        let details = details.map(|text| {
+            let mut line = text.lines().collect::<Vec<_>>().join("; ");
+            line.truncate(line.floor_char_boundary(Self::MAX_DETAILS));
+            line
+        });
+        Self {
+            at,
+            who: "open-aiops".to_owned(),
+            what: what.to_owned(),
+            details,
+        }
+    }
 }

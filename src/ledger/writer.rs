@@ -16,12 +16,13 @@ use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::DigestSeed;
+use crate::core::time::Timestamp;
 
 use super::body::{Bodies, Capture};
 use super::log::{Catalog, Cursor, Segment};
 use super::progress::Progress;
 use super::queue::{Commit, Op, Queue, Receipt};
-use super::record::{Checkpoint, Frames, HEADER_LEN, Header, Position, kind};
+use super::record::{Checkpoint, Event, Frames, HEADER_LEN, Header, Position, kind};
 use super::retention::Retention;
 use super::storage::{SegmentFile, Storage};
 use super::sync_times::SyncTimes;
@@ -286,8 +287,8 @@ impl Writer {
         match op {
             Op::Admit(admission, body, receipt) => self.admit(*admission, body, receipt),
             Op::Settle(settlement, body, receipt) => self.settle(*settlement, body, receipt),
-            Op::Note(note, receipt) => {
-                self.pending.push(kind::NOTE, &*note);
+            Op::Event(event, receipt) => {
+                self.pending.push(kind::EVENT, &*event);
                 self.receipts.push(receipt);
             }
             Op::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
@@ -425,6 +426,7 @@ impl Writer {
     fn recover(&mut self, cause: &io::Error) -> bool {
         self.report(cause);
         self.queue.set_failing(true);
+        let (failed_at, dropped) = (self.clock.now(), self.queue.dropped());
         loop {
             self.barriers.clear();
             for receipt in &mut self.receipts {
@@ -437,6 +439,7 @@ impl Writer {
                     info!("the ledger can be written again");
                     self.health.change(|vitals| vitals.last_error = None);
                     self.queue.set_failing(false);
+                    self.tell_of_failure(failed_at, cause, dropped);
                     return true;
                 }
                 Err(error) if closed => {
@@ -447,6 +450,16 @@ impl Writer {
                 Err(error) => self.report(&error),
             }
         }
+    }
+
+    /// Now that it can be recorded.
+    fn tell_of_failure(&mut self, at: Timestamp, cause: &io::Error, dropped_before: u64) {
+        let dropped = self.queue.dropped() - dropped_before;
+        let lost = format!("{dropped} records were lost meanwhile");
+        let failed = Event::own(at, "ledger_failed", Some(cause.to_string()));
+        let resumed = Event::own(self.clock.now(), "ledger_resumed", Some(lost));
+        self.pending.push(kind::EVENT, &failed);
+        self.pending.push(kind::EVENT, &resumed);
     }
 
     fn report(&self, cause: &io::Error) {

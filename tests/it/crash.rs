@@ -102,13 +102,14 @@ async fn every_answered_call_survives_kill_9() {
         check(setup.dir.path(), &new).await;
         promised.extend(new);
     }
-    check(setup.dir.path(), &promised).await;
+    let events = check(setup.dir.path(), &promised).await;
+    assert!(events.contains("\"recovered\""), "{events}");
     assert!(promised.len() >= rounds());
 }
 
 /// Starts again and looks for every call; an answered one is settled, by what it used or, where
-/// the end came in between, by its estimate.
-async fn check(dir: &std::path::Path, promised: &[String]) {
+/// the end came in between, by its estimate. What happened until then is returned.
+async fn check(dir: &std::path::Path, promised: &[String]) -> String {
     let server = Server::start(dir).await;
     for id in promised {
         let record = records::settled(server.admin, id).await;
@@ -124,6 +125,11 @@ async fn check(dir: &std::path::Path, promised: &[String]) {
         }
         assert_eq!(record.text("/id"), id);
     }
+    let events = records::ask(server.admin, "/api/v1/events")
+        .await
+        .text()
+        .to_owned();
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
+    events
 }

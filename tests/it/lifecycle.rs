@@ -157,6 +157,49 @@ async fn a_reload_that_is_refused_changes_nothing() {
     assert_eq!(upstream.requests().len(), 1);
 }
 
+/// What happened to the proxies on this data, newest first.
+async fn events(proxy: &Proxy) -> Vec<(String, String)> {
+    let answer = records::ask(proxy.app.admin_address(), "/api/v1/events").await;
+    let list: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    let text = |event: &serde_json::Value, key| event[key].as_str().unwrap_or("").to_owned();
+    let events = list["events"].as_array().unwrap();
+    events
+        .iter()
+        .map(|event| (text(event, "what"), text(event, "details")))
+        .collect()
+}
+
+#[tokio::test]
+async fn what_happened_to_the_proxy_is_on_record() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::to(&upstream).await;
+    let address = proxy.address().to_string();
+    let other = Proxy::with(&upstream).on_data_of(&proxy.dir);
+    let config = other.proxy_lines("head_timeout = \"7s\"").config();
+    proxy.app.reload(Reload::Valid(Box::new(config)));
+    let problems = Config::parse("config.toml", "[proxi]\n", &|_| None).unwrap_err();
+    proxy.app.reload(Reload::Invalid(problems));
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    let again = Proxy::with(&upstream).on_data_of(&dir).start().await;
+    let events = events(&again).await;
+    let what: Vec<_> = events.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(
+        what,
+        [
+            "started",
+            "stopped",
+            "stopping",
+            "config_refused",
+            "config_reloaded",
+            "started"
+        ]
+    );
+    assert!(events[3].1.contains("proxi"), "{events:?}");
+    assert!(events[4].1.contains("proxy.head_timeout"), "{events:?}");
+    assert!(events[5].1.contains(&address), "{events:?}");
+}
+
 #[tokio::test]
 async fn tls_is_served_for_both_versions_of_http() {
     let identity = Identity::new();

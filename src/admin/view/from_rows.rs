@@ -1,15 +1,16 @@
 //! From the rows of the ledger to the shapes of the API.
 
 use super::{
-    AgentView, BodyView, CallDetail, CallList, CallView, EdgeView, OPEN, RollupView, RunAgentView,
-    RunDetail, RunEdgeView, RunView, TotalsView,
+    AgentView, BodyView, CallDetail, CallList, CallView, EdgeView, EventView, OPEN, RollupView,
+    RunAgentView, RunDetail, RunEdgeView, RunView, TotalsView,
 };
 use crate::core::call::StoredBody;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::ledger::{
-    self, AgentRow, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunEdgeRow, RunRow, Totals,
+    self, AgentRow, CallRow, EdgeRow, Event, Page, RollupRow, RunAgentRow, RunEdgeRow, RunRow,
+    Totals,
 };
 
 impl From<Page<CallRow, CallId>> for CallList {
@@ -203,6 +204,17 @@ impl From<EdgeRow> for EdgeView {
             first_at: row.first_at,
             last_at: row.last_at,
             totals: row.totals.into(),
+        }
+    }
+}
+
+impl From<Event> for EventView {
+    fn from(event: Event) -> Self {
+        Self {
+            at: event.at,
+            who: event.who,
+            what: event.what,
+            details: event.details,
         }
     }
 }

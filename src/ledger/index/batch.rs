@@ -14,14 +14,14 @@ use crate::core::time::Timestamp;
 
 use super::super::checkpoint;
 use super::super::log::{Cursor, read_record};
-use super::super::record::{Checkpoint, Content, Position, kind};
+use super::super::record::{Checkpoint, Content, Event, Position, kind};
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
 use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
 use super::super::totals::Totals;
 use super::{
-    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, IndexError, META, Meta, OPEN, RESPONSES,
-    SUMMARIES, StoredCall, VERSION,
+    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, META, Meta, OPEN,
+    RESPONSES, SUMMARIES, StoredCall, VERSION,
 };
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -37,6 +37,7 @@ pub(crate) struct Batch<'t> {
     summaries: Rows<'t, &'static [u8]>,
     contents: Table<'t, u128, (u64, u64, bool)>,
     checkpoints: Table<'t, u64, (u64, u64)>,
+    events: Rows<'t, (i64, u64, u64)>,
     /// Calls that were looked at to change them, in the order of the table.
     touched: BTreeMap<u128, Touched>,
     /// Summaries that were changed.
@@ -86,6 +87,7 @@ impl<'t> Batch<'t> {
             summaries: txn.open_table(SUMMARIES)?,
             contents: txn.open_table(CONTENTS)?,
             checkpoints: txn.open_table(CHECKPOINTS)?,
+            events: txn.open_table(EVENTS)?,
             touched: BTreeMap::new(),
             changed: HashMap::new(),
             joined: Vec::new(),
@@ -121,6 +123,12 @@ impl<'t> Batch<'t> {
                 if let Some(checkpoint) = checkpoint::parse(payload) {
                     self.checkpoints
                         .insert(checkpoint.before, (at.segment, at.offset))?;
+                }
+            }
+            kind::EVENT => {
+                if let Ok(event) = minicbor::decode::<Event>(payload) {
+                    let key = (event.at.micros(), at.segment, at.offset);
+                    self.events.insert(key, payload)?;
                 }
             }
             _ => {}

@@ -15,7 +15,7 @@ use super::super::summary::Key;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
 use super::{
-    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, IndexError, OPEN, RESPONSES, SUMMARIES,
+    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, OPEN, RESPONSES, SUMMARIES,
     StoredCall,
 };
 
@@ -76,6 +76,8 @@ fn forget(
         }
     }
     drop(forgetting);
+    txn.open_table(EVENTS)?
+        .retain(|(_, segment, _), _| segment >= before)?;
     let record = read_record(&*follower.storage, at)?;
     if let Some(checkpoint) = record.and_then(|record| checkpoint::parse(&record.payload)) {
         forget_runs(txn, &checkpoint)?;

@@ -1,4 +1,4 @@
-//! What agents and edges used within a span of time, and the pages of lists by last activity.
+//! What agents and edges used and what happened within a span of time, and the pages of such lists.
 //!
 //! A call belongs to the span it started in. Days that lie whole in a span are summed from the
 //! daily roll-ups, so that a long span costs little; only the days it cuts are summed call by call.
@@ -10,12 +10,14 @@ use redb::ReadTransaction;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
-use super::super::index::IndexError;
+use super::super::index::batch::decode;
+use super::super::index::{EVENTS, IndexError};
+use super::super::record::Event;
 use super::super::rows::{CallRow, Page};
 use super::super::summary::{Key, Summary};
 use super::super::totals::Totals;
 use super::calls::{CallFilter, each_candidate};
-use super::{OpenCalls, each_rollup, each_summary};
+use super::{OpenCalls, each_rollup, each_summary, table};
 
 /// Which runs, agents or edges. A span without beginning and end is all time.
 #[derive(Clone, Debug, Default)]
@@ -175,6 +177,32 @@ pub(super) fn edges(
         })?;
     }
     Ok(edges)
+}
+
+/// The events of the span, newest first. Those of one moment are never parted by a page.
+pub(super) fn events(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+) -> Result<Page<Event, Timestamp>, IndexError> {
+    let mut items: Vec<Event> = Vec::new();
+    let limit = super::rows(filter.limit);
+    let from = filter.since.map_or(i64::MIN, Timestamp::micros);
+    let until = [filter.until, filter.before];
+    let until = until.into_iter().flatten().min();
+    let until = until.map_or(i64::MAX, Timestamp::micros);
+    if let Some(events) = table(txn, EVENTS)?
+        && from < until
+    {
+        for entry in events.range((from, 0, 0)..(until, 0, 0))?.rev() {
+            let event: Event = decode(entry?.1.value())?;
+            let last = items.last().map(|last| last.at);
+            if items.len() >= limit && last != Some(event.at) {
+                return Ok(Page { items, next: last });
+            }
+            items.push(event);
+        }
+    }
+    Ok(Page { items, next: None })
 }
 
 /// Every call of `filter` that ended, and its summary.

@@ -2,8 +2,8 @@
 
 use crate::config::{Durability, LedgerConfig, OnFailure};
 
-use super::super::Unavailable;
 use super::super::fake::Loss;
+use super::super::{SpanFilter, Unavailable};
 use super::harness::*;
 
 /// Records one call on a disk that is full.
@@ -47,9 +47,21 @@ fn failing_ledger_serves_unrecorded_and_keeps_what_it_had() {
     assert_eq!(status.dropped_records, 1);
     ledger.sync_index();
 
+    machine.clock.advance_micros(HOUR_US);
     heal(&machine, &ledger);
     let view = ledger.view();
     assert_eq!(all_calls(view).len(), 2);
+    let events = view.events(&SpanFilter::default()).unwrap().items;
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.what.as_str(), event.details.as_deref().unwrap()))
+        .collect();
+    assert_eq!(told[0], ("ledger_resumed", "1 records were lost meanwhile"));
+    assert_eq!(told[1].0, "ledger_failed");
+    assert_eq!(
+        events[0].at.micros_since(events[1].at),
+        HOUR_US.cast_unsigned()
+    );
     assert!(view.request_body(held).unwrap().unwrap().exact);
     assert_eq!(ledger.status().last_error, None);
     let expected = everything(view);

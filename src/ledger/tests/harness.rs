@@ -216,7 +216,8 @@ pub(crate) fn all_rollups(view: &View) -> Vec<RollupRow> {
 pub(crate) fn everything(view: &View) -> String {
     let spans = super::super::SpanFilter::default();
     format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        view.events(&spans).unwrap(),
         all_calls(view),
         view.runs(&spans).unwrap(),
         view.agents(&spans).unwrap(),

@@ -14,7 +14,7 @@ use crate::core::usage::Usage;
 use super::super::fake::IndexDisk;
 use super::super::record::kind;
 use super::super::totals::Totals;
-use super::super::{Ledger, RollupRow, SpanFilter, View};
+use super::super::{Event, Ledger, RollupRow, SpanFilter, View};
 use super::harness::*;
 
 /// The roll-ups that settlements must add up to.
@@ -274,4 +274,56 @@ fn totals_of_a_span_are_the_fold_of_the_calls_that_started_in_it() {
             assert_eq!(found, expected, "{span:?}");
         }
     }
+}
+
+#[test]
+fn events_are_paged_and_go_with_their_segments() {
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 4000,
+        keep_bytes: Some(20_000),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let tell = |what: &'static str| {
+        let event = Event::own(machine.clock.now(), what, Some("a\nb".to_owned()));
+        ledger.event(event).unwrap().block();
+    };
+    let told = |span: &SpanFilter| {
+        let page = ledger.view().events(span).unwrap();
+        let told: Vec<_> = page.items.into_iter().map(|event| event.what).collect();
+        (told, page.next)
+    };
+    let all = SpanFilter::default();
+    for what in ["one", "two", "three"] {
+        machine.clock.advance_micros(HOUR_US);
+        tell(what);
+    }
+    tell("with three");
+    let first = SpanFilter {
+        limit: 1,
+        ..SpanFilter::default()
+    };
+    let (page, next) = told(&first);
+    assert_eq!(page, ["with three", "three"], "one moment is one page");
+    let rest = SpanFilter {
+        before: next,
+        until: next,
+        since: Some(Timestamp::from_micros(START.micros() + 2 * HOUR_US)),
+        ..SpanFilter::default()
+    };
+    assert_eq!(told(&rest), (vec!["two".to_owned()], None));
+    let details = ledger.view().events(&all).unwrap().items.swap_remove(0);
+    assert_eq!(details.details.unwrap(), "a; b");
+
+    for number in 0..60 {
+        machine.clock.advance_micros(HOUR_US);
+        let admission = machine.call(&format!("run{number}"), "a");
+        let entry = ledger.admit(admission.clone(), None).unwrap();
+        entry.durable().block();
+        entry.settle(settlement(&admission), None);
+    }
+    tell("last");
+    settle_down(&ledger, 20_000);
+    assert!(!machine.disk.segments().contains(&1));
+    assert_eq!(told(&all).0, ["last"]);
 }
