@@ -25,6 +25,13 @@ use super::usage::Usage;
 static BUILTIN: LazyLock<PriceTable> =
     LazyLock::new(|| PriceTable::parse(include_str!("../../prices.toml")).unwrap_or_default());
 
+/// What is given away costs nothing by the token.
+static FREE: LazyLock<PriceRow> = LazyLock::new(|| PriceRow {
+    input: Some(PerMillion::from_pico_usd(0)),
+    output: Some(PerMillion::from_pico_usd(0)),
+    ..PriceRow::default()
+});
+
 /// What a call cost, and by whose word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
@@ -160,6 +167,9 @@ impl PriceTable {
             return Some((row, CostSource::Config));
         }
         let seller = seller.and_then(|name| Provider::parse(name).or_else(|| provider_of(name)));
+        if seller.is_none() && name::is_free(model) {
+            return Some((&FREE, CostSource::Table));
+        }
         let candidates = name::candidates(model);
         let by_seller = candidates
             .iter()

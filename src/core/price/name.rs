@@ -12,24 +12,91 @@ pub(super) struct Candidate {
 /// `openai/gpt-5-2025-08-07` gives itself, `gpt-5-2025-08-07` and `gpt-5`.
 pub(super) fn candidates(model: &str) -> Vec<Candidate> {
     let model = model.trim().to_ascii_lowercase();
-    let model = model
-        .strip_prefix("ft:")
-        .map_or(model.as_str(), base_of_fine_tune);
     let mut found = Vec::new();
-    with_shorter_forms(None, model, &mut found);
-    let mut rest = model;
+    if let Some(tuned) = fine_tune(&model) {
+        with_shorter_forms(None, tuned, &mut found);
+        return found;
+    }
+    let mut rest = model.as_str();
     let mut maker = None;
-    while let Some((prefix, name)) = rest.split_once('/') {
+    loop {
+        match claude_on_bedrock(rest) {
+            Some(names) => found.extend(names),
+            None => with_shorter_forms(maker, rest, &mut found),
+        }
+        let Some((prefix, name)) = rest.split_once('/') else {
+            return found;
+        };
         maker = Provider::parse(prefix).or(maker);
-        with_shorter_forms(maker, name, &mut found);
         rest = name;
     }
-    found
 }
 
-/// `gpt-4o:org:name:id` is a fine-tune of `gpt-4o`.
-fn base_of_fine_tune(rest: &str) -> &str {
-    rest.split_once(':').map_or(rest, |(base, _)| base)
+/// Whether an aggregator that offers variants of models gives this one away.
+pub(super) fn is_free(model: &str) -> bool {
+    model.contains('/') && model.to_ascii_lowercase().ends_with(":free")
+}
+
+/// `ft:gpt-4o:org:name:id` is a fine-tune of `gpt-4o`, and costs as `ft:gpt-4o`.
+fn fine_tune(model: &str) -> Option<&str> {
+    let base = model.strip_prefix("ft:")?.split(':').next()?;
+    model.get(.."ft:".len() + base.len())
+}
+
+/// `us.anthropic.claude-sonnet-4-5-20250929-v1:0` is Claude in one geography of Amazon Bedrock,
+/// which has prices of its own; without one, and with `global`, it costs what Anthropic takes.
+fn claude_on_bedrock(name: &str) -> Option<Vec<Candidate>> {
+    let (geography, model) = match name.strip_prefix("anthropic.") {
+        Some(model) => ("global", model),
+        None => {
+            let (geography, rest) = name.split_once('.')?;
+            (geography, rest.strip_prefix("anthropic.")?)
+        }
+    };
+    let model = without_date(without_version(model));
+    let candidate = |maker, name| Candidate {
+        maker: Some(maker),
+        name,
+    };
+    Some(match geography {
+        "global" => vec![
+            candidate(Provider::Bedrock, format!("anthropic.{model}")),
+            candidate(Provider::Anthropic, model.to_owned()),
+        ],
+        "us" | "eu" | "apac" | "jp" | "au" => {
+            vec![candidate(
+                Provider::Bedrock,
+                format!("us.anthropic.{model}"),
+            )]
+        }
+        _ if geography
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b == b'-') =>
+        {
+            vec![candidate(
+                Provider::Bedrock,
+                format!("{geography}.anthropic.{model}"),
+            )]
+        }
+        _ => return None,
+    })
+}
+
+/// Cuts `-v1:0`, `-v1` and `:0`.
+fn without_version(name: &str) -> &str {
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
+    match name.rsplit_once("-v") {
+        Some((head, version)) if version.bytes().all(|b| b.is_ascii_digit()) => head,
+        _ => name,
+    }
+}
+
+/// Cuts what tells an aggregator by which route to go, at the price of the model.
+fn without_route(name: &str) -> &str {
+    [":nitro", ":floor", ":exacto"]
+        .iter()
+        .find_map(|route| name.strip_suffix(route))
+        .unwrap_or(name)
 }
 
 fn with_shorter_forms(maker: Option<Provider>, name: &str, found: &mut Vec<Candidate>) {
@@ -43,7 +110,8 @@ fn with_shorter_forms(maker: Option<Provider>, name: &str, found: &mut Vec<Candi
         }
     };
     add(name);
-    let undated = without_date(name);
+    let name = without_route(name);
+    let undated = without_date(name.strip_suffix("@default").unwrap_or(name));
     add(undated);
     let released = undated.strip_suffix("-latest").unwrap_or(undated);
     add(released);

@@ -21,6 +21,7 @@ pub enum Provider {
     Mistral,
     Dashscope,
     Azure,
+    Bedrock,
     Groq,
     Cerebras,
     Together,
@@ -70,7 +71,7 @@ pub fn provider_of(host: &str) -> Option<Provider> {
 }
 
 impl Provider {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::OpenAi,
         Self::Anthropic,
         Self::Google,
@@ -85,6 +86,7 @@ impl Provider {
         Self::Mistral,
         Self::Dashscope,
         Self::Azure,
+        Self::Bedrock,
         Self::Groq,
         Self::Cerebras,
         Self::Together,
@@ -96,6 +98,7 @@ impl Provider {
         Some(match name.to_ascii_lowercase().as_str() {
             "openai" => Self::OpenAi,
             "azure" | "azure_ai" => Self::Azure,
+            "bedrock" => Self::Bedrock,
             "anthropic" => Self::Anthropic,
             "google" | "gemini" | "vertex_ai" => Self::Google,
             "xai" | "x-ai" => Self::Xai,

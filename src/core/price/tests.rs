@@ -27,7 +27,7 @@ fn builtin_table_reads_and_is_whole() {
     assert_eq!(table.providers.len(), Provider::ALL.len());
     assert_eq!(
         table.providers.values().map(BTreeMap::len).sum::<usize>(),
-        393
+        426
     );
     assert_eq!(PriceTable::builtin().date(), table.date());
 }
@@ -231,6 +231,49 @@ fn what_has_no_price_has_no_cost() {
 }
 
 #[test]
+fn prices_of_another_offer_are_not_taken() {
+    let million = |model: &str| {
+        let cost = PriceTable::builtin().price(None, model, None, &usage(1_000_000, 0));
+        cost.map(|cost| cost.amount.get() / 1_000_000)
+    };
+    for (model, thousandths_of_a_dollar) in [
+        ("claude-opus-4-8", Some(5000)),
+        ("global.anthropic.claude-opus-4-8", Some(5000)),
+        ("us.anthropic.claude-opus-4-8", Some(5500)),
+        ("us-gov.anthropic.claude-opus-4-8", Some(6000)),
+        ("us-gov.anthropic.claude-opus-4-7", None),
+        ("moon.anthropic.claude-opus-4-8", None),
+        ("claude-mythos-preview", Some(10_000)),
+        ("anthropic.claude-mythos-preview", Some(27_500)),
+        ("gpt-4.1", Some(2000)),
+        ("ft:gpt-4.1-2025-04-14:acme::1", Some(3000)),
+        ("ft:gpt-5:acme::1", None),
+        ("openai/gpt-4.1:online", None),
+        (
+            "arn:aws:bedrock:us-east-1:1:application-inference-profile/abc",
+            None,
+        ),
+    ] {
+        assert_eq!(million(model), thousandths_of_a_dollar, "{model}");
+    }
+}
+
+#[test]
+fn what_an_aggregator_gives_away_is_free() {
+    let model = "meta-llama/llama-3.3-70b-instruct:free";
+    check(Some("openrouter.ai"), model, None, usage(1000, 10), 0);
+    check(None, model, None, usage(1000, 10), 0);
+    let table = PriceTable::builtin();
+    let searched = Usage {
+        web_searches: 1,
+        ..usage(1000, 10)
+    };
+    assert_eq!(table.price(None, model, None, &searched), None);
+    assert_eq!(table.price(None, "llama3:free", None, &usage(1, 1)), None);
+    assert_eq!(table.price(Some("openai"), model, None, &usage(1, 1)), None);
+}
+
+#[test]
 fn free_model_costs_zero() {
     check(None, "omni-moderation-latest", None, usage(100, 0), 0);
 }
@@ -276,19 +319,38 @@ fn names_of_a_model_lead_to_one_price() {
         "gpt-4o",
         "gpt-4o-2024-08-06",
         "openai/gpt-4o",
-        "ft:gpt-4o:acme:x:1",
+        "openai/gpt-4o:nitro",
+        "openai/gpt-4o-2024-08-06:floor",
         "GPT-4o",
     ]);
+    same(&["ft:gpt-4o:acme:x:1", "ft:gpt-4o-2024-08-06:acme::1"]);
     same(&["gpt-5.1", "gpt-5.1-2025-11-13", "openrouter/openai/gpt-5.1"]);
     same(&[
         "claude-opus-4-5",
         "anthropic/claude-opus-4.5",
         "claude-opus-4-5@20251101",
+        "claude-opus-4-5@default",
+        "publishers/anthropic/models/claude-opus-4-5@20251101",
+        "anthropic.claude-opus-4-5-20251101-v1:0",
+        "anthropic.claude-opus-4-5-20251101-v1:0:200k",
+        "global.anthropic.claude-opus-4-5-20251101-v1:0",
+        "bedrock/converse/global.anthropic.claude-opus-4-5",
+        "arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-5-20251101-v1:0",
+    ]);
+    same(&[
+        "us.anthropic.claude-opus-4-6-v1",
+        "eu.anthropic.claude-opus-4-6-v1:0",
+        "apac.anthropic.claude-opus-4-6",
+        "JP.anthropic.claude-opus-4-6",
+        "bedrock/au.anthropic.claude-opus-4-6-v1",
+        "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-opus-4-6-v1",
     ]);
     same(&[
         "gemini-2.5-pro",
         "models/gemini-2.5-pro",
         "google/gemini-2.5-pro",
+        "publishers/google/models/gemini-2.5-pro",
+        "projects/p/locations/europe-west1/publishers/google/models/gemini-2.5-pro",
     ]);
     same(&[
         "mistral-large-2512",
