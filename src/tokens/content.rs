@@ -70,6 +70,7 @@ impl Reader {
             SegmentKind::Instructions => self.instructions(&value),
             SegmentKind::Tools => self.tools(&value),
             SegmentKind::ResponseFormat => self.response_format(&value),
+            SegmentKind::Schema => self.schema(Some(&value)),
             SegmentKind::Input => self.input(&value),
         }
     }
@@ -325,9 +326,13 @@ impl Reader {
         let format = value.get("format").unwrap_or(value);
         if format.get("type").and_then(Value::as_str) == Some("json_schema") {
             let schema = format.get("schema").or_else(|| format.get("json_schema"));
-            self.guess(SCHEMA);
-            self.rendered(schema);
+            self.schema(schema);
         }
+    }
+
+    fn schema(&mut self, schema: Option<&Value>) {
+        self.guess(SCHEMA);
+        self.rendered(schema);
     }
 
     /// A string, numbers that are tokens already, or a list of either.

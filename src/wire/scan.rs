@@ -80,8 +80,10 @@ pub enum SegmentKind {
     Instructions,
     /// `tools` (or `functions`) as a whole.
     Tools,
-    /// `response_format`, or the `text` settings of a response.
+    /// `response_format`, or the settings of an answer that hold such a format.
     ResponseFormat,
+    /// The schema of the answer alone, as Gemini has it.
+    Schema,
     /// A text or a list of texts to embed, complete, speak or check.
     Input,
 }

@@ -111,6 +111,51 @@ fn tools_and_their_choice_are_counted() {
 }
 
 #[test]
+fn the_schema_of_an_answer_costs_the_same_in_all_dialects() {
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
+    let format = json!({"type": "json_schema", "name": "s", "schema": schema});
+    let added = |operation, bare: Value, more: Value| {
+        let mut body = bare.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let with = prompt(operation, "gpt-4o", &body);
+        assert_eq!(with.provenance, Provenance::Estimated);
+        with.tokens - prompt(operation, "gpt-4o", &bare).tokens
+    };
+    let expected = 10 + o200k(&[&schema.to_string()]);
+    let messages = json!({"messages": [{"role": "user", "content": "x"}]});
+    let contents = json!({"contents": [{"role": "user", "parts": [{"text": "x"}]}]});
+    for (operation, bare, more) in [
+        (
+            Responses,
+            json!({"input": "x"}),
+            json!({"text": {"format": format}}),
+        ),
+        (Messages, messages.clone(), json!({"output_format": format})),
+        (
+            Messages,
+            messages,
+            json!({"output_config": {"effort": "low", "format": format}}),
+        ),
+        (
+            GenerateContent,
+            contents.clone(),
+            json!({"generationConfig": {"temperature": 0, "responseSchema": schema}}),
+        ),
+        (
+            GenerateContent,
+            contents.clone(),
+            json!({"generation_config": {"response_json_schema": schema}}),
+        ),
+    ] {
+        assert_eq!(added(operation, bare, more.clone()), expected, "{more}");
+    }
+    let none = json!({"generationConfig": {"responseSchema": null, "maxOutputTokens": 5}});
+    assert_eq!(added(GenerateContent, contents, none), 0);
+}
+
+#[test]
 fn legacy_prompts_and_embeddings_are_counted_bare() {
     let tokens = |operation, body| prompt(operation, "text-embedding-3-small", &body);
     let counted = |tokens| Counted {
@@ -126,8 +171,8 @@ fn legacy_prompts_and_embeddings_are_counted_bare() {
         counted(3)
     );
     assert_eq!(
-        tokens(TextCompletion, json!({"prompt": [1, 2, 3]})),
-        counted(3)
+        tokens(TextCompletion, json!({"prompt": [1, 2, 3], "suffix": "hi"})),
+        counted(4)
     );
     assert_eq!(
         tokens(TextCompletion, json!({"prompt": [[1, 2], [3]]})),
@@ -386,7 +431,8 @@ proptest! {
     fn any_request_is_counted_without_panic(parts in proptest::collection::vec(any_json(), 5)) {
         let body = json!({"messages": parts[0], "input": parts[1], "contents": parts[0],
             "system": parts[2], "instructions": parts[2], "tools": parts[3], "functions": parts[3],
-            "text": parts[4], "response_format": parts[4], "prompt": parts[1]});
+            "text": parts[4], "response_format": parts[4], "prompt": parts[1],
+            "output_config": parts[4], "generationConfig": {"responseSchema": parts[4]}});
         let counter = Counter::new(64);
         for operation in [Chat, Embeddings, GenerateContent, Messages, Responses, TextCompletion] {
             for model in ["gpt-4o", "gpt-5.4", "claude-opus-4-8", "gpt-4"] {

@@ -83,6 +83,19 @@ impl<'de> SmallFields<'de> {
         }
     }
 
+    /// The schema that Gemini keeps among the settings of the answer.
+    pub(super) fn response_schema(&self) -> Raw<'de> {
+        const NAMES: [&str; 4] = [
+            "responseSchema",
+            "response_schema",
+            "responseJsonSchema",
+            "response_json_schema",
+        ];
+        let schema = |name: &&str| field(self.get(Small::GenerationConfig), name);
+        let schema = NAMES.iter().find_map(schema);
+        schema.filter(|schema| *schema != b"null")
+    }
+
     fn output_limit(&self, operation: Operation) -> Option<u64> {
         let config = |names: [&str; 2]| -> Option<u64> {
             names

@@ -95,8 +95,11 @@ impl Content {
             }
             (Chat, "functions") => whole("functions", SegmentKind::Tools),
             (Chat, "response_format") => whole("response_format", SegmentKind::ResponseFormat),
+            (Messages, "output_config") => whole("output_config", SegmentKind::ResponseFormat),
+            (Messages, "output_format") => whole("output_format", SegmentKind::ResponseFormat),
             (Responses, "text") => whole("text", SegmentKind::ResponseFormat),
             (TextCompletion | Image, "prompt") => whole("prompt", SegmentKind::Input),
+            (TextCompletion, "suffix") => whole("suffix", SegmentKind::Input),
             (Embeddings | Speech | Moderation, "input") => whole("input", SegmentKind::Input),
             _ => None,
         }
@@ -144,7 +147,8 @@ impl<'b> Reader<'b> {
             Place::Array { content, first } => {
                 self.separator(first)?;
                 let element = self.value()?;
-                self.segment(content.name, SegmentKind::Message, element);
+                let message = self.segment(SegmentKind::Message, element);
+                self.items.push(Item::Segment(content.name, message));
                 Place::Array {
                     content,
                     first: false,
@@ -179,17 +183,30 @@ impl<'b> Reader<'b> {
             let begin = begun.iter().find(|(name, _)| *name == key);
             begin.is_none_or(|(_, begin)| *begin < index)
         };
-        let segments = self.items.into_iter().enumerate();
+        let schema = self.schema(&small);
+        let items = self.items.into_iter().enumerate();
+        let mut segments: Vec<Segment> = items
+            .filter_map(|(index, item)| match item {
+                Item::Segment(key, segment) if counts(index, key) => Some(segment),
+                _ => None,
+            })
+            .collect();
+        if let Some(schema) = schema {
+            let before = |segment: &Segment| segment.range.start < schema.range.start;
+            segments.insert(segments.partition_point(before), schema);
+        }
         RequestFacts {
             stream_options,
-            segments: segments
-                .filter_map(|(index, item)| match item {
-                    Item::Segment(key, segment) if counts(index, key) => Some(segment),
-                    _ => None,
-                })
-                .collect(),
+            segments,
             ..facts
         }
+    }
+
+    fn schema(&self, small: &SmallFields<'b>) -> Option<Segment> {
+        let schema = small.response_schema()?;
+        let start = schema.as_ptr().addr() - self.body.as_ptr().addr();
+        let is_gemini = self.operation == Operation::GenerateContent;
+        is_gemini.then(|| self.segment(SegmentKind::Schema, start..start + schema.len()))
     }
 
     fn member(&mut self) -> Result<Place, NotAnObject> {
@@ -210,7 +227,8 @@ impl<'b> Reader<'b> {
         let value = self.value()?;
         if let Some(content) = content {
             if self.text(&value) != b"null" {
-                self.segment(content.name, content.kind, value);
+                let segment = self.segment(content.kind, value);
+                self.items.push(Item::Segment(content.name, segment));
             }
         } else if let Ok(field) = key.parse() {
             self.items.push(Item::Small(field, value));
@@ -218,17 +236,16 @@ impl<'b> Reader<'b> {
         Ok(Place::Object { first: false })
     }
 
-    fn segment(&mut self, key: &'static str, kind: SegmentKind, range: Range<usize>) {
+    fn segment(&self, kind: SegmentKind, range: Range<usize>) -> Segment {
         let bytes = self.text(&range);
         let (payloads, payload_bytes) = payload::measure(bytes);
-        let segment = Segment {
+        Segment {
             kind,
             digest: self.seed.digest(bytes),
             payloads,
             payload_bytes,
             range,
-        };
-        self.items.push(Item::Segment(key, segment));
+        }
     }
 
     /// A key without its quotes. One that is no text names nothing.

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::SegmentKind::{Input, Instructions, Message, ResponseFormat, Tools};
+use super::SegmentKind::{Input, Instructions, Message, ResponseFormat, Schema, Tools};
 use super::*;
 
 const SEED: DigestSeed = DigestSeed(7);
@@ -101,6 +101,17 @@ fn gemini_request_is_read() {
     assert_eq!(facts.output_limit, Some(200));
     assert_eq!(kinds(&facts), [Instructions, Message, Message]);
     check_segments(&facts, GENERATE);
+}
+
+#[test]
+fn the_schema_among_the_settings_of_gemini_is_a_segment() {
+    let body = br#"{"generationConfig":{"maxOutputTokens":7,"responseSchema":{"type":"STRING"}},
+        "contents":[{}]}"#;
+    let facts = scan(Operation::GenerateContent, body, SEED);
+    assert_eq!(facts.output_limit, Some(7));
+    assert_eq!(kinds(&facts), [Schema, Message]);
+    assert_eq!(texts(&facts, body), [r#"{"type":"STRING"}"#, "{}"]);
+    check_segments(&facts, body);
 }
 
 #[test]
