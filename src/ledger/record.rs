@@ -291,15 +291,14 @@ pub struct Event {
 }
 
 impl Event {
-    /// Of what the program says of itself in `details`, this much is kept.
+    /// Characters that are kept of what the program says of itself.
     const MAX_DETAILS: usize = 4096;
 
     /// Something the program itself did or saw. `details` becomes one line.
     pub fn own(at: Timestamp, what: &'static str, details: Option<String>) -> Self {
         let details = details.map(|text| {
-            let mut line = text.lines().collect::<Vec<_>>().join("; ");
-            line.truncate(line.floor_char_boundary(Self::MAX_DETAILS));
-            line
+            let line = text.lines().collect::<Vec<_>>().join("; ");
+            line.chars().take(Self::MAX_DETAILS).collect()
         });
         Self {
             at,

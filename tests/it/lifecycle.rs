@@ -160,7 +160,7 @@ async fn a_reload_that_is_refused_changes_nothing() {
 /// What happened to the proxies on this data, newest first.
 async fn events(proxy: &Proxy) -> Vec<(String, String)> {
     let answer = records::ask(proxy.app.admin_address(), "/api/v1/events").await;
-    let list: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    let list: serde_json::Value = serde_json::from_str(answer.text()).unwrap();
     let text = |event: &serde_json::Value, key| event[key].as_str().unwrap_or("").to_owned();
     let events = list["events"].as_array().unwrap();
     events

@@ -46,13 +46,10 @@ fn fine_tune(model: &str) -> Option<&str> {
 /// `us.anthropic.claude-sonnet-4-5-20250929-v1:0` is Claude in one geography of Amazon Bedrock,
 /// which has prices of its own; without one, and with `global`, it costs what Anthropic takes.
 fn claude_on_bedrock(name: &str) -> Option<Vec<Candidate>> {
-    let (geography, model) = match name.strip_prefix("anthropic.") {
-        Some(model) => ("global", model),
-        None => {
-            let (geography, rest) = name.split_once('.')?;
-            (geography, rest.strip_prefix("anthropic.")?)
-        }
-    };
+    let (geography, model) = name
+        .strip_prefix("anthropic.")
+        .map(|model| ("global", model))
+        .or_else(|| name.split_once(".anthropic."))?;
     let model = without_date(without_version(model));
     let candidate = |maker, name| Candidate {
         maker: Some(maker),
