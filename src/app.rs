@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Reload, Watcher, restart_needed};
 use crate::core::build;
 use crate::core::price::PriceTable;
-use crate::ledger::{self, Event, Ledger, OpenError};
+use crate::ledger::{self, Event, Ledger, OpenError, SpanFilter};
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
@@ -276,16 +276,34 @@ async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener,
 async fn open_ledger(config: &Config, clock: &Clock) -> Result<Ledger, StartError> {
     let (settings, own_clock) = (config.ledger.clone(), clock.clone());
     let decode = |encoding: &str, body: &[u8], limit| decode_all(encoding, body, limit).ok();
-    let opened = tokio::task::spawn_blocking(move || ledger::open(&settings, own_clock, decode));
-    let (ledger, recovery) = match opened.await {
+    let opened = tokio::task::spawn_blocking(move || {
+        let (ledger, recovery) = ledger::open(&settings, own_clock, decode)?;
+        let stopped = was_stopped(&ledger)?;
+        Ok::<_, OpenError>((ledger, recovery, stopped))
+    });
+    let (ledger, recovery, stopped) = match opened.await {
         Ok(opened) => opened?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     tracing::info!("{recovery}");
     if !recovery.clean {
         tell(&ledger, clock, "recovered", Some(recovery.to_string()));
+    } else if !stopped {
+        let told = "The process before this one was killed; there was nothing to repair.";
+        tell(&ledger, clock, "recovered", Some(told.to_owned()));
     }
     Ok(ledger)
+}
+
+/// Whether the last that is known of the process before is that it ended as it should. Who looked
+/// at the ledger meanwhile may have left it clean.
+fn was_stopped(ledger: &Ledger) -> Result<bool, OpenError> {
+    let newest = SpanFilter {
+        limit: 1,
+        ..SpanFilter::default()
+    };
+    let page = ledger.view().events(&newest).map_err(OpenError::Index)?;
+    Ok(page.items.iter().any(|event| event.what == "stopped") || page.items.is_empty())
 }
 
 /// Records an event, which `ledger` may be unable to at the moment: the log has it then.

@@ -34,7 +34,7 @@ async fn calls(
     params: Result<Query<CallParams>, QueryRejection>,
 ) -> Result<Json<CallList>, Problem> {
     let Query(params) = params?;
-    let filter = params.filter(records.clock.now());
+    let filter = params.filter(records.clock.now())?;
     let page = records.ask(move |view| view.calls(&filter)).await?;
     Ok(Json(page.into()))
 }

@@ -22,7 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<Records> {
     responses((status = 200, body = EventList), (status = 400, body = Problem))
 )]
 async fn events(State(records): State<Records>, params: Span) -> Result<Json<EventList>, Problem> {
-    let filter = params?.filter(records.clock.now());
+    let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.events(&filter)).await?;
     Ok(Json(EventList {
         events: page.items.into_iter().map(Into::into).collect(),

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::VariantNames;
 use utoipa::IntoParams;
 
+use super::problem::Problem;
 use super::view::OPEN;
 use crate::core::call::{Operation, Outcome};
 use crate::core::id::{CallId, Label};
@@ -67,8 +68,9 @@ pub struct CallParams {
 }
 
 impl CallParams {
-    pub(super) fn filter(self, now: Timestamp) -> CallFilter {
-        CallFilter {
+    pub(super) fn filter(self, now: Timestamp) -> Result<CallFilter, Problem> {
+        let (since, until) = span(self.since.as_ref(), self.until.as_ref(), now)?;
+        Ok(CallFilter {
             run: self.run,
             agent: self.agent,
             caller: self.caller,
@@ -76,11 +78,11 @@ impl CallParams {
             upstream: self.upstream,
             outcome: self.outcome.map(End::filter),
             operation: self.operation,
-            since: self.since.map(|when| when.before(now)),
-            until: self.until.map(|when| when.before(now)),
+            since,
+            until,
             before: self.before,
             limit: self.limit.unwrap_or_default().get(),
-        }
+        })
     }
 }
 
@@ -111,13 +113,30 @@ pub struct SpanParams {
 pub(super) type Span = Result<Query<SpanParams>, QueryRejection>;
 
 impl SpanParams {
-    pub(super) fn filter(&self, now: Timestamp) -> SpanFilter {
-        SpanFilter {
-            since: self.since.as_ref().map(|when| when.before(now)),
-            until: self.until.as_ref().map(|when| when.before(now)),
+    pub(super) fn filter(&self, now: Timestamp) -> Result<SpanFilter, Problem> {
+        let (since, until) = span(self.since.as_ref(), self.until.as_ref(), now)?;
+        Ok(SpanFilter {
+            since,
+            until,
             before: self.before.as_ref().map(|when| when.before(now)),
             limit: self.limit.unwrap_or_default().get(),
-        }
+        })
+    }
+}
+
+/// The first moment of a span and the first one after it. One that ends before it begins would hold
+/// nothing, which nobody asks for.
+fn span(
+    since: Option<&When>,
+    until: Option<&When>,
+    now: Timestamp,
+) -> Result<(Option<Timestamp>, Option<Timestamp>), Problem> {
+    let at = |when: Option<&When>| when.map(|when| when.before(now));
+    match (at(since), at(until)) {
+        (Some(since), Some(until)) if since >= until => Err(Problem::bad_request(format!(
+            "query parameters: since: {since} is not before until: {until}"
+        ))),
+        span => Ok(span),
     }
 }
 
@@ -138,17 +157,11 @@ impl DayParams {
     const DEFAULT_DAYS: i32 = 30;
 
     /// The first and the last day.
-    pub(super) fn days(&self, now: Timestamp) -> (i32, i32) {
-        let until = self
-            .until
-            .as_ref()
-            .map_or(now, |when| when.before(now))
-            .day();
-        let since = self.since.as_ref().map(|when| when.before(now).day());
-        (
-            since.unwrap_or_else(|| until.saturating_sub(Self::DEFAULT_DAYS)),
-            until,
-        )
+    pub(super) fn days(&self, now: Timestamp) -> Result<(i32, i32), Problem> {
+        let (since, until) = span(self.since.as_ref(), self.until.as_ref(), now)?;
+        let until = until.unwrap_or(now).day();
+        let first = || until.saturating_sub(Self::DEFAULT_DAYS);
+        Ok((since.map_or_else(first, Timestamp::day), until))
     }
 }
 

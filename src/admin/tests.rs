@@ -423,6 +423,21 @@ async fn what_is_not_there_is_a_problem_document() {
 }
 
 #[tokio::test]
+async fn a_span_that_ends_before_it_begins_is_said_to() {
+    let listener = Listener::new();
+    for path in ["calls", "runs", "agents", "edges", "events", "rollups"] {
+        let detail = listener
+            .problem(&format!("/api/v1/{path}?since=1d&until=2d"), 400)
+            .await;
+        assert_eq!(
+            detail,
+            "query parameters: since: 2026-10-31T12:30:05.000000Z is not before until: \
+             2026-10-30T12:30:05.000000Z"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_bad_parameter_is_named_with_what_was_found_and_expected() {
     let listener = Listener::new();
     for (query, expected) in [
@@ -442,7 +457,7 @@ async fn a_bad_parameter_is_named_with_what_was_found_and_expected() {
             "operation=x",
             "operation: unknown variant `x`, expected one of `chat`",
         ),
-        ("before=7", "before: "),
+        ("before=7", "before: found `7`, expected the id of a call"),
         ("agent=", "agent: is empty"),
         (
             "colour=red",

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Records> {
     responses((status = 200, body = RunList), (status = 400, body = Problem))
 )]
 async fn runs(State(records): State<Records>, params: Span) -> Result<Json<RunList>, Problem> {
-    let filter = params?.filter(records.clock.now());
+    let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.runs(&filter)).await?;
     Ok(Json(RunList {
         runs: page.items.into_iter().map(Into::into).collect(),
@@ -62,7 +62,7 @@ async fn run(
     responses((status = 200, body = AgentList), (status = 400, body = Problem))
 )]
 async fn agents(State(records): State<Records>, params: Span) -> Result<Json<AgentList>, Problem> {
-    let filter = params?.filter(records.clock.now());
+    let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.agents(&filter)).await?;
     Ok(Json(AgentList {
         agents: page.items.into_iter().map(Into::into).collect(),
@@ -78,7 +78,7 @@ async fn agents(State(records): State<Records>, params: Span) -> Result<Json<Age
     responses((status = 200, body = EdgeList), (status = 400, body = Problem))
 )]
 async fn edges(State(records): State<Records>, params: Span) -> Result<Json<EdgeList>, Problem> {
-    let filter = params?.filter(records.clock.now());
+    let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.edges(&filter)).await?;
     Ok(Json(EdgeList {
         edges: page.items.into_iter().map(Into::into).collect(),
@@ -97,7 +97,7 @@ async fn rollups(
     State(records): State<Records>,
     params: Result<Query<DayParams>, QueryRejection>,
 ) -> Result<Json<RollupList>, Problem> {
-    let (since, until) = params?.days(records.clock.now());
+    let (since, until) = params?.days(records.clock.now())?;
     let rows = records.ask(move |view| view.rollups(since, until)).await?;
     Ok(Json(RollupList {
         rollups: rows.into_iter().map(Into::into).collect(),

@@ -146,14 +146,15 @@ pub(super) fn show(common: &Common, show: &Show, out: &mut Output<'_>) -> Result
     let id = show.what.parse::<CallId>().ok();
     if show.request || show.response {
         let side = if show.request { "request" } else { "response" };
-        let body = match id {
-            Some(id) => runtime.block_on(source.get(&format!("/api/v1/calls/{id}/{side}")))?,
-            None => None,
-        };
-        let missing = || format!("no {side} body of a call {} is recorded", show.what);
-        return Ok(out
-            .writer
-            .write_all(&body.ok_or_else(|| Failure::Negative(missing()))?)?);
+        let id = id.ok_or_else(|| {
+            Failure::Negative(format!(
+                "{} is no id of a call: only calls have a {side}",
+                show.what
+            ))
+        })?;
+        let body = runtime.block_on(source.get(&format!("/api/v1/calls/{id}/{side}")))?;
+        let missing = || Failure::Negative(format!("no {side} body of a call {id} is recorded"));
+        return Ok(out.writer.write_all(&body.ok_or_else(missing)?)?);
     }
     if let Some(id) = id
         && let Some(body) = runtime.block_on(source.get(&format!("/api/v1/calls/{id}")))?

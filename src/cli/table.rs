@@ -62,6 +62,9 @@ impl<'a> Table<'a> {
         for line in table.lines() {
             writeln!(writer, "{}", line.trim_end())?;
         }
+        if self.rows.is_empty() {
+            writeln!(writer, "(none)")?;
+        }
         Ok(())
     }
 
@@ -102,6 +105,20 @@ mod tests {
     #[test]
     fn a_terminal_gets_aligned_columns_under_a_heading() {
         check(true, "AGENT    CALLS\nplanner  1,234\na?b?[2J      5\n");
+    }
+
+    #[test]
+    fn nothing_is_said_to_be_nothing_on_a_terminal_alone() {
+        for (terminal, expected) in [(true, "AGENT\n(none)\n"), (false, "")] {
+            let mut written = Vec::new();
+            let mut out = Output {
+                writer: &mut written,
+                terminal,
+            };
+            let columns = [("AGENT", Align::Left)];
+            Table::new(&columns).write(&mut out).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -657,6 +657,7 @@ fn what_is_not_recorded_is_said_and_exits_with_1() {
         &["show", "nobody"][..],
         &["show", &id],
         &["show", &id, "--request"],
+        &["show", "nobody", "--response"],
     ] {
         let ran = ran(&[arguments, &["--dir", dir]].concat());
         check_code(&ran, 1);

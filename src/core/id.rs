@@ -11,12 +11,15 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The id of one call: a version 7 UUID, so that ids sort by time of arrival.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String, format = "uuid")]
 pub struct CallId(Uuid);
+
+/// A text that is no [`CallId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found `{0}`, expected the id of a call, such as 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e")]
+pub struct CallIdError(String);
 
 impl CallId {
     pub const fn from_uuid(uuid: Uuid) -> Self {
@@ -39,10 +42,18 @@ impl fmt::Display for CallId {
 }
 
 impl FromStr for CallId {
-    type Err = uuid::Error;
+    type Err = CallIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::try_parse(text).map(Self)
+        let uuid = Uuid::parse_str(text).map_err(|_| CallIdError(text.to_owned()))?;
+        Ok(Self(uuid))
+    }
+}
+
+impl<'de> Deserialize<'de> for CallId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

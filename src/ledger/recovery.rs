@@ -36,7 +36,10 @@ pub enum OpenError {
     Newer { path: PathBuf, version: u16 },
     #[error("{} cannot be read: {source}", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("there is no ledger in {}", .dir.display())]
+    #[error(
+        "there is no ledger in {}: no server has run on it yet, or another directory is meant (--dir, \
+         --config)", .dir.display()
+    )]
     Missing { dir: PathBuf },
     #[error("the index of the ledger cannot be made: {0}")]
     Index(#[source] super::index::IndexError),

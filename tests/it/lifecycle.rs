@@ -398,6 +398,27 @@ async fn the_program_finishes_running_calls_after_sigterm() {
 }
 
 #[tokio::test]
+async fn a_killed_program_is_on_record_even_if_its_ledger_was_looked_at_since() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let setup = Proxy::with(&upstream);
+    let server = Server::start(directory(&setup)).await;
+    assert_eq!(
+        records::ask(server.admin, "/api/v1/events").await.status(),
+        200
+    );
+    server.kill().await;
+    let listed = process::run(setup.dir.path(), &["events"]).await;
+    assert_eq!(listed.out.lines().count(), 1, "{}", listed.out);
+    let again = Server::start(setup.dir.path()).await;
+    again.terminate();
+    assert_eq!(again.exit_code().await, Some(0));
+    let listed = process::run(setup.dir.path(), &["events"]).await.out;
+    let what: Vec<_> = listed.lines().map(|line| line.split('\t').nth(1)).collect();
+    let expected = ["stopped", "stopping", "started", "recovered", "started"];
+    assert_eq!(what, expected.map(Some));
+}
+
+#[tokio::test]
 async fn the_program_takes_over_a_changed_file() {
     let (old, new) = (
         Upstream::answers(json("1")).await,
