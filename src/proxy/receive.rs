@@ -69,10 +69,7 @@ impl Received {
         let (path, query) = split_query(&whole_target);
         let tagged = tags::take_tags(path, |name| live.upstream(name).is_some());
         let mut route = route(&head.method, tagged.rest);
-        let upgrade = head
-            .extensions
-            .remove::<OnUpgrade>()
-            .filter(|_| headers::is_websocket(&head));
+        let upgrade = take_upgrade(&mut head);
         if upgrade.is_some() {
             route.operation = Operation::WebSocket;
             route.reading = Reading::Opaque;
@@ -165,6 +162,11 @@ impl Marks {
             put(headers::CALLER, caller.as_str());
         }
     }
+}
+
+fn take_upgrade(head: &mut request::Parts) -> Option<OnUpgrade> {
+    let upgrade = head.extensions.remove::<OnUpgrade>();
+    upgrade.filter(|_| headers::is_websocket(head))
 }
 
 /// Path and query of any request form that names a resource.
