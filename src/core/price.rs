@@ -83,6 +83,14 @@ struct TableFile {
     aliases: BTreeMap<String, String>,
 }
 
+/// The model that a call is billed as: the one that answered, unless the one that was asked for is
+/// an offer of Bedrock, since answers there leave out the geography.
+pub fn billed_model<'m>(asked: Option<&'m str>, answered: Option<&'m str>) -> Option<&'m str> {
+    asked
+        .filter(|model| name::is_on_bedrock(model))
+        .or(answered)
+}
+
 impl PriceTable {
     /// The table this program was built with.
     pub fn builtin() -> &'static Self {

@@ -16,6 +16,7 @@ use crate::config::RecordLevel;
 use crate::core::call::{CostSource, Operation, Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
+use crate::core::price::billed_model;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::Capture;
 use crate::metrics::Metrics;
@@ -311,10 +312,12 @@ fn cost(
         .service_tier
         .as_deref()
         .or(call.origin.facts.service_tier.as_deref());
+    let asked = call.origin.model.as_ref().map(Label::as_str);
+    let billed = billed_model(asked, model.map(Label::as_str))?;
     let cost = call
         .origin
         .live
         .prices
-        .price(Some(seller), model?.as_str(), tier, usage)?;
+        .price(Some(seller), billed, tier, usage)?;
     Some((cost.amount, cost.source))
 }

@@ -244,6 +244,26 @@ async fn a_model_without_a_price_costs_nothing_known() {
 }
 
 #[tokio::test]
+async fn claude_within_a_geography_of_bedrock_costs_what_it_does_there() {
+    check(
+        post(
+            "/v1/chat/completions",
+            CHAT.replace("gpt-4o-mini", "us.anthropic.claude-opus-4-8"),
+        ),
+        json(ANSWER.replace("gpt-4o-mini-2024-07-18", "claude-opus-4-8")),
+        Expected {
+            operation: "chat",
+            model: "claude-opus-4-8",
+            input: 1000,
+            output: 100,
+            provenance: "reported",
+            cost: Some(600 * 5500 + 400 * 550 + 100 * 27_500),
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_price_of_the_config_comes_first() {
     let upstream = Upstream::answers(json(ANSWER)).await;
     let prices = "[[price]]\nmodel = \"gpt-4o-mini*\"\ninput = 1.0\noutput = 2.0";

@@ -32,6 +32,12 @@ pub(super) fn candidates(model: &str) -> Vec<Candidate> {
     }
 }
 
+/// Whether this is the name under which Bedrock sells a model of Anthropic.
+pub(super) fn is_on_bedrock(model: &str) -> bool {
+    let name = model.rsplit('/').next().unwrap_or(model);
+    claude_on_bedrock(&name.to_ascii_lowercase()).is_some()
+}
+
 /// Whether an aggregator that offers variants of models gives this one away.
 pub(super) fn is_free(model: &str) -> bool {
     model.contains('/') && model.to_ascii_lowercase().ends_with(":free")

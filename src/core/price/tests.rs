@@ -259,6 +259,21 @@ fn prices_of_another_offer_are_not_taken() {
 }
 
 #[test]
+fn what_answered_is_billed_unless_the_offer_asked_for_says_more() {
+    for (asked, answered, billed) in [
+        ("my-deployment", Some("gpt-4o"), Some("gpt-4o")),
+        ("my-deployment", None, None),
+        (
+            "bedrock/EU.anthropic.claude-opus-4-8",
+            Some("claude-opus-4-8"),
+            Some("bedrock/EU.anthropic.claude-opus-4-8"),
+        ),
+    ] {
+        assert_eq!(billed_model(Some(asked), answered), billed);
+    }
+}
+
+#[test]
 fn what_an_aggregator_gives_away_is_free() {
     let model = "meta-llama/llama-3.3-70b-instruct:free";
     check(Some("openrouter.ai"), model, None, usage(1000, 10), 0);
