@@ -15,10 +15,10 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
-use crate::config::{Config, Reload, Watcher, restart_needed};
+use crate::config::{Config, LedgerConfig, Reload, Watcher, restart_needed};
 use crate::core::build;
 use crate::core::price::PriceTable;
-use crate::ledger::{self, Event, Ledger, OpenError, SpanFilter};
+use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery, SpanFilter};
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
@@ -50,6 +50,8 @@ pub enum StartError {
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
+
+pub type OpenedLedger = Result<(Ledger, Recovery), OpenError>;
 
 /// Everything running.
 pub struct App {
@@ -110,6 +112,16 @@ pub async fn serve(config: Config, mut watcher: Option<Watcher>) -> Result<(), S
 impl App {
     /// Binds, opens, builds and starts everything. With port 0 the system picks ports.
     pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_with(config, clock, ledger::open).await
+    }
+
+    /// Like [`start`](Self::start), with a ledger opened by `open`: by [`ledger::open_on`] on other
+    /// storage.
+    pub async fn start_with(
+        config: Config,
+        clock: Clock,
+        open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
+    ) -> Result<Self, StartError> {
         let proxy_socket = bind("proxy", config.proxy.listen).await?;
         let admin_socket = bind("admin", config.admin.listen).await?;
         let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
@@ -122,7 +134,7 @@ impl App {
             .transpose()?;
         let live = live(config.clone())?;
         let metrics = Arc::new(Metrics::new());
-        let ledger = open_ledger(&config, &clock).await?;
+        let ledger = open_ledger(&config, &clock, open).await?;
         if let Err(error) = ledger.announce(admin_address) {
             tracing::warn!(%error, "commands will not find this server");
         }
@@ -273,11 +285,15 @@ async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener,
         })
 }
 
-async fn open_ledger(config: &Config, clock: &Clock) -> Result<Ledger, StartError> {
+async fn open_ledger(
+    config: &Config,
+    clock: &Clock,
+    open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
+) -> Result<Ledger, StartError> {
     let (settings, own_clock) = (config.ledger.clone(), clock.clone());
     let decode = |encoding: &str, body: &[u8], limit| decode_all(encoding, body, limit).ok();
     let opened = tokio::task::spawn_blocking(move || {
-        let (ledger, recovery) = ledger::open(&settings, own_clock, decode)?;
+        let (ledger, recovery) = open(&settings, own_clock, decode)?;
         let stopped = was_stopped(&ledger)?;
         Ok::<_, OpenError>((ledger, recovery, stopped))
     });

@@ -21,7 +21,7 @@ mod record;
 mod recovery;
 mod retention;
 pub mod rows;
-mod storage;
+pub mod storage;
 mod summary;
 mod sync_times;
 #[cfg(test)]
@@ -157,18 +157,25 @@ pub fn open(
     clock: Clock,
     decode: Decode,
 ) -> Result<(Ledger, Recovery), OpenError> {
-    let dir = &config.dir;
-    let unusable = |source| OpenError::Unusable {
-        dir: dir.clone(),
+    let disk = Disk::create_dir(&config.dir.join("log"));
+    let disk = disk.map_err(|source| OpenError::Unusable {
+        dir: config.dir.clone(),
         source,
-    };
-    let disk = Disk::create_dir(&dir.join("log")).map_err(unusable)?;
-    let lock = acquire(dir)?;
-    let place = Place::File(dir.join("index.redb"));
+    })?;
+    open_on(Arc::new(disk), config, clock, decode)
+}
+
+/// Like [`open`], with the log on `storage`. Lock and index are in `config.dir`, which must exist.
+pub fn open_on(
+    storage: Arc<dyn Storage>,
+    config: &LedgerConfig,
+    clock: Clock,
+    decode: Decode,
+) -> Result<(Ledger, Recovery), OpenError> {
     let parts = Parts {
-        storage: Arc::new(disk),
-        place,
-        lock: Some(lock),
+        storage,
+        place: Place::File(config.dir.join("index.redb")),
+        lock: Some(acquire(&config.dir)?),
     };
     open_parts(parts, config, clock, decode, Settings::of(config))
 }

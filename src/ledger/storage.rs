@@ -1,14 +1,15 @@
 //! The seam between the log and the disk: numbered segment files in one directory.
 //!
-//! Everything the log does to files goes through here, so that tests can lose, tear and refuse
-//! writes. A file is only ever appended to, or cut at its end.
+//! Everything the log does to files goes through here, so that tests can hold, lose, tear and refuse
+//! writes: see [`open_on`](super::open_on). A file is only ever appended to, or cut at its end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// A directory of segment files, each named by its number.
-pub(crate) trait Storage: Send + Sync {
+pub trait Storage: Send + Sync {
+    /// A new, empty segment; an error if there is one of this number.
     fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn remove(&self, number: u64) -> io::Result<()>;
@@ -21,24 +22,27 @@ pub(crate) trait Storage: Send + Sync {
 }
 
 /// One open segment file.
-pub(crate) trait SegmentFile: Send {
+pub trait SegmentFile: Send {
+    /// Writes all of `bytes` at the end; after an error some of them may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was appended survive a loss of power.
     fn sync(&mut self) -> io::Result<()>;
     /// Fills `into` from `offset` on; returns less only at the end of the file.
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize>;
     fn len(&self) -> io::Result<u64>;
+    /// Cuts the end off, durably.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 }
 
 /// The real thing.
 #[derive(Debug)]
-pub(crate) struct Disk {
+pub struct Disk {
     dir: PathBuf,
 }
 
 impl Disk {
     /// The segments under `dir`, which is created if need be, readable by its owner only.
-    pub(crate) fn create_dir(dir: &Path) -> io::Result<Self> {
+    pub fn create_dir(dir: &Path) -> io::Result<Self> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
@@ -51,7 +55,7 @@ impl Disk {
     }
 
     /// The segments under `dir`, which may not exist.
-    pub(crate) fn at(dir: &Path) -> Self {
+    pub fn at(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
         }

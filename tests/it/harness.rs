@@ -7,8 +7,10 @@
 pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod h2;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod records;
@@ -23,6 +25,8 @@ pub(crate) use self::client::{Client, Response};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::upstream::Upstream;
 
+/// Each lets everything that is ready in the test's one thread, sockets included, go on.
+const QUIET_TURNS: usize = 1000;
 const HANG: Duration = Duration::from_secs(30);
 
 /// The result of what must happen soon.
@@ -34,5 +38,12 @@ pub(crate) fn within<F: Future>(what: &'static str, act: F) -> impl Future<Outpu
             panic!("{what}: did not happen ({caller})");
         };
         output
+    }
+}
+
+/// Returns when all has happened that can happen without the test.
+pub(crate) async fn quiet() {
+    for _ in 0..QUIET_TURNS {
+        tokio::task::yield_now().await;
     }
 }

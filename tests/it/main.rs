@@ -7,10 +7,12 @@ mod harness;
 
 mod attribution;
 mod crash;
+mod durable;
 mod faults;
 mod full_disk;
 mod lifecycle;
 mod memory;
+mod power;
 mod records;
 mod smuggling;
 mod streaming;

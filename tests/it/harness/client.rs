@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::ask::Ask;
 use super::http::{Body, Framing, Head};
 use super::upstream::Seen;
-use super::within;
+use super::{quiet, within};
 
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
@@ -144,6 +144,15 @@ impl Client {
         within("closing one half", self.io.shutdown())
             .await
             .expect("a connection");
+    }
+
+    /// Fails when anything comes while all that can happen without the test does.
+    pub(crate) async fn gets_nothing(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.more() => panic!("too early: {:?}", self.unread.escape_ascii().to_string()),
+            () = quiet() => assert!(self.unread.is_empty(), "unread already"),
+        }
     }
 
     /// What comes until the other side closes.

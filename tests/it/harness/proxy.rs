@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use open_aiops::app::{App, StartError};
 use open_aiops::clock::Clock;
 use open_aiops::config::Config;
+use open_aiops::ledger;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use super::ask::Ask;
 use super::client::{Client, Response};
+use super::disk::TestDisk;
 use super::h2::H2Client;
 use super::records::Record;
 use super::upstream::{Seen, Upstream};
@@ -33,6 +36,7 @@ pub(crate) struct Setup {
     rest: String,
     env: BTreeMap<String, String>,
     behind: Vec<Arc<Seen>>,
+    disk: Option<TestDisk>,
 }
 
 impl Proxy {
@@ -102,6 +106,7 @@ impl Setup {
             rest: String::new(),
             env: BTreeMap::new(),
             behind: Vec::new(),
+            disk: None,
         }
     }
 
@@ -155,6 +160,16 @@ impl Setup {
         self
     }
 
+    /// The log is on a disk that the test has in its hand.
+    pub(crate) fn on_disk(mut self, disk: &TestDisk) -> Self {
+        self.disk = Some(disk.clone());
+        self
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
             "[proxy]\n{}{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[ledger]\ndir = {:?}\n{}\n{}\n",
@@ -164,7 +179,7 @@ impl Setup {
                 "listen = \"127.0.0.1:0\"\n"
             },
             self.proxy,
-            self.dir.path().join("data"),
+            self.data(),
             self.ledger,
             self.rest,
         );
@@ -184,7 +199,16 @@ impl Setup {
     }
 
     pub(crate) async fn try_start(self) -> Result<Proxy, StartError> {
-        let app = App::start(self.config(), Clock::System).await?;
+        let (config, disk) = (self.config(), self.disk);
+        let app = App::start_with(
+            config,
+            Clock::System,
+            move |config, clock, decode| match disk {
+                None => ledger::open(config, clock, decode),
+                Some(disk) => ledger::open_on(Arc::new(disk), config, clock, decode),
+            },
+        );
+        let app = app.await?;
         Ok(Proxy {
             app,
             dir: self.dir,
