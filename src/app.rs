@@ -70,7 +70,7 @@ pub struct App {
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
-pub async fn serve(config: Config, mut watcher: Option<Watcher>) -> Result<(), StartError> {
+pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
@@ -84,13 +84,11 @@ pub async fn serve(config: Config, mut watcher: Option<Watcher>) -> Result<(), S
             _ = hangup.recv() => true,
             _ = tick.tick() => false,
         };
-        if let Some(watcher) = &mut watcher {
-            app.reload(if asked {
-                watcher.look()
-            } else {
-                watcher.poll()
-            });
-        }
+        app.reload(if asked {
+            watcher.look()
+        } else {
+            watcher.poll()
+        });
     }
     tracing::info!("draining: no new calls, running ones may end; once more to cut them");
     let proxy = Arc::clone(&app.proxy);

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,14 +47,7 @@ pub struct Config {
 impl Config {
     /// Reads `path`, else `./config.toml` if there is one, else takes the defaults.
     pub fn load(path: Option<&Path>) -> Result<Self, Problems> {
-        let file = path.unwrap_or(Path::new(DEFAULT_FILE));
-        match std::fs::read_to_string(file) {
-            Ok(text) => Self::parse(&file.display().to_string(), &text, &variable),
-            Err(error) if path.is_none() && error.kind() == ErrorKind::NotFound => {
-                Ok(Self::default())
-            }
-            Err(error) => Err(problem::unreadable_config(file, &error)),
-        }
+        Watcher::load(path, None).map(|(config, _)| config)
     }
 
     /// Reads `text`, which came from `file_name`; `env` looks up environment variables. Files that

@@ -138,7 +138,7 @@ impl Metrics {
         }
     }
 
-    /// A call was let through; it is in flight until [`call_settled`](Self::call_settled).
+    /// A call was let through; it is in flight until [`call_ended`](Self::call_ended).
     pub fn call_admitted(&self, stream: bool) {
         self.in_flight.inc();
         if stream {
@@ -146,12 +146,16 @@ impl Metrics {
         }
     }
 
-    /// A call ended; `stream` is what its admission said.
-    pub fn call_settled(&self, settlement: &Settlement, stream: bool) {
+    /// It ended, however it did; `stream` is what its admission said.
+    pub fn call_ended(&self, stream: bool) {
         self.in_flight.dec();
         if stream {
             self.streams.dec();
         }
+    }
+
+    /// What an ended call used and cost is known.
+    pub fn call_settled(&self, settlement: &Settlement, stream: bool) {
         self.calls.settled(settlement, stream);
     }
 

@@ -99,7 +99,7 @@ fn capture(bytes: &'static [u8]) -> Capture {
     }
 }
 
-fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admission {
+pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admission {
     Admission {
         id,
         started_at,

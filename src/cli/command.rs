@@ -1,7 +1,6 @@
 //! What each command does.
 
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -20,16 +19,13 @@ use crate::admin::params::{CallParams, Limit, SpanParams};
 use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_FILE, Watcher};
+use crate::config::{Config, Watcher};
 use crate::core::id::{CallId, Label};
 use crate::ledger::{self, Damage};
 
 pub(super) fn serve(common: &Common, serve: &Serve) -> Result<(), Failure> {
     start_log(serve.log_format);
-    let path = common.config.clone().or_else(default_file);
-    // Before the file is read, so that no change in between is missed.
-    let watcher = path.map(Watcher::new);
-    let config = load(common)?;
+    let (config, watcher) = load(common)?;
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -197,7 +193,7 @@ async fn show_run(
 }
 
 pub(super) fn check_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {
-    let dir = load(common)?.ledger.dir;
+    let dir = load(common)?.0.ledger.dir;
     let report = ledger::check::check(&dir).map_err(source::impossible)?;
     if common.json {
         raw(
@@ -211,7 +207,7 @@ pub(super) fn check_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), 
 }
 
 pub(super) fn rebuild_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {
-    let dir = load(common)?.ledger.dir;
+    let dir = load(common)?.0.ledger.dir;
     let report = ledger::check::rebuild(&dir).map_err(source::impossible)?;
     if common.json {
         raw(
@@ -251,7 +247,7 @@ fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
         .enable_all()
         .build()
         .map_err(source::impossible)?;
-    let settings = load(common)?.ledger;
+    let settings = load(common)?.0.ledger;
     let source = if let Some(address) = ledger::running_server(&settings.dir) {
         Source::server(address)?
     } else {
@@ -262,16 +258,7 @@ fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     Ok((runtime, source))
 }
 
-fn load(common: &Common) -> Result<Config, Failure> {
-    let mut config = Config::load(common.config.as_deref())
-        .map_err(|problems| Failure::Impossible(problems.to_string()))?;
-    if let Some(dir) = &common.dir {
-        config.ledger.dir.clone_from(dir);
-    }
-    Ok(config)
-}
-
-/// The file that was read although none was named.
-fn default_file() -> Option<PathBuf> {
-    Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists())
+fn load(common: &Common) -> Result<(Config, Watcher), Failure> {
+    Watcher::load(common.config.as_deref(), common.dir.as_deref())
+        .map_err(|problems| Failure::Impossible(problems.to_string()))
 }

@@ -4,12 +4,12 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Config, Problems, problem, variable};
+use super::{Config, DEFAULT_FILE, Problems, problem, variable};
 
 /// What a look at the file gave.
 #[derive(Debug, PartialEq)]
@@ -24,33 +24,50 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct Watcher {
     path: PathBuf,
+    /// Of the ledger, instead of what the file says.
+    dir: Option<PathBuf>,
     seen: Seen,
 }
 
 /// The state of the file at the last look.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Seen {
-    /// Time of change and length; none when the file could not be looked at.
-    stamp: Option<(SystemTime, u64)>,
+    /// None when the file could not be looked at.
+    stamp: Option<Stamp>,
     content: Option<u128>,
 }
 
+/// What a file looks like from outside.
+#[derive(Clone, Debug, PartialEq)]
+struct Stamp {
+    changed_at: SystemTime,
+    len: u64,
+    /// Another one took its place, be it of the same time: some systems give all files one.
+    file: u64,
+}
+
 impl Watcher {
-    /// Starts from the file as it is now: the next [`poll`](Self::poll) tells of changes from here.
-    /// Make the watcher before the config is loaded, so that no change in between is missed.
-    pub fn new(path: PathBuf) -> Self {
+    /// Reads `path`, else `./config.toml` if there is one, else takes the defaults; the ledger is
+    /// in `dir`, if that is given, whatever the file says. The watcher tells of changes to what was
+    /// read here: there is no moment in between for one to be missed.
+    pub fn load(path: Option<&Path>, dir: Option<&Path>) -> Result<(Config, Self), Problems> {
         let mut watcher = Self {
-            path,
+            path: path.unwrap_or(Path::new(DEFAULT_FILE)).to_owned(),
+            dir: dir.map(Path::to_owned),
             seen: Seen::default(),
         };
-        watcher.seen.stamp = watcher.stamp();
-        watcher.seen.content = fs::read(&watcher.path)
-            .ok()
-            .map(|content| xxh3_128(&content));
-        watcher
+        match (watcher.look(), path) {
+            (Reload::Valid(config), _) => Ok((*config, watcher)),
+            (Reload::Unchanged, None) => Ok((watcher.placed(Config::default()), watcher)),
+            (Reload::Unchanged, Some(path)) => {
+                let absent = io::ErrorKind::NotFound.into();
+                Err(problem::unreadable_config(path, &absent))
+            }
+            (Reload::Invalid(problems), _) => Err(problems),
+        }
     }
 
-    /// Looks whether the content changed: cheap as long as time of change and length did not.
+    /// Looks whether the content changed: cheap as long as the file looks the same from outside.
     pub fn poll(&mut self) -> Reload {
         if self.stamp() == self.seen.stamp {
             Reload::Unchanged
@@ -77,15 +94,36 @@ impl Watcher {
 
     fn parse(&self, text: &str) -> Reload {
         match Config::parse(&self.path.display().to_string(), text, &variable) {
-            Ok(config) => Reload::Valid(Box::new(config)),
+            Ok(config) => Reload::Valid(Box::new(self.placed(config))),
             Err(problems) => Reload::Invalid(problems),
         }
     }
 
-    fn stamp(&self) -> Option<(SystemTime, u64)> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
+    fn placed(&self, mut config: Config) -> Config {
+        if let Some(dir) = &self.dir {
+            config.ledger.dir.clone_from(dir);
+        }
+        config
     }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some(Stamp {
+            changed_at: metadata.modified().ok()?,
+            len: metadata.len(),
+            file: file_number(&metadata),
+        })
+    }
+}
+
+#[cfg(unix)]
+fn file_number(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn file_number(_: &fs::Metadata) -> u64 {
+    0
 }
 
 /// The keys that differ and take effect only after a restart: what listeners, pools of memory and

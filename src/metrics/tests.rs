@@ -57,8 +57,10 @@ fn settlement() -> Settlement {
 fn exercised() -> Metrics {
     let metrics = Metrics::new();
     metrics.call_admitted(true);
+    metrics.call_ended(true);
     metrics.call_settled(&settlement(), true);
     metrics.call_admitted(false);
+    metrics.call_ended(false);
     let cost = None;
     metrics.call_settled(
         &Settlement {

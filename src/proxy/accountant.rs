@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 
 use super::call::{EndedCall, Observed};
 use crate::config::RecordLevel;
@@ -33,32 +33,35 @@ const BYTES_PER_TOKEN: u64 = 4;
 
 pub(super) struct Accountant {
     queue: mpsc::Sender<Work>,
+    /// Every call that is not settled yet holds a receiver of it.
+    unsettled: watch::Sender<()>,
 }
 
 /// The right to hand over one ended call.
 pub(super) struct Seat {
     slot: mpsc::OwnedPermit<Work>,
+    unsettled: watch::Receiver<()>,
 }
 
-enum Work {
-    Ended(Box<EndedCall>),
-    Flush(oneshot::Sender<()>),
+struct Work {
+    call: Box<EndedCall>,
+    unsettled: watch::Receiver<()>,
 }
 
 impl Accountant {
     pub(super) fn start(counter: Arc<Counter>, metrics: Arc<Metrics>) -> Self {
+        Self::with(move |call| account(call, &metrics, |call| settle(call, &counter, &metrics)))
+    }
+
+    fn with(account: impl Fn(EndedCall) + Send + 'static) -> Self {
         let (queue, mut inbox) = mpsc::channel::<Work>(SEATS);
         let work = move || {
             let mut woken = Instant::now();
-            while let Some(work) = inbox.blocking_recv() {
-                match work {
-                    Work::Ended(call) => account(*call, &counter, &metrics),
-                    Work::Flush(done) => {
-                        let _ = done.send(());
-                    }
-                }
-                if inbox.is_empty() && mem::replace(&mut woken, Instant::now()).elapsed() < BREATHER
-                {
+            while let Some(Work { call, unsettled }) = inbox.blocking_recv() {
+                account(*call);
+                drop(unsettled);
+                let since_woken = mem::replace(&mut woken, Instant::now()).elapsed();
+                if inbox.is_empty() && since_woken < BREATHER {
                     thread::sleep(BREATHER);
                 }
             }
@@ -69,36 +72,36 @@ impl Accountant {
         {
             tracing::error!(%error, "no thread for accounting: no call can be taken");
         }
-        Self { queue }
+        let unsettled = watch::Sender::new(());
+        Self { queue, unsettled }
     }
 
     /// None when too many calls are open.
     pub(super) fn seat(&self) -> Option<Seat> {
         let slot = self.queue.clone().try_reserve_owned().ok()?;
-        Some(Seat { slot })
+        let unsettled = self.unsettled.subscribe();
+        Some(Seat { slot, unsettled })
     }
 
     /// Waits until no call is open and every ended one is settled.
     pub(super) async fn idle(&self) {
-        drop(self.queue.reserve_many(SEATS).await);
-        let (done, flushed) = oneshot::channel();
-        if self.queue.send(Work::Flush(done)).await.is_ok() {
-            let _ = flushed.await;
-        }
+        self.unsettled.closed().await;
     }
 }
 
 impl Seat {
     pub(super) fn settle(self, call: EndedCall) {
-        self.slot.send(Work::Ended(Box::new(call)));
+        let Self { slot, unsettled } = self;
+        let call = Box::new(call);
+        slot.send(Work { call, unsettled });
     }
 }
 
 /// Whatever bytes of strangers do to what reads them here, the next call is accounted for: a
 /// call that panics settles by the drop of its ledger entry.
-fn account(call: EndedCall, counter: &Counter, metrics: &Metrics) {
-    let work = AssertUnwindSafe(|| settle(call, counter, metrics));
-    if catch_unwind(work).is_err() {
+fn account(call: EndedCall, metrics: &Metrics, settle: impl FnOnce(EndedCall)) {
+    metrics.call_ended(call.origin.facts.stream);
+    if catch_unwind(AssertUnwindSafe(|| settle(call))).is_err() {
         tracing::error!("accounting for a call panicked: its record is an estimate");
     }
 }
@@ -321,3 +324,6 @@ fn cost(
         .price(Some(seller), billed, tier, usage)?;
     Some((cost.amount, cost.source))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::Proxy;
-use super::call::{OpenCall, Origin};
+use super::call::{EndedCall, OpenCall, Origin};
 use super::headers;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
@@ -47,7 +47,7 @@ impl Received {
             facts: Arc::clone(&self.facts),
         };
         let room = std::mem::replace(&mut self.room, proxy.memory.room());
-        let call = OpenCall::new(proxy, origin, room, entry, seat);
+        let call = OpenCall::new(proxy, seat, EndedCall::new(origin, room, entry));
         Ok(Admitted {
             received: self,
             call,

@@ -57,7 +57,7 @@ pub(super) struct EndedCall {
     pub(super) origin: Origin,
     /// What its bodies take of the memory for all running calls; the request's part of it.
     pub(super) room: Room,
-    request_room: usize,
+    pub(super) request_room: usize,
     pub(super) entry: Entry,
     pub(super) outcome: Outcome,
     pub(super) status: Option<StatusCode>,
@@ -81,15 +81,10 @@ struct Open {
     call: EndedCall,
 }
 
-impl OpenCall {
-    pub(super) fn new(
-        proxy: &Arc<Proxy>,
-        origin: Origin,
-        room: Room,
-        entry: Entry,
-        seat: Seat,
-    ) -> Self {
-        let call = EndedCall {
+impl EndedCall {
+    /// A call of which nothing is known but how it began.
+    pub(super) fn new(origin: Origin, room: Room, entry: Entry) -> Self {
+        Self {
             origin,
             request_room: room.bytes(),
             room,
@@ -102,7 +97,12 @@ impl OpenCall {
             timed_out: false,
             timings: Timings::default(),
             error: None,
-        };
+        }
+    }
+}
+
+impl OpenCall {
+    pub(super) fn new(proxy: &Arc<Proxy>, seat: Seat, call: EndedCall) -> Self {
         Self {
             open: Some(Box::new(Open {
                 proxy: Arc::clone(proxy),

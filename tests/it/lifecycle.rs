@@ -59,6 +59,15 @@ async fn remembered(
     again.record_of(call).await.outcome().to_owned()
 }
 
+async fn until_nobody_listens(address: std::net::SocketAddr) {
+    within("the listener's end", async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn stopping_lets_a_stream_end_and_takes_no_new_connection() {
     let Streaming {
@@ -70,12 +79,7 @@ async fn stopping_lets_a_stream_end_and_takes_no_new_connection() {
     } = Streaming::begin("").await;
     let (address, dir) = (proxy.address(), std::sync::Arc::clone(&proxy.dir));
     let stopping = tokio::spawn(proxy.app.stop());
-    within("the listener's end", async {
-        while tokio::net::TcpStream::connect(address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until_nobody_listens(address).await;
     assert!(!stopping.is_finished());
     driver.chunk("data: [DONE]\n\n").await;
     driver.end().await;
@@ -384,12 +388,7 @@ async fn the_program_finishes_running_calls_after_sigterm() {
     driver.chunk("one").await;
     assert_eq!(client.next(&mut response, 3).await, b"one");
     server.terminate();
-    within("the listener's end", async {
-        while tokio::net::TcpStream::connect(server.proxy).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until_nobody_listens(server.proxy).await;
     driver.chunk("two").await;
     driver.end().await;
     client.finish(&mut response).await;
@@ -416,6 +415,64 @@ async fn a_killed_program_is_on_record_even_if_its_ledger_was_looked_at_since() 
     let what: Vec<_> = listed.lines().map(|line| line.split('\t').nth(1)).collect();
     let expected = ["stopped", "stopping", "started", "recovered", "started"];
     assert_eq!(what, expected.map(Some));
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_what_still_runs() {
+    let signals: [fn(&Server); 2] = [Server::terminate, Server::interrupt];
+    for (first, second) in [(0, 0), (0, 1), (1, 1)] {
+        let (upstream, driver) = Upstream::streams(reply(200)).await;
+        let setup = Proxy::with(&upstream).proxy_lines("drain_timeout = \"1h\"");
+        let server = Server::start(directory(&setup)).await;
+        let mut client = Client::connect(server.proxy).await;
+        client.send(get("/v1/models").bytes()).await;
+        let mut response = client.begin(false).await;
+        driver.chunk("one").await;
+        assert_eq!(client.next(&mut response, 3).await, b"one");
+        signals[first](&server);
+        until_nobody_listens(server.proxy).await;
+        signals[second](&server);
+        client.finish(&mut response).await;
+        assert!(response.cut, "a cut must not look like an end");
+        upstream.hung_up().await;
+        assert_eq!(server.exit_code().await, Some(0));
+        assert_eq!(
+            remembered(&upstream, &setup.dir, &response.call()).await,
+            "cut"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_removed_file_changes_nothing_until_another_takes_its_place() {
+    let (old, new) = (
+        Upstream::answers(json("1")).await,
+        Upstream::answers(json("2")).await,
+    );
+    let setup = Proxy::with(&old);
+    let server = Server::start(directory(&setup)).await;
+    let (file, saved) = ("config.toml", ".config.toml.new");
+    let [file, saved] = [file, saved].map(|name| setup.dir.path().join(name));
+    std::fs::remove_file(&file).unwrap();
+    let refused = "open_aiops_config_reloads_total{result=\"error\"} 1";
+    within("the word that there is no file", async {
+        server.hang_up();
+        while !records::ask(server.admin, "/metrics")
+            .await
+            .text()
+            .contains(refused)
+        {}
+    })
+    .await;
+    let mut client = Client::connect(server.proxy).await;
+    assert_eq!(client.call(&get("/v1/models")).await.text(), "1");
+    std::fs::write(&saved, Proxy::with(&new).on_data_of(&setup.dir).text()).unwrap();
+    std::fs::rename(saved, file).unwrap();
+    server.hang_up();
+    within("the new configuration", async {
+        while client.call(&get("/v1/models")).await.text() != "2" {}
+    })
+    .await;
 }
 
 #[tokio::test]

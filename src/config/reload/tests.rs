@@ -18,7 +18,7 @@ fn watched(text: &str) -> (tempfile::TempDir, PathBuf, Watcher) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     write(&path, text, 1);
-    let watcher = Watcher::new(path.clone());
+    let (_, watcher) = Watcher::load(Some(&path), None).unwrap();
     (dir, path, watcher)
 }
 
@@ -60,16 +60,81 @@ fn problems_are_told_once_and_a_repaired_file_is_valid() {
 }
 
 #[test]
-fn a_removed_file_is_a_problem_and_an_absent_one_is_none() {
-    let (dir, path, mut watcher) = watched(VALID);
+fn a_removed_file_is_a_problem_until_it_is_back() {
+    let (_dir, path, mut watcher) = watched(VALID);
     fs::remove_file(&path).unwrap();
-    assert!(matches!(watcher.poll(), Reload::Invalid(_)));
+    let Reload::Invalid(problems) = watcher.poll() else {
+        panic!("invalid")
+    };
+    assert!(problems.to_string().contains("config.toml"), "{problems}");
     assert_eq!(watcher.poll(), Reload::Unchanged);
-    let mut absent = Watcher::new(dir.path().join("other.toml"));
-    assert_eq!(absent.poll(), Reload::Unchanged);
-    assert_eq!(absent.look(), Reload::Unchanged);
-    write(&dir.path().join("other.toml"), VALID, 1);
-    assert!(matches!(absent.poll(), Reload::Valid(_)));
+    write(&path, VALID, 1);
+    assert!(matches!(watcher.poll(), Reload::Valid(_)));
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other.toml");
+    let problems = Watcher::load(Some(&path), None).unwrap_err().to_string();
+    assert!(problems.contains("other.toml"), "{problems}");
+}
+
+#[test]
+fn the_directory_that_was_asked_for_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    write(&path, VALID, 1);
+    let asked = Path::new("elsewhere");
+    let (old, mut watcher) = Watcher::load(Some(&path), Some(asked)).unwrap();
+    assert_eq!(old.ledger.dir, asked);
+    write(&path, "[ledger]\ndir = \"here\"\n", 2);
+    let Reload::Valid(new) = watcher.poll() else {
+        panic!("valid")
+    };
+    assert_eq!(new.ledger.dir, asked);
+}
+
+#[test]
+fn a_file_that_takes_its_place_is_seen_though_it_looks_the_same() {
+    let (dir, path, mut watcher) = watched(VALID);
+    let new = dir.path().join(".config.toml.swp");
+    write(&new, &VALID.replace('5', "6"), 1);
+    fs::rename(new, &path).unwrap();
+    assert_eq!(connections(watcher.poll()), 6);
+    assert_eq!(watcher.poll(), Reload::Unchanged);
+}
+
+/// As Kubernetes mounts a `ConfigMap`: the file is a link through a directory that is swapped.
+#[cfg(unix)]
+#[test]
+fn a_swapped_directory_behind_a_link_is_seen() {
+    use std::os::unix::fs::symlink;
+
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for (version, limit) in [("..1", "5"), ("..2", "6")] {
+        fs::create_dir(at(version)).unwrap();
+        let file = at(version).join("config.toml");
+        write(&file, &VALID.replace('5', limit), 1);
+    }
+    symlink("..1", at("..data")).unwrap();
+    symlink("..data/config.toml", at("config.toml")).unwrap();
+    let (config, mut watcher) = Watcher::load(Some(&at("config.toml")), None).unwrap();
+    assert_eq!(config.proxy.max_connections, 5);
+    assert_eq!(watcher.poll(), Reload::Unchanged);
+    symlink("..2", at("..new")).unwrap();
+    fs::rename(at("..new"), at("..data")).unwrap();
+    fs::remove_dir_all(at("..1")).unwrap();
+    assert_eq!(connections(watcher.poll()), 6);
+}
+
+#[track_caller]
+fn connections(reload: Reload) -> usize {
+    match reload {
+        Reload::Valid(config) => config.proxy.max_connections,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -100,6 +100,11 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
+    /// As ctrl-c does.
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Tells it to look at its configuration.
     pub(crate) fn hang_up(&self) {
         self.signal(Signal::HUP);

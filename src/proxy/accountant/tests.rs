@@ -1,0 +1,103 @@
+use std::task::Poll;
+
+use super::*;
+use crate::admin::sample::{PLANNER, Sample, admission};
+use crate::config::Config;
+use crate::core::id::CallId;
+use crate::core::price::PriceTable;
+use crate::core::space::Space;
+use crate::ledger::rows::CallRow;
+use crate::proxy::Live;
+use crate::proxy::call::Origin;
+use crate::upstream::Upstream;
+use crate::wire::scan::RequestFacts;
+
+/// A call that was answered and has ended.
+fn ended(sample: &Sample, model: &str) -> EndedCall {
+    let mut admission = admission(sample.clock.call_id(), sample.clock.now(), PLANNER);
+    admission.request_model = Label::parse(model).ok();
+    let entry = sample.ledger.admit(admission.clone(), None).unwrap();
+    let config = Config::default();
+    let upstream = Arc::new(Upstream::new(&config.upstreams[0]).unwrap());
+    let live = Live {
+        config,
+        upstreams: vec![Arc::clone(&upstream)],
+        prices: PriceTable::builtin().clone(),
+    };
+    let origin = Origin {
+        live: Arc::new(live),
+        upstream,
+        started_at: admission.started_at,
+        attribution: admission.attribution,
+        operation: admission.operation,
+        fetch: false,
+        model: admission.request_model,
+        record: RecordLevel::Full,
+        body: bytes::Bytes::new(),
+        facts: Arc::new(RequestFacts {
+            stream: true,
+            ..RequestFacts::default()
+        }),
+    };
+    EndedCall {
+        outcome: Outcome::Completed,
+        status: Some(http::StatusCode::OK),
+        ..EndedCall::new(origin, Arc::<Space>::default().room(), entry)
+    }
+}
+
+fn row(sample: &Sample, id: CallId) -> CallRow {
+    sample.ledger.view().call(id).unwrap().unwrap().row
+}
+
+#[tokio::test]
+async fn a_call_whose_accounting_panics_is_estimated_and_the_next_is_accounted_for() {
+    let (sample, metrics) = (Sample::new(), Arc::new(Metrics::new()));
+    let (counter, counted) = (Counter::new(10), Arc::clone(&metrics));
+    let accountant = Accountant::with(move |call| {
+        account(call, &counted, |call| {
+            let bad = call
+                .origin
+                .model
+                .as_ref()
+                .is_some_and(|m| m.as_str() == "bad");
+            assert!(!bad, "bytes of a stranger");
+            settle(call, &counter, &counted);
+        });
+    });
+    let calls = ["bad", "gpt-4o-mini"].map(|model| ended(&sample, model));
+    let ids = [calls[0].entry.id(), calls[1].entry.id()];
+    for call in calls {
+        metrics.call_admitted(true);
+        accountant.seat().unwrap().settle(call);
+    }
+    accountant.idle().await;
+    let [bad, good] = ids.map(|id| row(&sample, id));
+    assert_eq!(bad.outcome, Some(Outcome::Cut));
+    assert_eq!(bad.provenance, Some(Provenance::Estimated));
+    assert_eq!(bad.usage.input_tokens, 1000);
+    assert_eq!(good.outcome, Some(Outcome::Completed));
+    for gauge in ["calls_in_flight", "streams_open"] {
+        let none = format!("open_aiops_{gauge} 0\n");
+        assert!(metrics.render().contains(&none), "{}", metrics.render());
+    }
+}
+
+#[tokio::test]
+async fn waiting_for_the_end_of_all_calls_takes_no_seat() {
+    let accountant = Accountant::start(Arc::new(Counter::new(10)), Arc::new(Metrics::new()));
+    accountant.idle().await;
+    let first = accountant.seat().unwrap();
+    let mut idle = std::pin::pin!(accountant.idle());
+    assert!(is_pending(idle.as_mut()).await);
+    let second = accountant.seat();
+    assert!(second.is_some(), "a call that comes meanwhile");
+    drop(first);
+    assert!(is_pending(idle.as_mut()).await);
+    drop(second);
+    idle.await;
+}
+
+async fn is_pending(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
