@@ -116,7 +116,7 @@ pub struct Show {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum LedgerCommand {
-    /// Read every record and verify checksums and the chain
+    /// Read every record and verify checksums, the chain and the index
     Check,
     /// Build the index anew from the log; the server must not run
     Rebuild,

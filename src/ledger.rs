@@ -38,7 +38,7 @@ use std::thread;
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::call::{Admission, Outcome};
-use crate::core::digest::DigestSeed;
+use crate::core::digest::{Digest, DigestSeed};
 
 pub use body::{Capture, Decode};
 pub use entry::Entry;
@@ -56,7 +56,7 @@ pub use rows::{
 pub use sync_times::SyncTimes;
 pub use totals::Totals;
 
-use body::{Bodies, Known, KnownContents};
+use body::{Bodies, Known};
 use index::Place;
 use index::follow::IndexThread;
 use lock::{Lock, LockError};
@@ -217,17 +217,15 @@ fn open_parts(
         place,
         lock,
     } = parts;
+    let doubtful = lock.as_ref().is_none_or(Lock::left_open);
     let Opened {
         catalog,
-        index,
+        view,
+        indexed,
         mut follower,
         resume,
         mut recovery,
-    } = recovery::open(&storage, &place, &clock)?;
-    let view = View {
-        index,
-        storage: Arc::clone(&storage),
-    };
+    } = recovery::open(&storage, (&place, doubtful), &clock)?;
     let queue = Queue::new(config.max_queue_bytes);
     let progress = Arc::new(Progress::default());
     progress.set_written(resume.end);
@@ -235,7 +233,7 @@ fn open_parts(
     let health = Arc::new(Health::default());
     follower.queue = Some(Arc::clone(&queue));
 
-    let bodies = bodies(config, decode, resume.seed, &view).map_err(OpenError::Index)?;
+    let bodies = bodies(config, decode, resume.seed, indexed.contents);
     let shared = Shared {
         storage,
         catalog: Arc::clone(&catalog),
@@ -256,6 +254,7 @@ fn open_parts(
         health: Arc::clone(&health),
         retention: Retention::of(config),
         clock: clock.clone(),
+        failures: 0,
         leaving: None,
     };
     let (writing, writing_done) = spawn("ledger", move || writer.run()).map_err(unusable)?;
@@ -276,7 +275,7 @@ fn open_parts(
             done: [writing_done, indexing_done],
         }),
     };
-    recovery.recovered_calls = ledger.settle_recovered().map_err(OpenError::Index)?;
+    recovery.recovered_calls = ledger.settle_recovered(&indexed.open_calls);
     recovery.clean &= recovery.recovered_calls == 0;
     Ok((ledger, recovery))
 }
@@ -286,13 +285,13 @@ fn bodies(
     config: &LedgerConfig,
     decode: Decode,
     seed: DigestSeed,
-    view: &View,
-) -> Result<Bodies, IndexError> {
+    contents: Vec<(Digest, u64, bool)>,
+) -> Bodies {
     let mut bodies = Bodies::new(&config.redact, config.max_body_bytes, decode, seed);
-    for (digest, segment, redacted) in view.contents(KnownContents::LOADED)? {
+    for (digest, segment, redacted) in contents {
         bodies.known.put(digest, Known { segment, redacted });
     }
-    Ok(bodies)
+    bodies
 }
 
 /// A thread, and a future that resolves when it ends, however it does.
@@ -428,18 +427,15 @@ impl Ledger {
     }
 
     /// Settles calls that were open when the process before this one ended.
-    fn settle_recovered(&self) -> Result<u64, IndexError> {
-        let mut calls = 0;
-        for (_, admission) in self.open.view.open_calls()? {
-            let Some(admission) = admission else { continue };
-            let settlement = Box::new(recovery::unsettled(&admission, Outcome::Recovered));
+    fn settle_recovered(&self, open_calls: &[Admission]) -> u64 {
+        for admission in open_calls {
+            let settlement = Box::new(recovery::unsettled(admission, Outcome::Recovered));
             self.open.queue.push(Op::Settle(settlement, None, None));
-            calls += 1;
         }
-        if calls > 0 {
+        if !open_calls.is_empty() {
             self.sync_index();
         }
-        Ok(calls)
+        open_calls.len() as u64
     }
 }
 
@@ -453,6 +449,9 @@ impl Drop for Open {
         for thread in threads.drain(..) {
             // A thread that panicked has said so; what it held is lost either way.
             drop(thread.join());
+        }
+        if let Some(lock) = &self.lock {
+            lock.leave();
         }
     }
 }

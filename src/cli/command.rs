@@ -203,7 +203,12 @@ pub(super) fn check_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), 
     } else {
         lists::check(&report, out)?;
     }
-    sound(&report.damages)
+    sound(&report.damages)?;
+    if report.index_damaged == Some(true) {
+        let advice = "the index is damaged, no record is lost: `ledger rebuild` makes a new one";
+        return Err(Failure::Negative(advice.to_owned()));
+    }
+    Ok(())
 }
 
 pub(super) fn rebuild_ledger(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {

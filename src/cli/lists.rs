@@ -205,6 +205,12 @@ pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()
     ] {
         table.row([what.to_owned(), format::count(count)]);
     }
+    let index = match report.index_damaged {
+        None => NONE,
+        Some(false) => "sound",
+        Some(true) => "damaged",
+    };
+    table.row(["index".to_owned(), index.to_owned()]);
     table.write(out)
 }
 

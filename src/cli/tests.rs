@@ -648,6 +648,25 @@ fn a_ledger_is_checked_and_its_index_rebuilt() {
 }
 
 #[test]
+fn a_damaged_index_is_told_with_what_to_do() {
+    let Sample { dir, ledger, .. } = Sample::new();
+    drop(ledger);
+    let path = dir.path().to_str().unwrap();
+    let sound = ran(&["ledger", "check", "--dir", path]);
+    check_code(&sound, 0);
+    assert!(sound.out.contains("index\tsound\n"), "{}", sound.out);
+    std::fs::write(dir.path().join("index.redb"), [0x5a; 9999]).unwrap();
+    let damaged = ran(&["ledger", "check", "--dir", path]);
+    check_code(&damaged, 1);
+    assert!(damaged.out.contains("index\tdamaged\n"), "{}", damaged.out);
+    assert!(
+        damaged.errors.contains("ledger rebuild"),
+        "{}",
+        damaged.errors
+    );
+}
+
+#[test]
 fn what_is_not_recorded_is_said_and_exits_with_1() {
     let Sample { dir, ledger, .. } = Sample::new();
     drop(ledger);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::index::follow::Follower;
-use super::index::{Index, Place};
+use super::index::{Index, Place, is_sound};
 use super::lock::Lock;
 use super::log::{Damage, LogReader, Step};
 use super::query::View;
@@ -30,6 +30,9 @@ pub struct CheckReport {
     pub damages: Vec<Damage>,
     /// An unfinished record at the end; opening the ledger cuts it off.
     pub torn_bytes: u64,
+    /// What answers questions is not as it was written: the log is, [`rebuild`] makes a new index
+    /// from it. None if there is no index, or it cannot be looked at here.
+    pub index_damaged: Option<bool>,
     /// Up to where the log can be read.
     pub end: Position,
 }
@@ -44,7 +47,16 @@ pub struct RebuildReport {
 /// A ledger opened for reading.
 pub struct ReadOnly {
     view: View,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        self.view.index.close();
+        if let Some(lock) = &self.lock {
+            lock.leave();
+        }
+    }
 }
 
 impl ReadOnly {
@@ -79,19 +91,18 @@ pub fn open_read_only(dir: &Path) -> Result<ReadOnly, OpenError> {
     } else {
         Place::Memory
     };
-    let index = open_index(&place)?;
+    let doubtful = lock.as_ref().is_some_and(Lock::left_open);
+    let index = open_index(&place, doubtful)?;
     let (mut follower, _) = Follower::new(Arc::clone(&index), Arc::clone(&storage), catalog)
         .map_err(OpenError::Index)?;
-    catch_up(&mut follower)?;
-    Ok(ReadOnly {
-        view: View { index, storage },
-        _lock: lock,
-    })
+    let view = View { index, storage };
+    catch_up(&mut follower, |_| Ok(()))?;
+    Ok(ReadOnly { view, lock })
 }
 
-/// Reads the whole log and verifies every checksum and the chain.
+/// Reads the whole log and verifies every checksum and the chain; verifies the index.
 pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
-    let (storage, _lock) = existing(dir)?;
+    let (storage, lock) = existing(dir)?;
     let catalog = open_catalog(&*storage)?;
     let (segments, bytes) = catalog.size();
     let mut report = CheckReport {
@@ -111,6 +122,14 @@ pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
             Some(Step::Entered(_)) => {}
             Some(Step::Damage(damage)) => report.damages.push(damage),
             Some(Step::Record { kind, .. }) => *report.count(kind) += 1,
+        }
+    }
+    let index = dir.join("index.redb");
+    if lock.is_some() && index.exists() {
+        let sound = is_sound(&Place::File(index)).map_err(OpenError::Index)?;
+        report.index_damaged = Some(!sound);
+        if sound {
+            lock.iter().for_each(Lock::leave);
         }
     }
     report.end = reader.cursor().position;
@@ -140,7 +159,7 @@ pub fn rebuild(dir: &Path) -> Result<RebuildReport, OpenError> {
     let index = Index::create(Place::File(dir.join("index.redb"))).map_err(OpenError::Index)?;
     let (mut follower, _) =
         Follower::new(Arc::new(index), storage, catalog).map_err(OpenError::Index)?;
-    catch_up(&mut follower)?;
+    catch_up(&mut follower, |_| Ok(()))?;
     Ok(RebuildReport {
         records: follower.records,
         damages: follower.damages,

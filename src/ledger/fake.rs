@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
@@ -266,7 +267,10 @@ impl SegmentFile for Handle {
 
 /// Where the index is kept in tests: survives the ledger that writes it. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct IndexDisk(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct IndexDisk {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    fails: Arc<AtomicBool>,
+}
 
 impl IndexDisk {
     pub(crate) fn backend(&self) -> Self {
@@ -274,49 +278,72 @@ impl IndexDisk {
     }
 
     pub(crate) fn clear(&self) {
-        self.0.lock().unwrap().clear();
+        self.lock().clear();
+    }
+
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        self.try_lock()?.clear();
+        Ok(())
+    }
+
+    /// Lets everything fail from now on, or nothing any more.
+    pub(crate) fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
     }
 
     /// One that holds the same now.
     pub(crate) fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.0.lock().unwrap().clone())))
+        Self {
+            bytes: Arc::new(Mutex::new(self.lock().clone())),
+            fails: Arc::default(),
+        }
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        change(&mut self.0.lock().unwrap());
+        change(&mut self.lock());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap()
+    }
+
+    fn try_lock(&self) -> io::Result<MutexGuard<'_, Vec<u8>>> {
+        if self.fails.load(Ordering::SeqCst) {
+            return Err(failed());
+        }
+        Ok(self.lock())
     }
 }
 
 impl StorageBackend for IndexDisk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().len() as u64)
+        Ok(self.try_lock()?.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        let bytes = self.0.lock().unwrap();
-        let range = bytes
-            .get(offset..offset + out.len())
+        let bytes = self.try_lock()?;
+        let end = offset.checked_add(out.len());
+        let range = end
+            .and_then(|end| bytes.get(offset..end))
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(range);
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0
-            .lock()
-            .unwrap()
-            .resize(usize::try_from(len).unwrap(), 0);
+        let len = usize::try_from(len).unwrap();
+        self.try_lock()?.resize(len, 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(())
+        self.try_lock().map(drop)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = usize::try_from(offset).unwrap();
-        self.0.lock().unwrap()[offset..offset + data.len()].copy_from_slice(data);
+        self.try_lock()?[offset..offset + data.len()].copy_from_slice(data);
         Ok(())
     }
 }

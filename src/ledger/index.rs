@@ -1,7 +1,9 @@
 //! The index: everything derived from the log, in redb. It may be deleted at any time.
 //!
 //! It knows up to where it covers the log and the chain hash there; if the log does not hold that
-//! point, or anything in the index cannot be read, it is made anew from the log.
+//! point, or anything in the index cannot be read, it is made anew from the log. The database
+//! verifies its pages only when asked to, and may panic on one in which bits flipped: that is
+//! damage like any other.
 
 pub(crate) mod batch;
 pub(crate) mod follow;
@@ -9,7 +11,9 @@ mod retain;
 
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use minicbor::{Decode, Encode};
@@ -58,7 +62,7 @@ macro_rules! from_database {
     ($($error:ident),*) => {$(
         impl From<redb::$error> for IndexError {
             fn from(error: redb::$error) -> Self {
-                Self::Database(Box::new(error.into()))
+                Self::of(error.into())
             }
         }
     )*};
@@ -73,6 +77,31 @@ from_database!(
     TableError,
     TransactionError
 );
+
+impl IndexError {
+    /// What cannot have been written like this is damage; all else may pass.
+    fn of(error: redb::Error) -> Self {
+        use redb::Error;
+        match error {
+            Error::Corrupted(_)
+            | Error::UpgradeRequired(_)
+            | Error::TableTypeMismatch { .. }
+            | Error::TableIsMultimap(_)
+            | Error::TableIsNotMultimap(_)
+            | Error::TypeDefinitionChanged { .. } => Self::Damaged,
+            Error::Io(error) if is_of_content(error.kind()) => Self::Damaged,
+            error => Self::Database(Box::new(error)),
+        }
+    }
+}
+
+/// Not the disk is at fault but what is on it.
+fn is_of_content(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
 
 /// How far the index covers the log.
 #[derive(Clone, Copy, Debug, Default, Encode, Decode)]
@@ -115,42 +144,62 @@ pub(crate) enum Place {
     Fake(super::fake::IndexDisk),
 }
 
+impl Place {
+    /// Whether reading all of it takes no time to speak of.
+    fn is_small(&self) -> Result<bool, IndexError> {
+        const SMALL: u64 = 64 << 20;
+        match self {
+            Self::File(path) => Ok(!path.exists() || fs::metadata(path)?.len() <= SMALL),
+            _ => Ok(true),
+        }
+    }
+}
+
 /// The database and how far it reaches.
 pub(crate) struct Index {
     place: Place,
     db: RwLock<Option<Database>>,
+    /// A question met damage: whoever writes the index has to make it anew.
+    damaged: AtomicBool,
 }
 
 const CACHE_BYTES: usize = 32 << 20;
 
 impl Index {
-    pub(crate) fn open(place: Place) -> Result<Self, IndexError> {
-        let db = open_database(&place)?;
+    /// Opens it, after a look at every page when `doubtful`, and where that takes no time.
+    pub(crate) fn open(place: Place, doubtful: bool) -> Result<Self, IndexError> {
+        let db = if doubtful || place.is_small()? {
+            open_verified(&place)?
+        } else {
+            open_database(&place)?
+        };
         Ok(Self {
             place,
             db: RwLock::new(Some(db)),
+            damaged: AtomicBool::new(false),
         })
     }
 
     /// An empty one, whatever is there.
     pub(crate) fn create(place: Place) -> Result<Self, IndexError> {
         remove_database(&place)?;
-        Self::open(place)
+        Self::open(place, false)
     }
 
     /// Throws everything away.
     pub(crate) fn reset(&self) -> Result<(), IndexError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        *db = None;
+        close(&mut db);
         remove_database(&self.place)?;
         *db = Some(open_database(&self.place)?);
+        self.damaged.store(false, Ordering::Relaxed);
         Ok(())
     }
 
     /// Opens the same file again: after an error the database refuses to go on.
     pub(crate) fn reopen(&self) -> Result<(), IndexError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
-        *db = None;
+        close(&mut db);
         *db = Some(open_database(&self.place)?);
         Ok(())
     }
@@ -167,18 +216,25 @@ impl Index {
         let Some(db) = guard.as_mut().filter(|_| file_bytes > WORTH_IT) else {
             return Ok(());
         };
-        let stats = db.begin_write()?.stats()?;
-        let used = stats
-            .allocated_pages()
-            .saturating_mul(stats.page_size() as u64);
-        if used < file_bytes / 3 {
-            db.compact()?;
-        }
-        Ok(())
+        guarded(|| {
+            let stats = db.begin_write()?.stats()?;
+            let used = stats
+                .allocated_pages()
+                .saturating_mul(stats.page_size() as u64);
+            if used < file_bytes / 3 {
+                db.compact()?;
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn close(&self) {
-        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+        close(&mut self.db.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether a question met damage since it was made.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     fn guard(&self) -> RwLockReadGuard<'_, Option<Database>> {
@@ -192,7 +248,11 @@ impl Index {
     ) -> Result<T, IndexError> {
         let guard = self.guard();
         let db = guard.as_ref().ok_or(IndexError::Closed)?;
-        read(&db.begin_read()?)
+        let result = guarded(|| read(&db.begin_read()?));
+        if matches!(result, Err(IndexError::Damaged)) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        result
     }
 
     /// Changes everything or nothing; `durable` makes this and all changes before it survive.
@@ -203,15 +263,17 @@ impl Index {
     ) -> Result<T, IndexError> {
         let guard = self.guard();
         let db = guard.as_ref().ok_or(IndexError::Closed)?;
-        let mut txn = db.begin_write()?;
-        if durable {
-            txn.set_quick_repair(true);
-        } else {
-            txn.set_durability(Durability::None)?;
-        }
-        let result = write(&txn)?;
-        txn.commit()?;
-        Ok(result)
+        guarded(|| {
+            let mut txn = db.begin_write()?;
+            if durable {
+                txn.set_quick_repair(true);
+            } else {
+                txn.set_durability(Durability::None)?;
+            }
+            let result = write(&txn)?;
+            txn.commit()?;
+            Ok(result)
+        })
     }
 
     fn meta(&self) -> Result<Option<Meta>, IndexError> {
@@ -263,12 +325,43 @@ impl Index {
 fn open_database(place: &Place) -> Result<Database, IndexError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    Ok(match place {
-        Place::File(path) => builder.create(path)?,
-        Place::Memory => builder.create_with_backend(redb::backends::InMemoryBackend::new())?,
-        #[cfg(test)]
-        Place::Fake(disk) => builder.create_with_backend(disk.backend())?,
+    guarded(|| {
+        Ok(match place {
+            Place::File(path) => builder.create(path)?,
+            Place::Memory => builder.create_with_backend(redb::backends::InMemoryBackend::new())?,
+            #[cfg(test)]
+            Place::Fake(disk) => builder.create_with_backend(disk.backend())?,
+        })
     })
+}
+
+/// Opens a database all of whose pages are as they were written.
+fn open_verified(place: &Place) -> Result<Database, IndexError> {
+    let mut db = open_database(place)?;
+    let sound = guarded(|| Ok(db.check_integrity()?));
+    if let Ok(true) = sound {
+        return Ok(db);
+    }
+    close(&mut Some(db));
+    Err(sound.err().unwrap_or(IndexError::Damaged))
+}
+
+/// Verifies every page of the index at `place`, which exists. False when one is damaged.
+pub(crate) fn is_sound(place: &Place) -> Result<bool, IndexError> {
+    match open_verified(place) {
+        Ok(_) => Ok(true),
+        Err(IndexError::Damaged) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn close(db: &mut Option<Database>) {
+    // Should closing it panic, it is as closed as can be.
+    let _ = guarded(|| Ok(drop(db.take())));
+}
+
+fn guarded<T>(act: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or(Err(IndexError::Damaged))
 }
 
 fn remove_database(place: &Place) -> io::Result<()> {
@@ -279,10 +372,7 @@ fn remove_database(place: &Place) -> io::Result<()> {
         },
         Place::Memory => Ok(()),
         #[cfg(test)]
-        Place::Fake(disk) => {
-            disk.clear();
-            Ok(())
-        }
+        Place::Fake(disk) => disk.remove(),
     }
 }
 

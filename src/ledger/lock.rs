@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: Mutex<File>,
+    left_open: bool,
 }
 
 /// Who holds the lock, as far as they said.
@@ -40,11 +41,26 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(LockError::Held(read(&mut file))),
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
+        let mut text = String::new();
+        let left_open = file.read_to_string(&mut text).map_or(true, |len| len > 0);
         let lock = Self {
             file: Mutex::new(file),
+            left_open,
         };
         lock.write(None).map_err(LockError::Io)?;
         Ok(lock)
+    }
+
+    /// Whether the one before did not [`leave`](Self::leave).
+    pub(crate) fn left_open(&self) -> bool {
+        self.left_open
+    }
+
+    /// Says that everything was closed properly, once it is.
+    pub(crate) fn leave(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        // Otherwise the next one takes a closer look, that is all.
+        let _: io::Result<()> = file.set_len(0);
     }
 
     /// Says where the admin listener of this process is.

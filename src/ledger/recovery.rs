@@ -11,13 +11,15 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::core::call::{Admission, Outcome, Settlement, Timings};
-use crate::core::digest::DigestSeed;
+use crate::core::digest::{Digest, DigestSeed};
 use crate::core::usage::{Provenance, Usage};
 
+use super::body::KnownContents;
 use super::index::follow::Follower;
-use super::index::{Index, Place};
+use super::index::{Index, IndexError, Place};
 use super::lock::Holder;
 use super::log::{Catalog, CatalogError, Cursor, Damage, LogReader, Segment, Step, catalog};
+use super::query::View;
 use super::record::{FORMAT, Frames, Header};
 use super::storage::Storage;
 use super::writer::Resume;
@@ -42,7 +44,7 @@ pub enum OpenError {
     )]
     Missing { dir: PathBuf },
     #[error("the index of the ledger cannot be made: {0}")]
-    Index(#[source] super::index::IndexError),
+    Index(#[source] IndexError),
 }
 
 struct DisplayHolder(Holder);
@@ -101,10 +103,29 @@ impl fmt::Display for Recovery {
 /// A log that can be appended to, and its index, which covers it.
 pub(crate) struct Opened {
     pub(crate) catalog: Arc<Catalog>,
-    pub(crate) index: Arc<Index>,
+    pub(crate) view: View,
+    pub(crate) indexed: Indexed,
     pub(crate) follower: Follower,
     pub(crate) resume: Resume,
     pub(crate) recovery: Recovery,
+}
+
+/// What going on needs to know of what there was.
+#[derive(Default)]
+pub(crate) struct Indexed {
+    /// Stored messages, the segments they lie in, whether redacted.
+    pub(crate) contents: Vec<(Digest, u64, bool)>,
+    pub(crate) open_calls: Vec<Admission>,
+}
+
+impl Indexed {
+    fn read(view: &View) -> Result<Self, IndexError> {
+        let open_calls = view.open_calls()?.into_iter();
+        Ok(Self {
+            contents: view.contents(KnownContents::LOADED)?,
+            open_calls: open_calls.filter_map(|(_, admission)| admission).collect(),
+        })
+    }
 }
 
 pub(crate) fn open_catalog(storage: &dyn Storage) -> Result<Catalog, OpenError> {
@@ -120,35 +141,44 @@ pub(crate) fn open_catalog(storage: &dyn Storage) -> Result<Catalog, OpenError> 
     })
 }
 
-/// The index at `place`, or a new one where that cannot be opened.
-pub(crate) fn open_index(place: &Place) -> Result<Arc<Index>, OpenError> {
-    let index = Index::open(place.clone()).or_else(|_| Index::create(place.clone()));
+/// The index at `place`, or a new one where that cannot be opened or is damaged. It is `doubtful`
+/// if whoever wrote it did not close it: damage can have been the reason.
+pub(crate) fn open_index(place: &Place, doubtful: bool) -> Result<Arc<Index>, OpenError> {
+    let index = Index::open(place.clone(), doubtful).or_else(|_| Index::create(place.clone()));
     index.map(Arc::new).map_err(OpenError::Index)
 }
 
-/// Brings `follower` to the end of the log, from the start if its index turns out to be damaged.
-pub(crate) fn catch_up(follower: &mut Follower) -> Result<bool, OpenError> {
+/// Brings `follower` to the end of the log and does `then`, from the start of the log if the index
+/// turns out to be damaged; says whether it was.
+pub(crate) fn catch_up<T>(
+    follower: &mut Follower,
+    then: impl Fn(&Index) -> Result<T, IndexError>,
+) -> Result<(T, bool), OpenError> {
     let end = follower
         .catalog
         .last()
         .map(|last| last.end())
         .unwrap_or_default();
-    if follower.catch_up(end, true).is_ok() {
-        return Ok(false);
+    let act = |follower: &mut Follower| {
+        follower.catch_up(end, true)?;
+        then(&follower.index)
+    };
+    if let Ok(done) = act(follower) {
+        return Ok((done, false));
     }
     follower.start_anew().map_err(OpenError::Index)?;
-    follower.catch_up(end, true).map_err(OpenError::Index)?;
-    Ok(true)
+    let done = act(follower).map_err(OpenError::Index)?;
+    Ok((done, true))
 }
 
 /// Opens log and index for writing.
 pub(crate) fn open(
     storage: &Arc<dyn Storage>,
-    place: &Place,
+    (place, doubtful): (&Place, bool),
     clock: &Clock,
 ) -> Result<Opened, OpenError> {
     let catalog = Arc::new(open_catalog(&**storage)?);
-    let index = open_index(place)?;
+    let index = open_index(place, doubtful)?;
     let (mut follower, anew) = Follower::new(
         Arc::clone(&index),
         Arc::clone(storage),
@@ -161,8 +191,15 @@ pub(crate) fn open(
     };
     let tail = mend(&**storage, &catalog, follower.cursor, clock).map_err(unusable)?;
     let stood_at_end = follower.cursor.position == tail.resume.end.position;
-    let rebuilt = catch_up(&mut follower)? || anew;
-    index.compact_if_sparse().map_err(OpenError::Index)?;
+    let view = View {
+        index,
+        storage: Arc::clone(storage),
+    };
+    let (indexed, damaged) = catch_up(&mut follower, |index| {
+        index.compact_if_sparse()?;
+        Indexed::read(&view)
+    })?;
+    let rebuilt = anew || damaged;
     let empty = catalog.last().is_none();
     let mut damages = tail.damages;
     for damage in std::mem::take(&mut follower.damages) {
@@ -180,7 +217,8 @@ pub(crate) fn open(
     };
     Ok(Opened {
         catalog,
-        index,
+        view,
+        indexed,
         follower,
         resume: tail.resume,
         recovery,

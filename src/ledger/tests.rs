@@ -7,5 +7,6 @@ mod failure;
 mod files;
 mod harness;
 mod history;
+mod index;
 mod recording;
 mod room;

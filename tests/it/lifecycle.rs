@@ -345,6 +345,28 @@ async fn data_that_cannot_be_written_is_named() {
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
+#[tokio::test]
+async fn a_damaged_index_stops_neither_start_nor_calls() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::to(&upstream).await;
+    let before = proxy.call(&get("/v1/models")).await;
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    let index = dir.path().join("data/index.redb");
+    let mut bytes = std::fs::read(&index).unwrap();
+    // Past the first page, which says that this is an index at all.
+    bytes[4096..]
+        .iter_mut()
+        .step_by(1000)
+        .for_each(|byte| *byte ^= 0x11);
+    std::fs::write(index, bytes).unwrap();
+    let again = Proxy::with(&upstream).on_data_of(&dir).start().await;
+    let after = again.call(&get("/v1/models")).await;
+    for response in [&before, &after] {
+        assert_eq!(again.record(response).await.outcome(), "completed");
+    }
+}
+
 /// A directory with this configuration, for the program.
 fn directory(setup: &Setup) -> &std::path::Path {
     std::fs::write(setup.dir.path().join("config.toml"), setup.text()).unwrap();

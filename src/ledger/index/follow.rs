@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 
@@ -23,6 +23,8 @@ const BATCH_RECORDS: u64 = 8192;
 /// is seldom written, and its syncs do not often delay those of the log.
 const DURABLE_EVERY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// An error that stays may be in the file itself: after so many attempts it is made anew.
+const ATTEMPTS: u32 = 60;
 
 /// Brings the index up to the log.
 pub(crate) struct Follower {
@@ -177,6 +179,8 @@ pub(crate) struct IndexThread {
     pub(crate) health: Arc<Health>,
     pub(crate) retention: Retention,
     pub(crate) clock: Clock,
+    /// How often it failed since it last worked.
+    pub(crate) failures: u32,
     /// Segments before this one go as soon as the writer refers to nothing in them any more.
     pub(crate) leaving: Option<(u64, Durable)>,
 }
@@ -192,6 +196,7 @@ impl IndexThread {
             let due = durable_at.elapsed() >= DURABLE_EVERY;
             let finish = matches!(follow, Follow::Finish);
             let result = match follow {
+                _ if self.follower.index.is_damaged() => Err(IndexError::Damaged),
                 Follow::To(end) => {
                     unsynced = !due;
                     self.follower
@@ -209,7 +214,10 @@ impl IndexThread {
             }
             let result = result.and_then(|()| self.retain());
             let stop = match result {
-                Ok(()) => finish,
+                Ok(()) => {
+                    self.works();
+                    finish
+                }
                 Err(error) => self.recover(&error) || finish,
             };
             if stop {
@@ -247,6 +255,13 @@ impl IndexThread {
         Ok(())
     }
 
+    fn works(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            info!("the index of the ledger works again");
+            self.health.change(|vitals| vitals.last_error = None);
+        }
+    }
+
     /// Tries to get a working index again; says whether there is no time left for that.
     fn recover(&mut self, cause: &IndexError) -> bool {
         error!(error = %cause, "the index of the ledger failed; it is tried again");
@@ -254,14 +269,22 @@ impl IndexThread {
             .change(|vitals| vitals.last_error = Some(cause.to_string()));
         self.progress.set_index_stuck();
         self.leaving = None;
-        let done = self.progress.pause(PATIENCE);
+        self.failures += 1;
+        let damaged = matches!(cause, IndexError::Damaged);
+        let anew = damaged || self.failures.is_multiple_of(ATTEMPTS);
+        let patience = if damaged && self.failures == 1 {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        let done = self.progress.pause(patience);
         let reopened = self.follower.index.reopen().and_then(|()| {
             let covered = self
                 .follower
                 .index
                 .covered(&*self.follower.storage, &self.follower.catalog)?;
             match covered {
-                Some(covered) if !matches!(cause, IndexError::Damaged) => {
+                Some(covered) if !anew => {
                     (self.follower.cursor, self.follower.last) = (covered.cursor, covered.last);
                     Ok(())
                 }
