@@ -18,10 +18,14 @@ pub(crate) struct FakeDisk(Arc<Mutex<State>>);
 #[derive(Clone, Default)]
 struct State {
     files: BTreeMap<u64, FakeFile>,
+    /// Removed, but back after a loss of power.
+    removed: BTreeMap<u64, FakeFile>,
     /// Operations that change something, so far.
     operations: u64,
     /// From this operation on everything fails.
     fails_at: Option<u64>,
+    /// Only that operation does.
+    once: bool,
     /// Whether the operation that fails does half of its work first.
     tears: bool,
 }
@@ -62,6 +66,12 @@ impl FakeDisk {
         (state.fails_at, state.tears) = (Some(operation), tears);
     }
 
+    /// Like [`fail_at`](Self::fail_at), but all is well again after that one.
+    pub(crate) fn fail_once_at(&self, operation: u64, tears: bool) {
+        self.fail_at(operation, tears);
+        self.lock().once = true;
+    }
+
     pub(crate) fn fail_now(&self) {
         let mut state = self.lock();
         state.fails_at = Some(state.operations);
@@ -83,9 +93,14 @@ impl FakeDisk {
 
     /// What the next process finds.
     pub(crate) fn after(&self, loss: Loss) -> Self {
-        let mut files = self.lock().files.clone();
+        let state = self.lock().clone();
+        let mut files = state.files;
         if loss != Loss::Nothing {
             files.retain(|_, file| file.named);
+            // What was removed last may be gone for good while what went before comes back.
+            let half = state.removed.len().div_ceil(2);
+            let back = if loss == Loss::All { usize::MAX } else { half };
+            files.extend(state.removed.into_iter().take(back));
         }
         for file in files.values_mut() {
             let unsynced = file.bytes.len() - file.synced;
@@ -143,7 +158,7 @@ impl State {
         self.operations += 1;
         match self.fails_at {
             Some(at) if operation == at && self.tears => Ok(false),
-            Some(at) if operation >= at => Err(failed()),
+            Some(at) if operation == at || (operation > at && !self.once) => Err(failed()),
             _ => Ok(true),
         }
     }
@@ -157,6 +172,7 @@ impl Storage for FakeDisk {
     fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
         let mut state = self.lock();
         let whole = state.begin()?;
+        state.removed.remove(&number);
         assert!(
             state.files.insert(number, FakeFile::default()).is_none(),
             "created twice"
@@ -181,11 +197,11 @@ impl Storage for FakeDisk {
         if !state.begin()? {
             return Err(failed());
         }
-        state
-            .files
-            .remove(&number)
-            .map(drop)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        let file = state.files.remove(&number).ok_or(io::ErrorKind::NotFound)?;
+        if file.named {
+            state.removed.insert(number, file);
+        }
+        Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<u64>> {
@@ -198,6 +214,7 @@ impl Storage for FakeDisk {
             return Err(failed());
         }
         state.files.values_mut().for_each(|file| file.named = true);
+        state.removed.clear();
         Ok(())
     }
 

@@ -22,6 +22,7 @@ pub trait Storage: Send + Sync {
 }
 
 /// One open segment file.
+#[expect(clippy::len_without_is_empty, reason = "nobody asks for that")]
 pub trait SegmentFile: Send {
     /// Writes all of `bytes` at the end; after an error some of them may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
@@ -47,9 +48,10 @@ impl Disk {
         builder.recursive(true);
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        let parents = parents_of_new(dir);
         builder.create(dir)?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent)?;
+        for parent in parents {
+            sync_dir(&parent)?;
         }
         Ok(Self::at(dir))
     }
@@ -60,6 +62,21 @@ impl Disk {
             dir: dir.to_owned(),
         }
     }
+}
+
+/// The directories in which an entry is new when `dir` is created with all that leads to it; the
+/// last step may have been made before.
+pub(crate) fn parents_of_new(dir: &Path) -> Vec<PathBuf> {
+    let mut parents = Vec::new();
+    for parent in dir.ancestors().skip(1) {
+        let here = parent.as_os_str().is_empty();
+        let parent = if here { Path::new(".") } else { parent };
+        parents.push(parent.to_owned());
+        if parent.exists() {
+            break;
+        }
+    }
+    parents
 }
 
 /// A directory cannot be opened for syncing on Windows; there its entries are journalled.

@@ -163,10 +163,11 @@ impl<'t> Batch<'t> {
         self.touched.insert(id, Touched { call, stored });
     }
 
-    /// A second admission of a call (one that was written again after a failure) changes nothing.
+    /// A second admission of a call was written again after a failure: nobody knows whether the copy
+    /// before it is on disk.
     fn admit(&mut self, admission: Admission, at: Position) -> Result<(), IndexError> {
-        let id = id_key(admission.id);
-        if self.touched.contains_key(&id) || self.calls.get(id)?.is_some() {
+        if let Some(Touched { call, .. }) = self.touch(id_key(admission.id))? {
+            call.admission = Some(at);
             return Ok(());
         }
         for key in keys_of_admission(&admission) {
@@ -202,7 +203,10 @@ impl<'t> Batch<'t> {
     /// A second settlement of a call changes nothing: the first one counts.
     fn settle(&mut self, settlement: &Settlement, at: Position) -> Result<(), IndexError> {
         match self.touch(id_key(settlement.id))? {
-            Some(Touched { call, .. }) if call.row.outcome.is_some() => return Ok(()),
+            Some(Touched { call, .. }) if call.row.outcome.is_some() => {
+                call.settlement = Some(at);
+                return Ok(());
+            }
             Some(Touched { call, .. }) => {
                 call.row.settle(settlement);
                 call.settlement = Some(at);

@@ -54,8 +54,11 @@ pub(super) fn drop_before(follower: &Follower, before: u64) -> Result<(), IndexE
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => follower.catalog.remove(segment.number),
         }
+        // One by one: were a later one gone and this one back after a loss of power, the log would
+        // have a hole.
+        follower.storage.sync_dir()?;
     }
-    Ok(follower.storage.sync_dir()?)
+    Ok(())
 }
 
 /// Takes out of the index what only these segments hold.

@@ -6,15 +6,37 @@ use crate::config::{Durability, LedgerConfig};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
+use super::super::Ledger;
 use super::super::fake::{IndexDisk, Loss};
 use super::harness::*;
 
 /// Records a few calls across several segments; returns those acknowledged before anything failed.
 fn work(machine: &Machine) -> Vec<CallId> {
-    let mut acknowledged = Vec::new();
     let Ok((ledger, _)) = machine.try_open() else {
-        return acknowledged;
+        return Vec::new();
     };
+    let calls = record_calls(machine, &ledger);
+    calls
+        .into_iter()
+        .filter_map(Recorded::acknowledged)
+        .collect()
+}
+
+/// A call that was taken in.
+struct Recorded {
+    id: CallId,
+    /// Nothing had failed when it was said to be on disk.
+    before_failure: bool,
+}
+
+impl Recorded {
+    fn acknowledged(self) -> Option<CallId> {
+        self.before_failure.then_some(self.id)
+    }
+}
+
+fn record_calls(machine: &Machine, ledger: &Ledger) -> Vec<Recorded> {
+    let mut recorded = Vec::new();
     let mut messages = Vec::new();
     for number in 0..6 {
         machine.clock.advance_micros(1_000_000);
@@ -25,8 +47,11 @@ fn work(machine: &Machine) -> Vec<CallId> {
             continue;
         };
         entry.durable().block();
-        if !machine.disk.has_failed() && entry.is_recorded() {
-            acknowledged.push(admission.id);
+        if entry.is_recorded() {
+            recorded.push(Recorded {
+                id: admission.id,
+                before_failure: !machine.disk.has_failed(),
+            });
         }
         if number % 3 == 2 {
             std::mem::forget(entry);
@@ -39,7 +64,7 @@ fn work(machine: &Machine) -> Vec<CallId> {
             ledger.sync_index();
         }
     }
-    acknowledged
+    recorded
 }
 
 fn segmented() -> LedgerConfig {
@@ -58,8 +83,9 @@ fn check(machine: &Machine, acknowledged: &[CallId], what: &str) {
     assert_eq!(ids.len(), calls.len(), "{what}: a call is there twice");
     for id in acknowledged {
         assert!(ids.contains(id), "{what}: lost {id} ({recovery})");
-        let body = ledger.view().request_body(*id).unwrap().unwrap();
-        assert!(body.exact, "{what}: the body of {id} is incomplete");
+        let body = ledger.view().request_body(*id).unwrap();
+        let exact = body.is_some_and(|body| body.exact);
+        assert!(exact, "{what}: the body of {id} is incomplete");
     }
     for row in &calls {
         assert!(row.outcome.is_some(), "{what}: {} is still open", row.id);
@@ -136,6 +162,90 @@ fn acknowledged_calls_survive_a_crash_while_recovering() {
             );
         }
     }
+}
+
+#[test]
+fn one_failure_at_any_operation_loses_nothing_that_was_taken_in() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let config = LedgerConfig {
+            durability,
+            ..segmented()
+        };
+        let machine = Machine::new(config.clone());
+        drop(record_calls(&machine, &machine.open().0));
+        for (at, tears) in (0..machine.disk.operations()).flat_map(|at| [(at, false), (at, true)]) {
+            let machine = Machine::new(config.clone());
+            machine.disk.fail_once_at(at, tears);
+            let (ledger, _) = machine.open();
+            let recorded = record_calls(&machine, &ledger);
+            block_on(ledger.close()).unwrap();
+            let ids: Vec<CallId> = recorded.into_iter().map(|call| call.id).collect();
+            drop(ledger);
+            for loss in Loss::EACH {
+                let what = format!("{durability:?}, operation {at}, tears: {tears}, {loss:?}");
+                let next = machine.with_disk(machine.disk.after(loss));
+                check(&next, &ids, &what);
+                let next = Machine {
+                    disk: machine.disk.after(loss),
+                    index: IndexDisk::default(),
+                    ..machine.clone()
+                };
+                check(&next, &ids, &format!("{what}, without index"));
+            }
+        }
+    }
+}
+
+#[test]
+fn totals_survive_a_crash_at_every_operation_of_retention() {
+    let short = LedgerConfig {
+        keep_bytes: Some(4000),
+        ..segmented()
+    };
+    let totals = |ledger: &Ledger| -> u64 {
+        let rows = all_rollups(ledger.view());
+        rows.iter().map(|row| row.totals.calls).sum()
+    };
+    let retained = |machine: &Machine| {
+        let Ok((ledger, _)) = machine.try_open() else {
+            return;
+        };
+        while ledger.status().log_bytes > 4000 && !machine.disk.has_failed() {
+            ledger.sync_index();
+        }
+    };
+    let full = Machine::new(segmented());
+    work(&full);
+    let calls = totals(&full.open().0);
+    let filled = Machine {
+        config: short,
+        disk: full.disk.after(Loss::Nothing),
+        ..full
+    };
+    let whole = filled.with_disk(filled.disk.after(Loss::Nothing));
+    retained(&whole);
+    let segments = [&filled, &whole].map(|machine| machine.disk.segments().len());
+    assert!(segments[0] > segments[1] + 1, "{segments:?}");
+    // Side by side, since retention takes its time.
+    std::thread::scope(|scope| {
+        for at in 0..whole.disk.operations() {
+            let machine = filled.with_disk(filled.disk.after(Loss::Nothing));
+            scope.spawn(move || {
+                machine.disk.fail_at(at, false);
+                retained(&machine);
+                for loss in Loss::EACH {
+                    let next = machine.with_disk(machine.disk.after(loss));
+                    let no_index = Machine {
+                        disk: machine.disk.after(loss),
+                        index: IndexDisk::default(),
+                        ..machine.clone()
+                    };
+                    let found = [next, no_index].map(|machine| totals(&machine.open().0));
+                    assert_eq!(found, [calls; 2], "operation {at}, {loss:?}");
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
 use super::super::check::{check, open_read_only, rebuild};
+use super::super::storage::parents_of_new;
 use super::super::{Ledger, OpenError, Recovery, open, running_server};
 use super::harness::*;
 
@@ -66,6 +67,17 @@ fn second_process_is_told_who_is_there() {
     drop(ledger);
     assert_eq!(running_server(dir.path()), None);
     assert!(open_at(dir.path()).unwrap().1.clean);
+}
+
+#[test]
+fn every_new_directory_is_made_to_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two, log] = ["one", "one/two", "one/two/log"].map(|name| dir.path().join(name));
+    assert_eq!(parents_of_new(&log), [&*two, &*one, dir.path()]);
+    fs::create_dir_all(&two).unwrap();
+    assert_eq!(parents_of_new(&log), [two]);
+    let relative = parents_of_new(Path::new("no-such-dir/log"));
+    assert_eq!(relative, ["no-such-dir", "."].map(Path::new));
 }
 
 #[test]

@@ -211,7 +211,10 @@ fn large_index_is_verified_only_if_it_was_left_open() {
     let value = vec![0x5a_u8; 1 << 20];
     let written = index.write(true, |txn| {
         let mut calls = txn.open_table(CALLS)?;
-        (0..70).try_for_each(|key| Ok(drop(calls.insert(key, value.as_slice())?)))
+        for key in 0..70 {
+            calls.insert(key, value.as_slice())?;
+        }
+        Ok(())
     });
     written.unwrap();
     index.close();

@@ -80,8 +80,10 @@ async fn attempt(address: SocketAddr, client: usize, turn: usize) -> Option<Answ
 
 /// Text that does not compress to nothing.
 fn noise(seed: usize) -> String {
-    (0..150)
-        .map(|n| format!("{:x}", scattered(seed * 1000 + n)))
+    let numbers = (0..150).map(|n| scattered(seed * 1000 + n));
+    numbers
+        .flat_map(|n| n.to_string().into_bytes())
+        .map(char::from)
         .collect()
 }
 
