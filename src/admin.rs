@@ -33,6 +33,7 @@ use self::records::Records;
 pub use self::records::Source;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::space::Space;
 use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -43,6 +44,8 @@ pub struct AdminState {
     pub ledger: Ledger,
     pub metrics: Arc<Metrics>,
     pub config: Arc<ArcSwap<Config>>,
+    /// Taken by bodies of running calls.
+    pub memory: Arc<Space>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,

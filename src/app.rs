@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, restart_needed};
 use crate::core::build;
 use crate::core::price::PriceTable;
+use crate::core::space::Space;
 use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery, SpanFilter};
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
@@ -141,7 +142,14 @@ impl App {
             build::DESCRIPTION
         );
         tell(&ledger, &clock, "started", Some(told));
-        let proxy = Proxy::new(live, ledger.clone(), clock.clone(), Arc::clone(&metrics));
+        let memory = Arc::<Space>::default();
+        let proxy = Proxy::new(
+            live,
+            ledger.clone(),
+            clock.clone(),
+            Arc::clone(&metrics),
+            Arc::clone(&memory),
+        );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
@@ -156,6 +164,7 @@ impl App {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&shared),
+            memory,
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),

@@ -31,6 +31,7 @@ pub struct Metrics {
     calls: CallMetrics,
     in_flight: Gauge,
     streams: Gauge,
+    body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
@@ -98,6 +99,11 @@ impl Metrics {
                 "Streamed calls admitted and not yet settled",
                 Gauge::default(),
             ),
+            body_bytes: to.add(
+                "open_aiops_calls_body_bytes",
+                "Bytes of bodies of running calls that are held in memory",
+                Gauge::default(),
+            ),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -136,6 +142,12 @@ impl Metrics {
             ledger: LedgerMetrics::register(&mut to),
             registry: to.0,
         }
+    }
+
+    /// What the bodies of running calls hold now.
+    pub fn body_bytes(&self, bytes: usize) {
+        self.body_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// A call was let through; it is in flight until [`call_ended`](Self::call_ended).

@@ -88,12 +88,18 @@ pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<
 }
 
 impl Proxy {
-    pub fn new(live: Live, ledger: Ledger, clock: Clock, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        live: Live,
+        ledger: Ledger,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        memory: Arc<Space>,
+    ) -> Arc<Self> {
         let counter = Arc::new(Counter::new(MEMO_ENTRIES));
         Arc::new(Self {
             accountant: Accountant::start(Arc::clone(&counter), Arc::clone(&metrics)),
             live: ArcSwap::from_pointee(live),
-            memory: Arc::default(),
+            memory,
             cut: watch::Sender::new(false),
             scanner: Scanner::new(ledger.seed()),
             ledger,

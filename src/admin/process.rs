@@ -73,6 +73,7 @@ async fn prometheus(State(state): State<AdminState>) -> impl IntoResponse {
         (seconds, count)
     });
     state.metrics.ledger(&figures(&status), syncs.collect());
+    state.metrics.body_bytes(state.memory.taken());
     (
         [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
         state.metrics.render(),

@@ -32,6 +32,7 @@ impl Listener {
             ledger: sample.ledger.clone(),
             metrics: Arc::new(Metrics::new()),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
+            memory: Arc::default(),
             draining: Arc::new(AtomicBool::new(false)),
             started_at: sample.clock.now(),
             clock: sample.clock.clone(),

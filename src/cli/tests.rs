@@ -597,6 +597,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
         ledger: sample.ledger.clone(),
         metrics: Arc::default(),
         config: Arc::new(ArcSwap::from_pointee(Config::default())),
+        memory: Arc::default(),
         draining: Arc::default(),
         started_at: sample.clock.now(),
         clock: sample.clock.clone(),

@@ -1,6 +1,6 @@
 //! What bodies of running calls may take of the memory, all together.
 
-use crate::harness::{Ask, Proxy, Upstream, json, post, reply};
+use crate::harness::{Ask, Proxy, Upstream, json, post, records, reply};
 
 const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -28,6 +28,10 @@ async fn a_body_for_which_there_is_no_memory_is_refused_until_there_is() {
     let mut first = proxy.client().await;
     first.send(long_ask().bytes()).await;
     upstream.asked().await;
+
+    let held = format!("open_aiops_calls_body_bytes {}\n", long_body().len());
+    let metrics = records::ask(proxy.app.admin_address(), "/metrics").await;
+    assert!(metrics.text().contains(&held), "{}", metrics.text());
 
     let refused = proxy.call(&long_ask()).await;
     assert_eq!(refused.status(), 503);
