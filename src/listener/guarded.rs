@@ -2,6 +2,7 @@
 //! given up when its first bytes do not come.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,10 @@ use super::seat::Seat;
 /// refused, and all that came before them is delivered first.
 const POISON: &[u8] = b"\r\0\r\n\r\n";
 
+/// How long a client may go on sending what nobody reads any more.
+const LINGER: Duration = Duration::from_secs(5);
+const WASTE_BYTES: usize = 16 * 1024;
+
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) struct Guarded<I> {
@@ -28,6 +33,7 @@ pub(super) struct Guarded<I> {
     upgraded: Arc<AtomicBool>,
     poison: Option<&'static [u8]>,
     first: Option<FirstBytes>,
+    linger: Option<Pin<Box<Sleep>>>,
     /// Kept here because this outlives the HTTP connection when a tunnel takes it over.
     _seat: Seat,
 }
@@ -47,6 +53,7 @@ impl<I> Guarded<I> {
             upgraded,
             poison: None,
             first: Some(FirstBytes::within(head_timeout)),
+            linger: None,
             _seat: seat,
         }
     }
@@ -118,6 +125,27 @@ impl FirstBytes {
     }
 }
 
+impl<I: AsyncRead + Unpin> Guarded<I> {
+    /// Lets a client that was answered early go on sending for a while. Were its bytes left
+    /// unread, the system would reset the connection, and the client might lose the answer.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let linger = self
+            .linger
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if linger.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut waste = [MaybeUninit::uninit(); WASTE_BYTES];
+        loop {
+            let mut buf = ReadBuf::uninit(&mut waste);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf));
+            if read.is_err() || buf.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -140,7 +168,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guarded<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -153,8 +181,13 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        if this.poison.is_some() || this.guard.is_within_request() {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(

@@ -63,6 +63,19 @@ impl HeadGuard {
         }
     }
 
+    /// Whether a request began of which not all was read.
+    pub(super) fn is_within_request(&self) -> bool {
+        match self.state {
+            State::Opaque => false,
+            State::Head => self.head.request_line,
+            State::Body(_)
+            | State::ChunkSize
+            | State::ChunkData(_)
+            | State::ChunkEnd
+            | State::Trailers => true,
+        }
+    }
+
     /// The connection was upgraded: what follows is no HTTP.
     pub(super) fn open(&mut self) {
         self.state = State::Opaque;
@@ -277,6 +290,7 @@ mod tests {
             guard.read(&GOOD[..cut]).unwrap();
             guard.read(&GOOD[cut..]).unwrap();
             assert_eq!(guard.state, State::Head, "cut at {cut}");
+            assert!(!guard.is_within_request());
         }
     }
 

@@ -133,3 +133,29 @@ async fn an_upstream_that_does_not_take_an_upload_is_at_fault() {
     let record = proxy.record(&response).await;
     assert_eq!(record.outcome(), "upstream_unavailable");
 }
+
+#[tokio::test]
+async fn a_client_that_sends_on_after_an_early_answer_is_not_reset() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::with(&upstream)
+        .proxy_lines("max_body = \"1 KiB\"")
+        .start()
+        .await;
+    let long = "Content-Length: 100000000\r\n\r\n";
+    for (begun, status) in [
+        (format!("POST /v1/files HTTP/1.1\r\nHost: a\r\n{long}"), 413),
+        (format!("POST /v1/files HTTP/1.1\nHost: a\r\n{long}"), 400),
+        (
+            format!("POST /v1/files HTTP/1.1\r\nHost: a\nA: b\r\n{long}"),
+            400,
+        ),
+    ] {
+        let mut client = proxy.client().await;
+        client.send(begun).await;
+        assert_eq!(client.response(false).await.status(), status);
+        assert!(client.rest().await.is_empty());
+        for _ in 0..64 {
+            client.send(vec![b'x'; 64 << 10]).await;
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::task::Waker;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -9,7 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -18,10 +19,13 @@ use crate::metrics::Metrics;
 
 const HANG: Duration = Duration::from_secs(30);
 
-/// A client that sends these pieces, each in one read, and then waits for ever.
+/// A client that sends these pieces, each in one read, and then waits until the other side ends.
 #[derive(Default)]
 struct Pieces {
     left: VecDeque<Vec<u8>>,
+    over: bool,
+    /// It does not end even then.
+    stays: bool,
     answers: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -32,7 +36,11 @@ impl AsyncRead for Pieces {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Some(mut piece) = self.left.pop_front() else {
-            return Poll::Pending;
+            return if self.over && !self.stays {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            };
         };
         let rest = piece.split_off(piece.len().min(buf.remaining()));
         if !rest.is_empty() {
@@ -57,7 +65,8 @@ impl AsyncWrite for Pieces {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.over = true;
         Poll::Ready(Ok(()))
     }
 }
@@ -211,5 +220,39 @@ async fn a_client_that_has_shown_its_protocol_is_not_given_up_here() {
             kind = given_up(pieces) => panic!("{pieces:?}: {kind}"),
             kind = given_up(&[]) => assert_eq!(kind, io::ErrorKind::TimedOut),
         }
+    }
+}
+
+/// A client that sent this, and stays whatever comes.
+async fn staying(sent: &str) -> Guarded<Pieces> {
+    let client = Pieces {
+        left: [sent.as_bytes().to_vec()].into(),
+        stays: true,
+        ..Pieces::default()
+    };
+    let mut guarded = guarded(client, HANG);
+    guarded.read_buf(&mut Vec::new()).await.unwrap();
+    guarded
+}
+
+fn shut_down(guarded: &mut Guarded<Pieces>) -> Poll<io::Result<()>> {
+    Pin::new(guarded).poll_shutdown(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn only_a_client_within_its_request_is_waited_for_and_not_for_ever() {
+    let mut done = staying("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(shut_down(&mut done).is_ready());
+    for within in [
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nsome",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4",
+        "GET / HTTP/1.1\r\nHost",
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+    ] {
+        let mut client = staying(within).await;
+        assert!(shut_down(&mut client).is_pending(), "{within:?}");
+        client.linger = Some(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        let ended = tokio::time::timeout(HANG, client.shutdown()).await;
+        ended.expect("an end").unwrap();
     }
 }
