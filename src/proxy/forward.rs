@@ -289,7 +289,9 @@ fn outgoing_headers(received: &Received, switching: bool) -> HeaderMap {
     if let Some(trailers) = &received.trailers {
         announce(trailers, &mut map);
     }
-    join_cookies(&mut map);
+    if received.version == Version::HTTP_2 {
+        join_cookies(&mut map);
+    }
     map
 }
 

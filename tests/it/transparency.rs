@@ -151,6 +151,7 @@ async fn duplicates_order_and_odd_bytes_of_headers_stay() {
         .header("User-Agent", "Test/1.0 (odd; agent)")
         .header("Accept-Encoding", "gzip, br;q=0.5")
         .header("Cookie", "a=b; c=d")
+        .header("Cookie", "e=f")
         .header(
             "Traceparent",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",

@@ -28,15 +28,16 @@ async fn the_time_to_answer_begins_when_the_whole_request_was_sent() {
     })
     .await;
     let proxy = Proxy::with(&upstream)
-        .upstream_lines("response_timeout = \"80ms\"")
+        .upstream_lines("response_timeout = \"250ms\"")
         .start()
         .await;
     let mut client = begun(&proxy, &upstream).await;
-    for _ in 1..10 {
+    for _ in 0..3 {
+        client.send(PART).await;
         // As long as an upstream may take.
         assert_eq!(proxy.call(&get("/v1/models")).await.status(), 504);
-        client.send(PART).await;
     }
+    client.send(PART.repeat(6)).await;
     let response = client.response(false).await;
     assert_eq!(response.status(), 200, "{}", response.text());
     let record = proxy.record(&response).await;
@@ -47,7 +48,7 @@ async fn the_time_to_answer_begins_when_the_whole_request_was_sent() {
 async fn an_upstream_that_has_the_whole_upload_must_answer_in_time() {
     let upstream = Upstream::answers(Answer::nothing().then_stalls()).await;
     let proxy = Proxy::with(&upstream)
-        .upstream_lines("response_timeout = \"80ms\"")
+        .upstream_lines("response_timeout = \"250ms\"")
         .start()
         .await;
     let mut client = begun(&proxy, &upstream).await;
@@ -62,7 +63,7 @@ async fn an_upstream_that_has_the_whole_upload_must_answer_in_time() {
 async fn a_client_that_falls_silent_within_an_upload_is_at_fault() {
     let upstream = Upstream::answers(json("{}")).await;
     let proxy = Proxy::with(&upstream)
-        .proxy_lines("head_timeout = \"80ms\"")
+        .proxy_lines("head_timeout = \"200ms\"")
         .start()
         .await;
     let mut client = begun(&proxy, &upstream).await;
@@ -85,7 +86,7 @@ async fn a_client_that_falls_silent_within_an_upload_is_at_fault() {
 async fn a_client_that_falls_silent_within_a_body_that_is_read_is_told_so() {
     let upstream = Upstream::answers(json("{}")).await;
     let proxy = Proxy::with(&upstream)
-        .proxy_lines("head_timeout = \"80ms\"")
+        .proxy_lines("head_timeout = \"200ms\"")
         .start()
         .await;
     let mut client = proxy.client().await;
@@ -103,7 +104,7 @@ async fn a_client_that_falls_silent_after_an_early_answer_began_is_at_fault_too(
     let (answer, driver) = crate::harness::reply(200).driven();
     let upstream = Upstream::answers_at_head(answer).await;
     let proxy = Proxy::with(&upstream)
-        .proxy_lines("head_timeout = \"80ms\"")
+        .proxy_lines("head_timeout = \"200ms\"")
         .start()
         .await;
     let mut client = begun(&proxy, &upstream).await;
@@ -118,8 +119,8 @@ async fn a_client_that_falls_silent_after_an_early_answer_began_is_at_fault_too(
 async fn an_upstream_that_does_not_take_an_upload_is_at_fault() {
     let upstream = Upstream::deaf().await;
     let proxy = Proxy::with(&upstream)
-        .upstream_lines("response_timeout = \"200ms\"")
-        .proxy_lines("max_body = \"100 GiB\"\nhead_timeout = \"80ms\"")
+        .upstream_lines("response_timeout = \"500ms\"")
+        .proxy_lines("max_body = \"100 GiB\"\nhead_timeout = \"200ms\"")
         .start()
         .await;
     let mut client = proxy.client().await;
