@@ -2,9 +2,7 @@
 
 use crate::harness::proxy::Setup;
 use crate::harness::records::Record;
-use crate::harness::{Ask, Proxy, Response, Upstream, get, json, post};
-
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
+use crate::harness::{Ask, CHAT, Proxy, Response, Upstream, get, json, post};
 
 async fn recorded(ask: Ask) -> (Response, Record) {
     let upstream = Upstream::answers(json("{}")).await;

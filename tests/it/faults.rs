@@ -5,10 +5,8 @@ use tokio::net::TcpListener;
 use crate::harness::http::{Body, Framing};
 use crate::harness::proxy::Setup;
 use crate::harness::{
-    Answer, Ask, Client, Driver, Proxy, Response, Upstream, get, json, post, reply,
+    Answer, Ask, CHAT, Client, Driver, Proxy, Response, Upstream, get, json, post, reply,
 };
-
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
 
 fn chat() -> Ask {
     post("/v1/chat/completions", CHAT)

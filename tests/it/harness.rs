@@ -20,7 +20,7 @@ pub(crate) mod upstream;
 use std::time::Duration;
 
 pub(crate) use self::answer::{Answer, Driver, json, reply, sse};
-pub(crate) use self::ask::{Ask, get, post};
+pub(crate) use self::ask::{Ask, CHAT, get, post};
 pub(crate) use self::client::{Client, Response};
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::upstream::Upstream;

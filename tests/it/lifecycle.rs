@@ -10,10 +10,8 @@ use crate::harness::process::{self, Server};
 use crate::harness::proxy::Setup;
 use crate::harness::tls::Identity;
 use crate::harness::{
-    Client, Driver, Proxy, Response, Upstream, get, json, post, records, reply, within,
+    CHAT, Client, Driver, Proxy, Response, Upstream, get, json, post, records, reply, within,
 };
-
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
 
 /// A proxy in the middle of a stream.
 struct Streaming {

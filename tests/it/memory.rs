@@ -1,8 +1,6 @@
 //! What bodies of running calls may take of the memory, all together.
 
-use crate::harness::{Ask, Proxy, Upstream, json, post, records, reply};
-
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
+use crate::harness::{Ask, CHAT, Proxy, Upstream, json, post, records, reply};
 
 /// As long as the half of what the proxy may hold, and some more.
 fn long_body() -> String {

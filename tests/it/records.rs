@@ -2,9 +2,8 @@
 //! was asked to be kept.
 
 use crate::harness::records::Record;
-use crate::harness::{Ask, Proxy, Response, Upstream, json, post, reply, sse};
+use crate::harness::{Ask, CHAT, Proxy, Response, Upstream, json, post, reply, sse};
 
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
 const ANSWER: &str = r#"{"id":"chatcmpl-1","object":"chat.completion","model":"gpt-4o-mini-2024-07-18",
     "choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],
     "usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,

@@ -13,10 +13,8 @@ use crate::harness::h2::whole;
 use crate::harness::http::Head;
 use crate::harness::upstream::Received;
 use crate::harness::{
-    Answer, Ask, Client, Proxy, Response, Upstream, get, json, post, reply, within,
+    Answer, Ask, CHAT, Client, Proxy, Response, Upstream, get, json, post, reply, within,
 };
-
-const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
 
 struct Seen {
     received: Received,

@@ -9,6 +9,10 @@ pub(crate) struct Ask {
     sized: bool,
 }
 
+/// The body of a small chat.
+pub(crate) const CHAT: &str =
+    r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}"#;
+
 pub(crate) fn get(target: &str) -> Ask {
     Ask::new("GET", target)
 }
