@@ -54,6 +54,8 @@ pub enum IndexError {
     Log(#[from] io::Error),
     #[error("the index is damaged")]
     Damaged,
+    #[error("the index is being made anew")]
+    Partial,
     #[error("the ledger is closed")]
     Closed,
 }
@@ -163,6 +165,8 @@ pub(crate) struct Index {
     db: RwLock<Option<Database>>,
     /// A question met damage: whoever writes the index has to make it anew.
     damaged: AtomicBool,
+    /// It was emptied and does not cover the log yet: nobody may take it for the whole.
+    partial: AtomicBool,
 }
 
 const CACHE_BYTES: usize = 32 << 20;
@@ -179,6 +183,7 @@ impl Index {
             place,
             db: RwLock::new(Some(db)),
             damaged: AtomicBool::new(false),
+            partial: AtomicBool::new(false),
         })
     }
 
@@ -191,6 +196,7 @@ impl Index {
     /// Throws everything away.
     pub(crate) fn reset(&self) -> Result<(), IndexError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        self.partial.store(true, Ordering::Relaxed);
         close(&mut db);
         remove_database(&self.place)?;
         *db = Some(open_database(&self.place)?);
@@ -234,6 +240,11 @@ impl Index {
         close(&mut self.db.write().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// It covers the log.
+    pub(crate) fn set_whole(&self) {
+        self.partial.store(false, Ordering::Relaxed);
+    }
+
     /// Whether a question met damage since it was made.
     pub(crate) fn is_damaged(&self) -> bool {
         self.damaged.load(Ordering::Relaxed)
@@ -249,8 +260,10 @@ impl Index {
         read: impl FnOnce(&redb::ReadTransaction) -> Result<T, IndexError>,
     ) -> Result<T, IndexError> {
         let guard = self.guard();
-        let db = guard.as_ref().ok_or(IndexError::Closed)?;
-        let result = guarded(|| read(&db.begin_read()?));
+        if self.partial.load(Ordering::Relaxed) {
+            return Err(IndexError::Partial);
+        }
+        let result = read_from(guard.as_ref(), read);
         if matches!(result, Err(IndexError::Damaged)) {
             self.damaged.store(true, Ordering::Relaxed);
         }
@@ -279,7 +292,7 @@ impl Index {
     }
 
     fn meta(&self) -> Result<Option<Meta>, IndexError> {
-        self.read(|txn| {
+        read_from(self.guard().as_ref(), |txn| {
             let table = match txn.open_table(META) {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
                 table => table?,
@@ -355,6 +368,14 @@ pub(crate) fn is_sound(place: &Place) -> Result<bool, IndexError> {
         Err(IndexError::Damaged) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+fn read_from<T>(
+    db: Option<&Database>,
+    read: impl FnOnce(&redb::ReadTransaction) -> Result<T, IndexError>,
+) -> Result<T, IndexError> {
+    let db = db.ok_or(IndexError::Closed)?;
+    guarded(|| read(&db.begin_read()?))
 }
 
 fn close(db: &mut Option<Database>) {

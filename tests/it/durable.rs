@@ -198,6 +198,13 @@ async fn says_failing(proxy: &Proxy) -> [bool; 3] {
     ]
 }
 
+/// A call of which everything is on disk, as is all that came before it.
+async fn recorded(proxy: &Proxy) -> Response {
+    let response = proxy.call(&chat(false, "")).await;
+    proxy.record(&response).await;
+    response
+}
+
 async fn until_failing(proxy: &Proxy, failing: bool) {
     within("what the ledger says of itself", async {
         while says_failing(proxy).await != [failing; 3] {
@@ -213,7 +220,7 @@ async fn with_serve_a_disk_that_does_not_sync_holds_nothing_up_and_loses_nothing
     let setup = Proxy::with(&upstream);
     let disk = TestDisk::at(&setup.data());
     let proxy = setup.on_disk(&disk).start().await;
-    let before = proxy.call(&chat(false, "")).await;
+    let before = recorded(&proxy).await;
     disk.fail();
     let pending = proxy.call(&chat(false, "")).await;
     assert_eq!((pending.status(), pending.text()), (200, "{}"));
@@ -237,6 +244,7 @@ async fn with_refuse_a_disk_that_does_not_sync_lets_no_call_through() {
     let setup = Proxy::with(&upstream).ledger_lines("on_failure = \"refuse\"");
     let disk = TestDisk::at(&setup.data());
     let proxy = setup.on_disk(&disk).start().await;
+    recorded(&proxy).await;
     disk.fail();
     // Whether the disk fails is known once a call has been through.
     let pending = proxy.call(&chat(false, "")).await;
@@ -244,10 +252,10 @@ async fn with_refuse_a_disk_that_does_not_sync_lets_no_call_through() {
     let refused = proxy.call(&chat(false, "")).await;
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.header("x-aiops-error"), Some("ledger_unavailable"));
-    assert_eq!(upstream.requests().len(), 1);
+    assert_eq!(upstream.requests().len(), 2);
     disk.release();
     until_failing(&proxy, false).await;
     assert_eq!(proxy.call(&chat(false, "")).await.status(), 200);
     assert_eq!(proxy.record(&pending).await.outcome(), "completed");
-    assert_eq!(proxy.calls().await, 2);
+    assert_eq!(proxy.calls().await, 3);
 }

@@ -99,6 +99,7 @@ impl Follower {
     /// Takes in everything up to `end`; `durable` makes it survive a crash.
     pub(crate) fn catch_up(&mut self, end: Position, durable: bool) -> Result<(), IndexError> {
         while self.batch(end)? {}
+        self.index.set_whole();
         if durable { self.make_durable() } else { Ok(()) }
     }
 
