@@ -10,6 +10,7 @@ mod body;
 mod call;
 mod forward;
 pub mod headers;
+mod kept;
 mod receive;
 mod request_body;
 mod respond;

@@ -40,10 +40,10 @@ pub(super) fn proxy(section: &mut Section<'_, '_>, proxy: &ProxyConfig) {
             "max_head = \"64 KiB\"",
         );
     }
-    if proxy.max_memory_bytes < proxy.max_read_bytes {
+    if proxy.max_memory_bytes / 2 < proxy.max_read_bytes {
         section.problem(
             "max_memory",
-            "at least max_read: one body must fit",
+            "at least twice max_read",
             "max_memory = \"4 GiB\"",
         );
     }

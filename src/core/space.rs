@@ -42,6 +42,12 @@ impl Room {
         self.bytes
     }
 
+    /// Another part of the same space, that has nothing yet.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        self.space.room()
+    }
+
     /// Takes `more` bytes; false, and nothing taken, if more than `limit` would be taken in all.
     pub fn grow(&mut self, more: usize, limit: usize) -> bool {
         let fits = |taken: usize| taken.checked_add(more).filter(|sum| *sum <= limit);
@@ -68,6 +74,9 @@ impl Room {
     /// Gives back all but `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);
+        if spare == 0 {
+            return;
+        }
         self.bytes -= spare;
         self.space.taken.fetch_sub(spare, Ordering::Relaxed);
     }

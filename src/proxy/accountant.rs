@@ -56,12 +56,12 @@ impl Accountant {
     fn with(account: impl Fn(EndedCall) + Send + 'static) -> Self {
         let (queue, mut inbox) = mpsc::channel::<Work>(SEATS);
         let work = move || {
-            let mut woken = Instant::now();
+            let mut last = Instant::now();
             while let Some(Work { call, unsettled }) = inbox.blocking_recv() {
                 account(*call);
                 drop(unsettled);
-                let since_woken = mem::replace(&mut woken, Instant::now()).elapsed();
-                if inbox.is_empty() && since_woken < BREATHER {
+                let since_last = mem::replace(&mut last, Instant::now()).elapsed();
+                if inbox.is_empty() && since_last < BREATHER {
                     thread::sleep(BREATHER);
                 }
             }
@@ -175,13 +175,13 @@ fn take_apart(observed: Observed, record: RecordLevel) -> TakenApart {
         reader,
         content_type,
         content_encoding,
-        chunks,
+        kept,
         marks,
         bytes,
         ..
     } = observed;
     let capture = (record == RecordLevel::Full && bytes > 0).then(|| Capture {
-        chunks,
+        chunks: kept.into_chunks(),
         len: bytes,
         segments: Vec::new(),
         content_type,

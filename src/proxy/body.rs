@@ -135,10 +135,14 @@ impl MeteredBody {
             let Some(rewriter) = &mut self.rewriter else {
                 return Poll::Ready(Some(Ok(frame)));
             };
-            match rewriter.push(data) {
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
-                Ok(data) if data.is_empty() => {}
-                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+            let (data, result) = rewriter.push(data);
+            if let Err(error) = result
+                && !self.has_ended()
+            {
+                self.answer.broken = Some(error.into());
+            }
+            if !data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
             }
         }
     }
@@ -386,13 +390,14 @@ impl Rewriter {
         })
     }
 
-    fn push(&mut self, data: &Bytes) -> Result<Bytes, DecodeError> {
+    /// What goes out for `data`, and whether that was all that could be had of it.
+    fn push(&mut self, data: &Bytes) -> (Bytes, Result<(), DecodeError>) {
         let Some(decoder) = &mut self.decoder else {
-            return Ok(self.filter.push(data));
+            return (self.filter.push(data), Ok(()));
         };
         let mut decoded = Vec::new();
-        decoder.push(data, &mut |piece| decoded.extend_from_slice(piece))?;
-        Ok(self.filter.push(&Bytes::from(decoded)))
+        let result = decoder.push(data, &mut |piece| decoded.extend_from_slice(piece));
+        (self.filter.push(&Bytes::from(decoded)), result)
     }
 
     fn complete(&mut self) -> Result<(), DecodeError> {

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::watch;
 
 use super::accountant::Seat;
+use super::kept::Kept;
 use super::{Live, Proxy, headers};
 use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
@@ -43,9 +44,8 @@ pub(super) struct Observed {
     pub(super) content_type: Option<String>,
     pub(super) content_encoding: Option<String>,
     /// The first chunks, up to the configured size.
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) kept: Kept,
     pub(super) marks: Vec<ChunkMark>,
-    pub(super) kept: usize,
     pub(super) bytes: u64,
     /// There was no memory left to keep more of it.
     crowded: bool,
@@ -123,6 +123,20 @@ impl OpenCall {
         self.with(|open, _| open.call.upload = Some(upload));
     }
 
+    /// Takes memory for another form of the request body; false if there is none.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        let Some(open) = &mut self.open else {
+            return false;
+        };
+        let call = &mut open.call;
+        let limit = call.origin.live.config.proxy.max_memory_bytes;
+        let held = call.room.grow(bytes, limit);
+        if held {
+            call.request_room += bytes;
+        }
+        held
+    }
+
     /// The request leaves for the upstream.
     pub(super) fn forwarded(&mut self) {
         self.with(|open, now| open.call.timings.forwarded_us = Some(now));
@@ -145,9 +159,8 @@ impl OpenCall {
                 reader,
                 content_type,
                 content_encoding,
-                chunks: Vec::new(),
+                kept: Kept::default(),
                 marks: Vec::new(),
-                kept: 0,
                 bytes: 0,
                 crowded: false,
                 last_at: open.proxy.clock.now(),
@@ -174,7 +187,7 @@ impl OpenCall {
             return;
         };
         observed.push(chunk, now, most);
-        let held = call.request_room + observed.kept + observed.reader.held_bytes();
+        let held = call.request_room + observed.kept.bytes() + observed.reader.held_bytes();
         if !call.room.resize(held, config.proxy.max_memory_bytes) {
             observed.keep_less();
         }
@@ -293,9 +306,8 @@ impl Observed {
     fn push(&mut self, chunk: &Bytes, now: Timestamp, most: usize) {
         self.reader.push(chunk);
         self.bytes += chunk.len() as u64;
-        if self.kept < most && !self.crowded {
-            self.kept += chunk.len();
-            self.chunks.push(chunk.clone());
+        if self.kept.bytes() < most && !self.crowded {
+            self.kept.push(chunk);
             self.marks.push(ChunkMark {
                 gap_us: u32::try_from(now.micros_since(self.last_at)).unwrap_or(u32::MAX),
                 len: u32::try_from(chunk.len()).unwrap_or(u32::MAX),

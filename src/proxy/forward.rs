@@ -22,6 +22,7 @@ use super::request_body::ReceivedBody;
 use super::respond::{Fault, Rejection, UpstreamFault, UpstreamFaultKind};
 use super::tunnel;
 use crate::core::call::{Operation, Outcome};
+use crate::core::space::Room;
 use crate::upstream::{RequestBody, SendError, UploadEnd};
 use crate::wire::decode::decode_all;
 use crate::wire::include_usage;
@@ -102,7 +103,7 @@ impl Exchange {
     /// Passes a body on as it arrives.
     async fn stream(
         &mut self,
-        first: Option<Bytes>,
+        first: Option<(Bytes, Room)>,
         rest: Incoming,
     ) -> Result<Response<Answer>, Fault> {
         let bounds = &self.received.live.config.proxy;
@@ -160,9 +161,9 @@ impl Exchange {
         Ok((response, false))
     }
 
-    /// The body with usage asked for, where the client did not and the upstream may be asked.
-    /// Trailers may hold a sum of the body, which must then stay as it is.
-    fn asking_for_usage(&self, body: &Bytes, trailers: Option<&HeaderMap>) -> Option<Bytes> {
+    /// The body with usage asked for, where the client did not, the upstream may be asked and there
+    /// is memory for it. Trailers may hold a sum of the body, which must then stay as it is.
+    fn asking_for_usage(&mut self, body: &Bytes, trailers: Option<&HeaderMap>) -> Option<Bytes> {
         let received = &self.received;
         let operation = received.route.operation;
         let wanted = received.facts.stream
@@ -171,9 +172,11 @@ impl Exchange {
             && received.upstream.asks_for_usage()
             && !received.headers.contains_key(CONTENT_ENCODING)
             && trailers.is_none();
-        wanted
-            .then(|| include_usage::inject(body, &received.facts).map(Bytes::from))
-            .flatten()
+        if !wanted {
+            return None;
+        }
+        let asking = include_usage::inject(body, &received.facts)?;
+        self.call.hold(asking.len()).then(|| asking.into())
     }
 
     async fn request(&mut self, body: RequestBody) -> Result<Response<Answer>, SendError> {

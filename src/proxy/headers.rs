@@ -138,6 +138,9 @@ impl Upstreamward<'_> {
                 Passage::AsItCame => {
                     map.append(name, value.clone());
                 }
+                Passage::Rewritten(value) => {
+                    map.append(name, value);
+                }
                 Passage::Replaced(value) => {
                     map.insert(name, value);
                 }
@@ -180,6 +183,9 @@ impl Upstreamward<'_> {
 /// What becomes of a header on its way.
 enum Passage {
     AsItCame,
+    /// This line alone.
+    Rewritten(HeaderValue),
+    /// All lines of this name, by one.
     Replaced(HeaderValue),
     Gone,
 }
@@ -232,7 +238,7 @@ fn without_protocol_key(value: &HeaderValue) -> Passage {
         return Passage::AsItCame;
     }
     match HeaderValue::from_str(&others.join(", ")) {
-        Ok(value) if !others.is_empty() => Passage::Replaced(value),
+        Ok(value) if !others.is_empty() => Passage::Rewritten(value),
         _ => Passage::Gone,
     }
 }

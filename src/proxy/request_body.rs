@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
@@ -13,14 +13,14 @@ use crate::config::ProxyConfig;
 use crate::core::space::Room;
 use crate::wire::route::{Reading, Route};
 
-/// Not more is set aside at once, whatever length a client announces.
+/// As much may be set aside on a client's word alone.
 const MAX_AHEAD: usize = 1 << 20;
 
 pub(super) enum ReceivedBody {
     Read(Bytes),
     /// Passed on as it arrives, after what was read of it in vain.
     Unread {
-        first: Option<Bytes>,
+        first: Option<(Bytes, Room)>,
         rest: Incoming,
     },
 }
@@ -59,47 +59,50 @@ impl RequestContent {
                 room,
             });
         }
-        let expected = length.and_then(|length| usize::try_from(length).ok());
         let reader = Reader {
             body,
+            expected: length.and_then(|length| usize::try_from(length).ok()),
             bounds,
             room,
             trailers: None,
         };
-        reader.collect(expected.unwrap_or(0)).await
+        reader.collect().await
     }
 }
 
 struct Reader<'a> {
     body: Incoming,
+    /// What the client says there will be.
+    expected: Option<usize>,
     bounds: &'a ProxyConfig,
     room: Room,
     trailers: Option<HeaderMap>,
 }
 
 impl Reader<'_> {
-    async fn collect(mut self, expected: usize) -> Result<RequestContent, Fault> {
+    async fn collect(mut self) -> Result<RequestContent, Fault> {
         let Some(first) = self.chunk(self.bounds.head_timeout).await? else {
             return Ok(self.content(Bytes::new()));
         };
         if self.body.is_end_stream() {
+            self.take(first.len())?;
             return Ok(self.content(first));
         }
-        let mut whole = BytesMut::with_capacity(expected.min(MAX_AHEAD).max(first.len()));
-        whole.extend_from_slice(&first);
+        let mut whole = Vec::new();
+        self.append(&mut whole, &first)?;
         while whole.len() <= self.bounds.max_read_bytes {
             match self.chunk(self.bounds.head_timeout).await? {
-                Some(chunk) => whole.extend_from_slice(&chunk),
-                None => return Ok(self.content(whole.freeze())),
+                Some(chunk) => self.append(&mut whole, &chunk)?,
+                None => return Ok(self.content(whole.into())),
             }
         }
         Ok(RequestContent {
+            room: self.room.another(),
             body: ReceivedBody::Unread {
-                first: Some(whole.freeze()),
+                first: Some((whole.into(), self.room)),
                 rest: self.body,
             },
             trailers: None,
-            room: self.room,
         })
     }
 
@@ -123,22 +126,39 @@ impl Reader<'_> {
                 Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
-                Ok(data) => return self.take(data).map(Some),
+                Ok(data) => return Ok(Some(data)),
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             }
         }
     }
 
-    /// A body need not say its length beforehand.
-    fn take(&mut self, data: Bytes) -> Result<Bytes, Fault> {
-        if !self.room.grow(data.len(), self.bounds.max_memory_bytes) {
-            return Err(Fault::Unavailable(Unavailability::Memory));
+    /// Sets aside what is announced, but not much more than has come.
+    fn append(&mut self, whole: &mut Vec<u8>, chunk: &[u8]) -> Result<(), Fault> {
+        let needed = whole.len() + chunk.len();
+        if needed > whole.capacity() {
+            let double = needed.saturating_mul(2);
+            let ahead = self
+                .expected
+                .map_or(double, |expected| expected.min(double.max(MAX_AHEAD)));
+            let capacity = needed.max(ahead.min(self.bounds.max_read_bytes));
+            self.take(capacity)?;
+            whole.reserve_exact(capacity - whole.len());
         }
-        within_limit(self.room.bytes() as u64, self.bounds)?;
-        Ok(data)
+        whole.extend_from_slice(chunk);
+        within_limit(needed as u64, self.bounds)
+    }
+
+    /// Takes `bytes` of the memory in all.
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        if self.room.resize(bytes, self.bounds.max_memory_bytes) {
+            Ok(())
+        } else {
+            Err(Fault::Unavailable(Unavailability::Memory))
+        }
     }
 }
 
+/// A body need not say its length beforehand.
 fn within_limit(bytes: u64, bounds: &ProxyConfig) -> Result<(), Fault> {
     let limit = bounds.max_body_bytes;
     if bytes > limit {

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::silence::Silence;
+use crate::core::space::Room;
 
 /// A request body on its way upstream.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub enum RequestBody {
 
 #[derive(Debug)]
 pub struct Stream {
-    /// Was taken from the body before.
-    first: Option<Bytes>,
+    /// Was taken from the body before, and takes that much memory until it is sent.
+    first: Option<(Bytes, Room)>,
     body: Incoming,
     upload: Arc<Upload>,
     limit: u64,
@@ -141,7 +142,7 @@ impl RequestBody {
     /// `first`, then `body` as it arrives: at most `limit` bytes, and never silent for longer
     /// than `silence`. With it comes what tells how far it got.
     pub fn stream(
-        first: Option<Bytes>,
+        first: Option<(Bytes, Room)>,
         body: Incoming,
         limit: u64,
         silence: Duration,
@@ -171,7 +172,7 @@ impl Stream {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let next = match self.first.take() {
-            Some(first) => Some(Ok(Frame::data(first))),
+            Some((first, _)) => Some(Ok(Frame::data(first))),
             None => match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(next) => next,
                 Poll::Pending => {

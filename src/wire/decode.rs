@@ -120,12 +120,10 @@ fn feed(stages: &mut [Stage], input: &[u8], output: &mut Output<'_>) -> Result<(
         return output(input);
     };
     for slice in input.chunks(SLICE) {
-        let decoded = first.decode(slice)?;
-        let result = if decoded.is_empty() {
-            Ok(())
-        } else {
-            feed(later, &decoded, output)
-        };
+        let (decoded, result) = first.decode(slice);
+        if !decoded.is_empty() {
+            feed(later, &decoded, output)?;
+        }
         first.reuse(decoded);
         result?;
     }
@@ -161,17 +159,19 @@ impl Stage {
         }
     }
 
-    fn decode(&mut self, slice: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    /// What came of `slice`, also of the part before an error.
+    fn decode(&mut self, slice: &[u8]) -> (Vec<u8>, Result<(), DecodeError>) {
         if let Some(started) = self.started(slice) {
             return started;
         }
         let result = write_all(self.writer(), slice);
         let output = self.output();
-        match result {
-            Ok(()) => Ok(std::mem::take(&mut output.bytes)),
+        let result = match result {
+            Ok(()) => Ok(()),
             Err(_) if output.over => Err(DecodeError::TooLarge),
             Err(_) => Err(DecodeError::Malformed),
-        }
+        };
+        (std::mem::take(&mut output.bytes), result)
     }
 
     /// Gives a buffer back, so that the next slice need not allocate one.
@@ -181,13 +181,13 @@ impl Stage {
     }
 
     /// At the start of a `deflate` body: what came of `slice`.
-    fn started(&mut self, slice: &[u8]) -> Option<Result<Vec<u8>, DecodeError>> {
+    fn started(&mut self, slice: &[u8]) -> Option<(Vec<u8>, Result<(), DecodeError>)> {
         let Self::DeflateStart(held, output) = self else {
             return None;
         };
         held.extend_from_slice(slice);
         let &[method, flags, ..] = held.as_slice() else {
-            return Some(Ok(Vec::new()));
+            return Some((Vec::new(), Ok(())));
         };
         let held = std::mem::take(held);
         let output = std::mem::take(output);

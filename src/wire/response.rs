@@ -115,8 +115,10 @@ impl ResponseReader {
         body + self.content.sink.text.held_bytes()
     }
 
-    /// Memory is short: of a body that is read as a whole only the ends are kept.
+    /// Memory is short: of a body that is read as a whole only the ends are kept, of a stream no
+    /// more text.
     pub fn keep_less(&mut self) {
+        self.content.sink.text.keep_less();
         if let Framing::Json(body) = &mut self.content.framing {
             body.keep_less();
         }

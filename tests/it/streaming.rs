@@ -235,6 +235,25 @@ async fn the_usage_chunk_is_taken_out_of_a_stream_of_known_length() {
 }
 
 #[tokio::test]
+async fn what_comes_behind_the_end_of_a_compressed_stream_takes_nothing_from_it() {
+    let events = [chat(), vec![USAGE.to_owned(), DONE.to_owned()]].concat();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(events.concat().as_bytes()).unwrap();
+    let mut padded = encoder.finish().unwrap();
+    padded.extend_from_slice(&[0; 64]);
+    let head = event_stream().header("content-encoding", "gzip");
+    let upstream = Upstream::answers(head.chunks([&padded])).await;
+    let proxy = Proxy::to(&upstream).await;
+    let ask = post("/v1/chat/completions", ASK).header("Accept-Encoding", "gzip");
+    let response = proxy.call(&ask).await;
+    assert_eq!(
+        response.text(),
+        [chat(), vec![DONE.to_owned()]].concat().concat()
+    );
+    assert!(!response.cut);
+}
+
+#[tokio::test]
 async fn a_compressed_stream_whose_client_asked_itself_stays_compressed() {
     let whole = [chat(), vec![USAGE.to_owned(), DONE.to_owned()]]
         .concat()

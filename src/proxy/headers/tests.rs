@@ -215,6 +215,18 @@ fn a_key_that_must_not_go_on_is_taken_out() {
         pairs(&passage(Key::Own(&OWN_KEY)).headers(&keyless)),
         [("accept", "*/*"), host, own]
     );
+    let lines = headers(&[
+        ("sec-websocket-protocol", "realtime"),
+        (
+            "sec-websocket-protocol",
+            "openai-insecure-api-key.k, openai-beta.realtime-v1",
+        ),
+    ]);
+    let left = ["realtime", "openai-beta.realtime-v1"].map(|line| (protocols.0, line));
+    assert_eq!(
+        pairs(&passage(Key::None).headers(&lines)),
+        [host, left[0], left[1]]
+    );
     let bare = headers(&[("sec-websocket-protocol", "openai-insecure-api-key.k")]);
     assert_eq!(pairs(&passage(Key::None).headers(&bare)), [host]);
 }

@@ -61,6 +61,12 @@ impl OutputText {
         self.raw.len() + self.later.as_ref().map_or(0, |lanes| lanes.len)
     }
 
+    /// From here on only bytes are counted.
+    pub(super) fn keep_less(&mut self) {
+        let later = self.later.get_or_insert_default();
+        later.limit = later.len;
+    }
+
     /// Whether there is nothing to count.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty() && self.later.is_none()

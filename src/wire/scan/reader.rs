@@ -47,9 +47,12 @@ pub(super) enum Item {
     Small(Small, Range<usize>),
 }
 
-/// The body is not one JSON object.
+/// A body with more in it is taken for unreadable: nobody sends so many messages.
+const MAX_ITEMS: usize = 64 * 1024;
+
+/// The body is not one JSON object, or has too much in it.
 #[derive(Debug)]
-pub(super) struct NotAnObject;
+pub(super) struct Unreadable;
 
 /// A top-level key whose value becomes segments.
 #[derive(Clone, Copy, Debug)]
@@ -125,7 +128,10 @@ impl<'b> Reader<'b> {
     }
 
     /// Reads on to behind the next member or element, or the bracket that opens or closes one.
-    pub(super) fn step(&mut self) -> Result<(), NotAnObject> {
+    pub(super) fn step(&mut self) -> Result<(), Unreadable> {
+        if self.items.len() > MAX_ITEMS {
+            return Err(Unreadable);
+        }
         let next = self.peek();
         self.stand.place = match self.stand.place {
             Place::Start => {
@@ -134,7 +140,7 @@ impl<'b> Reader<'b> {
             }
             Place::Object { .. } if next == Some(b'}') => {
                 self.stand.at += 1;
-                self.peek().map_or(Ok(Place::End), |_| Err(NotAnObject))?
+                self.peek().map_or(Ok(Place::End), |_| Err(Unreadable))?
             }
             Place::Object { first } => {
                 self.separator(first)?;
@@ -209,7 +215,7 @@ impl<'b> Reader<'b> {
         is_gemini.then(|| self.segment(SegmentKind::Schema, start..start + schema.len()))
     }
 
-    fn member(&mut self) -> Result<Place, NotAnObject> {
+    fn member(&mut self) -> Result<Place, Unreadable> {
         let key = self.value()?;
         let key = self.key(&key)?;
         self.expect(b':')?;
@@ -249,21 +255,21 @@ impl<'b> Reader<'b> {
     }
 
     /// A key without its quotes. One that is no text names nothing.
-    fn key(&self, range: &Range<usize>) -> Result<Cow<'b, str>, NotAnObject> {
+    fn key(&self, range: &Range<usize>) -> Result<Cow<'b, str>, Unreadable> {
         let quoted = self.text(range);
         let inner = quoted
             .strip_prefix(b"\"")
             .and_then(|rest| rest.strip_suffix(b"\""))
-            .ok_or(NotAnObject)?;
+            .ok_or(Unreadable)?;
         if memchr::memchr(b'\\', inner).is_some() {
             return Ok(serde_json::from_slice(quoted).unwrap_or_default());
         }
-        let key = std::str::from_utf8(inner).map_err(|_| NotAnObject)?;
+        let key = std::str::from_utf8(inner).map_err(|_| Unreadable)?;
         Ok(Cow::Borrowed(key))
     }
 
     /// Passes over one value of any kind; where it lies.
-    fn value(&mut self) -> Result<Range<usize>, NotAnObject> {
+    fn value(&mut self) -> Result<Range<usize>, Unreadable> {
         self.peek();
         let start = self.stand.at;
         let rest = self.body.get(start..).unwrap_or_default();
@@ -273,7 +279,7 @@ impl<'b> Reader<'b> {
                 self.stand.at += raw.get().len();
                 Ok(start..self.stand.at)
             }
-            _ => Err(NotAnObject),
+            _ => Err(Unreadable),
         }
     }
 
@@ -281,13 +287,13 @@ impl<'b> Reader<'b> {
         self.body.get(range.clone()).unwrap_or_default()
     }
 
-    fn separator(&mut self, first: bool) -> Result<(), NotAnObject> {
+    fn separator(&mut self, first: bool) -> Result<(), Unreadable> {
         if first { Ok(()) } else { self.expect(b',') }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), NotAnObject> {
+    fn expect(&mut self, byte: u8) -> Result<(), Unreadable> {
         if self.peek() != Some(byte) {
-            return Err(NotAnObject);
+            return Err(Unreadable);
         }
         self.stand.at += 1;
         Ok(())

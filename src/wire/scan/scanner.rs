@@ -12,7 +12,8 @@ use crate::core::memo::Memo;
 const BLOCK: usize = 8 * 1024;
 /// A block with more in it is not worth remembering.
 const MAX_ITEMS: usize = 64;
-/// A few megabytes in all, for conversations of 128 MiB together.
+/// For conversations of 128 MiB together. Of usual messages they take some 10 MiB, of the smallest
+/// that are remembered some 80.
 const MAX_BLOCKS: usize = 16 * 1024;
 
 /// Scans bodies as [`scan`] does. Share one between all calls: where a body begins as one before
@@ -208,6 +209,21 @@ mod tests {
             left < 256 + 3 * message.len(),
             "{left} bytes are read again"
         );
+    }
+
+    #[test]
+    fn what_a_body_can_make_us_hold_is_bounded() {
+        let elements =
+            |count: usize| format!(r#"{{"model":"m","messages":[{}1]}}"#, "1,".repeat(count));
+        let scanner = Scanner::new(SEED);
+        for scan in [
+            &|body: &str| scan(Operation::Chat, body.as_bytes(), SEED),
+            &|body: &str| scanner.scan(Operation::Chat, body.as_bytes()),
+        ] as [&dyn Fn(&str) -> RequestFacts; 2]
+        {
+            assert!(scan(&elements(60_000)).readable);
+            assert_eq!(scan(&elements(70_000)), RequestFacts::default());
+        }
     }
 
     #[test]

@@ -31,6 +31,17 @@ fn text_past_its_limit_is_counted_in_bytes() {
 }
 
 #[test]
+fn short_of_memory_bytes_are_counted_from_there_on() {
+    let mut output = OutputText::new(Dialect::Chat);
+    output.keep_event(delta("kept").as_bytes());
+    output.keep_less();
+    let held = output.held_bytes();
+    output.keep_event(delta("not kept").as_bytes());
+    assert_eq!((output.uncounted_bytes(), output.held_bytes()), (8, held));
+    assert_eq!(output.into_text(), "kept");
+}
+
+#[test]
 fn line_feeds_within_an_event_do_not_split_it() {
     let mut output = OutputText::new(Dialect::Chat);
     output.keep_event(b"{\"choices\":\n[{\"delta\":{\"content\":\"a\\nb\"}}]}");
