@@ -1,5 +1,6 @@
 //! Bodies on their way to the client: passed on chunk by chunk, observed on the side.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -67,12 +68,15 @@ pub struct MeteredBody {
 
 enum State {
     Streaming,
+    /// This frame may go out.
+    Ready(Frame<Bytes>),
     /// This frame ends the answer for the client; it waits for the admission to be on disk.
     Held(Frame<Bytes>),
     /// All was sent but the end itself.
     Ending,
     /// The answer broke. The server throws away what it has not sent yet when it learns of that,
     /// so it gets one more turn to send.
+    Broken(BodyError),
     Failing(BodyError),
     Done,
 }
@@ -171,14 +175,62 @@ impl MeteredBody {
         }
     }
 
+    /// Whether the client has all it waits for once it gets what was read so far. Many clients
+    /// hang up at the terminal event, before the body's own end.
     fn has_ended(&self) -> bool {
         self.call.as_ref().is_some_and(OpenCall::has_ended)
     }
 
-    /// Whether the client has all it waits for once it gets what was read so far. Many clients
-    /// hang up at the terminal event, before the body's own end.
-    fn is_last(&self) -> bool {
-        self.answer.is_empty() && self.rewriter.is_none() || self.has_ended()
+    /// Nothing follows what was read so far.
+    fn is_over(&self) -> bool {
+        self.answer.is_empty() && self.rewriter.is_none()
+    }
+
+    /// Waits until an answer that is here in whole may go out, head and body with one write. Any
+    /// other begins at once.
+    pub(super) async fn gather(&mut self) {
+        poll_fn(|cx| {
+            let begins = matches!(self.state, State::Streaming) && self.advance(cx).is_pending();
+            if !begins && matches!(self.state, State::Held(_)) {
+                return self.advance(cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Reads on, or waits for the disk: whichever the state says.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.state = match std::mem::replace(&mut self.state, State::Streaming) {
+            State::Streaming => match ready!(self.poll_answer(cx)) {
+                Some(Ok(frame)) => self.next(frame),
+                Some(Err(error)) => State::Broken(self.fail(error)),
+                None => {
+                    self.complete();
+                    State::Ending
+                }
+            },
+            State::Held(frame) => {
+                if self.poll_durable(cx).is_pending() {
+                    self.state = State::Held(frame);
+                    return Poll::Pending;
+                }
+                State::Ready(frame)
+            }
+            other => other,
+        };
+        Poll::Ready(())
+    }
+
+    fn next(&mut self, frame: Frame<Bytes>) -> State {
+        if self.is_over() {
+            self.complete();
+            State::Held(frame)
+        } else if self.durable.is_some() && self.has_ended() {
+            State::Held(frame)
+        } else {
+            State::Ready(frame)
+        }
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
@@ -207,46 +259,27 @@ impl Body for MeteredBody {
         loop {
             match std::mem::replace(&mut this.state, State::Done) {
                 State::Done => return Poll::Ready(None),
+                State::Broken(error) => {
+                    this.state = State::Failing(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 State::Failing(error) => return Poll::Ready(Some(Err(error))),
+                State::Ready(frame) => {
+                    if !this.is_over() {
+                        this.state = State::Streaming;
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
                 State::Ending => {
                     if this.poll_durable(cx).is_pending() {
                         this.state = State::Ending;
                         return Poll::Pending;
                     }
-                    return Poll::Ready(None);
                 }
-                State::Held(frame) => {
-                    if this.poll_durable(cx).is_pending() {
-                        this.state = State::Held(frame);
-                        return Poll::Pending;
-                    }
-                    if !this.answer.is_empty() || this.rewriter.is_some() {
-                        this.state = State::Streaming;
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                State::Streaming => {}
-            }
-            this.state = State::Streaming;
-            match ready!(this.poll_answer(cx)) {
-                Some(Err(error)) => {
-                    this.state = State::Failing(this.fail(error));
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                None => {
-                    this.complete();
-                    this.state = State::Ending;
-                }
-                Some(Ok(frame)) => {
-                    if this.answer.is_empty() && this.rewriter.is_none() {
-                        this.complete();
-                        this.state = State::Held(frame);
-                    } else if this.durable.is_some() && this.is_last() {
-                        this.state = State::Held(frame);
-                    } else {
-                        return Poll::Ready(Some(Ok(frame)));
-                    }
+                before => {
+                    this.state = before;
+                    ready!(this.advance(cx));
                 }
             }
         }

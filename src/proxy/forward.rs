@@ -258,8 +258,9 @@ impl Forwarded {
                 ResponseBody::Absent(Absent::of(&parts, client))
             }
             None => {
-                let body = MeteredBody::new(answer, rewriter, call, idle, durable);
-                ResponseBody::Metered(Box::new(body))
+                let mut body = Box::new(MeteredBody::new(answer, rewriter, call, idle, durable));
+                body.gather().await;
+                ResponseBody::Metered(body)
             }
         };
         Response::from_parts(parts, body)

@@ -132,12 +132,15 @@ async fn an_answer_shorter_than_it_said_is_a_cut() {
 
 #[tokio::test]
 async fn a_broken_chunk_is_a_cut() {
-    let broken = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n";
-    let upstream = Upstream::answers(Answer::raw(broken).then_closes()).await;
-    let proxy = Proxy::to(&upstream).await;
-    let response = proxy.call(&get("/v1/models")).await;
-    assert_eq!((response.text(), response.cut), ("abc", true));
-    assert_eq!(proxy.record(&response).await.outcome(), "upstream_cut");
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    for (sent, text) in [("3\r\nabc\r\nzz\r\n", "abc"), ("zz\r\n", "")] {
+        let broken = Answer::raw([head, sent].concat());
+        let upstream = Upstream::answers(broken.then_closes()).await;
+        let proxy = Proxy::to(&upstream).await;
+        let response = proxy.call(&get("/v1/models")).await;
+        assert_eq!((response.text(), response.cut), (text, true));
+        assert_eq!(proxy.record(&response).await.outcome(), "upstream_cut");
+    }
 }
 
 #[tokio::test]
