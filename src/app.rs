@@ -19,7 +19,7 @@ use crate::config::{Config, LedgerConfig, Reload, Watcher, restart_needed};
 use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
-use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery, SpanFilter};
+use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
@@ -141,7 +141,7 @@ impl App {
             "{}, proxy on {proxy_address}, admin on {admin_address}",
             build::DESCRIPTION
         );
-        tell(&ledger, &clock, "started", Some(told));
+        tell(&ledger, &clock, Event::STARTED, Some(told));
         let memory = Arc::<Space>::default();
         let proxy = Proxy::new(
             live,
@@ -261,7 +261,7 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
-        tell(&self.ledger, &self.clock, "stopped", None);
+        tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
         }
@@ -299,37 +299,24 @@ async fn open_ledger(
 ) -> Result<Ledger, StartError> {
     let (settings, own_clock) = (config.ledger.clone(), clock.clone());
     let decode = |encoding: &str, body: &[u8], limit| decode_all(encoding, body, limit).ok();
-    let opened = tokio::task::spawn_blocking(move || {
-        let (ledger, recovery) = open(&settings, own_clock, decode)?;
-        let stopped = was_stopped(&ledger)?;
-        Ok::<_, OpenError>((ledger, recovery, stopped))
-    });
-    let (ledger, recovery, stopped) = match opened.await {
+    let opened = tokio::task::spawn_blocking(move || open(&settings, own_clock, decode));
+    let (ledger, recovery) = match opened.await {
         Ok(opened) => opened?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     tracing::info!("{recovery}");
     if !recovery.clean {
-        tell(&ledger, clock, "recovered", Some(recovery.to_string()));
-    } else if !stopped {
-        let told = "The process before this one was killed; there was nothing to repair.";
-        tell(&ledger, clock, "recovered", Some(told.to_owned()));
+        tell(&ledger, clock, Event::RECOVERED, Some(recovery.to_string()));
+    } else if !recovery.stopped {
+        // Who looked at the ledger meanwhile may have left it clean.
+        let told = "The process before this one did not say that it stopped; there was nothing to \
+                    repair.";
+        tell(&ledger, clock, Event::RECOVERED, Some(told.to_owned()));
     }
     Ok(ledger)
 }
 
-/// Whether the last that is known of the process before is that it ended as it should. Who looked
-/// at the ledger meanwhile may have left it clean.
-fn was_stopped(ledger: &Ledger) -> Result<bool, OpenError> {
-    let newest = SpanFilter {
-        limit: 1,
-        ..SpanFilter::default()
-    };
-    let page = ledger.view().events(&newest).map_err(OpenError::Index)?;
-    Ok(page.items.iter().any(|event| event.what == "stopped") || page.items.is_empty())
-}
-
-/// Records an event, which `ledger` may be unable to at the moment: the log has it then.
+/// Records an event, or warns where `ledger` cannot take it at the moment.
 fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<String>) {
     if let Err(error) = ledger.event(Event::own(clock.now(), what, details)) {
         tracing::warn!(%error, "the event {what} is not recorded");

@@ -241,6 +241,11 @@ impl View {
         self.index.read(|txn| spans::events(txn, filter))
     }
 
+    /// Whether the process that wrote last said that it stopped.
+    pub(crate) fn was_stopped(&self) -> Result<bool, IndexError> {
+        self.index.read(spans::was_stopped)
+    }
+
     /// Daily totals of the days from `since` to `until`, both included.
     pub fn rollups(&self, since: i32, until: i32) -> Result<Vec<RollupRow>, IndexError> {
         self.index.read(|txn| {

@@ -291,6 +291,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// What the program says of its own life.
+    pub const STARTED: &'static str = "started";
+    pub const RECOVERED: &'static str = "recovered";
+    pub const STOPPED: &'static str = "stopped";
+
     /// Characters that are kept of what the program says of itself.
     const MAX_DETAILS: usize = 4096;
 

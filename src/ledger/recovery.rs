@@ -67,6 +67,8 @@ impl fmt::Display for DisplayHolder {
 pub struct Recovery {
     /// The ledger had been closed properly: there was nothing to do.
     pub clean: bool,
+    /// The process before said that it stopped, or there was none.
+    pub stopped: bool,
     /// Bytes of a record that was never finished, cut off.
     pub cut_bytes: u64,
     /// Records the index had not covered yet.
@@ -116,6 +118,7 @@ pub(crate) struct Indexed {
     /// Stored messages, the segments they lie in, whether redacted.
     pub(crate) contents: Vec<(Digest, u64, bool)>,
     pub(crate) open_calls: Vec<Admission>,
+    stopped: bool,
 }
 
 impl Indexed {
@@ -124,6 +127,7 @@ impl Indexed {
         Ok(Self {
             contents: view.contents(KnownContents::LOADED)?,
             open_calls: open_calls.filter_map(|(_, admission)| admission).collect(),
+            stopped: view.was_stopped()?,
         })
     }
 }
@@ -209,6 +213,7 @@ pub(crate) fn open(
     }
     let recovery = Recovery {
         clean: empty || (stood_at_end && !rebuilt && tail.cut_bytes == 0),
+        stopped: empty || indexed.stopped,
         cut_bytes: tail.cut_bytes,
         caught_up_records: follower.records,
         recovered_calls: 0,

@@ -3,9 +3,10 @@
 mod batches;
 mod crash;
 mod damage;
+mod ends;
 mod failure;
 mod files;
-mod harness;
+pub(super) mod harness;
 mod history;
 mod index;
 mod recording;

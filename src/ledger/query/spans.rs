@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::ReadTransaction;
+use redb::{ReadTransaction, ReadableTable};
 
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
@@ -203,6 +203,27 @@ pub(super) fn events(
         }
     }
     Ok(Page { items, next: None })
+}
+
+/// Whether the last that a process said of its life is that it stopped. Last in the log, whatever
+/// its time: clocks are set back.
+pub(super) fn was_stopped(txn: &ReadTransaction) -> Result<bool, IndexError> {
+    let Some(events) = table(txn, EVENTS)? else {
+        return Ok(false);
+    };
+    let mut last = ((0, 0), false);
+    for entry in events.iter()? {
+        let (key, event) = entry?;
+        let (_, segment, offset) = key.value();
+        let event: Event = decode(event.value())?;
+        let stopped = match event.what.as_str() {
+            Event::STOPPED => true,
+            Event::STARTED | Event::RECOVERED => false,
+            _ => continue,
+        };
+        last = last.max(((segment, offset), stopped));
+    }
+    Ok(last.1)
 }
 
 /// Every call of `filter` that ended, and its summary.
