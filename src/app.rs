@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
 use crate::clock::Clock;
-use crate::config::{Config, LedgerConfig, Reload, Watcher, restart_needed};
+use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
 use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
@@ -61,6 +61,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     ledger: Ledger,
     clock: Clock,
+    started_with: Config,
     config: Arc<ArcSwap<Config>>,
     metrics: Arc<Metrics>,
     draining: Arc<AtomicBool>,
@@ -175,6 +176,7 @@ impl App {
             let _: Result<(), _> = admin_stopped.await;
         }));
         Ok(Self {
+            started_with: config,
             config: shared,
             proxy_address,
             admin_address,
@@ -209,15 +211,15 @@ impl App {
 
     /// Takes over a changed configuration, or says why not and keeps the old one.
     pub fn reload(&self, reload: Reload) {
-        let config = match reload {
+        let mut config = match reload {
             Reload::Unchanged => return,
             Reload::Invalid(problems) => return self.refuse_config(&problems),
             Reload::Valid(config) => config,
         };
+        let waiting = hold_back(&self.started_with, &mut config);
         match live((*config).clone()) {
             Err(error) => self.refuse_config(&error),
             Ok(live) => {
-                let waiting = restart_needed(&self.config.load(), &config);
                 self.proxy.reload(live);
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);

@@ -27,7 +27,7 @@ mod sections;
 mod value;
 
 pub use self::problem::{Problem, Problems};
-pub use self::reload::{Reload, Watcher, restart_needed};
+pub use self::reload::{Reload, Watcher, hold_back};
 
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";

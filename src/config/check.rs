@@ -18,6 +18,8 @@ const MAX_HEAD_BYTES: usize = 16 << 20;
 /// A header map cannot hold many more.
 const MAX_HEADERS: usize = 10_000;
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
+/// A call takes 4 KiB of the queue besides its bodies, an event up to 18 KiB.
+const MIN_QUEUE_BYTES: usize = 1 << 20;
 
 pub(super) fn across_sections(root: &mut Section<'_, '_>, config: &Config) {
     let (proxy, admin) = (config.proxy.listen, config.admin.listen);
@@ -59,6 +61,9 @@ pub(super) fn ledger(section: &mut Section<'_, '_>, ledger: &LedgerConfig) {
             "at least 64 KiB",
             "segment_size = \"64 MiB\"",
         );
+    }
+    if ledger.max_queue_bytes < MIN_QUEUE_BYTES {
+        section.problem("max_queue", "at least 1 MiB", "max_queue = \"64 MiB\"");
     }
     // Whole segments are dropped, and the one being written cannot be.
     if ledger

@@ -27,6 +27,8 @@ pub struct Watcher {
     /// Of the ledger, instead of what the file says.
     dir: Option<PathBuf>,
     seen: Seen,
+    /// How the file looked at the last look, even of a poll that did not read it.
+    polled: Option<Stamp>,
 }
 
 /// The state of the file at the last look.
@@ -55,6 +57,7 @@ impl Watcher {
             path: path.unwrap_or(Path::new(DEFAULT_FILE)).to_owned(),
             dir: dir.map(Path::to_owned),
             seen: Seen::default(),
+            polled: None,
         };
         match (watcher.look(), path) {
             (Reload::Valid(config), _) => Ok((*config, watcher)),
@@ -67,19 +70,23 @@ impl Watcher {
         }
     }
 
-    /// Looks whether the content changed: cheap as long as the file looks the same from outside.
+    /// Looks whether the content changed: cheap as long as the file looks the same from outside. A
+    /// change counts once the file looks the same at two polls: whoever writes it may be half done.
     pub fn poll(&mut self) -> Reload {
-        if self.stamp() == self.seen.stamp {
+        let stamp = self.stamp();
+        let before = std::mem::replace(&mut self.polled, stamp);
+        if self.polled == self.seen.stamp || self.polled != before {
             Reload::Unchanged
         } else {
             self.look()
         }
     }
 
-    /// Like [`poll`](Self::poll), but reads the content in any case.
+    /// Like [`poll`](Self::poll), but reads the content in any case, as it is now.
     pub fn look(&mut self) -> Reload {
         let stamp = self.stamp();
         let text = fs::read_to_string(&self.path);
+        self.polled.clone_from(&stamp);
         let content = text.as_ref().ok().map(|text| xxh3_128(text.as_bytes()));
         let before = std::mem::replace(&mut self.seen, Seen { stamp, content });
         match text {
@@ -126,59 +133,67 @@ fn file_number(_: &fs::Metadata) -> u64 {
     0
 }
 
-/// The keys that differ and take effect only after a restart: what listeners, pools of memory and
-/// the ledger are built from.
-pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (from, to) = (&old.proxy, &new.proxy);
-    let (ledger_from, ledger_to) = (&old.ledger, &new.ledger);
-    let changes = [
-        ("proxy.listen", from.listen != to.listen),
-        ("proxy.tls", from.tls != to.tls),
-        (
-            "proxy.max_connections",
-            from.max_connections != to.max_connections,
-        ),
-        ("proxy.max_headers", from.max_headers != to.max_headers),
-        ("proxy.max_head", from.max_head_bytes != to.max_head_bytes),
-        ("proxy.head_timeout", from.head_timeout != to.head_timeout),
-        ("admin.listen", old.admin.listen != new.admin.listen),
-        ("ledger.dir", ledger_from.dir != ledger_to.dir),
-        (
-            "ledger.durability",
-            ledger_from.durability != ledger_to.durability,
-        ),
-        ("ledger.record", ledger_from.record != ledger_to.record),
-        (
-            "ledger.max_body",
-            ledger_from.max_body_bytes != ledger_to.max_body_bytes,
-        ),
-        ("ledger.redact", ledger_from.redact != ledger_to.redact),
-        (
-            "ledger.keep_for",
-            ledger_from.keep_for != ledger_to.keep_for,
-        ),
-        (
-            "ledger.keep_size",
-            ledger_from.keep_bytes != ledger_to.keep_bytes,
-        ),
-        (
-            "ledger.on_failure",
-            ledger_from.on_failure != ledger_to.on_failure,
-        ),
-        (
-            "ledger.segment_size",
-            ledger_from.segment_bytes != ledger_to.segment_bytes,
-        ),
-        (
-            "ledger.max_queue",
-            ledger_from.max_queue_bytes != ledger_to.max_queue_bytes,
-        ),
-    ];
-    changes
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(key, _)| key)
-        .collect()
+/// Puts back in `new` what takes effect only after a restart: what listeners and the ledger were
+/// built from when `running` was read. Says which keys those are.
+pub fn hold_back(running: &Config, new: &mut Config) -> Vec<&'static str> {
+    let mut held = Held(Vec::new());
+    let (was, is) = (&running.proxy, &mut new.proxy);
+    held.put_back("proxy.listen", &was.listen, &mut is.listen);
+    held.put_back("proxy.tls", &was.tls, &mut is.tls);
+    held.put_back(
+        "proxy.max_connections",
+        &was.max_connections,
+        &mut is.max_connections,
+    );
+    held.put_back("proxy.max_headers", &was.max_headers, &mut is.max_headers);
+    held.put_back(
+        "proxy.max_head",
+        &was.max_head_bytes,
+        &mut is.max_head_bytes,
+    );
+    held.put_back(
+        "proxy.head_timeout",
+        &was.head_timeout,
+        &mut is.head_timeout,
+    );
+    let (was, is) = (&running.admin, &mut new.admin);
+    held.put_back("admin.listen", &was.listen, &mut is.listen);
+    let (was, is) = (&running.ledger, &mut new.ledger);
+    held.put_back("ledger.dir", &was.dir, &mut is.dir);
+    held.put_back("ledger.durability", &was.durability, &mut is.durability);
+    held.put_back("ledger.record", &was.record, &mut is.record);
+    held.put_back(
+        "ledger.max_body",
+        &was.max_body_bytes,
+        &mut is.max_body_bytes,
+    );
+    held.put_back("ledger.redact", &was.redact, &mut is.redact);
+    held.put_back("ledger.keep_for", &was.keep_for, &mut is.keep_for);
+    held.put_back("ledger.keep_size", &was.keep_bytes, &mut is.keep_bytes);
+    held.put_back("ledger.on_failure", &was.on_failure, &mut is.on_failure);
+    held.put_back(
+        "ledger.segment_size",
+        &was.segment_bytes,
+        &mut is.segment_bytes,
+    );
+    held.put_back(
+        "ledger.max_queue",
+        &was.max_queue_bytes,
+        &mut is.max_queue_bytes,
+    );
+    held.0
+}
+
+/// The keys that were put back.
+struct Held(Vec<&'static str>);
+
+impl Held {
+    fn put_back<T: Clone + PartialEq>(&mut self, key: &'static str, running: &T, new: &mut T) {
+        if new != running {
+            new.clone_from(running);
+            self.0.push(key);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -203,6 +203,29 @@ async fn what_happened_to_the_proxy_is_on_record() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_restart_is_not_shown_as_in_force_and_not_forgotten() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::to(&upstream).await;
+    let reload = |lines: &str| {
+        let other = Proxy::with(&upstream).on_data_of(&proxy.dir);
+        let config = other.proxy_lines(lines).config();
+        proxy.app.reload(Reload::Valid(Box::new(config)));
+    };
+    reload("head_timeout = \"7s\"");
+    reload("head_timeout = \"7s\"\nmax_body = \"5 KiB\"");
+    let shown = records::ask(proxy.app.admin_address(), "/api/v1/config").await;
+    let shown = shown.text();
+    assert!(shown.contains("head_timeout = \"30s\""), "{shown}");
+    assert!(shown.contains("max_body = \"5 KiB\""), "{shown}");
+    reload("");
+    let events = events(&proxy).await;
+    let reloads = events.iter().filter(|(what, _)| what == "config_reloaded");
+    let waiting: Vec<_> = reloads.map(|(_, waiting)| waiting.as_str()).collect();
+    let head_timeout = "takes effect after a restart only: proxy.head_timeout";
+    assert_eq!(waiting, ["", head_timeout, head_timeout]);
+}
+
+#[tokio::test]
 async fn tls_is_served_for_both_versions_of_http() {
     let identity = Identity::new();
     let upstream = Upstream::answers(json(r#"{"ok":true}"#)).await;

@@ -22,12 +22,19 @@ fn watched(text: &str) -> (tempfile::TempDir, PathBuf, Watcher) {
     (dir, path, watcher)
 }
 
+/// What is told of a change once it was seen to last.
+#[track_caller]
+fn settled(watcher: &mut Watcher) -> Reload {
+    assert_eq!(watcher.poll(), Reload::Unchanged);
+    watcher.poll()
+}
+
 #[test]
 fn a_changed_file_is_told_once() {
     let (_dir, path, mut watcher) = watched("");
     assert_eq!(watcher.poll(), Reload::Unchanged);
     write(&path, VALID, 2);
-    let Reload::Valid(config) = watcher.poll() else {
+    let Reload::Valid(config) = settled(&mut watcher) else {
         panic!("valid")
     };
     assert_eq!(config.proxy.max_connections, 5);
@@ -38,14 +45,14 @@ fn a_changed_file_is_told_once() {
 fn a_touched_file_with_the_same_content_is_unchanged() {
     let (_dir, path, mut watcher) = watched(VALID);
     write(&path, VALID, 2);
-    assert_eq!(watcher.poll(), Reload::Unchanged);
+    assert_eq!(settled(&mut watcher), Reload::Unchanged);
 }
 
 #[test]
 fn a_change_that_keeps_time_and_length_is_found_by_looking() {
     let (_dir, path, mut watcher) = watched(VALID);
     write(&path, &VALID.replace('5', "6"), 1);
-    assert_eq!(watcher.poll(), Reload::Unchanged);
+    assert_eq!(settled(&mut watcher), Reload::Unchanged);
     assert!(matches!(watcher.look(), Reload::Valid(_)));
 }
 
@@ -53,23 +60,23 @@ fn a_change_that_keeps_time_and_length_is_found_by_looking() {
 fn problems_are_told_once_and_a_repaired_file_is_valid() {
     let (_dir, path, mut watcher) = watched(VALID);
     write(&path, "[proxy]\nmax_connections = 0\n", 2);
-    assert!(matches!(watcher.poll(), Reload::Invalid(_)));
+    assert!(matches!(settled(&mut watcher), Reload::Invalid(_)));
     assert_eq!(watcher.poll(), Reload::Unchanged);
     write(&path, VALID, 3);
-    assert!(matches!(watcher.poll(), Reload::Valid(_)));
+    assert!(matches!(settled(&mut watcher), Reload::Valid(_)));
 }
 
 #[test]
 fn a_removed_file_is_a_problem_until_it_is_back() {
     let (_dir, path, mut watcher) = watched(VALID);
     fs::remove_file(&path).unwrap();
-    let Reload::Invalid(problems) = watcher.poll() else {
+    let Reload::Invalid(problems) = settled(&mut watcher) else {
         panic!("invalid")
     };
     assert!(problems.to_string().contains("config.toml"), "{problems}");
     assert_eq!(watcher.poll(), Reload::Unchanged);
     write(&path, VALID, 1);
-    assert!(matches!(watcher.poll(), Reload::Valid(_)));
+    assert!(matches!(settled(&mut watcher), Reload::Valid(_)));
 }
 
 #[test]
@@ -89,7 +96,7 @@ fn the_directory_that_was_asked_for_stays() {
     let (old, mut watcher) = Watcher::load(Some(&path), Some(asked)).unwrap();
     assert_eq!(old.ledger.dir, asked);
     write(&path, "[ledger]\ndir = \"here\"\n", 2);
-    let Reload::Valid(new) = watcher.poll() else {
+    let Reload::Valid(new) = settled(&mut watcher) else {
         panic!("valid")
     };
     assert_eq!(new.ledger.dir, asked);
@@ -101,7 +108,7 @@ fn a_file_that_takes_its_place_is_seen_though_it_looks_the_same() {
     let new = dir.path().join(".config.toml.swp");
     write(&new, &VALID.replace('5', "6"), 1);
     fs::rename(new, &path).unwrap();
-    assert_eq!(connections(watcher.poll()), 6);
+    assert_eq!(connections(settled(&mut watcher)), 6);
     assert_eq!(watcher.poll(), Reload::Unchanged);
 }
 
@@ -126,7 +133,7 @@ fn a_swapped_directory_behind_a_link_is_seen() {
     symlink("..2", at("..new")).unwrap();
     fs::rename(at("..new"), at("..data")).unwrap();
     fs::remove_dir_all(at("..1")).unwrap();
-    assert_eq!(connections(watcher.poll()), 6);
+    assert_eq!(connections(settled(&mut watcher)), 6);
 }
 
 #[track_caller]
@@ -138,14 +145,38 @@ fn connections(reload: Reload) -> usize {
 }
 
 #[test]
-fn only_keys_that_are_built_in_at_the_start_need_a_restart() {
-    let old = Config::default();
+fn file_that_is_being_written_is_left_alone() {
+    let (_dir, path, mut watcher) = watched(VALID);
+    write(&path, "", 2);
+    assert_eq!(watcher.poll(), Reload::Unchanged);
+    write(&path, &VALID.replace('5', "6"), 3);
+    assert_eq!(watcher.poll(), Reload::Unchanged);
+    assert_eq!(connections(watcher.poll()), 6);
+    write(&path, VALID, 4);
+    assert_eq!(connections(watcher.look()), 5);
+}
+
+#[test]
+fn what_is_built_in_at_the_start_is_held_back() {
+    let running = Config::default();
     let mut new = Config::default();
     new.proxy.max_body_bytes = 1;
     new.proxy.drain_timeout = Duration::from_secs(1);
+    new.admin.allowed_hosts = vec!["other".to_owned()];
     new.upstreams.clear();
-    assert_eq!(restart_needed(&old, &new), Vec::<&str>::new());
+    let effective = new.clone();
+    assert_eq!(hold_back(&running, &mut new), Vec::<&str>::new());
+    assert_eq!(new, effective);
     new.proxy.listen.set_port(1);
+    new.admin.listen.set_port(2);
     new.ledger.dir = PathBuf::from("elsewhere");
-    assert_eq!(restart_needed(&old, &new), ["proxy.listen", "ledger.dir"]);
+    new.ledger.max_queue_bytes += 1;
+    let held = [
+        "proxy.listen",
+        "admin.listen",
+        "ledger.dir",
+        "ledger.max_queue",
+    ];
+    assert_eq!(hold_back(&running, &mut new), held);
+    assert_eq!(new, effective);
 }
