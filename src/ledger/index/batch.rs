@@ -127,12 +127,19 @@ impl<'t> Batch<'t> {
             }
             kind::EVENT => {
                 if let Ok(event) = minicbor::decode::<Event>(payload) {
-                    let key = (event.at.micros(), at.segment, at.offset);
-                    self.events.insert(key, payload)?;
+                    self.note(event.at.micros(), payload, at)?;
                 }
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// An event that is there already was written again after a failure, as in [`admit`](Self::admit).
+    fn note(&mut self, micros: i64, event: &[u8], at: Position) -> Result<(), IndexError> {
+        let moment = (micros, 0, 0)..=(micros, u64::MAX, u64::MAX);
+        self.events.retain_in(moment, |_, stored| stored != event)?;
+        self.events.insert((micros, at.segment, at.offset), event)?;
         Ok(())
     }
 

@@ -6,8 +6,8 @@ use crate::config::{Durability, LedgerConfig};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
-use super::super::Ledger;
 use super::super::fake::{IndexDisk, Loss};
+use super::super::{Durable, Event, Ledger, SpanFilter};
 use super::harness::*;
 
 /// Records a few calls across several segments; returns those acknowledged before anything failed.
@@ -160,6 +160,54 @@ fn acknowledged_calls_survive_a_crash_while_recovering() {
                 &acknowledged,
                 &format!("operation {at} of recovery, {loss:?}"),
             );
+        }
+    }
+}
+
+/// Records an event, and another when that can be.
+fn tell(machine: &Machine, ledger: &Ledger) {
+    for what in ["one", "two"] {
+        let event = Event::own(machine.clock.now(), what, None);
+        ledger.event(event).map(Durable::block).unwrap();
+        while ledger.status().failing {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// What was told, in order, without what the ledger says of itself.
+fn told(machine: &Machine) -> Vec<String> {
+    let (ledger, _) = machine.open();
+    let events = ledger.view().events(&SpanFilter::default()).unwrap();
+    let what = events.items.into_iter().rev().map(|event| event.what);
+    what.filter(|what| !what.starts_with("ledger_")).collect()
+}
+
+#[test]
+fn one_failure_at_any_operation_leaves_each_event_once() {
+    for durability in [Durability::Strict, Durability::Relaxed] {
+        let config = LedgerConfig {
+            durability,
+            ..config()
+        };
+        for at in 0..5 {
+            let machine = Machine::new(config.clone());
+            machine.disk.fail_once_at(at, false);
+            let (ledger, _) = machine.open();
+            tell(&machine, &ledger);
+            block_on(ledger.close()).unwrap();
+            drop(ledger);
+            for loss in Loss::EACH {
+                let what = format!("{durability:?}, operation {at}, {loss:?}");
+                let next = machine.with_disk(machine.disk.after(loss));
+                assert_eq!(told(&next), ["one", "two"], "{what}");
+                let next = Machine {
+                    disk: machine.disk.after(loss),
+                    index: IndexDisk::default(),
+                    ..machine.clone()
+                };
+                assert_eq!(told(&next), ["one", "two"], "{what}, without index");
+            }
         }
     }
 }
