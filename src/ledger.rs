@@ -394,7 +394,7 @@ impl Ledger {
         LedgerStatus {
             failing: queue.is_failing(),
             index_failing: progress.is_index_stuck(),
-            last_error: vitals.last_error,
+            last_error: vitals.log_error.or(vitals.index_error),
             queued_records: queue.len(),
             reserved_bytes: queue.reserved_bytes(),
             segments,

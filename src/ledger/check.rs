@@ -124,12 +124,13 @@ pub fn check(dir: &Path) -> Result<CheckReport, OpenError> {
             Some(Step::Record { kind, .. }) => *report.count(kind) += 1,
         }
     }
-    let index = dir.join("index.redb");
-    if lock.is_some() && index.exists() {
-        let sound = is_sound(&Place::File(index)).map_err(OpenError::Index)?;
-        report.index_damaged = Some(!sound);
-        if sound {
-            lock.iter().for_each(Lock::leave);
+    if let Some(lock) = lock {
+        let index = dir.join("index.redb");
+        let sound = |index| is_sound(&Place::File(index)).map_err(OpenError::Index);
+        let sound = index.exists().then(|| sound(index)).transpose()?;
+        report.index_damaged = sound.map(|sound| !sound);
+        if sound != Some(false) {
+            lock.leave();
         }
     }
     report.end = reader.cursor().position;
@@ -154,12 +155,14 @@ impl CheckReport {
 
 /// Makes the index anew from nothing but the log.
 pub fn rebuild(dir: &Path) -> Result<RebuildReport, OpenError> {
-    let (storage, _lock) = existing(dir)?;
+    let (storage, lock) = existing(dir)?;
     let catalog = Arc::new(open_catalog(&*storage)?);
     let index = Index::create(Place::File(dir.join("index.redb"))).map_err(OpenError::Index)?;
     let (mut follower, _) =
         Follower::new(Arc::new(index), storage, catalog).map_err(OpenError::Index)?;
     catch_up(&mut follower, |_| Ok(()))?;
+    follower.index.close();
+    lock.iter().for_each(Lock::leave);
     Ok(RebuildReport {
         records: follower.records,
         damages: follower.damages,

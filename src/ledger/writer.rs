@@ -1,10 +1,10 @@
-//! The one thread that writes the log: takes what is queued, writes it at once, syncs once.
+//! The one thread that writes the log: takes what is queued, writes it with one call, syncs once.
 //!
-//! There is no delay to gather a batch: while one is being synced the next one gathers. Records that
-//! nobody waits for, such as settlements, share the next sync with those that somebody does, or get
-//! one soon. What has not been synced stays in memory, so that after a failure - when nothing is known of what the
-//! failed file holds - it is written again, into a new segment that goes on from the last synced
-//! record.
+//! What somebody waits for is written without delay: while one batch is being synced the next one
+//! gathers. Records that nobody waits for, such as settlements, gather for a moment, and share the
+//! next sync with those that somebody does, or get one soon. What has not been synced stays in
+//! memory, so that after a failure - when nothing is known of what the failed file holds - it is
+//! written again, into a new segment that goes on from the last synced record.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +47,7 @@ pub(crate) struct Writer {
     written: usize,
     receipts: Vec<Receipt>,
     barriers: Vec<Commit>,
-    /// When the first of what is pending was written.
+    /// When the first of what is pending came.
     unsynced_since: Option<Instant>,
 }
 
@@ -82,13 +82,14 @@ struct Active {
     fresh: bool,
 }
 
-/// How the writer is doing, for status and metrics.
+/// How the threads are doing, for status and metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Health(Mutex<Vitals>);
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vitals {
-    pub(crate) last_error: Option<String>,
+    pub(crate) log_error: Option<String>,
+    pub(crate) index_error: Option<String>,
     pub(crate) syncs: SyncTimes,
 }
 
@@ -437,7 +438,7 @@ impl Writer {
             match self.write().and_then(|()| self.sync()) {
                 Ok(()) => {
                     info!("the ledger can be written again");
-                    self.health.change(|vitals| vitals.last_error = None);
+                    self.health.change(|vitals| vitals.log_error = None);
                     self.queue.set_failing(false);
                     self.tell_of_failure(failed_at, cause, dropped);
                     return true;
@@ -460,13 +461,15 @@ impl Writer {
         let resumed = Event::own(self.clock.now(), "ledger_resumed", Some(lost));
         self.pending.push(kind::EVENT, &failed);
         self.pending.push(kind::EVENT, &resumed);
+        // Nothing else may come for long to take them along.
+        self.unsynced_since.get_or_insert_with(Instant::now);
     }
 
     fn report(&self, cause: &io::Error) {
         let path = self.storage.path(self.number);
         error!(path = %path.display(), error = %cause, "the ledger cannot be written");
         self.health.change(|vitals| {
-            vitals.last_error = Some(format!("{} cannot be written: {cause}", path.display()));
+            vitals.log_error = Some(format!("{} cannot be written: {cause}", path.display()));
         });
     }
 

@@ -259,7 +259,7 @@ impl IndexThread {
     fn works(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
             info!("the index of the ledger works again");
-            self.health.change(|vitals| vitals.last_error = None);
+            self.health.change(|vitals| vitals.index_error = None);
         }
     }
 
@@ -267,7 +267,7 @@ impl IndexThread {
     fn recover(&mut self, cause: &IndexError) -> bool {
         error!(error = %cause, "the index of the ledger failed; it is tried again");
         self.health
-            .change(|vitals| vitals.last_error = Some(cause.to_string()));
+            .change(|vitals| vitals.index_error = Some(cause.to_string()));
         self.progress.set_index_stuck();
         self.leaving = None;
         self.failures += 1;

@@ -3,7 +3,8 @@
 use crate::config::{Durability, LedgerConfig, OnFailure};
 
 use super::super::fake::Loss;
-use super::super::{SpanFilter, Unavailable};
+use super::super::record::kind;
+use super::super::{Event, SpanFilter, Unavailable};
 use super::harness::*;
 
 /// Records one call on a disk that is full.
@@ -71,6 +72,37 @@ fn failing_ledger_serves_unrecorded_and_keeps_what_it_had() {
     let (ledger, recovery) = machine.open();
     assert_eq!(recovery.damages, []);
     assert_eq!(everything(ledger.view()), expected);
+}
+
+#[test]
+fn failure_is_told_though_nothing_comes_after_it() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    machine.disk.fail_once_at(0, false);
+    let last = Event::own(machine.clock.now(), "last", None);
+    ledger.event(last).unwrap().block();
+    while machine.disk.records(kind::EVENT) < 3 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn log_that_works_again_does_not_hide_what_is_wrong_with_the_index() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let admission = machine.call("r", "a");
+    let entry = ledger.admit(admission.clone(), None).unwrap();
+    entry.settle(settlement(&admission), None);
+    machine.index.fail(true);
+    while !ledger.status().index_failing {
+        ledger.sync_index();
+    }
+    let failing = |ledger: &super::super::Ledger| ledger.status().last_error.unwrap();
+    assert!(failing(&ledger).contains("index failed"));
+    fail(&machine, &ledger);
+    assert!(failing(&ledger).contains("cannot be written"));
+    heal(&machine, &ledger);
+    assert!(failing(&ledger).contains("index failed"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
 use super::super::check::{check, open_read_only, rebuild};
+use super::super::lock::Lock;
 use super::super::storage::parents_of_new;
 use super::super::{Ledger, OpenError, Recovery, open, running_server};
 use super::harness::*;
@@ -80,6 +81,11 @@ fn every_new_directory_is_made_to_last() {
     assert_eq!(relative, ["no-such-dir", "."].map(Path::new));
 }
 
+/// Whether whoever came last left it open, as this does.
+fn left_open(dir: &Path) -> bool {
+    Lock::acquire(dir).unwrap().left_open()
+}
+
 #[test]
 fn command_line_can_look_check_and_rebuild() {
     let dir = tempfile::tempdir().unwrap();
@@ -104,6 +110,12 @@ fn command_line_can_look_check_and_rebuild() {
     assert_eq!((report.damages.len(), report.torn_bytes), (0, 0));
     fs::write(dir.path().join("index.redb"), b"not an index").unwrap();
     assert_eq!(rebuild(dir.path()).unwrap().records, 8);
+    assert!(!left_open(dir.path()), "rebuilding leaves");
+    fs::remove_file(dir.path().join("index.redb")).unwrap();
+    left_open(dir.path());
+    assert_eq!(check(dir.path()).unwrap().index_damaged, None);
+    assert!(!left_open(dir.path()), "there is no index to doubt");
+    rebuild(dir.path()).unwrap();
     let (ledger, recovery) = open_at(dir.path()).unwrap();
     assert!(recovery.clean, "{recovery}");
     assert_eq!(everything(ledger.view()), expected);

@@ -334,6 +334,8 @@ fn each_message_of_a_growing_history_is_stored_once() {
         let entry = ledger
             .admit(admission.clone(), Some(request.clone()))
             .unwrap();
+        // All of them together would not fit into the queue.
+        entry.durable().block();
         entry.settle(settlement(&admission), None);
         calls.push((admission.id, request));
     }
