@@ -52,6 +52,7 @@ pub(crate) struct Queue {
     /// Queued, being written, or kept free for settlements.
     space: Arc<Space>,
     limit: usize,
+    gather: Duration,
     closed: AtomicBool,
     failing: AtomicBool,
     dropped: AtomicU64,
@@ -105,6 +106,7 @@ impl Queue {
             wake: Condvar::new(),
             space: Arc::default(),
             limit,
+            gather: GATHER,
             closed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -153,8 +155,8 @@ impl Queue {
         let mut waiting = self.sleep(self.lock(), Writer::Asleep, timeout, empty);
         if !waiting.ops.is_empty() {
             let gathering = |waiting: &Waiting| !waiting.urgent;
-            let since_last = waiting.taken_at.map_or(GATHER, |at| at.elapsed());
-            let rest = GATHER.saturating_sub(since_last);
+            let since_last = waiting.taken_at.map_or(self.gather, |at| at.elapsed());
+            let rest = self.gather.saturating_sub(since_last);
             waiting = self.sleep(waiting, Writer::Gathering, Some(rest), gathering);
         }
         waiting.taken_at = Some(Instant::now());
@@ -404,3 +406,6 @@ impl Future for Durable {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;
