@@ -28,7 +28,7 @@ Examples:
   open-aiops                                   serve with ./config.toml or the defaults
   open-aiops check-config --config prod.toml   say what is wrong with a config file
   open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
-  open-aiops runs --since 1d                   what each run of today used and cost
+  open-aiops runs --since 1d                   what each run of the last 24 hours used and cost
   open-aiops events --since 1d                 why there may be no calls in between
   open-aiops show nightly-42                   a run: its tree, its agents, its calls
   open-aiops show 0193... --response           the recorded response body of a call
@@ -70,6 +70,7 @@ pub enum Command {
     /// List runs that were active in a span of time, each with all it used and cost
     Runs(SpanParams),
     /// List agents with what their calls of a span of time used and cost
+    #[command(after_help = AGENTS_NOTE)]
     Agents(SpanParams),
     /// List what happened to the proxy itself: starts, stops, recoveries, config changes, failures
     Events(SpanParams),
@@ -94,6 +95,10 @@ pub enum LogFormat {
     Text,
     Json,
 }
+
+const AGENTS_NOTE: &str = "\
+Of days (UTC) that lie whole in the span all calls count, of days that it cuts only those whose
+records are still kept.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:

@@ -37,7 +37,7 @@ pub struct CallParams {
     /// Only calls of agents this agent invoked
     #[arg(long)]
     pub caller: Option<Label>,
-    /// Only calls answered by this model
+    /// Only calls that asked for this model or were answered by it
     #[arg(long)]
     pub model: Option<Label>,
     /// Only calls to this upstream

@@ -55,6 +55,9 @@ async fn run(
 }
 
 /// Agents and what their calls of the span used, last active first
+///
+/// Of days (UTC) that lie whole in the span all calls count, of days that it cuts only those whose
+/// records are still kept.
 #[utoipa::path(
     get,
     path = "/api/v1/agents",
