@@ -281,7 +281,7 @@ impl Op {
     }
 
     /// Whether it would become part of the log's truth.
-    const fn is_record(&self) -> bool {
+    pub(crate) const fn is_record(&self) -> bool {
         matches!(self, Self::Admit(..) | Self::Settle(..) | Self::Event(..))
     }
 

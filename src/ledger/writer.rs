@@ -224,7 +224,8 @@ impl Writer {
     }
 
     fn batch(&mut self, ops: Vec<Op>, closing: bool) -> io::Result<()> {
-        let rolled = if self.is_full() {
+        // Not for a checkpoint: a new segment asks for one, which may fill it by itself.
+        let rolled = if self.is_full() && ops.iter().any(Op::is_record) {
             self.sync().map(|()| self.roll())
         } else {
             Ok(())

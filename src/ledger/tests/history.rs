@@ -39,6 +39,30 @@ fn fold(settlements: &[Settlement]) -> Vec<RollupRow> {
     totals.into_iter().map(row).collect()
 }
 
+#[test]
+fn a_checkpoint_longer_than_a_segment_does_not_ask_for_another() {
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 100,
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    for number in 0..30_u32 {
+        let call = machine.call(
+            &format!("run-{}", number.wrapping_mul(2_654_435_761)),
+            "agent",
+        );
+        let entry = ledger.admit(call.clone(), None).unwrap();
+        entry.settle(settlement(&call), None);
+    }
+    let segments = || {
+        for _ in 0..10 {
+            ledger.sync_index();
+        }
+        ledger.status().segments
+    };
+    assert_eq!(segments(), segments());
+}
+
 #[derive(Clone, Debug)]
 struct Step {
     agent: u8,
