@@ -85,6 +85,7 @@ impl Reader<'_> {
             return Ok(self.content(Bytes::new()));
         };
         if self.body.is_end_stream() {
+            within_limit(first.len() as u64, self.bounds)?;
             self.take(first.len())?;
             return Ok(self.content(first));
         }
@@ -135,6 +136,7 @@ impl Reader<'_> {
     /// Sets aside what is announced, but not much more than has come.
     fn append(&mut self, whole: &mut Vec<u8>, chunk: &[u8]) -> Result<(), Fault> {
         let needed = whole.len() + chunk.len();
+        within_limit(needed as u64, self.bounds)?;
         if needed > whole.capacity() {
             let double = needed.saturating_mul(2);
             let ahead = self
@@ -145,7 +147,7 @@ impl Reader<'_> {
             whole.reserve_exact(capacity - whole.len());
         }
         whole.extend_from_slice(chunk);
-        within_limit(needed as u64, self.bounds)
+        Ok(())
     }
 
     /// Takes `bytes` of the memory in all.

@@ -10,6 +10,8 @@ mod crash;
 mod durable;
 mod faults;
 mod full_disk;
+mod headers;
+mod http2;
 mod lifecycle;
 mod memory;
 mod power;

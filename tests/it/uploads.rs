@@ -1,6 +1,6 @@
 //! Bodies that are passed on as they arrive: who may take how long, and whose fault it is.
 
-use crate::harness::{Answer, Client, Proxy, Upstream, get, json, post};
+use crate::harness::{Answer, Client, Proxy, Upstream, get, json, post, reply};
 
 const PART: &[u8] = b"some of it";
 
@@ -159,4 +159,57 @@ async fn a_client_that_sends_on_after_an_early_answer_is_not_reset() {
             client.send(vec![b'x'; 64 << 10]).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_upload_streams_through_while_it_is_sent() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    let part = vec![b'x'; 1 << 20];
+    let length = 6 * part.len();
+    client
+        .send(format!(
+            "POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; \
+             boundary=b\r\nContent-Length: {length}\r\n\r\n"
+        ))
+        .await;
+    for sent in 1..=6 {
+        client.send(&part).await;
+        upstream
+            .until(|seen| {
+                seen.first()
+                    .is_some_and(|r| r.body.data.len() == sent * part.len())
+            })
+            .await;
+    }
+    let response = client.response(false).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        upstream.request().header("content-length"),
+        Some(&*length.to_string())
+    );
+    let record = proxy.record(&response).await;
+    assert_eq!(record.number("/request_bytes"), length as u64);
+}
+
+#[tokio::test]
+async fn an_answer_while_uploading_reaches_the_client() {
+    let answer = reply(413)
+        .header("content-type", "application/json")
+        .body(r#"{"error":"big"}"#);
+    let upstream = Upstream::answers_at_head(answer).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut client = proxy.client().await;
+    client
+        .send("POST /v1/files HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
+        .await;
+    let response = client.response(false).await;
+    assert_eq!(
+        (response.status(), response.text()),
+        (413, r#"{"error":"big"}"#)
+    );
+    drop(client);
+    assert_eq!(proxy.record(&response).await.outcome(), "upstream_error");
+    upstream.hung_up().await;
 }
