@@ -11,6 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use open_aiops::clock::Clock;
 use open_aiops::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use open_aiops::core::attribution::{Attribution, Source};
+use open_aiops::core::budget::Limits;
 use open_aiops::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use open_aiops::core::id::Label;
 use open_aiops::core::money::NanoUsd;
@@ -68,6 +69,8 @@ fn admission(clock: &Clock) -> Option<Admission> {
         retry: 0,
         previous_response: None,
         request: None,
+        hold: Vec::new(),
+        tightened: Limits::default(),
     })
 }
 
@@ -106,6 +109,9 @@ fn settlement(admission: &Admission) -> Settlement {
         error: None,
         response: None,
         chunks: Vec::new(),
+        charges: Vec::new(),
+        settled_at: None,
+        is_pending: false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file, the network, the environment or randomness.
 
 pub mod attribution;
+pub mod budget;
 pub mod build;
 pub mod call;
 pub mod digest;

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attribution::{Attribution, Source};
+use crate::core::budget::Limits;
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -131,6 +132,8 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         retry: 0,
         previous_response: None,
         request: None,
+        hold: Vec::new(),
+        tightened: Limits::default(),
     }
 }
 
@@ -169,5 +172,8 @@ fn settlement(admission: Admission, call: Call, outcome: Outcome) -> Settlement 
         error: None,
         response: None,
         chunks: Vec::new(),
+        charges: Vec::new(),
+        settled_at: None,
+        is_pending: false,
     }
 }

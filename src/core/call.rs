@@ -6,6 +6,7 @@ use strum::{EnumString, IntoStaticStr, VariantNames};
 use utoipa::ToSchema;
 
 use super::attribution::Attribution;
+use super::budget::{Charge, Limits};
 use super::digest::Digest;
 use super::id::{CallId, Label};
 use super::money::NanoUsd;
@@ -173,6 +174,12 @@ pub struct Admission {
     /// None at record level `meta`, or when there is no body.
     #[n(15)]
     pub request: Option<StoredBody>,
+    /// What it holds of each budget until it settles.
+    #[cbor(n(16), default)]
+    pub hold: Vec<Charge>,
+    /// What its client allows the run by header, at most.
+    #[cbor(n(17), default)]
+    pub tightened: Limits,
 }
 
 /// A call as it ended. Repeats of its admission what totals are kept by, so that totals are a
@@ -235,6 +242,37 @@ pub struct Settlement {
     /// When each recorded chunk of the response arrived.
     #[cbor(n(24), default)]
     pub chunks: Vec<ChunkMark>,
+    /// What it spent of each budget: takes the place of the hold of its admission.
+    #[cbor(n(25), default)]
+    pub charges: Vec<Charge>,
+    /// When the charges were made; none where it ended without being accounted for.
+    #[n(26)]
+    pub settled_at: Option<Timestamp>,
+    /// Its work goes on at the upstream under `response_id`: what it used is an estimate until a
+    /// later call fetches the result.
+    #[cbor(n(27), default)]
+    pub is_pending: bool,
+}
+
+/// What a call really used, known when a later call fetched its result. Settles it for good: takes
+/// the place of the estimate, once.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct LateUsage {
+    /// The call that began the work.
+    #[n(0)]
+    pub id: CallId,
+    #[n(1)]
+    pub at: Timestamp,
+    #[n(2)]
+    pub usage: Usage,
+    #[n(3)]
+    pub cost: Option<NanoUsd>,
+    #[n(4)]
+    pub cost_source: Option<CostSource>,
+    /// What is charged on top of what the settlement charged; negative where that was too much.
+    #[n(5)]
+    pub charges: Vec<Charge>,
 }
 
 #[derive(IntoStaticStr, ToSchema)]

@@ -453,5 +453,8 @@ pub(crate) fn unsettled(admission: &Admission, outcome: Outcome) -> Settlement {
         error: None,
         response: None,
         chunks: Vec::new(),
+        charges: admission.hold.clone(),
+        settled_at: None,
+        is_pending: false,
     }
 }

@@ -50,6 +50,9 @@ fn settlement() -> Settlement {
         error: None,
         response: None,
         chunks: Vec::new(),
+        charges: Vec::new(),
+        settled_at: None,
+        is_pending: false,
     }
 }
 

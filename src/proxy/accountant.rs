@@ -158,6 +158,9 @@ fn settle(mut call: EndedCall, counter: &Counter, metrics: &Metrics) {
             .filter(|_| call.origin.record > RecordLevel::None),
         response: None,
         chunks: marks,
+        charges: Vec::new(),
+        settled_at: None,
+        is_pending: false,
     };
     metrics.call_settled(&settlement, call.origin.facts.stream);
     call.entry.settle(settlement, capture);

@@ -11,6 +11,7 @@ use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Unavailability};
 use crate::config::RecordLevel;
+use crate::core::budget::Limits;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
 
@@ -90,6 +91,8 @@ impl Received {
                 .as_deref()
                 .and_then(|id| crate::core::id::Label::parse(id).ok()),
             request: None,
+            hold: Vec::new(),
+            tightened: Limits::default(),
         }
     }
 

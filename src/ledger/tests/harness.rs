@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::attribution::{Attribution, Source};
+use crate::core::budget::Limits;
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
@@ -143,6 +144,8 @@ pub(crate) fn admission(
         retry: 0,
         previous_response: None,
         request: None,
+        hold: Vec::new(),
+        tightened: Limits::default(),
     }
 }
 

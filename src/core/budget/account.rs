@@ -1,0 +1,158 @@
+//! Accounts: what one rule counts for one key.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::super::digest::{Digest, DigestSeed};
+use super::super::id::Label;
+use super::super::time::Timestamp;
+use super::amounts::{Amounts, Limits};
+use super::rule::Dimension;
+use super::spent::Spent;
+use super::window::Window;
+
+/// An account's name in the ledger: the digest of its rule's name and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct AccountId(#[n(0)] pub Digest);
+
+/// Which account: its rule, and the value of each dimension that rule counts apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(array)]
+pub struct AccountName {
+    #[n(0)]
+    pub rule: Label,
+    /// None where a call does not say: all such calls share an account.
+    #[n(1)]
+    pub key: Vec<(Dimension, Option<Label>)>,
+}
+
+impl AccountName {
+    pub fn id(&self, seed: DigestSeed) -> AccountId {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(self.rule.as_str().as_bytes());
+        for (dimension, value) in &self.key {
+            dimension.write(&mut bytes);
+            if let Some(value) = value {
+                // Labels hold no control characters.
+                bytes.push(1);
+                bytes.extend_from_slice(value.as_str().as_bytes());
+            }
+        }
+        AccountId(seed.digest(&bytes))
+    }
+}
+
+impl fmt::Display for AccountName {
+    /// The key alone: `run nightly-42, agent (none)`; `all calls` when there is none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            return f.write_str("all calls");
+        }
+        for (n, (dimension, value)) in self.key.iter().enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            let value = value.as_ref().map_or("(none)", Label::as_str);
+            write!(f, "{comma}{dimension} {value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What one call holds of an account, or has spent of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Charge {
+    #[n(0)]
+    pub account: AccountId,
+    /// The start of the time it counts for.
+    #[n(1)]
+    pub bucket: Timestamp,
+    #[n(2)]
+    pub amounts: Amounts,
+}
+
+/// What an operator put on top of the limits of one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Raise {
+    #[n(0)]
+    pub by: Limits,
+    /// For good when none.
+    #[n(1)]
+    pub until: Option<Timestamp>,
+}
+
+/// An account as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct StoredAccount {
+    /// None when the record that opened it is lost.
+    #[n(0)]
+    pub name: Option<AccountName>,
+    #[n(1)]
+    pub spent: Spent,
+    #[n(2)]
+    pub raises: Vec<Raise>,
+    /// When it was last charged, raised or reset.
+    #[n(3)]
+    pub last_at: Timestamp,
+}
+
+impl StoredAccount {
+    pub fn new(name: Option<AccountName>) -> Self {
+        Self {
+            name,
+            spent: Spent::default(),
+            raises: Vec::new(),
+            last_at: Timestamp::default(),
+        }
+    }
+
+    pub fn charge(&mut self, charge: &Charge, at: Timestamp) {
+        self.spent.add(charge.bucket, charge.amounts);
+        self.last_at = self.last_at.max(at);
+    }
+
+    /// Puts `raise` on top of the limits, and forgets those that ended.
+    pub fn raise(&mut self, raise: Raise, at: Timestamp) {
+        self.raises
+            .retain(|raise| raise.until.is_none_or(|until| until > at));
+        match self.raises.iter_mut().find(|it| it.until == raise.until) {
+            Some(same) => same.by = sum(&same.by, &raise.by),
+            None => self.raises.push(raise),
+        }
+        self.last_at = self.last_at.max(at);
+    }
+
+    /// Nothing was spent; raises go too.
+    pub fn reset(&mut self, at: Timestamp) {
+        self.spent.clear();
+        self.raises.clear();
+        self.last_at = self.last_at.max(at);
+    }
+
+    /// What was spent of the window that `now` is in.
+    pub fn used(&self, window: &Window, now: Timestamp) -> Amounts {
+        let (from, to) = window.counted(now);
+        self.spent.between(from, to)
+    }
+
+    /// `limits` with what was put on top of them.
+    pub fn limits(&self, limits: &Limits, now: Timestamp) -> Limits {
+        self.raises
+            .iter()
+            .filter(|raise| raise.until.is_none_or(|until| until > now))
+            .fold(*limits, |limits, raise| limits.raised(&raise.by))
+    }
+}
+
+fn sum(one: &Limits, other: &Limits) -> Limits {
+    let mut sum = *one;
+    for (measure, more) in other.each() {
+        let own = sum.of(measure).unwrap_or(0);
+        sum.set(measure, Some(own.saturating_add(more)));
+    }
+    sum
+}

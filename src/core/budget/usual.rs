@@ -1,0 +1,117 @@
+//! What calls of one kind usually put out: learnt from those that ended.
+
+use super::super::digest::Digest;
+use super::super::memo::Memo;
+
+/// Kinds of calls that are remembered.
+const KINDS: usize = 20_000;
+/// What is assumed of a kind that was never seen.
+const UNKNOWN: i64 = 1024;
+const LEAST: i64 = 16;
+/// The weight of one more call, as a part of all: 1/8.
+const WEIGHT: i64 = 8;
+
+/// Output tokens by kind of call: agent, model and operation.
+#[derive(Debug)]
+pub struct Usual {
+    kinds: Memo<Digest, Spread>,
+}
+
+/// A moving mean and a moving mean deviation, in sixteenths of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Spread {
+    mean: i64,
+    deviation: i64,
+}
+
+impl Default for Usual {
+    fn default() -> Self {
+        Self {
+            kinds: Memo::new(KINDS),
+        }
+    }
+}
+
+impl Usual {
+    /// As many output tokens as nearly all calls of `kind` stay below.
+    pub fn output(&self, kind: Digest) -> i64 {
+        let known = self.kinds.get(spread(kind), &kind);
+        known.map_or(UNKNOWN, |known| {
+            // For a normal distribution the mean deviation is 0.8 of the standard deviation, so
+            // this is the mean and 2.4 of the latter.
+            let most = known.mean.saturating_add(known.deviation.saturating_mul(3));
+            (most / 16).max(LEAST)
+        })
+    }
+
+    /// Takes in a call that ended. One that was cut off at its limit would have gone on: it counts
+    /// for twice as much.
+    pub fn learn(&self, kind: Digest, output_tokens: i64, cut_off: bool) {
+        let seen = output_tokens
+            .saturating_mul(if cut_off { 2 } else { 1 })
+            .saturating_mul(16);
+        let next = match self.kinds.get(spread(kind), &kind) {
+            None => Spread {
+                mean: seen,
+                deviation: seen / 4,
+            },
+            Some(Spread { mean, deviation }) => {
+                let off = seen.saturating_sub(mean);
+                Spread {
+                    mean: mean.saturating_add(off / WEIGHT),
+                    deviation: deviation
+                        .saturating_add(off.saturating_abs().saturating_sub(deviation) / WEIGHT),
+                }
+            }
+        };
+        self.kinds.insert(spread(kind), kind, next);
+    }
+}
+
+fn spread(kind: Digest) -> u8 {
+    let [first, ..] = kind.to_bytes();
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIND: Digest = Digest::from_bytes([7; 16]);
+
+    #[test]
+    fn steady_calls_are_expected_to_go_on_as_they_were() {
+        let usual = Usual::default();
+        assert_eq!(usual.output(KIND), UNKNOWN);
+        for _ in 0..100 {
+            usual.learn(KIND, 200, false);
+        }
+        assert!(
+            (200..=210).contains(&usual.output(KIND)),
+            "{}",
+            usual.output(KIND)
+        );
+    }
+
+    #[test]
+    fn nearly_all_of_varying_calls_stay_below_what_is_usual() {
+        let usual = Usual::default();
+        let outputs = (0..400i64).map(|n| 100 + (n * 7919) % 300);
+        let mut above = 0;
+        for (n, output) in outputs.enumerate() {
+            above += usize::from(n >= 50 && output > usual.output(KIND));
+            usual.learn(KIND, output, false);
+        }
+        assert!(above <= 10, "{above} of 350 were longer");
+    }
+
+    #[test]
+    fn calls_cut_off_at_their_limit_do_not_keep_it_low() {
+        let usual = Usual::default();
+        for _ in 0..30 {
+            let limit = usual.output(KIND).min(4000);
+            usual.learn(KIND, limit, limit < 4000);
+        }
+        assert!(usual.output(KIND) >= 4000);
+    }
+}
