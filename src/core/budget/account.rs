@@ -156,3 +156,127 @@ fn sum(one: &Limits, other: &Limits) -> Limits {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd(nano_usd: i64) -> Limits {
+        Limits {
+            nano_usd: Some(nano_usd),
+            ..Limits::default()
+        }
+    }
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    fn raise(nano_usd: i64, until: Option<i64>) -> Raise {
+        Raise {
+            by: usd(nano_usd),
+            until: until.map(at),
+        }
+    }
+
+    fn charge(nano_usd: i64, bucket: i64) -> Charge {
+        Charge {
+            account: AccountId(Digest::from_bytes([1; 16])),
+            bucket: at(bucket),
+            amounts: Amounts {
+                nano_usd,
+                ..Amounts::default()
+            },
+        }
+    }
+
+    #[test]
+    fn raises_add_up_until_they_end() {
+        let mut account = StoredAccount::new(None);
+        account.raise(raise(10, None), at(0));
+        account.raise(raise(5, Some(100)), at(1));
+        account.raise(raise(1, Some(50)), at(2));
+        let limit = |now| account.limits(&usd(100), at(now)).nano_usd.unwrap();
+        assert_eq!([limit(3), limit(49), limit(50)], [116, 116, 115]);
+        assert_eq!([limit(99), limit(100), limit(i64::MAX)], [115, 110, 110]);
+        assert_eq!(account.last_at, at(2));
+    }
+
+    #[test]
+    fn raises_with_the_same_end_are_kept_as_one_and_ended_ones_are_forgotten() {
+        let mut account = StoredAccount::new(None);
+        for _ in 0..3 {
+            account.raise(raise(1, None), at(0));
+            account.raise(raise(1, Some(10)), at(0));
+        }
+        assert_eq!(account.raises, [raise(3, None), raise(3, Some(10))]);
+        account.raise(raise(1, Some(20)), at(10));
+        assert_eq!(account.raises, [raise(3, None), raise(1, Some(20))]);
+    }
+
+    #[test]
+    fn raises_of_several_measures_are_summed_one_by_one() {
+        let mut account = StoredAccount::new(None);
+        let tokens = Limits {
+            tokens: Some(7),
+            ..Limits::default()
+        };
+        let by_tokens = Raise {
+            by: tokens,
+            until: None,
+        };
+        account.raise(raise(1, None), at(0));
+        account.raise(by_tokens, at(0));
+        let both = Limits {
+            nano_usd: Some(101),
+            tokens: Some(8),
+            ..Limits::default()
+        };
+        let of = Limits {
+            tokens: Some(1),
+            ..usd(100)
+        };
+        assert_eq!(account.limits(&of, at(1)), both);
+        assert_eq!(account.limits(&usd(100), at(1)), usd(101));
+    }
+
+    #[test]
+    fn reset_forgets_what_was_spent_and_all_raises() {
+        let mut account = StoredAccount::new(None);
+        account.charge(&charge(30, 5), at(6));
+        account.charge(&charge(12, 7), at(3));
+        account.raise(raise(10, None), at(8));
+        assert_eq!(account.used(&Window::Total, at(9)).nano_usd, 42);
+        assert_eq!(account.last_at, at(8));
+        account.reset(at(20));
+        assert!(account.used(&Window::Total, at(21)).is_zero());
+        assert_eq!(account.limits(&usd(100), at(21)), usd(100));
+        assert_eq!(account.last_at, at(20));
+    }
+
+    #[test]
+    fn another_window_counts_what_falls_into_it() {
+        let minute = 60_000_000;
+        let mut account = StoredAccount::new(None);
+        let window = Window::Rolling(60 * minute);
+        for n in 0..30 {
+            let now = at(n * minute);
+            let bucket = window.bucket(now).micros();
+            account.charge(&charge(1, bucket), now);
+        }
+        let used = |window: &Window| account.used(window, at(29 * minute)).nano_usd;
+        assert_eq!((used(&window), used(&Window::Total)), (30, 30));
+        assert_eq!(used(&Window::Rolling(10 * minute)), 11);
+    }
+
+    #[test]
+    fn account_is_stored_and_read_back() {
+        let rule = Label::parse("each run").unwrap();
+        let key = vec![(Dimension::Run, None)];
+        let mut account = StoredAccount::new(Some(AccountName { rule, key }));
+        account.charge(&charge(30, 5), at(6));
+        account.raise(raise(10, Some(9)), at(8));
+        let bytes = minicbor::to_vec(&account).unwrap();
+        assert_eq!(minicbor::decode::<StoredAccount>(&bytes).unwrap(), account);
+    }
+}

@@ -191,3 +191,69 @@ impl Limits {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        nano_usd: Some(10),
+        tokens: Some(i64::MAX - 1),
+        input_tokens: None,
+        output_tokens: Some(0),
+        calls: None,
+        concurrent: Some(2),
+    };
+
+    #[test]
+    fn raise_adds_to_what_is_limited_and_limits_nothing_else() {
+        let more = Limits {
+            nano_usd: Some(5),
+            tokens: Some(5),
+            input_tokens: Some(5),
+            output_tokens: Some(5),
+            ..Limits::default()
+        };
+        let raised = Limits {
+            nano_usd: Some(15),
+            tokens: Some(i64::MAX),
+            output_tokens: Some(5),
+            ..LIMITS
+        };
+        assert_eq!(LIMITS.raised(&more), raised);
+        assert_eq!(LIMITS.raised(&Limits::default()), LIMITS);
+        assert!(Limits::default().raised(&more).is_empty());
+    }
+
+    #[test]
+    fn tightening_takes_the_smaller_and_never_loosens() {
+        let other = Limits {
+            nano_usd: Some(20),
+            tokens: Some(7),
+            calls: Some(3),
+            concurrent: Some(1),
+            ..Limits::default()
+        };
+        let tightened = Limits {
+            tokens: Some(7),
+            calls: Some(3),
+            concurrent: Some(1),
+            ..LIMITS
+        };
+        assert_eq!(LIMITS.tightened(&other), tightened);
+        assert_eq!(other.tightened(&LIMITS), tightened);
+        assert_eq!(LIMITS.tightened(&Limits::default()), LIMITS);
+    }
+
+    #[test]
+    fn each_measure_is_set_and_read_by_itself() {
+        use strum::IntoEnumIterator;
+        for (n, measure) in (1..).zip(Measure::iter()) {
+            let mut limits = Limits::default();
+            limits.set(measure, Some(n));
+            assert_eq!(limits.each().collect::<Vec<_>>(), [(measure, n)]);
+            limits.set(measure, None);
+            assert!(limits.is_empty());
+        }
+    }
+}

@@ -104,7 +104,8 @@ impl Dimension {
 
     const TAG_PREFIX: &str = "tag.";
 
-    fn name(&self) -> &str {
+    /// As it is configured, but for the name of a tag.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::Agent => "agent",

@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use jiff::civil::{DateTime, Time, Weekday};
-use jiff::tz::TimeZone;
+use jiff::civil::{Date, Time, Weekday};
+use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneTransition};
 use jiff::{ToSpan, Zoned};
 
 use super::super::time::Timestamp;
@@ -43,7 +43,9 @@ impl Window {
     pub fn bucket(&self, at: Timestamp) -> Timestamp {
         let step = |from: i64, width: i64| {
             let since = at.micros().saturating_sub(from);
-            Timestamp::from_micros(from.saturating_add(since.div_euclid(width) * width))
+            Timestamp::from_micros(
+                from.saturating_add(since.div_euclid(width).saturating_mul(width)),
+            )
         };
         match self {
             Self::Total => step(0, DAY_US),
@@ -124,45 +126,74 @@ fn around(
     if unit == Unit::Hour {
         return hours(&now);
     }
-    let date = now.date();
-    let first = match unit {
-        Unit::Week => date.tomorrow()?.nth_weekday(-1, Weekday::Monday)?,
-        Unit::Month => date.first_of_month(),
-        Unit::Hour | Unit::Day => date,
-    };
-    let next = match unit {
-        Unit::Week => first.checked_add(7.days())?,
-        Unit::Month => first.checked_add(1.month())?,
-        Unit::Hour | Unit::Day => first.tomorrow()?,
-    };
-    let start = |date: jiff::civil::Date| -> Result<Timestamp, jiff::Error> {
-        moment(&start_of_day(date, zone)?)
-    };
-    Ok((start(first)?, start(next)?))
+    let (first, next) = dates(unit, now.date())?;
+    let (from, to) = (start_of_day(first, zone)?, start_of_day(next, zone)?);
+    if at < to {
+        return Ok((from, to));
+    }
+    // Clocks that were set back over midnight show the day before again.
+    let (_, after) = dates(unit, next)?;
+    Ok((to, start_of_day(after, zone)?))
 }
 
-/// Hours of the clock on the wall that are repeated or cut by a change of it last as they do.
+/// The first date of the unit that `date` is in, and that of the next one.
+fn dates(unit: Unit, date: Date) -> Result<(Date, Date), jiff::Error> {
+    Ok(match unit {
+        Unit::Week => {
+            let monday = date.tomorrow()?.nth_weekday(-1, Weekday::Monday)?;
+            (monday, monday.checked_add(7.days())?)
+        }
+        Unit::Month => {
+            let first = date.first_of_month();
+            (first, first.checked_add(1.month())?)
+        }
+        Unit::Hour | Unit::Day => (date, date.tomorrow()?),
+    })
+}
+
+/// Hours of the clock on the wall. One that is repeated counts anew; half an hour that is left out
+/// or repeated cuts its hour.
 fn hours(now: &Zoned) -> Result<(Timestamp, Timestamp), jiff::Error> {
     let into = i64::from(now.minute()) * 60 * SECOND_US
         + i64::from(now.second()) * SECOND_US
         + i64::from(now.subsec_nanosecond()) / 1000;
-    let micros = now.timestamp().as_microsecond();
-    let from = micros - into;
+    let at = now.timestamp().as_microsecond();
+    let (from, to) = (at - into, at - into + HOUR_US);
+    let zone = now.time_zone();
+    let just_after = jiff::Timestamp::from_microsecond(at + 1)?;
+    let last = zone
+        .preceding(just_after)
+        .next()
+        .and_then(|t| cut(zone, &t));
+    let next = zone
+        .following(now.timestamp())
+        .next()
+        .and_then(|t| cut(zone, &t));
     Ok((
-        Timestamp::from_micros(from),
-        Timestamp::from_micros(from + HOUR_US),
+        Timestamp::from_micros(last.map_or(from, |last| last.max(from))),
+        Timestamp::from_micros(next.map_or(to, |next| next.min(to))),
     ))
 }
 
-/// Some days begin after midnight, where clocks are set forward then.
-fn start_of_day(date: jiff::civil::Date, zone: &TimeZone) -> Result<Zoned, jiff::Error> {
-    DateTime::from_parts(date, Time::midnight())
-        .to_zoned(zone.clone())?
-        .start_of_day()
+/// The moment of a change of the clock after which hours begin at another moment.
+fn cut(zone: &TimeZone, change: &TimeZoneTransition<'_>) -> Option<i64> {
+    let at = change.timestamp().as_microsecond();
+    let before = jiff::Timestamp::from_microsecond(at - 1).ok()?;
+    let shift = change.offset().seconds() - zone.to_offset(before).seconds();
+    (shift % 3600 != 0).then_some(at)
 }
 
-fn moment(zoned: &Zoned) -> Result<Timestamp, jiff::Error> {
-    Ok(Timestamp::from_micros(zoned.timestamp().as_microsecond()))
+/// Where clocks are set forward over midnight, the day begins with that.
+fn start_of_day(date: Date, zone: &TimeZone) -> Result<Timestamp, jiff::Error> {
+    let midnight = zone.to_ambiguous_timestamp(date.to_datetime(Time::midnight()));
+    let is_skipped = matches!(midnight.offset(), AmbiguousOffset::Gap { .. });
+    let mut start = midnight.compatible()?;
+    if is_skipped {
+        let just_after = start.checked_add(1.microsecond())?;
+        let change = zone.preceding(just_after).next();
+        start = change.map_or(start, |change| change.timestamp());
+    }
+    Ok(Timestamp::from_micros(start.as_microsecond()))
 }
 
 impl fmt::Display for Window {
