@@ -14,9 +14,11 @@ use regex::bytes::Regex;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
+use crate::core::budget::Rule;
 use crate::core::id::Label;
-use crate::core::price::PriceRow;
+use crate::core::price::{PerMillion, PriceRow};
 
+mod budget;
 mod check;
 mod defaults;
 mod problem;
@@ -41,6 +43,7 @@ pub struct Config {
     pub accounting: AccountingConfig,
     /// At least one; the first is the default.
     pub upstreams: Vec<UpstreamConfig>,
+    pub budgets: Vec<Rule>,
     pub prices: Vec<PriceOverride>,
 }
 
@@ -172,6 +175,17 @@ impl PartialEq for RedactionRule {
 pub struct AccountingConfig {
     /// Ask upstreams for usage in streams where the client did not.
     pub ask_for_usage: bool,
+    /// Where a budget counts USD and the model has no price.
+    pub fallback_price: FallbackPrice,
+    /// Accounts of budgets, and runs, that are kept in memory while idle.
+    pub max_accounts: usize,
+}
+
+/// US dollars per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FallbackPrice {
+    pub input: PerMillion,
+    pub output: PerMillion,
 }
 
 #[derive(Clone, Debug, PartialEq)]

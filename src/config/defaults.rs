@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{
-    AccountingConfig, AdminConfig, Config, Durability, LedgerConfig, OnFailure, ProxyConfig,
-    RecordLevel, UpstreamConfig,
+    AccountingConfig, AdminConfig, Config, Durability, FallbackPrice, LedgerConfig, OnFailure,
+    ProxyConfig, RecordLevel, UpstreamConfig,
 };
 use crate::core::id::Label;
+use crate::core::price::PerMillion;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -28,6 +29,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             ledger: LedgerConfig::default(),
             accounting,
+            budgets: Vec::new(),
             prices: Vec::new(),
         }
     }
@@ -80,6 +82,11 @@ impl Default for AccountingConfig {
     fn default() -> Self {
         Self {
             ask_for_usage: true,
+            fallback_price: FallbackPrice {
+                input: PerMillion::from_pico_usd(5_000_000),
+                output: PerMillion::from_pico_usd(25_000_000),
+            },
+            max_accounts: 100_000,
         }
     }
 }

@@ -160,7 +160,7 @@ pub(super) struct Section<'r, 't> {
     reader: &'r mut Reader<'t>,
     table: &'r DeTable<'t>,
     path: String,
-    known: Vec<&'static str>,
+    known: Vec<&'r str>,
 }
 
 impl<'r, 't> Section<'r, 't> {
@@ -174,13 +174,13 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// Puts the value of `key` into `target`, which keeps its default when there is none.
-    pub(super) fn set<T>(&mut self, key: &'static str, kind: &Kind<T>, target: &mut T) {
+    pub(super) fn set<T>(&mut self, key: &'r str, kind: &Kind<T>, target: &mut T) {
         if let Some(value) = self.get(key, kind) {
             *target = value;
         }
     }
 
-    pub(super) fn get<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<T> {
+    pub(super) fn get<T>(&mut self, key: &'r str, kind: &Kind<T>) -> Option<T> {
         let value = self.value(key)?;
         let parsed = (kind.parse)(value);
         if parsed.is_none() {
@@ -190,16 +190,26 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// Like [`set`](Self::set), but a missing key is a problem.
-    pub(super) fn require<T>(&mut self, key: &'static str, kind: &Kind<T>, target: &mut T) {
-        if self.has(key) {
-            self.set(key, kind, target);
-        } else {
-            self.known.push(key);
-            self.problem(key, kind.expected, &format!("{key} = {}", kind.example));
+    pub(super) fn require<T>(&mut self, key: &'r str, kind: &Kind<T>, target: &mut T) {
+        if let Some(value) = self.demand(key, kind) {
+            *target = value;
         }
     }
 
-    pub(super) fn list<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Vec<T> {
+    /// Like [`get`](Self::get), but a missing key is a problem.
+    pub(super) fn demand<T>(&mut self, key: &'r str, kind: &Kind<T>) -> Option<T> {
+        if !self.has(key) {
+            self.problem(key, kind.expected, &format!("{key} = {}", kind.example));
+        }
+        self.get(key, kind)
+    }
+
+    pub(super) fn list<T>(&mut self, key: &'r str, kind: &Kind<T>) -> Vec<T> {
+        self.items(key, kind).into_iter().flatten().collect()
+    }
+
+    /// The items of a list; none where one is a problem.
+    pub(super) fn items<T>(&mut self, key: &'r str, kind: &Kind<T>) -> Vec<Option<T>> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -216,15 +226,27 @@ impl<'r, 't> Section<'r, 't> {
                 let example = format!("{key} = [{}]", kind.example);
                 self.reader.note(path, kind.expected.to_owned(), example);
             }
-            parsed.extend(value);
+            parsed.push(value);
         }
         parsed
+    }
+
+    /// A list, or a single item in its place.
+    pub(super) fn one_or_list<T>(
+        &mut self,
+        key: &'r str,
+        kind: &Kind<T>,
+    ) -> Option<Vec<Option<T>>> {
+        match self.value(key)? {
+            DeValue::Array(_) => Some(self.items(key, kind)),
+            _ => Some(vec![self.get(key, kind)]),
+        }
     }
 
     /// Reads the table `[key]` if there is one.
     pub(super) fn table<T>(
         &mut self,
-        key: &'static str,
+        key: &'r str,
         read: impl FnOnce(&mut Section<'_, 't>) -> T,
     ) -> Option<T> {
         let value = self.value(key)?;
@@ -232,14 +254,16 @@ impl<'r, 't> Section<'r, 't> {
         if let Some(table) = value.as_table() {
             return Some(self.open(table, path, read));
         }
-        self.problem(key, "a table", &format!("[{path}]"));
+        // Without the numbers of tables in lists: TOML means the last one.
+        let header: String = path.split(['[', ']']).step_by(2).collect();
+        self.problem(key, "a table", &format!("[{header}]"));
         None
     }
 
     /// Reads every table of the list `[[key]]`; `read` gets its number, from 0.
     pub(super) fn tables<T>(
         &mut self,
-        key: &'static str,
+        key: &'r str,
         mut read: impl FnMut(usize, &mut Section<'_, 't>) -> T,
     ) -> Vec<T> {
         let Some(value) = self.value(key) else {
@@ -286,6 +310,14 @@ impl<'r, 't> Section<'r, 't> {
         self.table.contains_key(key)
     }
 
+    /// What the file has here, for a table whose keys are names.
+    pub(super) fn keys(&self) -> Vec<&'r str> {
+        self.table
+            .keys()
+            .map(|key| key.get_ref().as_ref())
+            .collect()
+    }
+
     /// Whether the file has a value at the path below this section.
     pub(super) fn names(&self, path: &str) -> bool {
         self.reader.spans.contains_key(&join(&self.path, path))
@@ -303,7 +335,7 @@ impl<'r, 't> Section<'r, 't> {
         value
     }
 
-    fn value(&mut self, key: &'static str) -> Option<&'r DeValue<'t>> {
+    fn value(&mut self, key: &'r str) -> Option<&'r DeValue<'t>> {
         if !self.known.contains(&key) {
             self.known.push(key);
         }

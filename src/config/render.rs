@@ -4,8 +4,12 @@
 use std::fmt::{self, Display, Write};
 use std::path::Path;
 
-use super::value::{duration_text, limit_text, size_text};
-use super::{AdminConfig, Config, LedgerConfig, PriceOverride, ProxyConfig, UpstreamConfig};
+use super::value::{duration_text, fixed_point_text, limit_text, size_text};
+use super::{
+    AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
+    UpstreamConfig, budget,
+};
+use crate::core::price::PerMillion;
 
 impl Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,14 +19,13 @@ impl Display for Config {
         proxy(f, &self.proxy)?;
         admin(f, &self.admin)?;
         ledger(f, &self.ledger)?;
-        writeln!(
-            f,
-            "\n[accounting]\nask_for_usage = {}",
-            self.accounting.ask_for_usage
-        )?;
+        accounting(f, &self.accounting)?;
         self.upstreams
             .iter()
             .try_for_each(|entry| upstream(f, entry))?;
+        self.budgets
+            .iter()
+            .try_for_each(|entry| budget::write(f, entry))?;
         self.prices.iter().try_for_each(|entry| price(f, entry))
     }
 }
@@ -91,6 +94,19 @@ fn ledger(f: &mut impl Write, ledger: &LedgerConfig) -> fmt::Result {
     Ok(())
 }
 
+fn accounting(f: &mut impl Write, accounting: &AccountingConfig) -> fmt::Result {
+    let FallbackPrice { input, output } = accounting.fallback_price;
+    writeln!(f, "\n[accounting]")?;
+    writeln!(f, "ask_for_usage = {}", accounting.ask_for_usage)?;
+    writeln!(
+        f,
+        "fallback_price = {{ input = {}, output = {} }}",
+        per_million(input),
+        per_million(output)
+    )?;
+    writeln!(f, "max_accounts = {}", accounting.max_accounts)
+}
+
 fn upstream(f: &mut impl Write, upstream: &UpstreamConfig) -> fmt::Result {
     writeln!(f, "\n[[upstream]]")?;
     writeln!(f, "name = {}", quoted(&upstream.name))?;
@@ -132,6 +148,11 @@ fn price(f: &mut impl Write, price: &PriceOverride) -> fmt::Result {
         .try_for_each(|(field, decimal)| writeln!(f, "{field} = {decimal}"))
 }
 
+/// Prices of a config have few digits.
+fn per_million(price: PerMillion) -> String {
+    fixed_point_text(i64::try_from(price.pico_usd()).unwrap_or(i64::MAX), 6, 2)
+}
+
 fn size(bytes: usize) -> String {
     quoted(size_text(bytes as u64))
 }
@@ -141,11 +162,11 @@ fn path(path: &Path) -> String {
     quoted(path.display())
 }
 
-fn list(items: &[impl Display]) -> String {
+pub(super) fn list(items: &[impl Display]) -> String {
     let items: Vec<String> = items.iter().map(quoted).collect();
     format!("[{}]", items.join(", "))
 }
 
-fn quoted(text: impl Display) -> String {
+pub(super) fn quoted(text: impl Display) -> String {
     toml::Value::String(text.to_string()).to_string()
 }

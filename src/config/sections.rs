@@ -11,8 +11,9 @@ use wildmatch::WildMatch;
 use super::read::{Section, Source};
 use super::value;
 use super::{
-    AccountingConfig, AdminConfig, Config, LedgerConfig, PRICE_FIELDS, PriceOverride, Problems,
-    ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, check,
+    AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
+    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, budget,
+    check,
 };
 
 type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -32,6 +33,7 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
                 .upstreams
                 .push(UpstreamConfig::openai(&config.accounting));
         }
+        config.budgets = budget::read(root);
         config.prices = prices(root);
         check::across_sections(root, &config);
         config
@@ -127,6 +129,27 @@ fn redaction(section: &mut Section<'_, '_>) -> Option<RedactionRule> {
 
 fn accounting(section: &mut Section<'_, '_>, accounting: &mut AccountingConfig) {
     section.set("ask_for_usage", &value::BOOL, &mut accounting.ask_for_usage);
+    let price = section.table("fallback_price", |section| {
+        let mut price = accounting.fallback_price;
+        fallback_price(section, &mut price);
+        price
+    });
+    accounting.fallback_price = price.unwrap_or(accounting.fallback_price);
+    section.set(
+        "max_accounts",
+        &value::COUNT.like("100_000"),
+        &mut accounting.max_accounts,
+    );
+}
+
+/// Both or none: half a price would be the default's other half.
+fn fallback_price(section: &mut Section<'_, '_>, price: &mut FallbackPrice) {
+    section.require("input", &value::PER_MILLION, &mut price.input);
+    section.require(
+        "output",
+        &value::PER_MILLION.like("10.00"),
+        &mut price.output,
+    );
 }
 
 fn upstreams(

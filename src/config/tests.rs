@@ -102,6 +102,7 @@ fn the_config_file_of_the_repository_is_valid_with_its_comments_opened() {
         .collect();
     let config = valid(&opened.join("\n"));
     assert_eq!((config.upstreams.len(), config.prices.len()), (2, 1));
+    assert_eq!(config.budgets.len(), 1);
     assert_eq!(config.ledger.redact.len(), 1);
 }
 
@@ -280,7 +281,12 @@ fn every_key_is_documented_and_in_the_full_fixture() {
             "ledger.redact",
         ),
         ("[accounting]\n".to_owned(), "accounting"),
+        (
+            "[accounting.fallback_price]\ninput = 1\noutput = 1\n".to_owned(),
+            "accounting.fallback_price",
+        ),
         (upstream.to_owned(), "upstream"),
+        ("[[budget]]\nname = \"a\"\ncalls = 1\n".to_owned(), "budget"),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();
@@ -355,7 +361,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_read_or_answered(text in "([a-z\\[\\]{}=.,\"'# \n0-9]|proxy|upstream){0,60}") {
+    fn any_text_is_read_or_answered(text in "([a-z\\[\\]{}=.,\"'# \n0-9]|proxy|upstream|budget){0,60}") {
         if let Err(problems) = parse(&text) {
             prop_assert!(!problems.to_string().is_empty());
         }

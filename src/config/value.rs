@@ -12,6 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{Durability, OnFailure, RecordLevel};
 use crate::core::id::Label;
+use crate::core::price::PerMillion;
 
 /// A kind of value.
 pub(super) struct Kind<T> {
@@ -25,7 +26,7 @@ pub(super) struct Kind<T> {
 }
 
 impl<T> Kind<T> {
-    const fn new(
+    pub(super) const fn new(
         expected: &'static str,
         example: &'static str,
         parse: fn(&DeValue<'_>) -> Option<T>,
@@ -190,6 +191,11 @@ pub(super) const DECIMAL: Kind<String> = Kind::new(
     decimal,
 );
 
+pub(super) const PER_MILLION: Kind<PerMillion> =
+    Kind::new(DECIMAL.expected, DECIMAL.example, |value| {
+        PerMillion::parse(&decimal(value)?).ok()
+    });
+
 pub(super) const DURABILITY: Kind<Durability> = Kind::new(
     "\"strict\" or \"relaxed\"",
     "\"strict\"",
@@ -242,7 +248,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
 /// A century: anything longer is a slip, and overflows clocks.
 const MAX_DURATION: Duration = Duration::from_secs(36_500 * 86_400);
 
-fn integer(value: &DeValue<'_>) -> Option<u64> {
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
@@ -277,7 +283,7 @@ fn is_unlimited(value: &DeValue<'_>) -> bool {
 }
 
 /// `"64 MiB"` -> `(64, "MiB")`
-fn count_and_unit(text: &str) -> Option<(u64, &str)> {
+pub(super) fn count_and_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let (count, unit) = text.split_at_checked(end)?;
@@ -292,19 +298,45 @@ fn base_url(text: &str) -> Option<Uri> {
     (is_http && is_plain && !authority.host().is_empty()).then_some(url)
 }
 
+/// A decimal in units of its last of `places`, with up to `whole` digits before the point.
+pub(super) fn fixed_point(value: &DeValue<'_>, whole: usize, places: usize) -> Option<i64> {
+    let text = plain_number(value)?;
+    let (before, after) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let is_plain = before == "0" || !before.starts_with('0');
+    let after_digits = after.trim_end_matches('0');
+    let fits = before.len() <= whole && after_digits.len() <= places;
+    if !(is_digits(before) && is_digits(after) && is_plain && fits) {
+        return None;
+    }
+    format!("{before}{after_digits:0<places$}").parse().ok()
+}
+
+/// What [`fixed_point`] reads, with at least so many decimals.
+pub(super) fn fixed_point_text(value: i64, places: usize, least: usize) -> String {
+    let digits = format!("{value:0>width$}", width = places + 1);
+    let (before, after) = digits.split_at(digits.len() - places);
+    let kept = after.trim_end_matches('0').len().max(least);
+    format!("{before}.{}", after.get(..kept).unwrap_or(after))
+}
+
 /// The exact text of a number or of a string that is one.
 fn decimal(value: &DeValue<'_>) -> Option<String> {
-    let text = match value {
-        DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str(),
-        DeValue::Float(float) => float.as_str(),
-        DeValue::String(text) => text,
-        _ => return None,
-    };
+    let text = plain_number(value)?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_digits =
         |part: &str| (1..=6).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     let is_plain = whole == "0" || !whole.starts_with('0');
     (is_plain && is_digits(whole) && is_digits(fraction)).then(|| text.to_owned())
+}
+
+fn plain_number<'v>(value: &'v DeValue<'_>) -> Option<&'v str> {
+    match value {
+        DeValue::Integer(integer) if integer.radix() == 10 => Some(integer.as_str()),
+        DeValue::Float(float) => Some(float.as_str()),
+        DeValue::String(text) => Some(text),
+        _ => None,
+    }
 }
 
 impl RecordLevel {

@@ -164,6 +164,9 @@ fn what_is_built_in_at_the_start_is_held_back() {
     new.proxy.drain_timeout = Duration::from_secs(1);
     new.admin.allowed_hosts = vec!["other".to_owned()];
     new.upstreams.clear();
+    new.accounting.max_accounts = 1;
+    let budget = "[[budget]]\nname = \"a\"\ncalls = 1";
+    new.budgets = Config::parse("", budget, &|_| None).unwrap().budgets;
     let effective = new.clone();
     assert_eq!(hold_back(&running, &mut new), Vec::<&str>::new());
     assert_eq!(new, effective);
