@@ -6,6 +6,7 @@
 //! that settling cannot fail.
 
 pub(crate) mod body;
+mod budgets;
 pub mod check;
 mod checkpoint;
 mod entry;
@@ -37,7 +38,8 @@ use std::thread;
 
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
-use crate::core::call::{Admission, Outcome};
+use crate::core::budget::Charge;
+use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
 
 pub use body::{Capture, Decode};
@@ -75,6 +77,13 @@ pub struct Ledger {
 
 /// Room set aside for a record without its body.
 const RECORD_ROOM: usize = 2048;
+
+/// Room for charges within a record: there can be hundreds.
+const fn charges_room(charges: &[Charge]) -> usize {
+    /// One of them as it is encoded takes no more than this, and about as much in memory.
+    const CHARGE_ROOM: usize = 72;
+    charges.len() * CHARGE_ROOM
+}
 
 struct Open {
     queue: Arc<Queue>,
@@ -348,23 +357,24 @@ impl Ledger {
 
     /// Records something that is no call.
     pub fn event(&self, event: Event) -> Result<Durable, Unavailable> {
+        let details = event.details.as_ref().map_or(0, String::len);
+        self.tell(details, |receipt| Op::Event(Box::new(event), receipt))
+    }
+
+    /// Records what somebody may wait for, with `more` room than usual.
+    fn tell(&self, more: usize, op: impl FnOnce(Receipt) -> Op) -> Result<Durable, Unavailable> {
         let queue = &self.open.queue;
         if queue.is_failing() {
             return Err(Unavailable::Failing);
         }
-        let details = event.details.as_ref().map_or(0, String::len);
-        let room = queue
-            .reserve(RECORD_ROOM + details)
-            .ok_or(Unavailable::Full)?;
+        let room = queue.reserve(RECORD_ROOM + more).ok_or(Unavailable::Full)?;
         let (commit, durable) = commit();
-        queue.push(Op::Event(
-            Box::new(event),
-            Receipt {
-                room,
-                commit: Some(commit),
-            },
-        ));
-        Ok(durable)
+        let commit = Some(commit);
+        if queue.push(op(Receipt { room, commit })) {
+            Ok(durable)
+        } else {
+            Err(Unavailable::Closed)
+        }
     }
 
     /// Blocks until everything handed over by now is written and indexed, or cannot be.
@@ -378,6 +388,11 @@ impl Ledger {
     /// Questions to all that was recorded by now. Blocks: see [`Self::sync_index`].
     pub fn view(&self) -> &View {
         self.sync_index();
+        &self.open.view
+    }
+
+    /// Questions to what is indexed by now, which lags behind what was recorded by a moment.
+    pub fn peek(&self) -> &View {
         &self.open.view
     }
 
@@ -428,9 +443,14 @@ impl Ledger {
 
     /// Settles calls that were open when the process before this one ended.
     fn settle_recovered(&self, open_calls: &[Admission]) -> u64 {
+        let now = self.open.clock.now();
         for admission in open_calls {
-            let settlement = Box::new(recovery::unsettled(admission, Outcome::Recovered));
-            self.open.queue.push(Op::Settle(settlement, None, None));
+            let settlement = Settlement {
+                settled_at: Some(now),
+                ..recovery::unsettled(admission, Outcome::Recovered)
+            };
+            let settle = Op::Settle(Box::new(settlement), None, None);
+            self.open.queue.push(settle);
         }
         if !open_calls.is_empty() {
             self.sync_index();

@@ -196,6 +196,9 @@ pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()
         ("settlements", report.settlements),
         ("checkpoints", report.checkpoints),
         ("events", report.events),
+        ("accounts", report.accounts),
+        ("acts", report.acts),
+        ("late usages", report.late_usages),
         ("unknown", report.unknown),
         (
             "damaged parts",

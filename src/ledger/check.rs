@@ -24,6 +24,9 @@ pub struct CheckReport {
     pub settlements: u64,
     pub checkpoints: u64,
     pub events: u64,
+    pub accounts: u64,
+    pub acts: u64,
+    pub late_usages: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -148,6 +151,9 @@ impl CheckReport {
             kind::SETTLEMENT => &mut self.settlements,
             kind::CHECKPOINT => &mut self.checkpoints,
             kind::EVENT => &mut self.events,
+            kind::ACCOUNT => &mut self.accounts,
+            kind::ACT => &mut self.acts,
+            kind::LATE => &mut self.late_usages,
             _ => &mut self.unknown,
         }
     }

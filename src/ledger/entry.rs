@@ -11,7 +11,7 @@ use crate::core::space::Room;
 use super::body::Capture;
 use super::queue::{Durable, Op, Queue, Receipt, commit};
 use super::recovery::unsettled;
-use super::{Policy, RECORD_ROOM, Unavailable};
+use super::{Policy, RECORD_ROOM, Unavailable, charges_room};
 
 /// A call that was admitted. Settle it; dropped without that, it is recorded as cut.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Entry {
 struct Recording {
     queue: Arc<Queue>,
     room: Room,
+    /// How much of the room is for charges.
+    charges_room: usize,
     policy: Policy,
     clock: Clock,
 }
@@ -42,8 +44,10 @@ impl Entry {
         mut admission: Admission,
         mut request: Option<Capture>,
     ) -> Result<Self, Unavailable> {
-        let room = queue.reserve(RECORD_ROOM).ok_or(Unavailable::Full)?;
-        let mut admission_room = queue.reserve(RECORD_ROOM).ok_or(Unavailable::Full)?;
+        let charges_room = charges_room(&admission.hold);
+        let reserve = || queue.reserve(RECORD_ROOM + charges_room);
+        let room = reserve().ok_or(Unavailable::Full)?;
+        let mut admission_room = reserve().ok_or(Unavailable::Full)?;
         let mut known = Box::new(unsettled(&admission, Outcome::Cut));
         known.request_bytes = request.as_ref().map_or(0, |request| request.len);
         limit(policy.record, &mut request);
@@ -69,6 +73,7 @@ impl Entry {
         let recording = Recording {
             queue: Arc::clone(queue),
             room,
+            charges_room,
             policy,
             clock: clock.clone(),
         };
@@ -118,6 +123,9 @@ impl Recording {
         if self.policy.record == RecordLevel::None {
             settlement.error = None;
         }
+        // What was not held beforehand can be charged too, and must not be left out for lack of room.
+        let more = charges_room(&settlement.charges).saturating_sub(self.charges_room);
+        self.room.grow(more, usize::MAX);
         let marks = size_of_val(settlement.chunks.as_slice());
         if !self.queue.extend(&mut self.room, marks) {
             settlement.chunks = Vec::new();
@@ -137,6 +145,7 @@ impl Drop for Entry {
         if let Some((recording, mut known)) = self.recording.take() {
             let now = recording.clock.now();
             known.timings.total_us = now.micros_since(known.started_at);
+            known.settled_at = Some(now);
             recording.settle(known, None);
         }
     }

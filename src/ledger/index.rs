@@ -25,7 +25,7 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 type Bytes = &'static [u8];
 const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -35,7 +35,10 @@ pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), ()> = TableDefinition
 pub(crate) const BY_AGENT: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_agent");
 pub(crate) const RESPONSES: TableDefinition<'_, &str, u128> = TableDefinition::new("responses");
 pub(crate) const SUMMARIES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("summaries");
-/// By time, segment and offset.
+/// Calls that may be settled late.
+pub(crate) const PENDING: TableDefinition<'_, u128, ()> = TableDefinition::new("pending");
+pub(crate) const ACCOUNTS: TableDefinition<'_, u128, Bytes> = TableDefinition::new("accounts");
+/// By time, segment and offset: records of events and of acts.
 pub(crate) const EVENTS: TableDefinition<'_, (i64, u64, u64), Bytes> =
     TableDefinition::new("events");
 /// Segment, offset, whether redacted.

@@ -12,6 +12,7 @@ use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 
+mod budgets;
 mod calls;
 mod spans;
 
@@ -21,7 +22,7 @@ use spans::Latest;
 pub use spans::SpanFilter;
 
 use super::body::{rebuild, unpack_content};
-use super::index::batch::{decode, id_key, read_admission};
+use super::index::batch::{decode, id_key, read_admission, read_settlement};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
 use super::record::{Content, Event, Position, kind};
@@ -319,9 +320,7 @@ impl View {
         let Some(at) = call.settlement else {
             return Ok(None);
         };
-        let record = read_record(&*self.storage, at)?;
-        let record = record.filter(|record| record.kind == kind::SETTLEMENT);
-        Ok(record.and_then(|record| minicbor::decode(&record.payload).ok()))
+        read_settlement(&*self.storage, at, call.row.id)
     }
 
     fn body(&self, stored: StoredBody) -> Result<Body, IndexError> {

@@ -14,11 +14,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::core::call::{Admission, Settlement};
+use crate::core::budget::Act;
+use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::space::{Room, Space};
 
 use super::body::Capture;
-use super::record::{Checkpoint, Event};
+use super::record::{Checkpoint, Event, NewAccount};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub(crate) enum Op {
     /// Without a receipt when the ledger settles a call by itself.
     Settle(Box<Settlement>, Option<Capture>, Option<Receipt>),
     Event(Box<Event>, Receipt),
+    Account(Box<NewAccount>, Receipt),
+    Act(Box<Act>, Receipt),
+    Late(Box<LateUsage>, Receipt),
     Checkpoint(Box<Checkpoint>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
@@ -130,13 +134,13 @@ impl Queue {
         room.grow(more, self.limit - self.limit / 4)
     }
 
-    /// Hands an operation to the writer; dropped when the queue is closed.
-    pub(crate) fn push(&self, mut op: Op) {
+    /// Hands an operation to the writer; false (and dropped) when the queue is closed.
+    pub(crate) fn push(&self, mut op: Op) -> bool {
         let mut waiting = self.lock();
         if self.closed.load(Ordering::Relaxed) {
             drop(waiting);
             self.count_dropped(u64::from(op.is_record()));
-            return;
+            return false;
         }
         if self.failing.load(Ordering::Relaxed) {
             op.release_waiter();
@@ -146,6 +150,7 @@ impl Queue {
             drop(waiting);
             self.wake.notify_all();
         }
+        true
     }
 
     /// Waits until something is queued, the queue is closed or `timeout` is over, then takes the
@@ -282,13 +287,25 @@ impl Op {
 
     /// Whether it would become part of the log's truth.
     pub(crate) const fn is_record(&self) -> bool {
-        matches!(self, Self::Admit(..) | Self::Settle(..) | Self::Event(..))
+        match self {
+            Self::Admit(..)
+            | Self::Settle(..)
+            | Self::Event(..)
+            | Self::Account(..)
+            | Self::Act(..)
+            | Self::Late(..) => true,
+            Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
+        }
     }
 
     /// Whether somebody waits for this.
     fn is_awaited(&self) -> bool {
         match self {
-            Self::Admit(_, _, receipt) | Self::Event(_, receipt) => receipt.commit.is_some(),
+            Self::Admit(_, _, receipt)
+            | Self::Event(_, receipt)
+            | Self::Account(_, receipt)
+            | Self::Act(_, receipt)
+            | Self::Late(_, receipt) => receipt.commit.is_some(),
             Self::Barrier(_) => true,
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
         }
@@ -297,7 +314,11 @@ impl Op {
     /// Lets go whoever waits for this to be on disk.
     fn release_waiter(&mut self) {
         match self {
-            Self::Admit(_, _, receipt) | Self::Event(_, receipt) => receipt.commit = None,
+            Self::Admit(_, _, receipt)
+            | Self::Event(_, receipt)
+            | Self::Account(_, receipt)
+            | Self::Act(_, receipt)
+            | Self::Late(_, receipt) => receipt.commit = None,
             Self::Barrier(commit) => commit.resolve(),
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => {}
         }

@@ -9,7 +9,8 @@
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::core::call::Admission;
+use crate::core::budget::{AccountId, AccountName, Act, StoredAccount};
+use crate::core::call::{Admission, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::time::Timestamp;
 
@@ -59,6 +60,9 @@ pub(crate) mod kind {
     pub(crate) const SETTLEMENT: u8 = 3;
     pub(crate) const CHECKPOINT: u8 = 4;
     pub(crate) const EVENT: u8 = 5;
+    pub(crate) const ACCOUNT: u8 = 6;
+    pub(crate) const ACT: u8 = 7;
+    pub(crate) const LATE: u8 = 8;
 }
 
 /// The head of a segment file.
@@ -259,7 +263,7 @@ pub(crate) struct Content<'a> {
 }
 
 /// What outlives the segments before `before`: written once the index has covered them.
-#[derive(Clone, Debug, Encode, Decode)]
+#[derive(Clone, Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct Checkpoint {
     /// The first segment that is not covered.
@@ -273,6 +277,24 @@ pub(crate) struct Checkpoint {
     pub(crate) open: Vec<Admission>,
     #[n(3)]
     pub(crate) summaries: Vec<(Key, Summary)>,
+    #[cbor(n(4), default)]
+    pub(crate) accounts: Vec<(AccountId, StoredAccount)>,
+    /// Calls that may be settled late, their bodies left out.
+    #[cbor(n(5), default)]
+    pub(crate) pending: Vec<(Admission, Settlement)>,
+}
+
+/// An account is used for the first time.
+#[derive(Clone, Debug, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct NewAccount {
+    #[n(0)]
+    pub(crate) id: AccountId,
+    #[n(1)]
+    pub(crate) name: AccountName,
+    /// So that it is not taken for one that nobody used for long before its first charge.
+    #[n(2)]
+    pub(crate) at: Timestamp,
 }
 
 /// Something worth keeping that is no call: what was done to the proxy, or befell it.
@@ -299,6 +321,12 @@ impl Event {
     /// Characters that are kept of what the program says of itself.
     const MAX_DETAILS: usize = 4096;
 
+    /// The event a record tells of: its own, or that of an operator's act.
+    pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
+        let act = || minicbor::decode::<Act>(payload).map(Self::from);
+        minicbor::decode(payload).or_else(|_| act()).ok()
+    }
+
     /// Something the program itself did or saw. `details` becomes one line.
     pub fn own(at: Timestamp, what: &'static str, details: Option<String>) -> Self {
         let details = details.map(|text| {
@@ -310,6 +338,18 @@ impl Event {
             who: "open-aiops".to_owned(),
             what: what.to_owned(),
             details,
+        }
+    }
+}
+
+impl From<Act> for Event {
+    fn from(act: Act) -> Self {
+        let what: &str = (&act.deed).into();
+        Self {
+            at: act.at,
+            who: act.who,
+            what: what.to_owned(),
+            details: Some(act.details),
         }
     }
 }

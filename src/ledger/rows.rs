@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
 use crate::core::attribution::Source;
-use crate::core::call::{Admission, CostSource, Operation, Outcome, Settlement};
+use crate::core::call::{Admission, CostSource, LateUsage, Operation, Outcome, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -97,6 +97,9 @@ pub struct CallRow {
     /// The model it was priced by and is rolled up under.
     #[n(37)]
     pub model: Option<Label>,
+    /// Its work goes on at the upstream: what it used is an estimate until the result is fetched.
+    #[cbor(n(38), default)]
+    pub is_pending: bool,
 }
 
 #[expect(
@@ -211,6 +214,7 @@ impl CallRow {
             retry: 0,
             error: None,
             model: None,
+            is_pending: false,
         }
     }
 
@@ -239,6 +243,16 @@ impl CallRow {
         self.first_chunk_us = settlement.timings.first_chunk_us;
         self.request_bytes = settlement.request_bytes;
         self.response_bytes = settlement.response_bytes;
+        self.is_pending = settlement.is_pending;
+    }
+
+    /// Puts what the call really used in the place of the estimate.
+    pub(crate) fn settle_late(&mut self, late: &LateUsage) {
+        self.usage = late.usage;
+        self.provenance = Some(Provenance::Reported);
+        self.cost_nano_usd = late.cost.map(crate::core::money::NanoUsd::get);
+        self.cost_source = late.cost_source;
+        self.is_pending = false;
     }
 }
 

@@ -4,10 +4,12 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::core::budget::{Control, Limits, RunState};
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
+use super::rows::CallRow;
 use super::totals::Totals;
 
 /// What a [`Summary`] sums up.
@@ -162,12 +164,19 @@ pub(crate) struct Summary {
     /// Of an agent: in how many runs it was seen.
     #[cbor(n(4), default)]
     pub(crate) runs: u64,
+    /// Of a run: whether it may go on.
+    #[cbor(n(5), default)]
+    pub(crate) control: Control,
+    /// Of a run: the smallest limits its clients named.
+    #[cbor(n(6), default)]
+    pub(crate) tightened: Limits,
 }
 
 impl Summary {
     /// Widens the time this covers; a new one covers just `from` to `to`.
     pub(crate) fn cover(&mut self, from: Timestamp, to: Timestamp) {
-        if *self == Self::default() {
+        // No call ran at the epoch.
+        if (self.first_at, self.last_at) == Default::default() {
             (self.first_at, self.last_at) = (from, to);
         } else {
             self.first_at = self.first_at.min(from);
@@ -180,40 +189,63 @@ impl Summary {
         self.cover(other.first_at, other.last_at);
         self.totals.add(&other.totals);
     }
+
+    /// Of a run: what of it concerns its budgets.
+    pub(crate) fn run_state(self) -> RunState {
+        RunState {
+            parent: self.parent,
+            control: self.control,
+            tightened: self.tightened,
+        }
+    }
 }
 
-/// The keys that show a call from its admission on.
-pub(crate) fn keys_of_admission(admission: &Admission) -> Vec<Key> {
+/// The keys that show a call from its admission on, as part of a run with this parent.
+pub(crate) fn keys_of_admission(admission: &Admission, parent: Option<&Label>) -> Vec<Key> {
     let who = &admission.attribution;
-    keys_of(
-        &who.agent,
-        who.run.as_ref(),
-        who.parent_run.as_ref(),
-        who.caller.as_ref(),
-    )
+    keys_of(&who.agent, who.run.as_ref(), parent, who.caller.as_ref())
 }
 
 /// The keys whose totals a settlement counts into.
-pub(crate) fn keys_of_settlement(settlement: &Settlement) -> Vec<Key> {
+pub(crate) fn keys_of_settlement(settlement: &Settlement, parent: Option<&Label>) -> Vec<Key> {
     let Settlement {
         agent,
         run,
-        parent_run,
         caller,
         model,
+        upstream,
         ..
     } = settlement;
-    let mut keys = keys_of(agent, run.as_ref(), parent_run.as_ref(), caller.as_ref());
-    if let Some(model) = model {
-        keys.push(Key::AgentModel(agent.clone(), model.clone()));
-    }
-    keys.push(Key::Rollup(Rollup {
-        day: settlement.started_at.day(),
-        agent: agent.clone(),
-        model: model.clone(),
-        upstream: settlement.upstream.clone(),
-    }));
+    let mut keys = keys_of(agent, run.as_ref(), parent, caller.as_ref());
+    let day = settlement.started_at.day();
+    add_priced(&mut keys, day, (agent, model.as_ref(), upstream));
     keys
+}
+
+/// The keys the settlement of this call counted into.
+pub(crate) fn keys_of_row(row: &CallRow, parent: Option<&Label>) -> Vec<Key> {
+    let mut keys = keys_of(&row.agent, row.run.as_ref(), parent, row.caller.as_ref());
+    let day = row.started_at.day();
+    add_priced(
+        &mut keys,
+        day,
+        (&row.agent, row.model.as_ref(), &row.upstream),
+    );
+    keys
+}
+
+fn add_priced(
+    keys: &mut Vec<Key>,
+    day: i32,
+    (agent, model, upstream): (&Label, Option<&Label>, &Label),
+) {
+    keys.extend(model.map(|model| Key::AgentModel(agent.clone(), model.clone())));
+    keys.push(Key::Rollup(Rollup {
+        day,
+        agent: agent.clone(),
+        model: model.cloned(),
+        upstream: upstream.clone(),
+    }));
 }
 
 fn keys_of(

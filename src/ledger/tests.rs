@@ -1,6 +1,7 @@
 //! The ledger as a whole, on fake disks.
 
 mod batches;
+mod budgets;
 mod crash;
 mod damage;
 mod ends;

@@ -90,6 +90,11 @@ impl Totals {
 
     /// Adds `other` to these.
     pub fn add(&mut self, other: &Self) {
+        self.exchange(&Self::default(), other);
+    }
+
+    /// Takes `old`, which was added before, out of these and adds `new` in its place.
+    pub(super) fn exchange(&mut self, old: &Self, new: &Self) {
         let Self {
             calls,
             errors,
@@ -103,20 +108,36 @@ impl Totals {
             estimated_calls,
             duration_us,
         } = self;
-        *cost_nano_usd = cost_nano_usd.saturating_add(other.cost_nano_usd);
-        for (sum, value) in [
-            (calls, other.calls),
-            (errors, other.errors),
-            (input_tokens, other.input_tokens),
-            (output_tokens, other.output_tokens),
-            (cache_read_input_tokens, other.cache_read_input_tokens),
-            (cache_write_input_tokens, other.cache_write_input_tokens),
-            (reasoning_output_tokens, other.reasoning_output_tokens),
-            (unpriced_calls, other.unpriced_calls),
-            (estimated_calls, other.estimated_calls),
-            (duration_us, other.duration_us),
+        let cost = i128::from(*cost_nano_usd) - i128::from(old.cost_nano_usd);
+        let cost = cost + i128::from(new.cost_nano_usd);
+        *cost_nano_usd = i64::try_from(cost).unwrap_or(if cost < 0 { i64::MIN } else { i64::MAX });
+        for (sum, old, new) in [
+            (calls, old.calls, new.calls),
+            (errors, old.errors, new.errors),
+            (input_tokens, old.input_tokens, new.input_tokens),
+            (output_tokens, old.output_tokens, new.output_tokens),
+            (
+                cache_read_input_tokens,
+                old.cache_read_input_tokens,
+                new.cache_read_input_tokens,
+            ),
+            (
+                cache_write_input_tokens,
+                old.cache_write_input_tokens,
+                new.cache_write_input_tokens,
+            ),
+            (
+                reasoning_output_tokens,
+                old.reasoning_output_tokens,
+                new.reasoning_output_tokens,
+            ),
+            (unpriced_calls, old.unpriced_calls, new.unpriced_calls),
+            (estimated_calls, old.estimated_calls, new.estimated_calls),
+            (duration_us, old.duration_us, new.duration_us),
         ] {
-            *sum = sum.saturating_add(value);
+            // Added first: the sum may be less than `old` only where it was cut off at its bound.
+            let more = u128::from(*sum) + u128::from(new);
+            *sum = u64::try_from(more.saturating_sub(u128::from(old))).unwrap_or(u64::MAX);
         }
     }
 }

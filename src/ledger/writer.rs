@@ -289,10 +289,10 @@ impl Writer {
         match op {
             Op::Admit(admission, body, receipt) => self.admit(*admission, body, receipt),
             Op::Settle(settlement, body, receipt) => self.settle(*settlement, body, receipt),
-            Op::Event(event, receipt) => {
-                self.pending.push(kind::EVENT, &*event);
-                self.receipts.push(receipt);
-            }
+            Op::Event(event, receipt) => self.record(kind::EVENT, &*event, receipt),
+            Op::Account(account, receipt) => self.record(kind::ACCOUNT, &*account, receipt),
+            Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
+            Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
             Op::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
             Op::Forget(before, done) => {
                 self.bodies.known.fade_before(before);
@@ -300,6 +300,11 @@ impl Writer {
             }
             Op::Barrier(commit) => self.barriers.push(commit),
         }
+    }
+
+    fn record(&mut self, kind: u8, record: &impl minicbor::Encode<()>, receipt: Receipt) {
+        self.pending.push(kind, record);
+        self.receipts.push(receipt);
     }
 
     fn admit(&mut self, mut admission: Admission, body: Option<Capture>, receipt: Receipt) {

@@ -8,21 +8,24 @@ use std::mem;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::core::call::{Admission, Settlement};
+use crate::core::budget::{Act, Control, StoredAccount};
+use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 
 use super::super::checkpoint;
 use super::super::log::{Cursor, read_record};
-use super::super::record::{Checkpoint, Content, Event, Position, kind};
+use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
 use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
 use super::super::totals::Totals;
 use super::{
-    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, META, Meta, OPEN,
-    RESPONSES, SUMMARIES, StoredCall, VERSION,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, META, Meta, OPEN,
+    PENDING, RESPONSES, SUMMARIES, StoredCall, VERSION,
 };
+
+pub(crate) mod budgets;
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 
@@ -31,6 +34,8 @@ pub(crate) struct Batch<'t> {
     meta: Rows<'t, &'static str>,
     calls: Rows<'t, u128>,
     open: Table<'t, u128, ()>,
+    pending: Table<'t, u128, ()>,
+    accounts: Rows<'t, u128>,
     by_run: Table<'t, (&'static str, u128), ()>,
     by_agent: Table<'t, (&'static str, u128), ()>,
     responses: Table<'t, &'static str, u128>,
@@ -42,6 +47,8 @@ pub(crate) struct Batch<'t> {
     touched: BTreeMap<u128, Touched>,
     /// Summaries that were changed.
     changed: HashMap<Key, Summary>,
+    /// Accounts that were changed, in the order of the table.
+    used: BTreeMap<u128, StoredAccount>,
     /// The agents of calls that were each the first of that agent in its run.
     joined: Vec<Label>,
 }
@@ -81,6 +88,8 @@ impl<'t> Batch<'t> {
             meta: txn.open_table(META)?,
             calls: txn.open_table(CALLS)?,
             open: txn.open_table(OPEN)?,
+            pending: txn.open_table(PENDING)?,
+            accounts: txn.open_table(ACCOUNTS)?,
             by_run: txn.open_table(BY_RUN)?,
             by_agent: txn.open_table(BY_AGENT)?,
             responses: txn.open_table(RESPONSES)?,
@@ -90,6 +99,7 @@ impl<'t> Batch<'t> {
             events: txn.open_table(EVENTS)?,
             touched: BTreeMap::new(),
             changed: HashMap::new(),
+            used: BTreeMap::new(),
             joined: Vec::new(),
         })
     }
@@ -130,17 +140,39 @@ impl<'t> Batch<'t> {
                     self.note(event.at.micros(), payload, at)?;
                 }
             }
+            kind::ACCOUNT => {
+                if let Ok(account) = minicbor::decode::<NewAccount>(payload) {
+                    self.open_account(account)?;
+                }
+            }
+            kind::ACT => {
+                if let Ok(act) = minicbor::decode::<Act>(payload)
+                    && self.note(act.at.micros(), payload, at)?
+                {
+                    self.act(&act)?;
+                }
+            }
+            kind::LATE => {
+                if let Ok(late) = minicbor::decode::<LateUsage>(payload) {
+                    self.settle_late(&late)?;
+                }
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// An event that is there already was written again after a failure, as in [`admit`](Self::admit).
-    fn note(&mut self, micros: i64, event: &[u8], at: Position) -> Result<(), IndexError> {
+    /// An event that is there already was written again after a failure, as in
+    /// [`admit`](Self::admit): says whether it is new.
+    fn note(&mut self, micros: i64, event: &[u8], at: Position) -> Result<bool, IndexError> {
         let moment = (micros, 0, 0)..=(micros, u64::MAX, u64::MAX);
-        self.events.retain_in(moment, |_, stored| stored != event)?;
+        let mut is_new = true;
+        self.events.retain_in(moment, |_, stored| {
+            is_new &= stored != event;
+            stored != event
+        })?;
         self.events.insert((micros, at.segment, at.offset), event)?;
-        Ok(())
+        Ok(is_new)
     }
 
     fn call(&self, id: CallId) -> Result<Option<StoredCall>, IndexError> {
@@ -177,14 +209,13 @@ impl<'t> Batch<'t> {
             call.admission = Some(at);
             return Ok(());
         }
-        for key in keys_of_admission(&admission) {
-            let is_run = matches!(key, Key::Run(_));
+        let who = &admission.attribution;
+        let parent = self.parent(who.run.as_ref(), who.parent_run.as_ref())?;
+        for key in keys_of_admission(&admission, parent.as_ref()) {
             let summary = self.summary(key)?;
             summary.cover(admission.started_at, admission.started_at);
-            if let (true, Some(parent)) = (is_run, &admission.attribution.parent_run) {
-                summary.parent = Some(parent.clone());
-            }
         }
+        self.tighten(&admission)?;
         self.add_open(admission, at);
         Ok(())
     }
@@ -225,24 +256,36 @@ impl<'t> Batch<'t> {
             }),
         }
         if let Some(response) = &settlement.response_id {
-            self.responses
-                .insert(response.as_str(), id_key(settlement.id))?;
+            self.name_response(response, id_key(settlement.id))?;
         }
         let ended = settlement
             .started_at
             .micros()
             .saturating_add_unsigned(settlement.timings.total_us);
+        let ended = Timestamp::from_micros(ended);
+        self.charge(&settlement.charges, settlement.settled_at.unwrap_or(ended))?;
         let totals = Totals::of(settlement);
-        for key in keys_of_settlement(settlement) {
-            let is_run = matches!(key, Key::Run(_));
+        let parent = self.parent(settlement.run.as_ref(), settlement.parent_run.as_ref())?;
+        for key in keys_of_settlement(settlement, parent.as_ref()) {
             let summary = self.summary(key)?;
-            summary.cover(settlement.started_at, Timestamp::from_micros(ended));
+            summary.cover(settlement.started_at, ended);
             summary.totals.add(&totals);
-            if let (true, Some(parent)) = (is_run, &settlement.parent_run) {
-                summary.parent = Some(parent.clone());
-            }
         }
         Ok(())
+    }
+
+    /// The parent of a run: the first one that was named.
+    fn parent(
+        &mut self,
+        run: Option<&Label>,
+        named: Option<&Label>,
+    ) -> Result<Option<Label>, IndexError> {
+        let Some(run) = run else { return Ok(None) };
+        let summary = self.summary(Key::Run(run.clone()))?;
+        if summary.parent.is_none() {
+            summary.parent = named.cloned();
+        }
+        Ok(summary.parent.clone())
     }
 
     /// The summary of a key, ready to be changed.
@@ -260,11 +303,12 @@ impl<'t> Batch<'t> {
     }
 
     /// Starts from a checkpoint, in an empty index.
-    pub(crate) fn load(&mut self, at: Position, base: &Checkpoint) {
+    pub(crate) fn load(&mut self, at: Position, base: &Checkpoint) -> Result<(), IndexError> {
         for admission in &base.open {
             self.add_open(admission.clone(), at);
         }
         self.changed.extend(base.summaries.iter().cloned());
+        self.load_budgets(at, base)
     }
 
     /// Brings the tables up to what was taken in.
@@ -279,6 +323,11 @@ impl<'t> Batch<'t> {
                 (Some(_), true) => drop(self.open.remove(id)?),
                 (Some(_), false) => {}
             }
+            if call.row.is_pending {
+                self.pending.insert(id, ())?;
+            } else if stored {
+                self.pending.remove(id)?;
+            }
             self.calls.insert(id, encode(&call, &mut buffer)?)?;
         }
         for agent in mem::take(&mut self.joined) {
@@ -287,6 +336,9 @@ impl<'t> Batch<'t> {
         for (key, summary) in self.changed.drain() {
             let summary = encode(&summary, &mut buffer)?;
             self.summaries.insert(key.to_bytes().as_slice(), summary)?;
+        }
+        for (id, account) in mem::take(&mut self.used) {
+            self.accounts.insert(id, encode(&account, &mut buffer)?)?;
         }
         Ok(())
     }
@@ -325,6 +377,8 @@ impl<'t> Batch<'t> {
             at,
             open,
             summaries,
+            accounts: self.lasting_accounts(at)?,
+            pending: self.lasting_pending(storage, at)?,
         })
     }
 
@@ -336,6 +390,9 @@ impl<'t> Batch<'t> {
             let id = CallId::from_bytes(entry?.0.value().to_be_bytes());
             runs.extend(self.call(id)?.and_then(|call| call.row.run));
         }
+        for call in self.pending_calls(at)? {
+            runs.extend(call.row.run);
+        }
         let prefix = Key::prefix_of(b'r', None);
         for entry in self.summaries.range(prefix.as_slice()..)? {
             let (key, summary) = entry?;
@@ -343,7 +400,8 @@ impl<'t> Batch<'t> {
                 break;
             };
             let summary: Summary = decode(summary.value())?;
-            if summary.last_at.micros() >= at.micros().saturating_sub(RUN_PAUSE_US) {
+            let is_recent = summary.last_at.micros() >= at.micros().saturating_sub(RUN_PAUSE_US);
+            if is_recent || summary.control != Control::Running {
                 runs.insert(run);
             }
         }
@@ -380,10 +438,30 @@ pub(crate) fn read_admission(
     Ok(match record.kind {
         kind::ADMISSION => minicbor::decode(&record.payload).ok(),
         kind::CHECKPOINT => checkpoint::parse(&record.payload).and_then(|checkpoint| {
-            checkpoint
-                .open
-                .into_iter()
-                .find(|admission| admission.id == id)
+            let pending = checkpoint.pending.into_iter();
+            let pending = pending.map(|(admission, _)| admission);
+            let mut all = checkpoint.open.into_iter().chain(pending);
+            all.find(|admission| admission.id == id)
+        }),
+        _ => None,
+    })
+}
+
+/// The settlement of a call, in the same way.
+pub(crate) fn read_settlement(
+    storage: &dyn Storage,
+    at: Position,
+    id: CallId,
+) -> Result<Option<Settlement>, IndexError> {
+    let Some(record) = read_record(storage, at)? else {
+        return Ok(None);
+    };
+    Ok(match record.kind {
+        kind::SETTLEMENT => minicbor::decode(&record.payload).ok(),
+        kind::CHECKPOINT => checkpoint::parse(&record.payload).and_then(|checkpoint| {
+            let pending = checkpoint.pending.into_iter();
+            let mut all = pending.map(|(_, settlement)| settlement);
+            all.find(|settlement| settlement.id == id)
         }),
         _ => None,
     })

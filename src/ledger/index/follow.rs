@@ -90,7 +90,7 @@ impl Follower {
         self.index.write(false, |txn| {
             let mut batch = Batch::begin(txn)?;
             if let Some((at, base)) = &base {
-                batch.load(*at, base);
+                batch.load(*at, base)?;
             }
             batch.finish(self.cursor, None)
         })
@@ -137,9 +137,12 @@ impl Follower {
                     }
                     Some(Step::Damage(damage)) => damages.push(damage),
                     Some(Step::Entered(segment)) => {
+                        // It may not go on from here: records that a failed sync left in doubt were
+                        // taken in and come again. A checkpoint would count them twice.
+                        let goes_on = segment.continues() == Some(reached.chain);
                         last = None;
                         reached = reader.cursor();
-                        if let (true, Some(header)) = (makes_checkpoints, segment.header)
+                        if let (true, Some(header)) = (makes_checkpoints && goes_on, segment.header)
                             && header.continues != Chain::GENESIS
                         {
                             let (before, at) = (segment.number, header.created_at);

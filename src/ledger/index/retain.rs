@@ -12,11 +12,12 @@ use super::super::checkpoint;
 use super::super::log::{LogReader, Segment, Step, read_record};
 use super::super::record::{Checkpoint, Content, Position, kind};
 use super::super::summary::Key;
+use super::batch::budgets::lasts;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
 use super::{
-    BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, OPEN, RESPONSES, SUMMARIES,
-    StoredCall,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, OPEN, PENDING,
+    RESPONSES, SUMMARIES, StoredCall,
 };
 
 /// The last border up to `keep_from` that has a checkpoint, if any segment lies before it.
@@ -71,7 +72,11 @@ fn forget(
     let Some(at) = checkpoint_at(txn, before)? else {
         return Ok(());
     };
-    let mut forgetting = Forgetting::begin(txn, before, at)?;
+    let record = read_record(&*follower.storage, at)?;
+    let checkpoint = record.and_then(|record| checkpoint::parse(&record.payload));
+    let pending = checkpoint.iter().flat_map(|checkpoint| &checkpoint.pending);
+    let pending = pending.map(|(admission, _)| admission.id).collect();
+    let mut forgetting = Forgetting::begin(txn, before, (at, pending))?;
     let mut reader = LogReader::from_start(&*follower.storage, segments);
     while let Some(step) = reader.next()? {
         if let Step::Record { kind, payload, .. } = step {
@@ -81,9 +86,12 @@ fn forget(
     drop(forgetting);
     txn.open_table(EVENTS)?
         .retain(|(_, segment, _), _| segment >= before)?;
-    let record = read_record(&*follower.storage, at)?;
-    if let Some(checkpoint) = record.and_then(|record| checkpoint::parse(&record.payload)) {
+    if let Some(checkpoint) = checkpoint {
         forget_runs(txn, &checkpoint)?;
+        txn.open_table(ACCOUNTS)?.retain(|_, account| {
+            // What makes no sense is found by whoever asks for it.
+            decode(account).map_or(true, |account| lasts(&account, checkpoint.at))
+        })?;
     }
     Ok(())
 }
@@ -116,6 +124,9 @@ struct Forgetting<'t> {
     before: u64,
     /// Where the checkpoint lies that has the admissions of calls that were open at the border.
     checkpoint: Position,
+    /// Calls it has both records of, since they were pending.
+    kept: HashSet<CallId>,
+    pending: redb::Table<'t, u128, ()>,
     calls: redb::Table<'t, u128, &'static [u8]>,
     open: redb::Table<'t, u128, ()>,
     by_run: redb::Table<'t, (&'static str, u128), ()>,
@@ -128,11 +139,13 @@ impl<'t> Forgetting<'t> {
     fn begin(
         txn: &'t WriteTransaction,
         before: u64,
-        checkpoint: Position,
+        (checkpoint, kept): (Position, HashSet<CallId>),
     ) -> Result<Self, IndexError> {
         Ok(Self {
             before,
             checkpoint,
+            kept,
+            pending: txn.open_table(PENDING)?,
             calls: txn.open_table(CALLS)?,
             open: txn.open_table(OPEN)?,
             by_run: txn.open_table(BY_RUN)?,
@@ -164,11 +177,14 @@ impl<'t> Forgetting<'t> {
                 }
             }
             kind::CHECKPOINT => {
-                for admission in checkpoint::parse(payload)
-                    .map(|it| it.open)
-                    .unwrap_or_default()
-                {
+                let Some(passed) = checkpoint::parse(payload) else {
+                    return Ok(());
+                };
+                for admission in passed.open {
                     self.hand_over(admission.id)?;
+                }
+                for (admission, _) in passed.pending {
+                    self.call(admission.id)?;
                 }
             }
             _ => {}
@@ -191,25 +207,35 @@ impl<'t> Forgetting<'t> {
         let stays = call.settlement.is_none_or(|at| at.segment >= self.before);
         if stays && call.admission.is_some_and(|at| at.segment < self.before) {
             call.admission = Some(self.checkpoint);
-            let bytes = minicbor::to_vec(&call).map_err(|_| IndexError::Damaged)?;
-            self.calls.insert(id_key(id), bytes.as_slice())?;
+            self.put(&call)?;
         }
         Ok(())
     }
 
+    fn put(&mut self, call: &StoredCall) -> Result<(), IndexError> {
+        let bytes = minicbor::to_vec(call).map_err(|_| IndexError::Damaged)?;
+        self.calls.insert(id_key(call.row.id), bytes.as_slice())?;
+        Ok(())
+    }
+
     fn call(&mut self, id: CallId) -> Result<(), IndexError> {
-        let Some(StoredCall {
-            row, settlement, ..
-        }) = self.stored(id)?
-        else {
+        let Some(call) = self.stored(id)? else {
             return Ok(());
         };
-        if settlement.is_none_or(|at| at.segment >= self.before) {
+        if call.settlement.is_none_or(|at| at.segment >= self.before) {
             return Ok(());
         }
-        let id = id_key(id);
+        if self.kept.contains(&id) {
+            return self.put(&StoredCall {
+                row: call.row,
+                admission: Some(self.checkpoint),
+                settlement: Some(self.checkpoint),
+            });
+        }
+        let (id, row) = (id_key(id), call.row);
         self.calls.remove(id)?;
         self.open.remove(id)?;
+        self.pending.remove(id)?;
         self.by_agent.remove((row.agent.as_str(), id))?;
         if let Some(run) = &row.run {
             self.by_run.remove((run.as_str(), id))?;

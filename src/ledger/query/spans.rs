@@ -10,7 +10,6 @@ use redb::{ReadTransaction, ReadableTable};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
-use super::super::index::batch::decode;
 use super::super::index::{EVENTS, IndexError};
 use super::super::record::Event;
 use super::super::rows::{CallRow, Page};
@@ -194,7 +193,7 @@ pub(super) fn events(
         && from < until
     {
         for entry in events.range((from, 0, 0)..(until, 0, 0))?.rev() {
-            let event: Event = decode(entry?.1.value())?;
+            let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
             let last = items.last().map(|last| last.at);
             if items.len() >= limit && last != Some(event.at) {
                 return Ok(Page { items, next: last });
@@ -215,7 +214,7 @@ pub(super) fn was_stopped(txn: &ReadTransaction) -> Result<bool, IndexError> {
     for entry in events.iter()? {
         let (key, event) = entry?;
         let (_, segment, offset) = key.value();
-        let event: Event = decode(event.value())?;
+        let event = Event::parse(event.value()).ok_or(IndexError::Damaged)?;
         let stopped = match event.what.as_str() {
             Event::STOPPED => true,
             Event::STARTED | Event::RECOVERED => false,

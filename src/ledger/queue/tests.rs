@@ -18,8 +18,7 @@ fn idle() -> Op {
     Op::Checkpoint(Box::new(Checkpoint {
         before: 1,
         at: START,
-        open: Vec::new(),
-        summaries: Vec::new(),
+        ..Checkpoint::default()
     }))
 }
 

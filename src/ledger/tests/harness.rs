@@ -1,6 +1,7 @@
 //! A ledger on fake disks, and calls to record.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::attribution::{Attribution, Source};
-use crate::core::budget::Limits;
+use crate::core::budget::{AccountId, Limits, StoredAccount};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
@@ -215,11 +216,23 @@ pub(crate) fn all_rollups(view: &View) -> Vec<RollupRow> {
     view.rollups(i32::MIN, i32::MAX).unwrap()
 }
 
+pub(crate) fn all_accounts(view: &View) -> BTreeMap<AccountId, StoredAccount> {
+    let mut accounts = BTreeMap::new();
+    let mut take = |id, account| {
+        accounts.insert(id, account);
+        ControlFlow::Continue(())
+    };
+    view.each_account(&mut take).unwrap();
+    accounts
+}
+
 /// Everything queries can tell, to compare two states.
 pub(crate) fn everything(view: &View) -> String {
     let spans = super::super::SpanFilter::default();
     format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        all_accounts(view),
+        view.controlled_runs().unwrap(),
         view.events(&spans).unwrap(),
         all_calls(view),
         view.runs(&spans).unwrap(),

@@ -1,0 +1,89 @@
+//! What the ledger knows of budgets: accounts, runs that are not just running, pending calls.
+
+use std::ops::ControlFlow;
+
+use redb::ReadableTable;
+
+use crate::core::budget::{AccountId, Control, RunState, StoredAccount};
+use crate::core::call::{Admission, Settlement};
+use crate::core::id::Label;
+
+use super::super::index::batch::budgets::{account_id, account_key};
+use super::super::index::batch::decode;
+use super::super::index::{ACCOUNTS, IndexError, RESPONSES};
+use super::super::summary::Key;
+use super::{View, each_summary, stored_call, summary, table};
+
+impl View {
+    /// One account, if it was ever used.
+    pub fn account(&self, id: AccountId) -> Result<Option<StoredAccount>, IndexError> {
+        self.index.read(|txn| {
+            let Some(accounts) = table(txn, ACCOUNTS)? else {
+                return Ok(None);
+            };
+            let account = accounts.get(account_key(id))?;
+            account.map(|bytes| decode(bytes.value())).transpose()
+        })
+    }
+
+    /// Every account, until `take` has enough.
+    pub fn each_account(
+        &self,
+        take: &mut dyn FnMut(AccountId, StoredAccount) -> ControlFlow<()>,
+    ) -> Result<(), IndexError> {
+        self.index.read(|txn| {
+            let Some(accounts) = table(txn, ACCOUNTS)? else {
+                return Ok(());
+            };
+            for entry in accounts.iter()? {
+                let (id, account) = entry?;
+                if take(account_id(id.value()), decode(account.value())?).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What of a run concerns its budgets; none for one nothing is known of.
+    pub fn run_state(&self, run: &Label) -> Result<Option<RunState>, IndexError> {
+        self.index.read(|txn| {
+            let summary = summary(txn, &Key::Run(run.clone()))?;
+            Ok(summary.map(super::Summary::run_state))
+        })
+    }
+
+    /// The runs that are paused or stopped.
+    pub fn controlled_runs(&self) -> Result<Vec<(Label, RunState)>, IndexError> {
+        self.index.read(|txn| {
+            let mut runs = Vec::new();
+            each_summary(txn, &Key::prefix_of(b'r', None), |key, summary| {
+                if let Key::Run(run) = key
+                    && summary.control != Control::Running
+                {
+                    runs.push((run, summary.run_state()));
+                }
+            })?;
+            Ok(runs)
+        })
+    }
+
+    /// The pending call that made the object of this id.
+    pub fn pending(
+        &self,
+        response_id: &str,
+    ) -> Result<Option<(Admission, Settlement)>, IndexError> {
+        let call = self.index.read(|txn| {
+            let Some(responses) = table(txn, RESPONSES)? else {
+                return Ok(None);
+            };
+            let id = responses.get(response_id)?.map(|id| id.value());
+            id.map_or(Ok(None), |id| stored_call(txn, id))
+        })?;
+        let Some(call) = call.filter(|call| call.row.is_pending) else {
+            return Ok(None);
+        };
+        let admission = self.admission(&call)?;
+        Ok(admission.zip(self.settlement(&call)?))
+    }
+}
