@@ -3,6 +3,7 @@
 pub mod decode;
 mod fields;
 pub mod include_usage;
+pub mod output_limit;
 pub mod response;
 pub mod route;
 pub mod scan;

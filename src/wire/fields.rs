@@ -36,6 +36,13 @@ impl<'a> Fields<'a> {
             .map(|(_, value)| value.get())
     }
 
+    /// Every key with the text of its value, in order, repeats too.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_ref(), value.get()))
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.raw(key).is_some()
     }

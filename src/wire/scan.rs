@@ -33,6 +33,12 @@ pub struct RequestFacts {
     pub stream_options: Option<Range<usize>>,
     /// The largest number of output tokens, times the number of choices.
     pub output_limit: Option<u64>,
+    /// The number of choices in `output_limit`: at least 1, but 0 when the body is not readable.
+    pub choices: u64,
+    /// Where the output limit of one choice is set, in the order of the body: repeats and nulls too.
+    pub limit_fields: Vec<LimitField>,
+    /// `thinking.budget_tokens`
+    pub thinking_budget: Option<u64>,
     pub service_tier: Option<String>,
     pub previous_response_id: Option<String>,
     /// `conversation`: its id, whether given as a string or as an object.
@@ -47,6 +53,15 @@ pub struct RequestFacts {
     pub tool_choice: ToolChoice,
     /// In the order of the body, never overlapping.
     pub segments: Vec<Segment>,
+}
+
+/// A member of the body that sets the output limit of one choice, or holds the one that does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitField {
+    /// The spelling that stands for all spellings of the key.
+    pub name: &'static str,
+    /// Where its value lies.
+    pub value: Range<usize>,
 }
 
 /// `tool_choice`, as far as it costs tokens.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use strum::{EnumCount, EnumString};
+use strum::{EnumCount, EnumString, IntoStaticStr};
 
 use super::{RequestFacts, ToolChoice};
 use crate::core::call::Operation;
@@ -21,7 +21,7 @@ const MAX_METADATA_BYTES: usize = 64 * 1024;
 type Raw<'de> = Option<&'de [u8]>;
 
 /// The fields that are read at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumCount, EnumString, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub(super) enum Small {
     Model,
@@ -34,6 +34,7 @@ pub(super) enum Small {
     BestOf,
     #[strum(serialize = "generation_config", serialize = "generationConfig")]
     GenerationConfig,
+    Thinking,
     ServiceTier,
     PreviousResponseId,
     Conversation,
@@ -44,6 +45,25 @@ pub(super) enum Small {
     Metadata,
     Background,
     ToolChoice,
+}
+
+impl Small {
+    /// What limits the output of one choice; the first that is set counts. Of an operation that is
+    /// known no other field does: it would be a limit that the upstream never sees.
+    pub(super) fn limits(operation: Operation) -> &'static [Self] {
+        match operation {
+            Operation::Chat => &[Self::MaxCompletionTokens, Self::MaxTokens],
+            Operation::TextCompletion | Operation::Messages => &[Self::MaxTokens],
+            Operation::Responses => &[Self::MaxOutputTokens],
+            Operation::GenerateContent => &[Self::GenerationConfig],
+            _ => &[
+                Self::MaxCompletionTokens,
+                Self::MaxTokens,
+                Self::MaxOutputTokens,
+                Self::GenerationConfig,
+            ],
+        }
+    }
 }
 
 #[derive(Default)]
@@ -61,12 +81,17 @@ impl<'de> SmallFields<'de> {
     }
 
     pub(super) fn facts(&self, operation: Operation) -> RequestFacts {
+        let choices = self.choices(operation);
+        let limit = self.limit_of_choice(operation);
         RequestFacts {
             readable: true,
             model: string(self.get(Small::Model)),
             stream: read(self.get(Small::Stream)) == Some(true),
             include_usage: field(self.get(Small::StreamOptions), "include_usage").and_then(parse),
-            output_limit: self.output_limit(operation),
+            output_limit: limit.map(|limit| limit.saturating_mul(choices)),
+            choices,
+            limit_fields: Vec::new(),
+            thinking_budget: read(field(self.get(Small::Thinking), "budget_tokens")),
             service_tier: string(self.get(Small::ServiceTier)),
             previous_response_id: string(self.get(Small::PreviousResponseId)),
             conversation: string(self.get(Small::Conversation))
@@ -96,25 +121,31 @@ impl<'de> SmallFields<'de> {
         schema.filter(|schema| *schema != b"null")
     }
 
-    fn output_limit(&self, operation: Operation) -> Option<u64> {
-        let config = |names: [&str; 2]| -> Option<u64> {
-            names
-                .iter()
-                .find_map(|name| read(field(self.get(Small::GenerationConfig), name)))
+    fn limit_of_choice(&self, operation: Operation) -> Option<u64> {
+        let limit = |field: &Small| match field {
+            Small::GenerationConfig => self.setting(["maxOutputTokens", "max_output_tokens"]),
+            field => read(self.get(*field)),
         };
-        let each = read(self.get(Small::MaxCompletionTokens))
-            .or_else(|| read(self.get(Small::MaxTokens)))
-            .or_else(|| read(self.get(Small::MaxOutputTokens)))
-            .or_else(|| config(["maxOutputTokens", "max_output_tokens"]))?;
+        Small::limits(operation).iter().find_map(limit)
+    }
+
+    fn choices(&self, operation: Operation) -> u64 {
         let choices = match operation {
             Operation::Chat => read(self.get(Small::N)),
             Operation::TextCompletion => {
                 read::<u64>(self.get(Small::N)).max(read(self.get(Small::BestOf)))
             }
-            Operation::GenerateContent => config(["candidateCount", "candidate_count"]),
+            Operation::GenerateContent => self.setting(["candidateCount", "candidate_count"]),
             _ => None,
         };
-        Some(each.saturating_mul(choices.unwrap_or(1).max(1)))
+        choices.unwrap_or(1).max(1)
+    }
+
+    /// A number among the settings of the answer, as Gemini has them.
+    fn setting(&self, names: [&str; 2]) -> Option<u64> {
+        names
+            .iter()
+            .find_map(|name| read(field(self.get(Small::GenerationConfig), name)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::fields::{Small, SmallFields};
-use super::{RequestFacts, Segment, SegmentKind, payload};
+use super::{LimitField, RequestFacts, Segment, SegmentKind, payload};
 use crate::core::call::Operation;
 use crate::core::digest::DigestSeed;
 
@@ -168,6 +168,8 @@ impl<'b> Reader<'b> {
     /// Everything the items say.
     pub(super) fn facts(self) -> RequestFacts {
         let (mut small, mut stream_options) = (SmallFields::default(), None);
+        let mut limit_fields = Vec::new();
+        let limits = Small::limits(self.operation);
         let mut begun: Vec<(&str, usize)> = Vec::new();
         for (index, item) in self.items.iter().enumerate() {
             match item {
@@ -179,6 +181,12 @@ impl<'b> Reader<'b> {
                     small.set(*field, self.text(range));
                     if *field == Small::StreamOptions {
                         stream_options = Some(range.clone());
+                    }
+                    if limits.contains(field) {
+                        limit_fields.push(LimitField {
+                            name: field.into(),
+                            value: range.clone(),
+                        });
                     }
                 }
                 Item::Segment(..) => {}
@@ -203,6 +211,7 @@ impl<'b> Reader<'b> {
         }
         RequestFacts {
             stream_options,
+            limit_fields,
             segments,
             ..facts
         }

@@ -38,7 +38,7 @@ impl Scanner {
         Self::with_blocks(seed, BLOCK)
     }
 
-    fn with_blocks(seed: DigestSeed, block: usize) -> Self {
+    pub(in crate::wire) fn with_blocks(seed: DigestSeed, block: usize) -> Self {
         Self {
             seed,
             block,
@@ -139,6 +139,8 @@ mod tests {
             "model",
             "stream",
             "stream_options",
+            "max_tokens",
+            "max_output_tokens",
             "metadata",
             "other",
             "mess\\u0061ges",

@@ -152,6 +152,28 @@ fn output_limit_is_multiplied_by_the_number_of_choices() {
 }
 
 #[test]
+fn only_the_fields_of_the_operation_limit_its_output() {
+    let body = br#"{"max_completion_tokens":1,"max_tokens":2,"max_output_tokens":3,
+        "generationConfig":{"maxOutputTokens":4,"candidateCount":3},"n":2,
+        "thinking":{"budget_tokens":8},"max_tokens":null}"#;
+    let read = |operation| {
+        let facts = scan(operation, body, SEED);
+        let fields = facts.limit_fields.iter();
+        let fields: Vec<_> = fields
+            .map(|field| std::str::from_utf8(&body[field.value.clone()]).unwrap())
+            .collect();
+        assert_eq!(facts.thinking_budget, Some(8));
+        (facts.output_limit, facts.choices, fields.join(" "))
+    };
+    let config = r#"{"maxOutputTokens":4,"candidateCount":3}"#.to_owned();
+    assert_eq!(read(Operation::Chat), (Some(2), 2, "1 2 null".into()));
+    assert_eq!(read(Operation::Messages), (None, 1, "2 null".into()));
+    assert_eq!(read(Operation::Responses), (Some(3), 1, "3".into()));
+    assert_eq!(read(Operation::GenerateContent), (Some(12), 3, config));
+    assert_eq!(scan_chat(b"[]").choices, 0);
+}
+
+#[test]
 fn last_of_repeated_keys_wins() {
     let body = br#"{"messages":[{"a":1},{"b":2}],"model":"x","messages":[{"c":3}],"model":"y"}"#;
     let facts = scan_chat(body);
