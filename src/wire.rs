@@ -1,6 +1,7 @@
 //! Reading the wire: bytes in, facts out, no sockets.
 
 pub mod decode;
+pub mod edge;
 mod fields;
 pub mod include_usage;
 pub mod output_limit;

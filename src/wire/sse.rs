@@ -19,7 +19,7 @@ pub struct Event<'a> {
 }
 
 /// Finds the ends of events: an empty line, where lines end in CR, LF or CRLF.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EventBoundary {
     /// Something other than a line end has been seen on this line.
     in_line: bool,
