@@ -5,6 +5,7 @@ pub mod edge;
 mod fields;
 pub mod include_usage;
 pub mod output_limit;
+pub mod refusal;
 pub mod response;
 pub mod route;
 pub mod scan;
