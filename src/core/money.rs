@@ -39,6 +39,19 @@ impl NanoUsd {
         self.0
     }
 
+    /// Reads an amount in USD, exactly: digits with at most one point and nine decimals.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
+            return None;
+        }
+        let whole: i64 = whole.parse().ok()?;
+        let fraction: i64 = format!("{fraction:0<9}").parse().ok()?;
+        let nano = whole.checked_mul(1_000_000_000)?.checked_add(fraction)?;
+        Some(Self(nano))
+    }
+
     /// Sums saturate: a total that no longer fits stays at the largest amount.
     #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
@@ -65,6 +78,27 @@ impl fmt::Display for NanoUsd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dollars_are_read_exactly_or_not_at_all() {
+        let read = |text: &str| NanoUsd::parse(text).map(NanoUsd::get);
+        assert_eq!(read("2"), Some(2_000_000_000));
+        assert_eq!(read("0.10"), Some(100_000_000));
+        assert_eq!(read("0.000000001"), Some(1));
+        for text in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "1e3",
+            "1_000",
+            "0.0000000001",
+            "9999999999999",
+        ] {
+            assert_eq!(read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn amounts_read_as_dollars() {

@@ -7,6 +7,7 @@
 mod bill;
 mod name;
 mod provider;
+mod quote;
 mod row;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use wildmatch::WildMatch;
 
 use self::bill::Rates;
 pub use self::provider::{Provider, provider_of};
+pub use self::quote::Quantities;
 pub use self::row::{DecimalError, PerMillion, PerUnit, Price, PriceRow, parse_usd_per_million};
 use super::call::CostSource;
 use super::money::NanoUsd;

@@ -166,6 +166,35 @@ impl Counter {
             .saturating_add(hidden)
     }
 
+    /// The input tokens that a request has at most, without tokenising: what is remembered, and a
+    /// token for every byte of the rest, which no tokenizer exceeds.
+    pub fn upper_bound(&self, model: &str, body_len: usize, facts: &RequestFacts) -> u64 {
+        let model = Model::of(model);
+        if !facts.readable {
+            return body_len as u64;
+        }
+        let bound = |segment: &Segment| {
+            if let Some(tally) = self.recall(&model, segment) {
+                return model.scaled(u64::from(tally.text)) + u64::from(tally.fixed);
+            }
+            let bytes = segment.range.len().saturating_sub(segment.payload_bytes);
+            let payloads = PAYLOAD.saturating_mul(2 * u64::from(segment.payloads));
+            model.scaled(bytes as u64) + u64::from(FRAMING) + payloads
+        };
+        let sum = facts
+            .segments
+            .iter()
+            .map(bound)
+            .fold(0, u64::saturating_add);
+        let has_tools = facts
+            .segments
+            .iter()
+            .any(|it| it.kind == SegmentKind::Tools);
+        let tool_prompt = u64::from(CLAUDE_TOOL_PROMPT) * u64::from(model.is_claude && has_tools);
+        sum.saturating_add(sum / HIDDEN_FRACTION)
+            .saturating_add(HIDDEN_TOKENS + u64::from(PRIMING + FRAMING) + tool_prompt)
+    }
+
     fn recall(&self, model: &Model, segment: &Segment) -> Option<Tally> {
         self.memo.get(spread(segment.digest), &model.key(segment))
     }

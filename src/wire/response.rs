@@ -106,6 +106,16 @@ impl ResponseReader {
         self.content.sink.collector.ended()
     }
 
+    /// A sign of how much output there may be, in tokens, that costs nothing: seldom too small.
+    pub fn output_progress(&self) -> u64 {
+        self.content.sink.text.progress()
+    }
+
+    /// The output so far. Reads all of it: not to be asked for often.
+    pub fn text_so_far(&self) -> String {
+        self.content.sink.text.clone().into_text()
+    }
+
     /// Bytes of the response that are kept to be read at its end.
     pub fn held_bytes(&self) -> usize {
         let body = match &self.content.framing {

@@ -18,6 +18,27 @@ use super::window::Window;
 #[cbor(transparent)]
 pub struct AccountId(#[n(0)] pub Digest);
 
+impl AccountId {
+    /// The id of the account of `rule` with this key.
+    pub fn of<'k>(
+        seed: DigestSeed,
+        rule: &Label,
+        key: impl Iterator<Item = (&'k Dimension, Option<&'k str>)>,
+    ) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend_from_slice(rule.as_str().as_bytes());
+        for (dimension, value) in key {
+            dimension.write(&mut bytes);
+            if let Some(value) = value {
+                // Labels hold no control characters.
+                bytes.push(1);
+                bytes.extend_from_slice(value.as_bytes());
+            }
+        }
+        Self(seed.digest(&bytes))
+    }
+}
+
 /// Which account: its rule, and the value of each dimension that rule counts apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(array)]
@@ -31,17 +52,9 @@ pub struct AccountName {
 
 impl AccountName {
     pub fn id(&self, seed: DigestSeed) -> AccountId {
-        let mut bytes = Vec::with_capacity(128);
-        bytes.extend_from_slice(self.rule.as_str().as_bytes());
-        for (dimension, value) in &self.key {
-            dimension.write(&mut bytes);
-            if let Some(value) = value {
-                // Labels hold no control characters.
-                bytes.push(1);
-                bytes.extend_from_slice(value.as_str().as_bytes());
-            }
-        }
-        AccountId(seed.digest(&bytes))
+        let key = self.key.iter();
+        let key = key.map(|(dimension, value)| (dimension, value.as_ref().map(Label::as_str)));
+        AccountId::of(seed, &self.rule, key)
     }
 }
 

@@ -2,20 +2,22 @@
 //!
 //! What a call may hold comes in two sizes. At first it asks for the worst case: its whole input
 //! and every token its output limit allows. Where that does not fit, it asks again with its input
-//! counted exactly, for a share of what is left: what such calls usually put out, or an eighth of
-//! what there is if that is more; its output limit is then lowered to what it holds. So what is
-//! used can never pass a limit, and the first of many calls does not take all that is left.
+//! counted exactly, for a share of what is left: what such calls usually put out, or a part of what
+//! there is if that is more; its output limit is then lowered to what it holds. So what is used can
+//! never pass a limit, and the first of many calls does not take all that is left.
 
 use super::super::money::NanoUsd;
+use super::super::price::PerMillion;
 use super::super::time::Timestamp;
 use super::amounts::{Amounts, Limits, Measure};
 use super::rule::{Action, OnUnpriced, Rule};
 
-/// Of what is left, one call takes no more than this part when it could do with less.
-const SHARE: i64 = 8;
+/// Of what is left, a call that could do with less takes a half when it runs alone, and a smaller
+/// part beside others; but never less than this one.
+const SMALLEST_SHARE: i64 = 8;
 
 /// What a call is going to need, as far as can be known before it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Need {
     /// An upper bound at first, exact when asked for a share.
     pub input_tokens: i64,
@@ -42,6 +44,16 @@ pub struct Tariff {
 }
 
 impl Tariff {
+    /// By two prices, for so much input.
+    pub fn of(input: PerMillion, output: PerMillion, input_tokens: i64) -> Self {
+        let pico = i128::from(input.pico_usd()) * i128::from(input_tokens);
+        let nano = i64::try_from((pico + 999) / 1000).unwrap_or(i64::MAX);
+        Self {
+            before_output: NanoUsd::new(nano),
+            pico_usd_per_output_token: i64::try_from(output.pico_usd()).unwrap_or(i64::MAX),
+        }
+    }
+
     pub fn cost(&self, output_tokens: i64) -> i64 {
         let output = i128::from(self.pico_usd_per_output_token) * i128::from(output_tokens);
         let nano = i64::try_from((output + 999) / 1000).unwrap_or(i64::MAX);
@@ -50,10 +62,11 @@ impl Tariff {
 
     /// The most output tokens that `nano_usd` pay for; none when they do not even pay the input.
     fn output_for(&self, nano_usd: i64) -> Option<i64> {
-        let left = nano_usd.checked_sub(self.before_output.get())?;
-        if left < 0 {
+        let before = self.before_output.get();
+        if before > 0 && before > nano_usd {
             return None;
         }
+        let left = nano_usd.saturating_sub(before).max(0);
         if self.pico_usd_per_output_token == 0 {
             return Some(i64::MAX);
         }
@@ -84,7 +97,8 @@ impl Need {
 
     /// The most output that fits into `room` of one measure; none when not even the rest fits.
     fn output_within(&self, tariff: &Tariff, measure: Measure, room: i64) -> Option<i64> {
-        let fits = |taken: i64, output: i64| (taken <= room).then_some(output);
+        // What takes nothing fits even where nothing is left.
+        let fits = |taken: i64, output: i64| (taken == 0 || taken <= room).then_some(output.max(0));
         match measure {
             Measure::Usd => tariff.output_for(room),
             Measure::Tokens => fits(self.input_tokens, room.saturating_sub(self.input_tokens)),
@@ -186,12 +200,10 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
             return Verdict::Wait { seat, measure };
         }
         match it.output_left(need, it.held) {
+            Left::Output(left) if left >= need.most_output => {}
             Left::Output(left) if left >= least => {
-                most = most.min(least.max(left / SHARE));
-                // All of it if the worst case fits here.
-                if left >= need.most_output {
-                    continue;
-                }
+                let share = left / it.running.saturating_add(2).clamp(2, SMALLEST_SHARE);
+                most = most.min(least.max(share));
             }
             Left::Output(_) => {
                 let measure = it.tightest(need);

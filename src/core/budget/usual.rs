@@ -1,4 +1,4 @@
-//! What calls of one kind usually put out: learnt from those that ended.
+//! What calls of one kind usually put out, and cost: learnt from those that ended.
 
 use super::super::digest::Digest;
 use super::super::memo::Memo;
@@ -11,13 +11,16 @@ const LEAST: i64 = 16;
 /// The weight of one more call, as a part of all: 1/8.
 const WEIGHT: i64 = 8;
 
-/// Output tokens by kind of call: agent, model and operation.
+/// By kind of call: agent, model and operation.
 #[derive(Debug)]
 pub struct Usual {
-    kinds: Memo<Digest, Spread>,
+    /// Output tokens.
+    outputs: Memo<Digest, Spread>,
+    /// In nano-USD, where it does not follow from tokens.
+    costs: Memo<Digest, Spread>,
 }
 
-/// A moving mean and a moving mean deviation, in sixteenths of a token.
+/// A moving mean and a moving mean deviation, in sixteenths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Spread {
     mean: i64,
@@ -27,7 +30,8 @@ struct Spread {
 impl Default for Usual {
     fn default() -> Self {
         Self {
-            kinds: Memo::new(KINDS),
+            outputs: Memo::new(KINDS),
+            costs: Memo::new(KINDS),
         }
     }
 }
@@ -35,37 +39,54 @@ impl Default for Usual {
 impl Usual {
     /// As many output tokens as nearly all calls of `kind` stay below.
     pub fn output(&self, kind: Digest) -> i64 {
-        let known = self.kinds.get(spread(kind), &kind);
-        known.map_or(UNKNOWN, |known| {
-            // For a normal distribution the mean deviation is 0.8 of the standard deviation, so
-            // this is the mean and 2.4 of the latter.
-            let most = known.mean.saturating_add(known.deviation.saturating_mul(3));
-            (most / 16).max(LEAST)
-        })
+        let known = self.outputs.get(spread(kind), &kind);
+        known.map_or(UNKNOWN, |known| known.most().max(LEAST))
+    }
+
+    /// As much as nearly all calls of `kind` cost at most; nothing as long as none is known.
+    pub fn cost(&self, kind: Digest) -> i64 {
+        let known = self.costs.get(spread(kind), &kind);
+        known.map_or(0, |known| known.most())
     }
 
     /// Takes in a call that ended. One that was cut off at its limit would have gone on: it counts
     /// for twice as much.
     pub fn learn(&self, kind: Digest, output_tokens: i64, cut_off: bool) {
-        let seen = output_tokens
-            .saturating_mul(if cut_off { 2 } else { 1 })
-            .saturating_mul(16);
-        let next = match self.kinds.get(spread(kind), &kind) {
-            None => Spread {
-                mean: seen,
-                deviation: seen / 4,
-            },
-            Some(Spread { mean, deviation }) => {
-                let off = seen.saturating_sub(mean);
-                Spread {
-                    mean: mean.saturating_add(off / WEIGHT),
-                    deviation: deviation
-                        .saturating_add(off.saturating_abs().saturating_sub(deviation) / WEIGHT),
-                }
-            }
-        };
-        self.kinds.insert(spread(kind), kind, next);
+        let factor = if cut_off { 2 } else { 1 };
+        learn(&self.outputs, kind, output_tokens.saturating_mul(factor));
     }
+
+    /// Takes in what a call cost.
+    pub fn learn_cost(&self, kind: Digest, nano_usd: i64) {
+        learn(&self.costs, kind, nano_usd);
+    }
+}
+
+impl Spread {
+    /// For a normal distribution the mean deviation is 0.8 of the standard deviation, so this is the
+    /// mean and 2.4 of the latter.
+    fn most(self) -> i64 {
+        self.mean.saturating_add(self.deviation.saturating_mul(3)) / 16
+    }
+}
+
+fn learn(kinds: &Memo<Digest, Spread>, kind: Digest, seen: i64) {
+    let seen = seen.saturating_mul(16);
+    let next = match kinds.get(spread(kind), &kind) {
+        None => Spread {
+            mean: seen,
+            deviation: seen / 4,
+        },
+        Some(Spread { mean, deviation }) => {
+            let off = seen.saturating_sub(mean);
+            let further = off.saturating_abs().saturating_sub(deviation);
+            Spread {
+                mean: mean.saturating_add(off / WEIGHT),
+                deviation: deviation.saturating_add(further / WEIGHT),
+            }
+        }
+    };
+    kinds.insert(spread(kind), kind, next);
 }
 
 fn spread(kind: Digest) -> u8 {

@@ -11,11 +11,11 @@ pub(super) struct Rates<'a>(pub(super) Vec<&'a PriceRow>);
 type Line = (u64, Option<u64>);
 
 impl Rates<'_> {
-    fn find<T>(&self, figure: impl Fn(&PriceRow) -> Option<T>) -> Option<T> {
+    pub(super) fn find<T>(&self, figure: impl Fn(&PriceRow) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(|row| figure(row))
     }
 
-    fn tokens(&self, figure: impl Fn(&PriceRow) -> Option<PerMillion>) -> Option<u64> {
+    pub(super) fn tokens(&self, figure: impl Fn(&PriceRow) -> Option<PerMillion>) -> Option<u64> {
         self.find(figure).map(PerMillion::pico_usd)
     }
 

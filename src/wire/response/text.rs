@@ -17,8 +17,11 @@ const TEXT_LIMIT: usize = 8 << 20;
 const MAX_LANES: usize = 128;
 
 /// What a response delivered, not yet read.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OutputText {
+    /// Of events and their bytes that there were to keep.
+    events: u64,
+    bytes: u64,
     wanted: bool,
     /// Events, one per line; or one whole body.
     raw: Vec<u8>,
@@ -72,10 +75,18 @@ impl OutputText {
         self.raw.is_empty() && self.later.is_none()
     }
 
+    /// Seldom less than the tokens there are, mostly more, and found without a look: an event brings
+    /// one token, or many and is long.
+    pub(super) fn progress(&self) -> u64 {
+        self.events.max(self.bytes / 64)
+    }
+
     pub(super) fn keep_event(&mut self, data: &[u8]) {
         if !self.wanted {
             return;
         }
+        self.events += 1;
+        self.bytes += data.len() as u64;
         if self.later.is_none() && self.raw.len() + data.len() < RAW_LIMIT {
             // A line feed between the tokens of JSON is as good as a space.
             let mut rest = data;
@@ -101,7 +112,7 @@ impl OutputText {
 }
 
 /// Text by choice: the deltas of parallel choices interleave.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lanes {
     texts: Vec<(u64, String)>,
     len: usize,

@@ -1,0 +1,372 @@
+//! Budgets at work: what a call counts against, holding it, waiting for it, and giving it back.
+//!
+//! The arithmetic is in `core::budget`. Here are the accounts in memory ([`bank`]), the runs and
+//! their ancestors ([`runs`]), and the way of a call through both. Accounts and runs that nobody
+//! used for a while leave memory and come back from the ledger.
+
+pub mod ask;
+pub mod bank;
+pub mod hold;
+mod late;
+mod operate;
+pub mod recent;
+pub mod refusal;
+pub mod runs;
+mod sweep;
+mod view;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+
+pub use self::ask::Ask;
+use self::ask::Rules;
+use self::bank::{Attempt, Bank, Claimed, Held, Standing};
+pub use self::hold::{Hold, Used};
+pub use self::operate::{Key, OperateError};
+use self::recent::Recent;
+pub use self::refusal::Refusal;
+use self::runs::{Enlisted, Run, Runs};
+pub use self::view::{AccountFilter, AccountRow, MeasureRow, RuleRow};
+use crate::clock::Clock;
+use crate::core::budget::decide::{Need, Size};
+use crate::core::budget::usual::Usual;
+use crate::core::budget::{AccountName, Control, Measure, Rule};
+use crate::core::id::Label;
+use crate::ledger::{Event, IndexError, Ledger};
+
+/// All budgets, for the life of the process.
+pub struct Budgets {
+    rules: ArcSwapOption<Rules>,
+    bank: Bank,
+    runs: Runs,
+    /// What calls of one kind usually put out.
+    pub usual: Usual,
+    pub recent: Recent,
+    ledger: Ledger,
+    clock: Clock,
+    /// Accounts and runs kept in memory while nobody uses them.
+    max_idle: AtomicUsize,
+}
+
+/// The accounts of one call.
+pub struct Claim {
+    runs: Vec<Arc<Run>>,
+    accounts: Vec<Claimed>,
+}
+
+/// A call that may go on.
+pub struct Granted {
+    pub hold: Hold,
+    /// How long it waited for others to end.
+    pub waited: Duration,
+    /// How long it has to be delayed.
+    pub delay: Duration,
+    /// The account that is closest to its limit.
+    pub tightest: Option<Standing>,
+    /// There is an account worth a warning.
+    pub warning: Option<Standing>,
+}
+
+/// What the ledger knows of an account or a run cannot be read now.
+#[derive(Debug, thiserror::Error)]
+#[error("what was spent cannot be read from the ledger now: {0}")]
+pub struct Unreadable(#[from] IndexError);
+
+impl Budgets {
+    pub fn new(rules: &[Rule], max_idle: usize, ledger: Ledger, clock: Clock) -> Self {
+        Self {
+            rules: ArcSwapOption::from_pointee(Rules::new(rules)),
+            bank: Bank::default(),
+            runs: Runs::default(),
+            usual: Usual::default(),
+            recent: Recent::default(),
+            ledger,
+            clock,
+            max_idle: AtomicUsize::new(max_idle),
+        }
+    }
+
+    /// Takes over other rules. What was spent belongs to the names of rules and stays.
+    pub fn reload(&self, rules: &[Rule], max_idle: usize) {
+        self.rules.store(Rules::new(rules).map(Arc::new));
+        self.max_idle.store(max_idle, Ordering::Relaxed);
+        self.bank.wake_all();
+    }
+
+    /// The accounts that a call counts against, its runs among them, all of them in memory.
+    pub async fn claim(&self, ask: &Ask<'_>) -> Result<Claim, Unreadable> {
+        let runs = self.chain(ask).await?;
+        let rules = self.rules.load();
+        let Some(rules) = rules.as_ref() else {
+            let accounts = Vec::new();
+            return Ok(Claim { runs, accounts });
+        };
+        let seed = self.ledger.seed();
+        let accounts = rules.accounts(&self.bank, seed, ask, &runs);
+        if accounts.iter().any(|claimed| !claimed.cell.is_loaded()) {
+            self.load(&accounts).await?;
+        }
+        Ok(Claim { runs, accounts })
+    }
+
+    /// The run of a call and all its ancestors, with what this call claims of them.
+    async fn chain(&self, ask: &Ask<'_>) -> Result<Vec<Arc<Run>>, Unreadable> {
+        let Some(own) = &ask.attribution.run else {
+            return Ok(Vec::new());
+        };
+        let now = self.clock.now();
+        let first = self.known_run(own).await?;
+        let claimed = ask.attribution.parent_run.as_ref();
+        let mut parents: Vec<Label> = first
+            .claim(claimed, &ask.tightened, now)
+            .into_iter()
+            .collect();
+        // Another parent than the one it has does not take it from that one.
+        parents.extend(claimed.cloned());
+        let mut chain = vec![first];
+        while let Some(parent) = parents.pop() {
+            let known = chain.iter().any(|run| run.name == parent);
+            if known || chain.len() > runs::MAX_ANCESTORS {
+                continue;
+            }
+            let run = self.known_run(&parent).await?;
+            parents.extend(run.claim(None, &crate::core::budget::Limits::default(), now));
+            chain.push(run);
+        }
+        Ok(chain)
+    }
+
+    async fn known_run(&self, name: &Label) -> Result<Arc<Run>, Unreadable> {
+        let run = self.runs.run(name);
+        if !run.is_loaded() {
+            let (ledger, name) = (self.ledger.clone(), name.clone());
+            run.load(blocking(move || ledger.peek().run_state(&name)).await?);
+        }
+        Ok(run)
+    }
+
+    async fn load(&self, accounts: &[Claimed]) -> Result<(), Unreadable> {
+        let missing: Vec<_> = accounts
+            .iter()
+            .filter(|claimed| !claimed.cell.is_loaded())
+            .map(|claimed| Arc::clone(&claimed.cell))
+            .collect();
+        let ledger = self.ledger.clone();
+        blocking(move || {
+            for cell in missing {
+                cell.load(ledger.peek().account(cell.id)?);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits while a run of the call is paused, for as long as `patience` lasts.
+    pub async fn enter(&self, claim: &Claim, patience: Duration) -> Result<(), Refusal> {
+        let open = async {
+            for run in &claim.runs {
+                run.until_resumed().await;
+            }
+        };
+        if claim.is_paused() && tokio::time::timeout(patience, open).await.is_err() {
+            let paused = claim
+                .runs
+                .iter()
+                .find(|run| run.control() == Control::Paused);
+            if let Some(run) = paused {
+                return Err(Refusal::Paused(run.name.clone()));
+            }
+        }
+        let mut runs = claim.runs.iter();
+        match runs.find(|run| run.control() == Control::Stopped) {
+            Some(run) => Err(Refusal::Stopped(run.name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Holds what a call needs, at its worst if that fits. If it does not, `exact` says what it
+    /// needs more exactly, after all calls that ended have been settled; where only running calls
+    /// are in the way, it waits for them as long as `patience` lasts.
+    pub async fn hold(
+        &self,
+        claim: &Claim,
+        bound: &Need,
+        exact: impl AsyncFnOnce() -> Need,
+        patience: Duration,
+    ) -> Result<Granted, Refusal> {
+        if claim.accounts.is_empty() {
+            return Ok(Granted::nothing());
+        }
+        let began = self.clock.now();
+        let accounts = &claim.accounts;
+        match bank::attempt(accounts, bound, Size::WorstCase, began, None) {
+            Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
+            Attempt::Refused(standing) => return Err(self.refused(standing)),
+            Attempt::Tight | Attempt::Waiting => {}
+        }
+        let need = exact().await;
+        let mut ticket = self.bank.ticket();
+        let mut has_waited = false;
+        let share = poll_fn(|context| {
+            let waiting = Some((&mut ticket, context.waker()));
+            let now = self.clock.now();
+            match bank::attempt(accounts, &need, Size::Share, now, waiting) {
+                Attempt::Waiting | Attempt::Tight => {
+                    has_waited = true;
+                    Poll::Pending
+                }
+                Attempt::Held(held) => Poll::Ready(Ok(held)),
+                Attempt::Refused(standing) => Poll::Ready(Err(standing)),
+            }
+        });
+        let outcome = tokio::time::timeout(patience, share).await;
+        let now = self.clock.now();
+        match outcome {
+            Ok(Ok(held)) => {
+                let waited = if has_waited {
+                    now.micros_since(began)
+                } else {
+                    0
+                };
+                Ok(self.granted(*held, Duration::from_micros(waited)))
+            }
+            Ok(Err(standing)) => Err(self.refused(standing)),
+            Err(_) => match bank::standing(accounts, &ticket, now) {
+                Some(standing) => Err(Refusal::Busy(Box::new(standing))),
+                None => Ok(Granted::nothing()),
+            },
+        }
+    }
+
+    fn granted(&self, held: Held, waited: Duration) -> Granted {
+        for standing in &held.alerts {
+            self.tell("budget_warning", standing);
+        }
+        let warning = held.tightest.clone().filter(|standing| standing.is_warning);
+        Granted {
+            hold: held.hold,
+            waited,
+            delay: Duration::from_micros(held.delay_us),
+            tightest: held.tightest,
+            warning,
+        }
+    }
+
+    fn refused(&self, standing: Box<Standing>) -> Refusal {
+        if standing.is_new {
+            self.tell("budget_spent", &standing);
+        }
+        Refusal::of(standing)
+    }
+
+    /// Said once for each account, until it is below its marks again.
+    fn tell(&self, what: &'static str, standing: &Standing) {
+        let measures: Vec<String> = standing
+            .limits
+            .each()
+            .filter(|(measure, _)| *measure != Measure::Concurrent)
+            .map(|(measure, limit)| {
+                let used = measure.text(standing.used.of(measure));
+                format!("{used} of {}", measure.text(limit))
+            })
+            .collect();
+        let rule = &standing.rule.name;
+        let details = format!(
+            "budget \"{rule}\", {}: used {}",
+            standing.name,
+            measures.join(", ")
+        );
+        self.event(what, details);
+    }
+
+    /// Says, once for each model, that its price is not known and its calls count all the same.
+    pub fn tell_unpriced(&self, model: &str) {
+        let what = self
+            .ledger
+            .seed()
+            .digest(format!("unpriced {model}").as_bytes());
+        if self.recent.is_first(what) {
+            let details = format!(
+                "the price of {model:?} is not known; budgets in USD count it as on_unpriced says"
+            );
+            self.event("unpriced_model", details);
+        }
+    }
+
+    fn event(&self, what: &'static str, details: String) {
+        tracing::warn!("{what}: {details}");
+        let event = Event::own(self.clock.now(), what, Some(details));
+        if let Err(error) = self.ledger.event(event) {
+            tracing::warn!(%error, "the event {what} is not recorded");
+        }
+    }
+
+    /// Makes the accounts of a hold known to the ledger, which must happen before it gets a charge
+    /// of them.
+    pub fn open_accounts(&self, claim: &Claim) {
+        for claimed in &claim.accounts {
+            let cell = &claimed.cell;
+            let mut state = cell.lock();
+            if !state.is_opened {
+                state.is_opened = self.ledger.open_account(cell.id, &cell.name);
+            }
+        }
+    }
+
+    /// Enlists a call to be ended when one of its runs is stopped.
+    pub fn enlist(&self, claim: &Claim) -> Enlisted {
+        self.runs.enlist(claim.runs.clone())
+    }
+}
+
+impl Claim {
+    fn is_paused(&self) -> bool {
+        self.runs.iter().any(|run| run.control() == Control::Paused)
+    }
+
+    /// One of its budgets is in USD.
+    pub fn counts_usd(&self) -> bool {
+        let usd = |claimed: &Claimed| claimed.limits.nano_usd.is_some();
+        self.accounts.iter().any(usd)
+    }
+
+    /// No budget is about this call.
+    pub fn is_free(&self) -> bool {
+        self.accounts.is_empty()
+    }
+
+    /// The names of its accounts.
+    pub fn names(&self) -> impl Iterator<Item = &AccountName> {
+        self.accounts.iter().map(|claimed| &claimed.cell.name)
+    }
+}
+
+impl Granted {
+    fn nothing() -> Self {
+        Self {
+            hold: Hold::nothing(),
+            waited: Duration::ZERO,
+            delay: Duration::ZERO,
+            tightest: None,
+            warning: None,
+        }
+    }
+}
+
+/// Runs what may wait for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, IndexError> + Send + 'static,
+) -> Result<T, Unreadable> {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(Unreadable(IndexError::Closed)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! What a running call has reserved. Settled or released exactly once, at the latest when dropped.
+
+use std::sync::{Arc, MutexGuard};
+
+use super::bank::{Cell, Claimed, Standing, State};
+use crate::core::budget::decide::Need;
+use crate::core::budget::{Action, Amounts, Charge, Limits, Measure, OnUnpriced, Rule};
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
+
+/// A hold on all accounts of one call.
+#[must_use = "a hold that is dropped is given back"]
+pub struct Hold {
+    need: Need,
+    output_tokens: i64,
+    /// In the order in which accounts are locked.
+    parts: Vec<Part>,
+    /// The ledger has it: a call that is lost from here on costs what it holds.
+    is_recorded: bool,
+}
+
+/// A hold on one account.
+pub(super) struct Part {
+    pub(super) rule: Arc<Rule>,
+    pub(super) limits: Limits,
+    pub(super) cell: Arc<Cell>,
+    /// What it counts for as long as nobody says more.
+    pub(super) bucket: Timestamp,
+    pub(super) amounts: Amounts,
+}
+
+/// What a call used, for its accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    /// None when its price is not known.
+    pub cost: Option<NanoUsd>,
+    /// What it costs at the fallback price.
+    pub fallback: NanoUsd,
+    /// It counts as a call.
+    pub is_call: bool,
+}
+
+impl Used {
+    pub fn new(usage: &Usage, cost: Option<NanoUsd>, fallback: NanoUsd, is_call: bool) -> Self {
+        let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Self {
+            input_tokens: tokens(usage.input_tokens),
+            output_tokens: tokens(usage.output_tokens),
+            cost,
+            fallback,
+            is_call,
+        }
+    }
+
+    pub(super) fn amounts(&self, on_unpriced: OnUnpriced, calls: i64) -> Amounts {
+        let nano_usd = match (self.cost, on_unpriced) {
+            (Some(cost), _) => cost.get(),
+            (None, OnUnpriced::CountOnly) => 0,
+            (None, OnUnpriced::FallbackPrice | OnUnpriced::Refuse) => self.fallback.get(),
+        };
+        Amounts {
+            nano_usd,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            calls: if self.is_call { calls } else { 0 },
+        }
+    }
+}
+
+impl Hold {
+    pub(super) fn new(need: &Need, output_tokens: i64) -> Self {
+        Self {
+            need: *need,
+            output_tokens,
+            parts: Vec::new(),
+            is_recorded: false,
+        }
+    }
+
+    pub(super) fn add(&mut self, part: Part) {
+        self.parts.push(part);
+    }
+
+    /// One that holds nothing: for a call that no budget is about.
+    pub fn nothing() -> Self {
+        Self::new(&Need::default(), i64::MAX)
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// The most output it pays for.
+    pub fn output_tokens(&self) -> i64 {
+        self.output_tokens
+    }
+
+    /// Whether the output limit of its request has to be lowered to [`output_tokens`].
+    ///
+    /// [`output_tokens`]: Self::output_tokens
+    pub fn is_clamped(&self) -> bool {
+        !self.parts.is_empty() && self.output_tokens < self.need.most_output
+    }
+
+    /// As it goes into the ledger.
+    pub fn charges(&self) -> Vec<Charge> {
+        let charge = |part: &Part| Charge {
+            account: part.cell.id,
+            bucket: part.bucket,
+            amounts: part.amounts,
+        };
+        self.parts.iter().map(charge).collect()
+    }
+
+    /// It is in the ledger now, or the ledger cannot take it.
+    pub fn recorded(&mut self, recorded: bool) {
+        self.is_recorded = true;
+        if !recorded {
+            for part in &self.parts {
+                part.cell.lock().is_unrecorded = true;
+            }
+        }
+    }
+
+    /// Holds output beyond what it held, for an answer longer than was allowed; else says which
+    /// account has no room for it.
+    pub fn extend(&mut self, output_tokens: i64, now: Timestamp) -> Result<(), Box<Standing>> {
+        let mut states = lock_all(&self.parts);
+        let more: Vec<Amounts> = self
+            .parts
+            .iter()
+            .map(|part| part.more(&self.need, self.output_tokens, output_tokens))
+            .collect();
+        for ((part, state), more) in self.parts.iter().zip(&states).zip(&more) {
+            if !part.has_room(state, *more, now) {
+                return Err(Box::new(state.standing_of(part, now)));
+            }
+        }
+        for (state, more) in states.iter_mut().zip(&more) {
+            state.held = state.held.plus(*more);
+        }
+        drop(states);
+        for (part, more) in self.parts.iter_mut().zip(more) {
+            part.amounts = part.amounts.plus(more);
+        }
+        self.output_tokens = output_tokens;
+        Ok(())
+    }
+
+    /// Puts what was used in the place of what was held, in every account at one moment. `record`
+    /// gets the charges before anybody else can see them.
+    pub fn settle(mut self, used: &Used, now: Timestamp, record: impl FnOnce(Vec<Charge>)) {
+        let calls = self.need.calls;
+        self.end(now, record, |part| {
+            let amounts = used.amounts(part.rule.on_unpriced, calls);
+            (part.rule.window.bucket(now), amounts)
+        });
+    }
+
+    /// Settles at what is held.
+    pub fn settle_as_held(mut self, now: Timestamp, record: impl FnOnce(Vec<Charge>)) {
+        self.end(now, record, |part| (part.bucket, part.amounts));
+    }
+
+    fn end(
+        &mut self,
+        now: Timestamp,
+        record: impl FnOnce(Vec<Charge>),
+        charge: impl Fn(&Part) -> (Timestamp, Amounts),
+    ) {
+        let mut states = lock_all(&self.parts);
+        let mut charges = Vec::with_capacity(self.parts.len());
+        for (part, state) in self.parts.iter().zip(&mut states) {
+            let (bucket, amounts) = charge(part);
+            state.give_back(part);
+            state.touch(now);
+            let charge = Charge {
+                account: part.cell.id,
+                bucket,
+                amounts,
+            };
+            if let Some(account) = &mut state.account {
+                account.charge(&charge, now);
+            }
+            charges.push(charge);
+        }
+        record(charges);
+        for state in &states {
+            state.wake_first();
+        }
+        drop(states);
+        self.parts.clear();
+    }
+
+    fn release(&mut self) {
+        for (part, state) in self.parts.iter().zip(&mut lock_all(&self.parts)) {
+            state.give_back(part);
+            state.wake_first();
+        }
+        self.parts.clear();
+    }
+}
+
+impl Part {
+    fn more(&self, need: &Need, held: i64, wanted: i64) -> Amounts {
+        let on_unpriced = self.rule.on_unpriced;
+        let wanted = need.amounts(on_unpriced, wanted);
+        wanted.minus(need.amounts(on_unpriced, held))
+    }
+
+    fn has_room(&self, state: &State, more: Amounts, now: Timestamp) -> bool {
+        let (Action::Break, Some(account)) = (self.rule.action, &state.account) else {
+            return true;
+        };
+        let used = account.used(&self.rule.window, now);
+        let taken = used.plus(state.held).plus(more);
+        let limits = account.limits(&self.limits, now);
+        limits
+            .each()
+            .all(|(measure, limit)| measure == Measure::Concurrent || taken.of(measure) <= limit)
+    }
+}
+
+impl State {
+    fn standing_of(&self, part: &Part, now: Timestamp) -> Standing {
+        let claimed = Claimed {
+            rule: Arc::clone(&part.rule),
+            limits: part.limits,
+            cell: Arc::clone(&part.cell),
+        };
+        self.standing(&claimed, &self.seat(&claimed, now, None))
+    }
+
+    fn give_back(&mut self, part: &Part) {
+        self.held = self.held.minus(part.amounts);
+        self.running -= 1;
+    }
+}
+
+fn lock_all(parts: &[Part]) -> Vec<MutexGuard<'_, State>> {
+    parts.iter().map(|part| part.cell.lock()).collect()
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.parts.is_empty() {
+            return;
+        }
+        if self.is_recorded {
+            // The ledger settles such a call at its hold as well.
+            let at = self
+                .parts
+                .first()
+                .map_or_else(Timestamp::default, |part| part.bucket);
+            self.end(at, drop, |part| (part.bucket, part.amounts));
+        } else {
+            self.release();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! How budgets stand, for people: each rule, each account of it.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::bank::State;
+use super::{Budgets, Rules};
+use crate::core::budget::decide::Seat;
+use crate::core::budget::{
+    AccountId, AccountName, Action, Amounts, Limits, Measure, Rule, StoredAccount,
+};
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+use crate::ledger::IndexError;
+
+/// One rule and those of its accounts that are closest to their limits.
+#[derive(Clone, Debug)]
+pub struct RuleRow {
+    pub rule: Arc<Rule>,
+    pub accounts: Vec<AccountRow>,
+    /// How many accounts there are in all.
+    pub total: usize,
+}
+
+/// One account.
+#[derive(Clone, Debug)]
+pub struct AccountRow {
+    pub name: AccountName,
+    pub measures: Vec<MeasureRow>,
+    /// Thousandths of the tightest limit that are used.
+    pub used_permille: u32,
+    /// Calls that run, wait, and were refused since the process started.
+    pub running: i64,
+    pub waiting: usize,
+    pub refused: u64,
+    /// When what is used now no longer counts.
+    pub resets_at: Option<Timestamp>,
+    pub last_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeasureRow {
+    pub measure: Measure,
+    pub used: i64,
+    pub held: i64,
+    /// With what was put on top.
+    pub limit: i64,
+    /// What an operator put on top.
+    pub raised: i64,
+}
+
+/// Which accounts are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct AccountFilter {
+    pub rule: Option<Label>,
+    /// Only accounts with this value in their key.
+    pub value: Option<Label>,
+    /// Accounts of one rule, at most.
+    pub limit: usize,
+}
+
+impl AccountFilter {
+    fn takes(&self, name: &AccountName) -> bool {
+        let has = |value: &Label| name.key.iter().any(|(_, of)| of.as_ref() == Some(value));
+        self.rule.as_ref().is_none_or(|rule| *rule == name.rule)
+            && self.value.as_ref().is_none_or(has)
+    }
+}
+
+impl Budgets {
+    /// The rules in force and their accounts. Waits for the disk.
+    pub fn list(&self, filter: &AccountFilter) -> Result<Vec<RuleRow>, IndexError> {
+        let rules = self.rules.load_full();
+        let Some(rules) = rules else {
+            return Ok(Vec::new());
+        };
+        let mut rows: Vec<RuleRow> = rules
+            .all()
+            .filter(|rule| filter.rule.as_ref().is_none_or(|name| *name == rule.name))
+            .map(|rule| RuleRow {
+                rule: Arc::clone(rule),
+                accounts: Vec::new(),
+                total: 0,
+            })
+            .collect();
+        let now = self.clock.now();
+        let mut in_memory = HashSet::new();
+        for cell in self.bank.cells() {
+            let state = cell.lock();
+            let Some(account) = &state.account else {
+                continue;
+            };
+            in_memory.insert(cell.id);
+            if filter.takes(&cell.name)
+                && let Some(row) = row_of(&mut rows, &cell.name)
+            {
+                let limits = self.own_limits(&rules, &row.rule, &cell.name);
+                row.add(
+                    &cell.name,
+                    account,
+                    Some(&state),
+                    limits,
+                    (now, filter.limit),
+                );
+            }
+        }
+        self.ledger
+            .peek()
+            .each_account(&mut |id: AccountId, stored| {
+                if let Some(name) = &stored.name
+                    && !in_memory.contains(&id)
+                    && filter.takes(name)
+                    && let Some(row) = row_of(&mut rows, name)
+                {
+                    let limits = self.own_limits(&rules, &row.rule, name);
+                    row.add(name, &stored, None, limits, (now, filter.limit));
+                }
+                ControlFlow::Continue(())
+            })?;
+        for row in &mut rows {
+            row.keep(filter.limit);
+        }
+        Ok(rows)
+    }
+
+    /// The limits of an account before anything was put on top.
+    fn own_limits(&self, rules: &Rules, rule: &Rule, name: &AccountName) -> Limits {
+        if !rules.is_by_header(rule) {
+            return rule.limits;
+        }
+        let run = name.key.first().and_then(|(_, run)| run.as_ref());
+        run.map_or_else(Limits::default, |run| self.runs.tightened(run))
+    }
+}
+
+fn row_of<'r>(rows: &'r mut [RuleRow], name: &AccountName) -> Option<&'r mut RuleRow> {
+    rows.iter_mut().find(|row| row.rule.name == name.rule)
+}
+
+impl RuleRow {
+    fn add(
+        &mut self,
+        name: &AccountName,
+        account: &StoredAccount,
+        state: Option<&State>,
+        limits: Limits,
+        (now, limit): (Timestamp, usize),
+    ) {
+        self.total += 1;
+        self.accounts.push(AccountRow::new(
+            &self.rule,
+            name,
+            account,
+            state,
+            (limits, now),
+        ));
+        if limit > 0 && self.accounts.len() >= limit.saturating_mul(4).max(1024) {
+            self.keep(limit);
+        }
+    }
+
+    /// The ones closest to their limits.
+    fn keep(&mut self, limit: usize) {
+        self.accounts.sort_by(|one, other| {
+            let most_first = other.used_permille.cmp(&one.used_permille);
+            most_first.then(other.last_at.cmp(&one.last_at))
+        });
+        if limit > 0 {
+            self.accounts.truncate(limit);
+        }
+    }
+}
+
+impl AccountRow {
+    fn new(
+        rule: &Rule,
+        name: &AccountName,
+        account: &StoredAccount,
+        state: Option<&State>,
+        (own, now): (Limits, Timestamp),
+    ) -> Self {
+        let used = account.used(&rule.window, now);
+        let held = state.map_or_else(Amounts::default, |state| state.held);
+        let running = state.map_or(0, |state| state.running);
+        let limits = account.limits(&own, now);
+        let seat = Seat {
+            rule,
+            limits,
+            used,
+            held,
+            running,
+            is_queued: false,
+        };
+        let measure = |(measure, limit): (Measure, i64)| MeasureRow {
+            measure,
+            used: match measure {
+                Measure::Concurrent => running,
+                counted => used.of(counted),
+            },
+            held: held.of(measure),
+            limit,
+            raised: limit.saturating_sub(own.of(measure).unwrap_or(limit)),
+        };
+        Self {
+            name: name.clone(),
+            measures: limits.each().map(measure).collect(),
+            used_permille: seat.used_permille(),
+            running,
+            waiting: state.map_or(0, State::waiting),
+            refused: state.map_or(0, |state| state.refused),
+            resets_at: rule.window.resets_at(now).filter(|_| !used.is_zero()),
+            last_at: account.last_at,
+        }
+    }
+
+    /// `open`, `warning` or `spent`.
+    pub fn state(&self, rule: &Rule) -> &'static str {
+        if self.used_permille >= 1000 {
+            match rule.action {
+                Action::Break => "spent",
+                Action::Warn => "passed",
+            }
+        } else if rule.warn_at.is_some_and(|from| self.used_permille >= from) {
+            "warning"
+        } else {
+            "open"
+        }
+    }
+}
