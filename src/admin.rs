@@ -31,6 +31,7 @@ use self::connections::Bounds;
 use self::problem::Problem;
 use self::records::Records;
 pub use self::records::Source;
+use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::space::Space;
@@ -46,6 +47,7 @@ pub struct AdminState {
     pub config: Arc<ArcSwap<Config>>,
     /// Taken by bodies of running calls.
     pub memory: Arc<Space>,
+    pub budgets: Arc<Budgets>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
+use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
 use crate::core::build;
@@ -28,6 +29,8 @@ use crate::wire::decode::decode_all;
 
 /// How often a changed config file is looked for.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How often idle accounts and runs beyond their bound leave memory.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What is left to settle after the drain deadline takes no longer than this.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -59,6 +62,7 @@ pub struct App {
     proxy_address: SocketAddr,
     admin_address: SocketAddr,
     proxy: Arc<Proxy>,
+    budgets: Arc<Budgets>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -69,6 +73,7 @@ pub struct App {
     listener: JoinHandle<()>,
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
+    sweeper: JoinHandle<()>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -144,12 +149,19 @@ impl App {
         );
         tell(&ledger, &clock, Event::STARTED, Some(told));
         let memory = Arc::<Space>::default();
+        let budgets = Arc::new(Budgets::new(
+            &config.budgets,
+            config.accounting.max_accounts,
+            ledger.clone(),
+            clock.clone(),
+        ));
         let proxy = Proxy::new(
             live,
             ledger.clone(),
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&memory),
+            Arc::clone(&budgets),
         );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -166,10 +178,12 @@ impl App {
             metrics: Arc::clone(&metrics),
             config: Arc::clone(&shared),
             memory,
+            budgets: Arc::clone(&budgets),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
         };
+        let sweeper = tokio::spawn(sweep(Arc::clone(&budgets)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let admin = tokio::spawn(admin::serve(admin_socket, state, async {
@@ -181,6 +195,7 @@ impl App {
             proxy_address,
             admin_address,
             proxy,
+            budgets,
             ledger,
             clock,
             metrics,
@@ -189,6 +204,7 @@ impl App {
             listener,
             admin,
             admin_stop,
+            sweeper,
         })
     }
 
@@ -198,6 +214,10 @@ impl App {
 
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    pub fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -263,6 +283,7 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
+        self.sweeper.abort();
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -281,6 +302,21 @@ impl App {
         let _ = writeln!(out, "proxy listening on {scheme}://{}", self.proxy_address);
         let _ = writeln!(out, "admin listening on http://{}", self.admin_address);
         let _ = out.flush();
+    }
+}
+
+/// Lets go of idle accounts and runs, as long as the process lives.
+async fn sweep(budgets: Arc<Budgets>) {
+    let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        tick.tick().await;
+        let budgets = Arc::clone(&budgets);
+        if tokio::task::spawn_blocking(move || budgets.sweep())
+            .await
+            .is_err()
+        {
+            tracing::error!("letting go of idle accounts failed; it is tried again");
+        }
     }
 }
 

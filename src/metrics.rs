@@ -7,10 +7,13 @@
 mod calls;
 mod ledger;
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
@@ -24,6 +27,11 @@ use crate::core::id::Label;
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// How long calls are made to wait: 1 ms to 5 minutes.
+const WAITS: [f64; 12] = [
+    0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
+
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
 pub struct Metrics {
@@ -33,6 +41,8 @@ pub struct Metrics {
     streams: Gauge,
     body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
+    budget_refusals: Family<BudgetLabels, Counter>,
+    slowed: Histogram,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -40,6 +50,11 @@ pub struct Metrics {
     connections_opened: Counter,
     config_reloads: Family<ResultLabels, Counter>,
     ledger: LedgerMetrics,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    budget: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +118,16 @@ impl Metrics {
                 "open_aiops_calls_body_bytes",
                 "Bytes of bodies of running calls that are held in memory",
                 Gauge::default(),
+            ),
+            budget_refusals: to.add(
+                "open_aiops_budget_refusals",
+                "Calls refused because of a budget, by the name of its rule",
+                Family::default(),
+            ),
+            slowed: to.add(
+                "open_aiops_slowed_seconds",
+                "How long calls were made to wait by their budgets",
+                Histogram::new(WAITS),
             ),
             refusals: to.add(
                 "open_aiops_refusals",
@@ -171,9 +196,22 @@ impl Metrics {
         self.calls.settled(settlement, stream);
     }
 
+    /// A call was made to wait by its budgets, for others or to slow it down.
+    pub fn call_slowed(&self, wait: Duration) {
+        self.slowed.observe(wait.as_secs_f64());
+    }
+
     /// The policy refused a call; `reason` is one of a closed list.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A budget was why; rules are named in the config.
+    pub fn budget_refused(&self, budget: &Label) {
+        let budget = budget.to_string();
+        self.budget_refusals
+            .get_or_create(&BudgetLabels { budget })
+            .inc();
     }
 
     /// A request was malformed or too large; `kind` is one of a closed list.

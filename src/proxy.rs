@@ -5,15 +5,18 @@
 
 mod accountant;
 mod admit;
+mod allowance;
 pub mod attribution;
 mod body;
 mod call;
+mod charges;
 mod forward;
 pub mod headers;
 mod kept;
 mod receive;
 mod request_body;
 mod respond;
+mod stream_end;
 pub mod tags;
 mod tunnel;
 
@@ -25,10 +28,11 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
-use self::accountant::Accountant;
+use self::accountant::{Accountant, Books};
 use self::body::ResponseBody;
 use self::receive::Received;
 use self::respond::Fault;
+use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::price::PriceTable;
@@ -49,6 +53,7 @@ pub struct Proxy {
     scanner: Scanner,
     counter: Arc<Counter>,
     accountant: Accountant,
+    budgets: Arc<Budgets>,
     /// Taken by bodies of running calls.
     memory: Arc<Space>,
     clock: Clock,
@@ -77,10 +82,10 @@ pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<
         Ok(received) => received,
         Err(fault) => return proxy.answer(fault),
     };
-    let marks = received.marks();
+    let mut marks = received.marks();
     let answered = async {
-        let admitted = received.admit(proxy)?;
-        let forwarded = admitted.forward().await?;
+        let admitted = received.admit(proxy, &mut marks.decision).await?;
+        let forwarded = admitted.forward_unless_stopped(proxy).await?;
         Ok(forwarded.into_response().await)
     };
     let mut response = answered.await.unwrap_or_else(|fault| proxy.answer(fault));
@@ -95,10 +100,19 @@ impl Proxy {
         clock: Clock,
         metrics: Arc<Metrics>,
         memory: Arc<Space>,
+        budgets: Arc<Budgets>,
     ) -> Arc<Self> {
         let counter = Arc::new(Counter::new(MEMO_ENTRIES));
+        let books = Books {
+            counter: Arc::clone(&counter),
+            metrics: Arc::clone(&metrics),
+            budgets: Arc::clone(&budgets),
+            ledger: ledger.clone(),
+            clock: clock.clone(),
+        };
         Arc::new(Self {
-            accountant: Accountant::start(Arc::clone(&counter), Arc::clone(&metrics)),
+            accountant: Accountant::start(books),
+            budgets,
             live: ArcSwap::from_pointee(live),
             memory,
             cut: watch::Sender::new(false),
@@ -112,6 +126,9 @@ impl Proxy {
 
     /// Takes over a new configuration for calls from now on.
     pub fn reload(&self, live: Live) {
+        let config = &live.config;
+        self.budgets
+            .reload(&config.budgets, config.accounting.max_accounts);
         self.live.store(Arc::new(live));
     }
 
@@ -149,6 +166,14 @@ impl Proxy {
             Fault::Unavailable(_) => {
                 self.metrics.refused(kind);
                 tracing::warn!(kind, "{fault}");
+            }
+            Fault::Refused(refused) => {
+                self.metrics.refused(kind);
+                if let Some(budget) = refused.refusal.rule() {
+                    self.metrics.budget_refused(budget);
+                }
+                // Some clients repeat a refused call many times over: said once by an event.
+                tracing::debug!(kind, "{}", refused.refusal);
             }
         }
         fault.into_response().map(ResponseBody::Ours)

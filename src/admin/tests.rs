@@ -33,6 +33,12 @@ impl Listener {
             metrics: Arc::new(Metrics::new()),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             memory: Arc::default(),
+            budgets: Arc::new(Budgets::new(
+                &[],
+                1000,
+                sample.ledger.clone(),
+                sample.clock.clone(),
+            )),
             draining: Arc::new(AtomicBool::new(false)),
             started_at: sample.clock.now(),
             clock: sample.clock.clone(),

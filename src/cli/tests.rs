@@ -12,6 +12,7 @@ use crate::admin::view::{
     RunEdgeView, RunView, TotalsView,
 };
 use crate::admin::{self, AdminState};
+use crate::budgets::Budgets;
 use crate::config::Config;
 use crate::core::attribution::Source;
 use crate::core::build;
@@ -598,6 +599,12 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
         metrics: Arc::default(),
         config: Arc::new(ArcSwap::from_pointee(Config::default())),
         memory: Arc::default(),
+        budgets: Arc::new(Budgets::new(
+            &[],
+            1000,
+            sample.ledger.clone(),
+            sample.clock.clone(),
+        )),
         draining: Arc::default(),
         started_at: sample.clock.now(),
         clock: sample.clock.clone(),

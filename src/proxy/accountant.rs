@@ -6,19 +6,21 @@
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{EndedCall, Observed};
+use crate::budgets::Budgets;
+use crate::clock::Clock;
 use crate::config::RecordLevel;
 use crate::core::call::{CostSource, Operation, Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::core::price::billed_model;
 use crate::core::usage::{Provenance, Usage};
-use crate::ledger::Capture;
+use crate::ledger::{Capture, Ledger};
 use crate::metrics::Metrics;
 use crate::tokens::{Counted, Counter};
 use crate::wire::response::ResponseFacts;
@@ -32,7 +34,9 @@ const BREATHER: Duration = Duration::from_millis(5);
 const BYTES_PER_TOKEN: u64 = 4;
 
 pub(super) struct Accountant {
-    queue: mpsc::Sender<Work>,
+    /// None once it is being dropped.
+    queue: Option<mpsc::Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
     /// Every call that is not settled yet holds a receiver of it.
     unsettled: watch::Sender<()>,
 }
@@ -43,42 +47,82 @@ pub(super) struct Seat {
     unsettled: watch::Receiver<()>,
 }
 
-struct Work {
-    call: Box<EndedCall>,
-    unsettled: watch::Receiver<()>,
+enum Work {
+    Call {
+        call: Box<EndedCall>,
+        /// Dropped when it is settled.
+        unsettled: watch::Receiver<()>,
+    },
+    /// Says that all before it are settled.
+    Mark(oneshot::Sender<()>),
+}
+
+/// What accounting needs.
+pub(super) struct Books {
+    pub(super) counter: Arc<Counter>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) ledger: Ledger,
+    pub(super) clock: Clock,
 }
 
 impl Accountant {
-    pub(super) fn start(counter: Arc<Counter>, metrics: Arc<Metrics>) -> Self {
-        Self::with(move |call| account(call, &metrics, |call| settle(call, &counter, &metrics)))
+    pub(super) fn start(books: Books) -> Self {
+        Self::with(move |call| account(call, &books.metrics, |call| books.settle(call)))
     }
 
     fn with(account: impl Fn(EndedCall) + Send + 'static) -> Self {
         let (queue, mut inbox) = mpsc::channel::<Work>(SEATS);
         let work = move || {
             let mut last = Instant::now();
-            while let Some(Work { call, unsettled }) = inbox.blocking_recv() {
-                account(*call);
-                drop(unsettled);
+            while let Some(work) = inbox.blocking_recv() {
+                match work {
+                    Work::Call { call, unsettled } => {
+                        account(*call);
+                        drop(unsettled);
+                    }
+                    // Who asked may have gone.
+                    Work::Mark(reached) => drop(reached.send(())),
+                }
                 let since_last = mem::replace(&mut last, Instant::now()).elapsed();
                 if inbox.is_empty() && since_last < BREATHER {
-                    thread::sleep(BREATHER);
+                    thread::park_timeout(BREATHER);
                 }
             }
         };
-        if let Err(error) = thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("accountant".to_owned())
             .spawn(work)
-        {
-            tracing::error!(%error, "no thread for accounting: no call can be taken");
+            .inspect_err(|error| {
+                tracing::error!(%error, "no thread for accounting: no call can be taken");
+            });
+        Self {
+            queue: Some(queue),
+            thread: thread.ok(),
+            unsettled: watch::Sender::new(()),
         }
-        let unsettled = watch::Sender::new(());
-        Self { queue, unsettled }
+    }
+
+    /// Waits until every call that ended by now is settled, without the usual breather.
+    pub(super) async fn catch_up(&self) {
+        let (reached, mark) = oneshot::channel();
+        let asked = self
+            .queue
+            .as_ref()
+            .map(|queue| queue.try_send(Work::Mark(reached)));
+        if !matches!(asked, Some(Ok(()))) {
+            return;
+        }
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+        // An accountant that is gone settles nothing more.
+        let _: Result<(), _> = mark.await;
     }
 
     /// None when too many calls are open.
     pub(super) fn seat(&self) -> Option<Seat> {
-        let slot = self.queue.clone().try_reserve_owned().ok()?;
+        let slot = self.queue.clone()?.try_reserve_owned().ok()?;
         let unsettled = self.unsettled.subscribe();
         Some(Seat { slot, unsettled })
     }
@@ -89,11 +133,24 @@ impl Accountant {
     }
 }
 
+impl Drop for Accountant {
+    /// What it works with, the ledger among it, is free when this is done. Every open call is gone
+    /// by now, so there is little to wait for.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panic in it was reported where it happened.
+            drop(thread.join());
+        }
+    }
+}
+
 impl Seat {
     pub(super) fn settle(self, call: EndedCall) {
         let Self { slot, unsettled } = self;
         let call = Box::new(call);
-        slot.send(Work { call, unsettled });
+        slot.send(Work::Call { call, unsettled });
     }
 }
 
@@ -106,7 +163,19 @@ fn account(call: EndedCall, metrics: &Metrics, settle: impl FnOnce(EndedCall)) {
     }
 }
 
-fn settle(mut call: EndedCall, counter: &Counter, metrics: &Metrics) {
+impl Books {
+    fn settle(&self, call: EndedCall) {
+        settle(call, self);
+    }
+}
+
+fn settle(mut call: EndedCall, books: &Books) {
+    let Books {
+        counter,
+        metrics,
+        clock,
+        ..
+    } = books;
     let observed = call.observed.take();
     let (mut facts, capture, marks, response_bytes) = match observed {
         None => (ResponseFacts::default(), None, Vec::new(), 0),
@@ -125,7 +194,11 @@ fn settle(mut call: EndedCall, counter: &Counter, metrics: &Metrics) {
         .as_ref()
         .map_or(call.origin.body.len() as u64, |up| up.bytes());
     let label = |text: &Option<String>| text.as_deref().and_then(|text| Label::parse(text).ok());
-    let settlement = Settlement {
+    let is_pending = is_pending(&call, &facts);
+    if call.origin.fetch {
+        books.settle_late(&call, &facts);
+    }
+    let mut settlement = Settlement {
         id: call.entry.id(),
         started_at: call.origin.started_at,
         agent: call.origin.attribution.agent.clone(),
@@ -160,10 +233,40 @@ fn settle(mut call: EndedCall, counter: &Counter, metrics: &Metrics) {
         chunks: marks,
         charges: Vec::new(),
         settled_at: None,
-        is_pending: false,
+        is_pending,
     };
     metrics.call_settled(&settlement, call.origin.facts.stream);
-    call.entry.settle(settlement, capture);
+    let now = clock.now();
+    books.learn(&call.origin, &settlement, now);
+    let EndedCall { entry, hold, .. } = call;
+    let used = books.used(&call.origin, &settlement);
+    let record = |charges| {
+        settlement.charges = charges;
+        settlement.settled_at = Some(now);
+        entry.settle(settlement, capture);
+    };
+    if is_pending {
+        // More is to come, and nobody knows yet how much: what it holds counts until then.
+        hold.settle_as_held(now, record);
+    } else {
+        hold.settle(&used, now, record);
+    }
+}
+
+/// The work goes on upstream, and its result is fetched by a later call.
+fn is_pending(call: &EndedCall, facts: &ResponseFacts) -> bool {
+    let word = facts.status_word.as_deref().unwrap_or_default();
+    let begun = match call.origin.operation {
+        Operation::Responses => matches!(word, "queued" | "in_progress"),
+        Operation::Batch => {
+            matches!(
+                word,
+                "validating" | "in_progress" | "finalizing" | "cancelling"
+            )
+        }
+        _ => false,
+    };
+    begun && !call.origin.fetch && facts.usage.is_none() && facts.response_id.is_some()
 }
 
 type TakenApart = (

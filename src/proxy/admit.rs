@@ -1,17 +1,20 @@
-//! Step two: from [`Received`] to [`Admitted`]. The admission is queued to the ledger before
-//! anything goes upstream, with room reserved for the settlement, so that no call that reached
+//! Step two: from [`Received`] to [`Admitted`]. What the call needs of its budgets is held, and the
+//! admission is queued to the ledger before anything goes upstream, with room reserved for the settlement, so that no call that reached
 //! an upstream can be missing.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Proxy;
+use super::allowance::{Allowance, Decision};
 use super::call::{EndedCall, OpenCall, Origin};
 use super::headers;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Unavailability};
+use crate::budgets::Hold;
 use crate::config::RecordLevel;
-use crate::core::budget::Limits;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
 
@@ -22,16 +25,34 @@ pub(super) struct Admitted {
 }
 
 impl Received {
-    pub(super) fn admit(mut self, proxy: &Arc<Proxy>) -> Result<Admitted, Fault> {
+    /// Holds what the call needs, records it, and only then lets it go on.
+    pub(super) async fn admit(
+        mut self,
+        proxy: &Arc<Proxy>,
+        decision: &mut Decision,
+    ) -> Result<Admitted, Fault> {
         let seat = proxy
             .accountant
             .seat()
             .ok_or(Fault::Unavailable(Unavailability::TooManyCalls))?;
+        let Allowance {
+            mut hold,
+            enlisted,
+            lowered,
+            claim,
+            kind,
+            identity,
+        } = self.allow(proxy, decision).await?;
+        proxy.budgets.open_accounts(&claim);
         let entry = proxy
             .ledger
-            .admit(self.admission(proxy), self.capture())
+            .admit(self.admission(proxy, &hold), self.capture())
             .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
+        hold.recorded(entry.is_recorded());
         proxy.metrics.call_admitted(self.facts.stream);
+        if let Some(lowered) = lowered {
+            self.replace_body(proxy, lowered)?;
+        }
         let origin = Origin {
             live: Arc::clone(&self.live),
             upstream: Arc::clone(&self.upstream),
@@ -46,16 +67,30 @@ impl Received {
                 ReceivedBody::Unread { .. } => bytes::Bytes::new(),
             },
             facts: Arc::clone(&self.facts),
+            kind,
+            identity,
         };
         let room = std::mem::replace(&mut self.room, proxy.memory.room());
-        let call = OpenCall::new(proxy, seat, EndedCall::new(origin, room, entry));
+        let ended = EndedCall::new(origin, room, (entry, hold));
+        let call = OpenCall::new(proxy, seat, ended, enlisted);
         Ok(Admitted {
             received: self,
             call,
         })
     }
 
-    fn admission(&self, proxy: &Proxy) -> Admission {
+    /// What goes on is another body than what came in; the ledger has the latter.
+    fn replace_body(&mut self, proxy: &Proxy, body: Bytes) -> Result<(), Fault> {
+        let limit = self.live.config.proxy.max_memory_bytes;
+        if !self.room.grow(body.len(), limit) {
+            return Err(Fault::Unavailable(Unavailability::Memory));
+        }
+        self.facts = Arc::new(proxy.scanner.scan(self.route.operation, &body));
+        self.body = ReceivedBody::Read(body);
+        Ok(())
+    }
+
+    fn admission(&self, proxy: &Proxy, hold: &Hold) -> Admission {
         let model = self.model();
         let body_len = match &self.body {
             ReceivedBody::Read(bytes) => bytes.len(),
@@ -91,8 +126,8 @@ impl Received {
                 .as_deref()
                 .and_then(|id| crate::core::id::Label::parse(id).ok()),
             request: None,
-            hold: Vec::new(),
-            tightened: Limits::default(),
+            hold: hold.charges(),
+            tightened: self.tightened,
         }
     }
 

@@ -13,6 +13,7 @@ use self::rules::Slot;
 use super::tags::Tagged;
 use crate::config::RecordLevel;
 use crate::core::attribution::{Attribution, Source};
+use crate::core::budget::Limits;
 use crate::core::id::{Label, LabelError};
 
 mod formats;
@@ -52,6 +53,8 @@ pub struct Attributed {
     pub upstream: Option<Label>,
     /// Which repetition by the SDK this is; 0 for a first try.
     pub retry: u32,
+    /// What the client allows the run at most.
+    pub tightened: Limits,
     pub ignored: Vec<Ignored>,
 }
 
@@ -78,6 +81,8 @@ pub enum Reason {
     BadDepth,
     #[error("is not a whole number")]
     BadCount,
+    #[error("is not an amount")]
+    BadBudget,
     #[error("is not a finite number")]
     BadMetric,
     #[error("is none of full, meta, none")]
@@ -137,6 +142,7 @@ fn resolve(mut gathered: Gathered, headers: &HeaderMap) -> Attributed {
         record: gathered.record,
         upstream: gathered.take(Slot::Upstream).map(|claim| claim.label),
         retry: gathered.retry,
+        tightened: gathered.tightened,
         ignored: gathered.ignored,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,11 +15,15 @@ use hyper::body::Incoming;
 
 use super::call::OpenCall;
 use super::headers;
+use super::stream_end::{Passage, StreamEnd};
 use crate::core::call::Outcome;
 use crate::ledger::Durable;
 use crate::upstream::Silence;
 use crate::wire::decode::{DecodeError, Decoder};
 use crate::wire::include_usage::UsageFilter;
+
+/// An answer that is to be ended may bring the event to its end that is open.
+const END_OF_EVENT: Duration = Duration::from_secs(2);
 
 /// Every body that goes to a client.
 pub enum ResponseBody {
@@ -51,6 +56,8 @@ pub enum BodyError {
     Upstream(#[from] hyper::Error),
     #[error("the upstream sent nothing for {} s", .0.as_secs_f32())]
     Idle(Duration),
+    #[error("{0}")]
+    Ended(String),
     #[error("the compressed answer cannot be decoded: {0}")]
     Decode(#[from] DecodeError),
 }
@@ -63,6 +70,7 @@ pub struct MeteredBody {
     call: Option<OpenCall>,
     durable: Option<Durable>,
     idle: Silence,
+    end: StreamEnd,
     state: State,
 }
 
@@ -86,12 +94,13 @@ impl MeteredBody {
         answer: Answer,
         rewriter: Option<Rewriter>,
         call: OpenCall,
-        idle: Duration,
-        durable: Durable,
+        (idle, end): (Duration, StreamEnd),
     ) -> Self {
+        let durable = call.durable();
         Self {
             answer,
             rewriter,
+            end,
             trailers: None,
             call: Some(call),
             durable: Some(durable),
@@ -135,6 +144,9 @@ impl MeteredBody {
             };
             if let Some(call) = &mut self.call {
                 call.chunk(data);
+                if let Some(overrun) = call.overrun() {
+                    self.end.ask(Arc::new(overrun));
+                }
             }
             let Some(rewriter) = &mut self.rewriter else {
                 return Poll::Ready(Some(Ok(frame)));
@@ -202,8 +214,9 @@ impl MeteredBody {
     /// Reads on, or waits for the disk: whichever the state says.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.state = match std::mem::replace(&mut self.state, State::Streaming) {
+            State::Streaming if self.must_end(cx) => self.end_here(None),
             State::Streaming => match ready!(self.poll_answer(cx)) {
-                Some(Ok(frame)) => self.next(frame),
+                Some(Ok(frame)) => self.pass(frame),
                 Some(Err(error)) => State::Broken(self.fail(error)),
                 None => {
                     self.complete();
@@ -220,6 +233,42 @@ impl MeteredBody {
             other => other,
         };
         Poll::Ready(())
+    }
+
+    /// Whether the answer is to be ended from here, and can be ended now.
+    fn must_end(&mut self, cx: &Context<'_>) -> bool {
+        if !self.end.is_asked()
+            && let Some(call) = &self.call
+            && let Poll::Ready(why) = call.poll_stopped(cx)
+        {
+            self.end.ask(why);
+            self.idle = Silence::of(END_OF_EVENT);
+        }
+        self.end.is_asked() && self.end.is_at_edge()
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> State {
+        let Some(data) = frame.data_ref() else {
+            return self.next(frame);
+        };
+        match self.end.pass(data) {
+            Passage::Whole => self.next(frame),
+            Passage::Until(end) => self.end_here(Some(data.slice(..end))),
+        }
+    }
+
+    /// Ends the answer in the words of its API, after these last bytes of it.
+    fn end_here(&mut self, last: Option<Bytes>) -> State {
+        self.answer = Answer::default();
+        self.rewriter = None;
+        self.trailers = None;
+        match self.end.finish(self.call.take()) {
+            Ok(end) => {
+                let last = last.unwrap_or_default();
+                State::Held(Frame::data([last, end].concat().into()))
+            }
+            Err(why) => State::Broken(BodyError::Ended(why)),
+        }
     }
 
     fn next(&mut self, frame: Frame<Bytes>) -> State {

@@ -1,7 +1,9 @@
 //! A call that was admitted and is not settled yet. Whatever ends it - the end of the response,
 //! a fault, a client that leaves, a cut - settles it exactly once, at the latest when dropped.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
@@ -10,9 +12,12 @@ use tokio::sync::watch;
 use super::accountant::Seat;
 use super::kept::Kept;
 use super::{Live, Proxy, headers};
+use crate::budgets::runs::Enlisted;
+use crate::budgets::{Hold, Refusal};
 use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
 use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
+use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
@@ -21,6 +26,9 @@ use crate::upstream::{Upload, UploadEnd, Upstream};
 use crate::wire::response::ResponseReader;
 use crate::wire::route::Route;
 use crate::wire::scan::RequestFacts;
+
+/// Output beyond what was allowed that is not looked at: framing, and events without text.
+const OUTPUT_SLACK: u64 = 32;
 
 /// What a settlement needs to know of the request.
 pub(super) struct Origin {
@@ -36,6 +44,9 @@ pub(super) struct Origin {
     /// Empty where the body was not read.
     pub(super) body: Bytes,
     pub(super) facts: Arc<RequestFacts>,
+    /// What such calls have in common, and what a repetition of this one has.
+    pub(super) kind: Digest,
+    pub(super) identity: Option<Digest>,
 }
 
 /// What was seen of the response so far.
@@ -59,6 +70,7 @@ pub(super) struct EndedCall {
     pub(super) room: Room,
     pub(super) request_room: usize,
     pub(super) entry: Entry,
+    pub(super) hold: Hold,
     pub(super) outcome: Outcome,
     pub(super) status: Option<StatusCode>,
     pub(super) observed: Option<Observed>,
@@ -79,12 +91,16 @@ struct Open {
     proxy: Arc<Proxy>,
     seat: Seat,
     call: EndedCall,
+    enlisted: Enlisted,
+    /// Progress of the output at which it is looked whether the answer is longer than was allowed.
+    check_after: u64,
 }
 
 impl EndedCall {
     /// A call of which nothing is known but how it began.
-    pub(super) fn new(origin: Origin, room: Room, entry: Entry) -> Self {
+    pub(super) fn new(origin: Origin, room: Room, (entry, hold): (Entry, Hold)) -> Self {
         Self {
+            hold,
             origin,
             request_room: room.bytes(),
             room,
@@ -102,14 +118,60 @@ impl EndedCall {
 }
 
 impl OpenCall {
-    pub(super) fn new(proxy: &Arc<Proxy>, seat: Seat, call: EndedCall) -> Self {
+    pub(super) fn new(proxy: &Arc<Proxy>, seat: Seat, call: EndedCall, enlisted: Enlisted) -> Self {
+        let allowed = u64::try_from(call.hold.output_tokens()).unwrap_or(0);
         Self {
             open: Some(Box::new(Open {
                 proxy: Arc::clone(proxy),
                 seat,
                 call,
+                enlisted,
+                check_after: allowed.saturating_add(OUTPUT_SLACK),
             })),
         }
+    }
+
+    /// Resolves when an operator stops a run of it.
+    pub(super) fn stopped(&self) -> impl Future<Output = Arc<Refusal>> + use<> {
+        let switch = self
+            .open
+            .as_ref()
+            .map(|open| Arc::clone(open.enlisted.switch()));
+        poll_fn(move |context| match &switch {
+            Some(switch) => switch.poll_cut(context),
+            None => Poll::Pending,
+        })
+    }
+
+    pub(super) fn poll_stopped(&self, context: &Context<'_>) -> Poll<Arc<Refusal>> {
+        match &self.open {
+            Some(open) => open.enlisted.switch().poll_cut(context),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the answer goes on beyond what its budgets can pay for. It may be longer than it was
+    /// allowed to be as long as there is room: then it holds more.
+    pub(super) fn overrun(&mut self) -> Option<Refusal> {
+        let open = self.open.as_mut()?;
+        let observed = open.call.observed.as_ref()?;
+        let progress = observed.reader.output_progress();
+        if progress < open.check_after || open.call.hold.is_nothing() {
+            return None;
+        }
+        let text = observed.reader.text_so_far();
+        let model = open.call.origin.model.as_ref().map_or("", Label::as_str);
+        let counted = open.proxy.counter.count_output(model, &text).tokens;
+        let held = u64::try_from(open.call.hold.output_tokens()).unwrap_or(0);
+        if counted <= held.saturating_add(OUTPUT_SLACK) {
+            open.check_after = progress + (held + OUTPUT_SLACK - counted).max(OUTPUT_SLACK);
+            return None;
+        }
+        let wanted = i64::try_from(counted + counted / 4).unwrap_or(i64::MAX);
+        let now = open.proxy.clock.now();
+        open.check_after = progress + (counted / 4).max(OUTPUT_SLACK);
+        let full = open.call.hold.extend(wanted, now).err()?;
+        Some(Refusal::Overrun(full))
     }
 
     /// Resolves when the admission is on disk, as far as that is configured.
@@ -276,7 +338,10 @@ impl OpenCall {
             proxy,
             seat,
             mut call,
+            enlisted,
+            ..
         } = *open;
+        drop(enlisted);
         call.outcome = outcome;
         call.timings.total_us = proxy.clock.now().micros_since(call.origin.started_at);
         seat.settle(call);
@@ -289,6 +354,13 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         if self.has_ended() {
             return self.complete();
+        }
+        let stopped = self
+            .open
+            .as_ref()
+            .and_then(|open| open.enlisted.switch().why().cloned());
+        if let Some(why) = stopped {
+            return self.broke_off(Outcome::Cut, why.to_string());
         }
         let cut = self
             .open

@@ -13,19 +13,22 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
 
+use super::Proxy;
 use super::admit::Admitted;
 use super::body::{Absent, Answer, BodyError, MeteredBody, ResponseBody, Rewriter};
 use super::call::OpenCall;
 use super::headers::{self, Change, Key, Upstreamward};
 use super::receive::Received;
 use super::request_body::ReceivedBody;
-use super::respond::{Fault, Rejection, UpstreamFault, UpstreamFaultKind};
+use super::respond::{Fault, Refused, Rejection, UpstreamFault, UpstreamFaultKind};
+use super::stream_end::StreamEnd;
 use super::tunnel;
 use crate::core::call::{Operation, Outcome};
 use crate::core::space::Room;
 use crate::upstream::{RequestBody, SendError, UploadEnd};
 use crate::wire::decode::decode_all;
 use crate::wire::include_usage;
+use crate::wire::route::Dialect;
 
 /// An error body longer than this says more than that a field is unknown.
 const MAX_REJECTION_BYTES: usize = 64 * 1024;
@@ -39,6 +42,7 @@ pub(super) struct Forwarded {
     idle: Duration,
     /// The version that the client speaks.
     client: Version,
+    dialect: Dialect,
     tunnel: Option<tunnel::Ends>,
 }
 
@@ -50,7 +54,22 @@ struct Exchange {
 }
 
 impl Admitted {
-    pub(super) async fn forward(self) -> Result<Forwarded, Fault> {
+    /// Forwards the call, unless an operator stops it before its answer begins.
+    pub(super) async fn forward_unless_stopped(self, proxy: &Proxy) -> Result<Forwarded, Fault> {
+        let stopped = self.call.stopped();
+        let dialect = self.received.route.dialect;
+        tokio::select! {
+            biased;
+            refusal = stopped => Err(Fault::Refused(Refused {
+                refusal,
+                dialect,
+                at: proxy.clock.now(),
+            })),
+            forwarded = self.forward() => forwarded,
+        }
+    }
+
+    async fn forward(self) -> Result<Forwarded, Fault> {
         let Self { mut received, call } = self;
         let upgrade = received.upgrade.take();
         let headers = outgoing_headers(&received, upgrade.is_some());
@@ -94,6 +113,7 @@ impl Admitted {
             call,
             idle: received.upstream.config().idle_timeout,
             client: received.version,
+            dialect: received.route.dialect,
             tunnel,
         })
     }
@@ -235,6 +255,7 @@ impl Forwarded {
             mut call,
             idle,
             client,
+            dialect,
             tunnel,
         } = self;
         let change = match (&tunnel, &rewriter) {
@@ -258,7 +279,8 @@ impl Forwarded {
                 ResponseBody::Absent(Absent::of(&parts, client))
             }
             None => {
-                let mut body = Box::new(MeteredBody::new(answer, rewriter, call, idle, durable));
+                let end = StreamEnd::of(dialect, &parts.headers);
+                let mut body = Box::new(MeteredBody::new(answer, rewriter, call, (idle, end)));
                 body.gather().await;
                 ResponseBody::Metered(body)
             }

@@ -30,6 +30,25 @@ pub const UPSTREAM: &str = "x-aiops-upstream";
 pub const TAG_PREFIX: &str = "x-aiops-tag-";
 pub const METRIC_PREFIX: &str = "x-aiops-metric-";
 
+/// What a client allows its run at most, from the first call that says so on.
+pub const BUDGET_USD: &str = "x-aiops-budget-usd";
+pub const BUDGET_TOKENS: &str = "x-aiops-budget-tokens";
+pub const BUDGET_CALLS: &str = "x-aiops-budget-calls";
+
+/// Seconds that the client of an `OpenAI` SDK waits for an answer to begin.
+pub const READ_TIMEOUT: &str = "x-stainless-read-timeout";
+
+/// On a decision other than plainly letting a call through: what, and why.
+pub const DECISION: &str = "x-aiops-decision";
+pub const REASON: &str = "x-aiops-reason";
+/// What is left of the tightest budget of a call.
+pub const REMAINING_USD: &str = "x-aiops-remaining-usd";
+pub const REMAINING_TOKENS: &str = "x-aiops-remaining-tokens";
+/// When a refused call would fit, as far as time alone makes room.
+pub const RESETS_AT: &str = "x-aiops-resets-at";
+/// Whether the SDKs of `OpenAI` and Anthropic try again by themselves.
+pub const SHOULD_RETRY: &str = "x-should-retry";
+
 /// Marks a response that we made ourselves, and says what kind of fault it reports.
 pub const ERROR: &str = "x-aiops-error";
 

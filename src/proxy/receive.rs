@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::allowance::Decision;
 use super::attribution::{Attributed, BodyClaims, Claims, attribute, client};
 use super::headers;
 use super::request_body::{ReceivedBody, RequestContent};
@@ -14,9 +15,11 @@ use super::tags::{self, Tagged};
 use super::{Live, Proxy};
 use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
+use crate::core::budget::Limits;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::{CallId, Label};
+use crate::core::money::NanoUsd;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
 use crate::upstream::Upstream;
@@ -36,6 +39,8 @@ pub(super) struct Received {
     pub(super) attribution: Attribution,
     pub(super) record: RecordLevel,
     pub(super) retry: u32,
+    /// What the client allows its run at most.
+    pub(super) tightened: Limits,
     pub(super) method: Method,
     pub(super) version: Version,
     /// Path and query as they go on, tags of the base URL removed.
@@ -58,6 +63,7 @@ pub(super) struct Marks {
     run: Option<Label>,
     agent: Label,
     caller: Option<Label>,
+    pub(super) decision: Decision,
 }
 
 impl Received {
@@ -108,6 +114,7 @@ impl Received {
                     claim.min(live.config.ledger.record)
                 }),
             retry: attributed.retry,
+            tightened: attributed.tightened,
             attribution: attributed.attribution,
             upstream: choice.upstream,
             uri,
@@ -132,6 +139,7 @@ impl Received {
             run: self.attribution.run.clone(),
             agent: self.attribution.agent.clone(),
             caller: self.attribution.caller.clone(),
+            decision: Decision::default(),
         }
     }
 
@@ -148,18 +156,31 @@ impl Received {
 
 impl Marks {
     pub(super) fn write(&self, map: &mut HeaderMap) {
-        let mut put = |name, text: &str| {
+        let put = |map: &mut HeaderMap, name, text: &str| {
             if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
                 map.insert(name, value);
             }
         };
-        put(headers::CALL, &self.call.to_string());
-        put(headers::AGENT, self.agent.as_str());
+        put(map, headers::CALL, &self.call.to_string());
+        put(map, headers::AGENT, self.agent.as_str());
         if let Some(run) = &self.run {
-            put(headers::RUN, run.as_str());
+            put(map, headers::RUN, run.as_str());
         }
         if let Some(caller) = &self.caller {
-            put(headers::CALLER, caller.as_str());
+            put(map, headers::CALLER, caller.as_str());
+        }
+        let decision = &self.decision;
+        if let Some(left) = decision.left_nano_usd {
+            let left = NanoUsd::new(left).to_string();
+            put(map, headers::REMAINING_USD, left.trim_start_matches('$'));
+        }
+        if let Some(left) = decision.left_tokens {
+            put(map, headers::REMAINING_TOKENS, &left.to_string());
+        }
+        // A refusal says so itself.
+        if !decision.words.is_empty() && !map.contains_key(headers::DECISION) {
+            put(map, headers::DECISION, &decision.words.join(", "));
+            put(map, headers::REASON, &decision.reasons.join("; "));
         }
     }
 }

@@ -1,19 +1,24 @@
-//! Every response we make ourselves, and nothing else: shaped as OpenAI's errors are, marked by
-//! `x-aiops-error`, saying whose fault it was.
+//! Every response we make ourselves, and nothing else: shaped as OpenAI's errors are (a refusal as
+//! those of the call's own API), marked by `x-aiops-error`, saying whose fault it was.
 //!
 //! What an upstream answers passes through byte for byte and never comes here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::headers;
+use crate::budgets::Refusal;
 use crate::core::id::Label;
+use crate::core::time::Timestamp;
+use crate::wire::refusal::{self, RefusalText};
+use crate::wire::route::Dialect;
 
 /// Why a call gets an answer of ours.
 #[derive(Debug)]
@@ -24,6 +29,16 @@ pub(super) enum Fault {
     Upstream(UpstreamFault),
     /// We cannot take the call now.
     Unavailable(Unavailability),
+    /// The policy says no: a decision, not an error.
+    Refused(Refused),
+}
+
+/// A refusal, and how to say it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) refusal: Arc<Refusal>,
+    pub(super) dialect: Dialect,
+    pub(super) at: Timestamp,
 }
 
 #[derive(Debug)]
@@ -74,6 +89,7 @@ impl Fault {
                 UpstreamFaultKind::ClosedEarly(_) => "upstream_closed",
                 UpstreamFaultKind::Timeout(_) => "upstream_timeout",
             },
+            Self::Refused(refused) => refused.refusal.kind(),
             Self::Unavailable(reason) => match reason {
                 Unavailability::Ledger => "ledger_unavailable",
                 Unavailability::Memory => "memory_full",
@@ -99,6 +115,7 @@ impl Fault {
                 UpstreamFaultKind::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
             },
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -108,20 +125,13 @@ impl Fault {
             Self::Rejected(_) => "invalid_request_error",
             Self::Upstream(_) => "upstream_error",
             Self::Unavailable(_) => "service_unavailable_error",
+            Self::Refused(_) => "insufficient_quota",
         }
     }
 
     /// The answer. The connection of a request that was not read to its end cannot go on.
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let body = ErrorBody {
-            error: ErrorObject {
-                message: self.to_string(),
-                r#type: self.error_type(),
-                param: None,
-                code: self.kind(),
-            },
-        };
-        let text = serde_json::to_vec(&body).unwrap_or_default();
+        let text = self.body();
         let mut response = Response::new(Full::new(Bytes::from(text)));
         *response.status_mut() = self.status();
         let map = response.headers_mut();
@@ -138,8 +148,51 @@ impl Fault {
                 map.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Upstream(_) => {}
+            Self::Refused(refused) => refused.mark(map),
         }
         response
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let message = self.to_string();
+        if let Self::Refused(refused) = self {
+            let code = refused.refusal.code();
+            let words = RefusalText {
+                message: &message,
+                code,
+            };
+            return refusal::body(refused.dialect, words);
+        }
+        let body = ErrorBody {
+            error: ErrorObject {
+                message,
+                r#type: self.error_type(),
+                param: None,
+                code: self.kind(),
+            },
+        };
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+}
+
+impl Refused {
+    /// SDKs go by `x-should-retry` before anything else. `retry-after` only where waiting helps, and
+    /// soon: some clients sleep it whatever it says.
+    fn mark(&self, map: &mut HeaderMap) {
+        let put = |map: &mut HeaderMap, name: &'static str, text: &str| {
+            if let Ok(value) = HeaderValue::from_str(text) {
+                map.insert(name, value);
+            }
+        };
+        put(map, headers::DECISION, "refuse");
+        put(map, headers::REASON, self.refusal.kind());
+        match self.refusal.retry_after(self.at) {
+            Some(seconds) => put(map, RETRY_AFTER.as_str(), &seconds.to_string()),
+            None => put(map, headers::SHOULD_RETRY, "false"),
+        }
+        if let Some(at) = self.refusal.resets_at() {
+            put(map, headers::RESETS_AT, &at.to_string());
+        }
     }
 }
 
@@ -163,6 +216,7 @@ impl fmt::Display for Fault {
             Self::Rejected(rejection) => rejection.fmt(f),
             Self::Upstream(fault) => fault.fmt(f),
             Self::Unavailable(reason) => reason.fmt(f),
+            Self::Refused(refused) => refused.refusal.fmt(f),
         }
     }
 }

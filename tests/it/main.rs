@@ -6,6 +6,7 @@
 mod harness;
 
 mod attribution;
+mod budgets;
 mod crash;
 mod durable;
 mod faults;

@@ -84,9 +84,15 @@ const RULES: &[Rule] = &[
         never: &["hyper", "axum", "clap", "toml::"],
     },
     Rule {
+        room: "budgets",
+        rooms: Some(&["core", "clock", "ledger", "budgets"]),
+        never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
+    },
+    Rule {
         room: "proxy",
         rooms: Some(&[
-            "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger", "proxy",
+            "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger",
+            "budgets", "proxy",
         ]),
         never: &["redb", "clap", "axum", "toml::", "std::fs", "std::env"],
     },
@@ -97,7 +103,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         room: "admin",
-        rooms: Some(&["core", "clock", "config", "metrics", "ledger", "admin"]),
+        rooms: Some(&[
+            "core", "clock", "config", "metrics", "ledger", "budgets", "admin",
+        ]),
         never: &["redb", "toml::", "std::env"],
     },
     Rule {

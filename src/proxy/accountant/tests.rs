@@ -1,8 +1,11 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use super::*;
 use crate::admin::sample::{PLANNER, Sample, admission};
+use crate::budgets::Hold;
 use crate::config::Config;
+use crate::core::digest::Digest;
 use crate::core::id::CallId;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
@@ -38,11 +41,28 @@ fn ended(sample: &Sample, model: &str) -> EndedCall {
             stream: true,
             ..RequestFacts::default()
         }),
+        kind: Digest::from_bytes([0; 16]),
+        identity: None,
     };
     EndedCall {
         outcome: Outcome::Completed,
         status: Some(http::StatusCode::OK),
-        ..EndedCall::new(origin, Arc::<Space>::default().room(), entry)
+        ..EndedCall::new(
+            origin,
+            Arc::<Space>::default().room(),
+            (entry, Hold::nothing()),
+        )
+    }
+}
+
+fn books(sample: &Sample, metrics: &Arc<Metrics>) -> Books {
+    let (ledger, clock) = (sample.ledger.clone(), sample.clock.clone());
+    Books {
+        counter: Arc::new(Counter::new(10)),
+        metrics: Arc::clone(metrics),
+        budgets: Arc::new(Budgets::new(&[], 10, ledger.clone(), clock.clone())),
+        ledger,
+        clock,
     }
 }
 
@@ -53,7 +73,8 @@ fn row(sample: &Sample, id: CallId) -> CallRow {
 #[tokio::test]
 async fn a_call_whose_accounting_panics_is_estimated_and_the_next_is_accounted_for() {
     let (sample, metrics) = (Sample::new(), Arc::new(Metrics::new()));
-    let (counter, counted) = (Counter::new(10), Arc::clone(&metrics));
+    let counted = Arc::clone(&metrics);
+    let books = books(&sample, &metrics);
     let accountant = Accountant::with(move |call| {
         account(call, &counted, |call| {
             let bad = call
@@ -62,7 +83,7 @@ async fn a_call_whose_accounting_panics_is_estimated_and_the_next_is_accounted_f
                 .as_ref()
                 .is_some_and(|m| m.as_str() == "bad");
             assert!(!bad, "bytes of a stranger");
-            settle(call, &counter, &counted);
+            books.settle(call);
         });
     });
     let calls = ["bad", "gpt-4o-mini"].map(|model| ended(&sample, model));
@@ -85,7 +106,8 @@ async fn a_call_whose_accounting_panics_is_estimated_and_the_next_is_accounted_f
 
 #[tokio::test]
 async fn waiting_for_the_end_of_all_calls_takes_no_seat() {
-    let accountant = Accountant::start(Arc::new(Counter::new(10)), Arc::new(Metrics::new()));
+    let sample = Sample::new();
+    let accountant = Accountant::start(books(&sample, &Arc::new(Metrics::new())));
     accountant.idle().await;
     let first = accountant.seat().unwrap();
     let mut idle = std::pin::pin!(accountant.idle());
@@ -100,4 +122,21 @@ async fn waiting_for_the_end_of_all_calls_takes_no_seat() {
 
 async fn is_pending(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+#[tokio::test]
+async fn catching_up_waits_for_all_calls_that_ended() {
+    let settled = Arc::new(AtomicUsize::new(0));
+    let (count, sample) = (Arc::clone(&settled), Sample::new());
+    let accountant = Accountant::with(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    for round in 1..=20 {
+        accountant
+            .seat()
+            .unwrap()
+            .settle(ended(&sample, "gpt-4o-mini"));
+        accountant.catch_up().await;
+        assert_eq!(settled.load(Ordering::SeqCst), round);
+    }
 }

@@ -10,7 +10,9 @@ use super::rules::{self, Meaning, Rank, Rule, Slot};
 use super::{BodyClaims, Ignored, MAX_METRICS, MAX_TAGS, Reason};
 use crate::config::RecordLevel;
 use crate::core::attribution::Source;
+use crate::core::budget::{Limits, Measure};
 use crate::core::id::Label;
+use crate::core::money::NanoUsd;
 use crate::proxy::headers::{METRIC_PREFIX, OWN_PREFIX};
 use crate::proxy::tags::Tagged;
 
@@ -64,6 +66,7 @@ pub(super) struct Gathered {
     pub metrics: BTreeMap<String, f64>,
     pub record: Option<RecordLevel>,
     pub retry: u32,
+    pub tightened: Limits,
     pub ignored: Vec<Ignored>,
     harness: Option<&'static str>,
 }
@@ -228,6 +231,14 @@ impl Gathered {
                 Ok(retry) => self.retry = retry,
                 Err(_) => self.ignore(origin.name, Reason::BadCount),
             },
+            Meaning::Budget(measure) => match budget(measure, value.trim()) {
+                Some(limit) => {
+                    let mut claim = Limits::default();
+                    claim.set(measure, Some(limit));
+                    self.tightened = self.tightened.tightened(&claim);
+                }
+                None => self.ignore(origin.name, Reason::BadBudget),
+            },
             Meaning::Traceparent => self.take_traceparent(origin, value),
             Meaning::Baggage => self.take_baggage(origin, value),
         }
@@ -345,6 +356,13 @@ impl Gathered {
                 reason,
             });
         }
+    }
+}
+
+fn budget(measure: Measure, value: &str) -> Option<i64> {
+    match measure {
+        Measure::Usd => NanoUsd::parse(value).map(NanoUsd::get),
+        _ => value.parse().ok().filter(|limit| *limit >= 0),
     }
 }
 

@@ -4,10 +4,12 @@
 use std::sync::LazyLock;
 
 use self::Meaning::{
-    Baggage, Depth, Json, Name, OmitBody, Path, Record, Retry, Subagent, Tag, TagList, Traceparent,
+    Baggage, Budget, Depth, Json, Name, OmitBody, Path, Record, Retry, Subagent, Tag, TagList,
+    Traceparent,
 };
 use self::Slot::{Agent, Caller, Conversation, ParentRun, Run, Upstream, User, Variant};
 use crate::core::attribution::Source;
+use crate::core::budget::Measure;
 use crate::proxy::headers;
 
 /// What a name can be claimed for.
@@ -46,6 +48,8 @@ pub(super) enum Meaning {
     /// Says, if not by `false`, that another agent invoked this one; kept as a tag.
     Subagent(&'static str),
     Retry,
+    /// What the run may use of it at most.
+    Budget(Measure),
     Traceparent,
     Baggage,
 }
@@ -145,6 +149,9 @@ const fn opencode(name: &'static str, meaning: Meaning) -> Rule {
 
 const OWN: &[Rule] = &[
     own(headers::AGENT, Name(Agent)),
+    own(headers::BUDGET_USD, Budget(Measure::Usd)),
+    own(headers::BUDGET_TOKENS, Budget(Measure::Tokens)),
+    own(headers::BUDGET_CALLS, Budget(Measure::Calls)),
     own(headers::CALLER, Name(Caller)),
     own(headers::RUN, Name(Run)),
     rule(headers::RUN_ID, Name(Run), Source::Own, 1),

@@ -1,3 +1,4 @@
+use crate::core::budget::Measure;
 use http::header::HeaderName;
 use proptest::prelude::*;
 
@@ -74,7 +75,7 @@ fn value_of(rule: &Rule) -> &'static str {
     match rule.meaning {
         Meaning::Name(_) | Meaning::Tag(_) | Meaning::Subagent(_) => " value ",
         Meaning::Path => "/planner/researcher",
-        Meaning::Depth | Meaning::Retry => "3",
+        Meaning::Depth | Meaning::Retry | Meaning::Budget(_) => "3",
         Meaning::TagList => "prod, team:search,",
         Meaning::Json(..) => r#"{"session_id":"s","_user":"u","plan":"pro","n":1,"nested":{}}"#,
         Meaning::Record => "meta",
@@ -90,6 +91,7 @@ fn check_rule(rule: &Rule) {
         attribution,
         record,
         retry,
+        tightened,
         ignored,
         ..
     } = attributed(&[(rule.name, value_of(rule))]);
@@ -105,6 +107,14 @@ fn check_rule(rule: &Rule) {
             ("researcher", 2)
         ),
         Meaning::Depth => assert_eq!(attribution.depth, 3),
+        Meaning::Budget(measure) => {
+            let nano = if measure == Measure::Usd {
+                1_000_000_000
+            } else {
+                1
+            };
+            assert_eq!(tightened.of(measure), Some(3 * nano), "{}", rule.name);
+        }
         Meaning::Tag(name) => assert_eq!(tag(name), "value", "{}", rule.name),
         Meaning::Subagent(name) => assert_eq!((tag(name), attribution.depth), ("value", 2)),
         Meaning::TagList => assert_eq!((tag("prod"), tag("team")), ("true", "search")),

@@ -197,7 +197,7 @@ impl Client {
 #[track_caller]
 pub(crate) fn check_added(head: &Head, behind: &[Arc<Seen>]) {
     const FRAMING: [&str; 3] = ["transfer-encoding", "content-length", "connection"];
-    const OF_FAULTS: [&str; 2] = ["content-type", "retry-after"];
+    const OF_FAULTS: [&str; 3] = ["content-type", "retry-after", "x-should-retry"];
     let is_ours = head.header("x-aiops-error").is_some() || head.status() == 431;
     for name in head.names() {
         let allowed = name.starts_with("x-aiops-")

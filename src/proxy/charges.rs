@@ -1,0 +1,122 @@
+//! What a settled call means for budgets: what is charged, what is learnt for calls to come, and
+//! what is put right when the result of an earlier call is fetched.
+
+use super::accountant::Books;
+use super::call::{EndedCall, Origin};
+use crate::budgets::Used;
+use crate::core::budget::decide::Tariff;
+use crate::core::call::{LateUsage, Operation, Outcome, Settlement};
+use crate::core::id::Label;
+use crate::core::money::NanoUsd;
+use crate::core::price::billed_model;
+use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
+use crate::wire::response::ResponseFacts;
+
+/// What upstreams call the end of an answer that came to its output limit.
+const CUT_OFF: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "MAX_TOKENS"];
+
+impl Books {
+    /// What the accounts of a call are charged. A call that never left is no call.
+    pub(super) fn used(&self, origin: &Origin, settlement: &Settlement) -> Used {
+        let usage = &settlement.usage;
+        let left = settlement.timings.forwarded_us.is_some();
+        let price = &origin.live.config.accounting.fallback_price;
+        let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let fallback = Tariff::of(price.input, price.output, tokens(usage.input_tokens));
+        let fallback = fallback.cost(tokens(usage.output_tokens));
+        let free = matches!(origin.operation, Operation::Other | Operation::WebSocket);
+        Used {
+            input_tokens: tokens(usage.input_tokens),
+            output_tokens: tokens(usage.output_tokens),
+            cost: settlement.cost.or(free.then_some(NanoUsd::ZERO)),
+            fallback: NanoUsd::new(fallback),
+            is_call: left,
+        }
+    }
+
+    /// What helps to say what calls to come will need.
+    pub(super) fn learn(&self, origin: &Origin, settlement: &Settlement, now: Timestamp) {
+        let used = settlement.usage != Usage::default();
+        let budgets = &self.budgets;
+        if settlement.outcome == Outcome::Completed && used && !origin.fetch {
+            let output = i64::try_from(settlement.usage.output_tokens).unwrap_or(i64::MAX);
+            let cut_off = |reason: &Label| CUT_OFF.contains(&reason.as_str());
+            let cut_off = settlement.finish_reasons.iter().any(cut_off);
+            budgets.usual.learn(origin.kind, output, cut_off);
+            if let Some(cost) = settlement.cost {
+                budgets.usual.learn_cost(origin.kind, cost.get());
+            }
+        }
+        if let (true, Some(identity)) = (!used && may_be_repeated(settlement), origin.identity) {
+            budgets.recent.failed(identity, now);
+        }
+        let tokens = settlement.usage.input_tokens + settlement.usage.output_tokens;
+        let ids = [settlement.response_id.as_ref().map(Label::as_str)];
+        let conversation = origin.facts.conversation.as_deref();
+        for id in ids.into_iter().chain([conversation]).flatten() {
+            let id = self.ledger.seed().digest(id.as_bytes());
+            budgets.recent.remember_context(id, tokens);
+        }
+    }
+
+    /// Puts right what a call was estimated at whose result this one fetched.
+    pub(super) fn settle_late(&self, call: &EndedCall, facts: &ResponseFacts) {
+        let (Some(usage), Some(id)) = (facts.usage, facts.response_id.as_deref()) else {
+            return;
+        };
+        let done = self.ledger.seed().digest(format!("late {id}").as_bytes());
+        if self.budgets.recent.is_done(done) {
+            return;
+        }
+        let pending = match self.ledger.view().pending(id) {
+            Ok(pending) => pending,
+            Err(error) => {
+                tracing::warn!(%error, "whether a fetched result is to be charged is not known");
+                return;
+            }
+        };
+        if !self.budgets.recent.is_first(done) {
+            return;
+        }
+        let Some((admission, settlement)) = pending else {
+            return;
+        };
+        let tier = match admission.operation {
+            Operation::Batch => Some("batch"),
+            _ => facts.service_tier.as_deref(),
+        };
+        let asked = admission.request_model.as_ref().map(Label::as_str);
+        let cost = billed_model(asked, facts.model.as_deref().or(asked)).and_then(|model| {
+            let seller = call.origin.upstream.authority().host();
+            call.origin
+                .live
+                .prices
+                .price(Some(seller), model, tier, &usage)
+        });
+        let now = self.clock.now();
+        let amount = facts.cost.or(cost.map(|cost| cost.amount));
+        self.budgets
+            .charge_late(&settlement, &usage, amount, now, |charges| {
+                self.ledger.late(LateUsage {
+                    id: admission.id,
+                    at: now,
+                    usage,
+                    cost: amount,
+                    cost_source: cost.map(|cost| cost.source),
+                    charges,
+                })
+            });
+    }
+}
+
+/// Whether its client is likely to send the same call again: it got no answer, or one that says to.
+fn may_be_repeated(settlement: &Settlement) -> bool {
+    match settlement.outcome {
+        Outcome::UpstreamUnavailable | Outcome::UpstreamCut | Outcome::ClientGone => true,
+        Outcome::UpstreamError => settlement
+            .status
+            .is_some_and(|status| matches!(status, 408 | 409 | 429 | 500..)),
+        Outcome::Completed | Outcome::Recovered | Outcome::Cut | Outcome::Rejected => false,
+    }
+}
