@@ -51,13 +51,9 @@ fn rules(count: usize, agent: &str) -> Vec<Rule> {
         )
     };
     let text: String = (0..count).map(budget).collect();
-    match Config::parse("bench", &text, &|_| None) {
-        Ok(config) => config.budgets,
-        Err(problems) => {
-            eprintln!("{problems}");
-            Vec::new()
-        }
-    }
+    Config::parse("bench", &text, &|_| None)
+        .map(|config| config.budgets)
+        .unwrap_or_default()
 }
 
 fn engine(rules: &[Rule], dir: &Path) -> Option<Budgets> {

@@ -131,30 +131,17 @@ impl App {
         let admin_socket = bind("admin", config.admin.listen).await?;
         let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
         let admin_address = admin_socket.local_addr().unwrap_or(config.admin.listen);
-        let tls = config
-            .proxy
-            .tls
-            .as_ref()
-            .map(listener::acceptor)
-            .transpose()?;
+        let tls = config.proxy.tls.as_ref();
+        let tls = tls.map(listener::acceptor).transpose()?;
         let live = live(config.clone())?;
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
         if let Err(error) = ledger.announce(admin_address) {
             tracing::warn!(%error, "commands will not find this server");
         }
-        let told = format!(
-            "{}, proxy on {proxy_address}, admin on {admin_address}",
-            build::DESCRIPTION
-        );
-        tell(&ledger, &clock, Event::STARTED, Some(told));
+        tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
-        let budgets = Arc::new(Budgets::new(
-            &config.budgets,
-            config.accounting.max_accounts,
-            ledger.clone(),
-            clock.clone(),
-        ));
+        let budgets = budgets(&config, &ledger, &clock);
         let proxy = Proxy::new(
             live,
             ledger.clone(),
@@ -352,6 +339,18 @@ async fn open_ledger(
         tell(&ledger, clock, Event::RECOVERED, Some(told.to_owned()));
     }
     Ok(ledger)
+}
+
+fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
+    let max_idle = config.accounting.max_accounts;
+    let (ledger, clock) = (ledger.clone(), clock.clone());
+    Arc::new(Budgets::new(&config.budgets, max_idle, ledger, clock))
+}
+
+fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
+    let program = build::DESCRIPTION;
+    let told = format!("{program}, proxy on {proxy}, admin on {admin}");
+    tell(ledger, clock, Event::STARTED, Some(told));
 }
 
 /// Records an event, or warns where `ledger` cannot take it at the moment.

@@ -4,6 +4,7 @@
 //! for a counter. `docs/metrics.md` describes each; a test keeps it in step. Label values that
 //! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
 
+mod budgets;
 mod calls;
 mod ledger;
 
@@ -13,10 +14,10 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
@@ -27,11 +28,6 @@ use crate::core::id::Label;
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long calls are made to wait: 1 ms to 5 minutes.
-const WAITS: [f64; 12] = [
-    0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0,
-];
-
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
 pub struct Metrics {
@@ -41,8 +37,7 @@ pub struct Metrics {
     streams: Gauge,
     body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
-    budget_refusals: Family<BudgetLabels, Counter>,
-    slowed: Histogram,
+    budgets: BudgetMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -50,11 +45,6 @@ pub struct Metrics {
     connections_opened: Counter,
     config_reloads: Family<ResultLabels, Counter>,
     ledger: LedgerMetrics,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BudgetLabels {
-    budget: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,16 +109,7 @@ impl Metrics {
                 "Bytes of bodies of running calls that are held in memory",
                 Gauge::default(),
             ),
-            budget_refusals: to.add(
-                "open_aiops_budget_refusals",
-                "Calls refused because of a budget, by the name of its rule",
-                Family::default(),
-            ),
-            slowed: to.add(
-                "open_aiops_slowed_seconds",
-                "How long calls were made to wait by their budgets",
-                Histogram::new(WAITS),
-            ),
+            budgets: BudgetMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -198,7 +179,7 @@ impl Metrics {
 
     /// A call was made to wait by its budgets, for others or to slow it down.
     pub fn call_slowed(&self, wait: Duration) {
-        self.slowed.observe(wait.as_secs_f64());
+        self.budgets.slowed(wait);
     }
 
     /// The policy refused a call; `reason` is one of a closed list.
@@ -208,10 +189,7 @@ impl Metrics {
 
     /// A budget was why; rules are named in the config.
     pub fn budget_refused(&self, budget: &Label) {
-        let budget = budget.to_string();
-        self.budget_refusals
-            .get_or_create(&BudgetLabels { budget })
-            .inc();
+        self.budgets.refused(budget);
     }
 
     /// A request was malformed or too large; `kind` is one of a closed list.

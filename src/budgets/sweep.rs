@@ -14,8 +14,8 @@ impl Budgets {
     /// Forgets what is idle beyond the bound. Waits for the disk: not for async threads.
     pub fn sweep(&self) {
         let most = self.max_idle.load(Ordering::Relaxed);
-        let accounts = self.excess(self.bank.len(), most);
-        let runs = self.excess(self.runs.len(), most);
+        let accounts = excess(self.bank.len(), most);
+        let runs = excess(self.runs.len(), most);
         if accounts == 0 && runs == 0 {
             return;
         }
@@ -49,14 +49,6 @@ impl Budgets {
         (self.bank.len(), self.runs.len())
     }
 
-    fn excess(&self, count: usize, most: usize) -> usize {
-        if count <= most {
-            0
-        } else {
-            count - most + most / SPARE
-        }
-    }
-
     fn idle_accounts(&self) -> Vec<(Timestamp, AccountId, u64)> {
         let cells = self.bank.cells();
         let idle = cells.iter().filter_map(|cell| {
@@ -66,5 +58,13 @@ impl Budgets {
                 .then_some((state.last_used, cell.id, state.uses))
         });
         idle.collect()
+    }
+}
+
+fn excess(count: usize, most: usize) -> usize {
+    if count <= most {
+        0
+    } else {
+        count - most + most / SPARE
     }
 }

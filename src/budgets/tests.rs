@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
 use super::bank::{Attempt, Bank, Claimed, Held, Standing, Ticket, attempt};
-use super::hold::Used;
+use super::hold::{Hold, Used};
 use crate::core::budget::decide::{Need, Size, Tariff, Why};
 use crate::core::budget::{
     AccountName, Action, Amounts, Dimension, Limits, Measure, OnUnpriced, Rule, Window,
@@ -159,11 +159,11 @@ fn calls_share_what_is_left_and_none_takes_it_all() {
     let holds: Vec<_> = (0..7)
         .map(|_| held(once(&bank, &accounts, &need(100_000))).hold)
         .collect();
-    let outputs: Vec<i64> = holds.iter().map(|hold| hold.output_tokens()).collect();
+    let outputs: Vec<i64> = holds.iter().map(Hold::output_tokens).collect();
     assert_eq!(outputs[0], (1000 - 10) / 2);
     assert_eq!(outputs[1], (1000 - 10 - 505) / 3);
     assert_eq!(outputs.last(), Some(&40));
-    assert!(holds.iter().all(|hold| hold.is_clamped()));
+    assert!(holds.iter().all(Hold::is_clamped));
     assert!(accounts[0].cell.lock().held.of(Measure::Tokens) <= 1000);
 }
 

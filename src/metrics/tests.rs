@@ -76,6 +76,7 @@ fn exercised() -> Metrics {
     metrics.call_admitted(true);
     metrics.call_rejected("body_too_large");
     metrics.refused("budget");
+    metrics.budget_refused(&Label::parse("each run").unwrap());
     metrics.upstream_fault(&label("openai"), "connect");
     metrics.ignored_header();
     metrics.connection_opened();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{EndedCall, Observed};
+use super::charges::used;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::RecordLevel;
@@ -170,41 +171,61 @@ impl Books {
 }
 
 fn settle(mut call: EndedCall, books: &Books) {
-    let Books {
-        counter,
-        metrics,
-        clock,
-        ..
-    } = books;
     let observed = call.observed.take();
     let (mut facts, capture, marks, response_bytes) = match observed {
         None => (ResponseFacts::default(), None, Vec::new(), 0),
         Some(observed) => take_apart(observed, call.origin.record),
     };
+    if call.origin.fetch {
+        books.settle_late(&call, &facts);
+    }
+    let mut settlement = settlement(&mut call, &mut facts, &books.counter);
+    settlement.chunks = marks;
+    settlement.response_bytes = settlement.response_bytes.saturating_add(response_bytes);
+    books
+        .metrics
+        .call_settled(&settlement, call.origin.facts.stream);
+    let now = books.clock.now();
+    books.learn(&call.origin, &settlement, now);
+    let used = used(&call.origin, &settlement);
+    let is_pending = settlement.is_pending;
+    let EndedCall { entry, hold, .. } = call;
+    let record = |charges| {
+        settlement.charges = charges;
+        settlement.settled_at = Some(now);
+        entry.settle(settlement, capture);
+    };
+    if is_pending {
+        // More is to come, and nobody knows yet how much: what it holds counts until then.
+        hold.settle_as_held(now, record);
+    } else {
+        hold.settle(&used, now, record);
+    }
+}
+
+/// How the call ended and what it used; not yet what it is charged.
+fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, counter: &Counter) -> Settlement {
     let model = facts
         .model
         .as_deref()
         .and_then(|model| Label::parse(model).ok())
         .or_else(|| call.origin.model.clone());
-    let (usage, provenance) = usage(&call, &mut facts, model.as_ref(), counter);
-    let cost = cost(&call, &facts, model.as_ref(), &usage);
+    let (usage, provenance) = usage(call, facts, model.as_ref(), counter);
+    let cost = cost(call, facts, model.as_ref(), &usage);
     let (from_client, from_upstream) = call.tunnelled.unwrap_or_default();
     let uploaded = call
         .upload
         .as_ref()
         .map_or(call.origin.body.len() as u64, |up| up.bytes());
     let label = |text: &Option<String>| text.as_deref().and_then(|text| Label::parse(text).ok());
-    let is_pending = is_pending(&call, &facts);
-    if call.origin.fetch {
-        books.settle_late(&call, &facts);
-    }
-    let mut settlement = Settlement {
+    let who = &call.origin.attribution;
+    Settlement {
         id: call.entry.id(),
         started_at: call.origin.started_at,
-        agent: call.origin.attribution.agent.clone(),
-        caller: call.origin.attribution.caller.clone(),
-        run: call.origin.attribution.run.clone(),
-        parent_run: call.origin.attribution.parent_run.clone(),
+        agent: who.agent.clone(),
+        caller: who.caller.clone(),
+        run: who.run.clone(),
+        parent_run: who.parent_run.clone(),
         upstream: call.origin.upstream.config().name.clone(),
         operation: call.origin.operation,
         model,
@@ -224,32 +245,17 @@ fn settle(mut call: EndedCall, books: &Books) {
             .collect(),
         timings: call.timings,
         request_bytes: uploaded.saturating_add(from_client),
-        response_bytes: response_bytes.saturating_add(from_upstream),
+        response_bytes: from_upstream,
         error: call
             .error
-            .or(facts.error)
+            .take()
+            .or_else(|| facts.error.take())
             .filter(|_| call.origin.record > RecordLevel::None),
         response: None,
-        chunks: marks,
+        chunks: Vec::new(),
         charges: Vec::new(),
         settled_at: None,
-        is_pending,
-    };
-    metrics.call_settled(&settlement, call.origin.facts.stream);
-    let now = clock.now();
-    books.learn(&call.origin, &settlement, now);
-    let EndedCall { entry, hold, .. } = call;
-    let used = books.used(&call.origin, &settlement);
-    let record = |charges| {
-        settlement.charges = charges;
-        settlement.settled_at = Some(now);
-        entry.settle(settlement, capture);
-    };
-    if is_pending {
-        // More is to come, and nobody knows yet how much: what it holds counts until then.
-        hold.settle_as_held(now, record);
-    } else {
-        hold.settle(&used, now, record);
+        is_pending: is_pending(call, facts),
     }
 }
 
@@ -257,7 +263,9 @@ fn settle(mut call: EndedCall, books: &Books) {
 fn is_pending(call: &EndedCall, facts: &ResponseFacts) -> bool {
     let word = facts.status_word.as_deref().unwrap_or_default();
     let begun = match call.origin.operation {
-        Operation::Responses => matches!(word, "queued" | "in_progress"),
+        Operation::Responses => {
+            call.origin.facts.background && matches!(word, "queued" | "in_progress")
+        }
         Operation::Batch => {
             matches!(
                 word,

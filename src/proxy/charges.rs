@@ -16,25 +16,25 @@ use crate::wire::response::ResponseFacts;
 /// What upstreams call the end of an answer that came to its output limit.
 const CUT_OFF: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "MAX_TOKENS"];
 
-impl Books {
-    /// What the accounts of a call are charged. A call that never left is no call.
-    pub(super) fn used(&self, origin: &Origin, settlement: &Settlement) -> Used {
-        let usage = &settlement.usage;
-        let left = settlement.timings.forwarded_us.is_some();
-        let price = &origin.live.config.accounting.fallback_price;
-        let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let fallback = Tariff::of(price.input, price.output, tokens(usage.input_tokens));
-        let fallback = fallback.cost(tokens(usage.output_tokens));
-        let free = matches!(origin.operation, Operation::Other | Operation::WebSocket);
-        Used {
-            input_tokens: tokens(usage.input_tokens),
-            output_tokens: tokens(usage.output_tokens),
-            cost: settlement.cost.or(free.then_some(NanoUsd::ZERO)),
-            fallback: NanoUsd::new(fallback),
-            is_call: left,
-        }
+/// What the accounts of a call are charged. A call that never left is no call.
+pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
+    let usage = &settlement.usage;
+    let left = settlement.timings.forwarded_us.is_some();
+    let price = &origin.live.config.accounting.fallback_price;
+    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let fallback = Tariff::of(price.input, price.output, tokens(usage.input_tokens));
+    let fallback = fallback.cost(tokens(usage.output_tokens));
+    let free = matches!(origin.operation, Operation::Other | Operation::WebSocket);
+    Used {
+        input_tokens: tokens(usage.input_tokens),
+        output_tokens: tokens(usage.output_tokens),
+        cost: settlement.cost.or(free.then_some(NanoUsd::ZERO)),
+        fallback: NanoUsd::new(fallback),
+        is_call: left,
     }
+}
 
+impl Books {
     /// What helps to say what calls to come will need.
     pub(super) fn learn(&self, origin: &Origin, settlement: &Settlement, now: Timestamp) {
         let used = settlement.usage != Usage::default();

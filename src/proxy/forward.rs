@@ -165,7 +165,7 @@ impl Exchange {
         }
         let upstream = Arc::clone(&self.received.upstream);
         let response = match read_rejection(response, upstream.config().idle_timeout).await {
-            Rejected::Other(response) => response,
+            Rejected::Other(response) => *response,
             Rejected::Field => {
                 self.headers = headers;
                 self.send(RequestBody::whole(original, None)).await?
@@ -365,7 +365,7 @@ enum Rejected {
     /// The upstream does not know the field we added.
     Field,
     /// Another error: as it came.
-    Other(Response<Answer>),
+    Other(Box<Response<Answer>>),
 }
 
 async fn read_rejection(response: Response<Answer>, silence: Duration) -> Rejected {
@@ -392,5 +392,5 @@ async fn read_rejection(response: Response<Answer>, silence: Duration) -> Reject
         return Rejected::Field;
     }
     let answer = answer.after(read.freeze(), broken);
-    Rejected::Other(Response::from_parts(parts, answer))
+    Rejected::Other(Box::new(Response::from_parts(parts, answer)))
 }

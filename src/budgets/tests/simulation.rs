@@ -494,6 +494,7 @@ impl World {
 
 #[test]
 fn no_schedule_passes_a_limit_leaks_a_hold_or_forgets_who_waits() {
+    #[expect(clippy::disallowed_methods, reason = "a knob of this test alone")]
     let from = std::env::var("AIOPS_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());

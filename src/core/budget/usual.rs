@@ -46,7 +46,7 @@ impl Usual {
     /// As much as nearly all calls of `kind` cost at most; nothing as long as none is known.
     pub fn cost(&self, kind: Digest) -> i64 {
         let known = self.costs.get(spread(kind), &kind);
-        known.map_or(0, |known| known.most())
+        known.map_or(0, Spread::most)
     }
 
     /// Takes in a call that ended. One that was cut off at its limit would have gone on: it counts
