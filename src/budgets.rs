@@ -98,6 +98,14 @@ impl Budgets {
         self.bank.wake_all();
     }
 
+    /// Whether any rule is configured.
+    pub fn has_rules(&self) -> bool {
+        let rules = self.rules.load();
+        rules
+            .as_ref()
+            .is_some_and(|rules| !rules.configured.is_empty())
+    }
+
     /// The accounts that a call counts against, its runs among them, all of them in memory.
     pub async fn claim(&self, ask: &Ask<'_>) -> Result<Claim, Unreadable> {
         let runs = self.chain(ask).await?;

@@ -40,8 +40,7 @@ impl Received {
             enlisted,
             lowered,
             claim,
-            kind,
-            identity,
+            traits,
         } = self.allow(proxy, decision).await?;
         proxy.budgets.open_accounts(&claim);
         let entry = proxy
@@ -67,8 +66,7 @@ impl Received {
                 ReceivedBody::Unread { .. } => bytes::Bytes::new(),
             },
             facts: Arc::clone(&self.facts),
-            kind,
-            identity,
+            traits,
         };
         let room = std::mem::replace(&mut self.room, proxy.memory.room());
         let ended = EndedCall::new(origin, room, (entry, hold));

@@ -44,7 +44,15 @@ pub(super) struct Allowance {
     /// The request with a lower output limit.
     pub(super) lowered: Option<Bytes>,
     pub(super) claim: Claim,
+    pub(super) traits: Option<Traits>,
+}
+
+/// What a call has in common with others, where budgets are about it.
+#[derive(Clone, Copy)]
+pub(super) struct Traits {
+    /// With those that are likely to use as much.
     pub(super) kind: Digest,
+    /// With repetitions of it; none where its body is not known.
     pub(super) identity: Option<Digest>,
 }
 
@@ -80,7 +88,12 @@ impl Received {
         decision: &mut Decision,
     ) -> Result<Allowance, Fault> {
         let model = self.model();
-        let key = self.key.and_then(|key| Label::parse(&key.to_string()).ok());
+        let key = || Label::parse(&self.key?.to_string()).ok();
+        let key = if proxy.budgets.has_rules() {
+            key()
+        } else {
+            None
+        };
         let ask = Ask {
             attribution: &self.attribution,
             key: key.as_ref(),
@@ -98,19 +111,20 @@ impl Received {
         let patience = patience(&self.headers);
         let entered = proxy.budgets.enter(&claim, patience).await;
         entered.map_err(refused)?;
-        let kind = self.kind(proxy, model.as_ref());
-        let identity = self.identity(proxy);
         let mut allowance = Allowance {
             hold: Hold::nothing(),
             enlisted,
             lowered: None,
             claim,
-            kind,
-            identity,
+            traits: None,
         };
         if allowance.claim.is_free() {
             return Ok(allowance);
         }
+        allowance.traits = Some(Traits {
+            kind: self.kind(proxy, model.as_ref()),
+            identity: self.identity(proxy),
+        });
         let stopped = allowance.enlisted.stopped();
         let granted = tokio::select! {
             biased;
@@ -216,7 +230,6 @@ impl Received {
         }
     }
 
-    /// What such calls have in common: what they put out is learnt.
     fn kind(&self, proxy: &Proxy, model: Option<&Label>) -> Digest {
         let operation: &'static str = self.route.operation.into();
         let model = model.map_or("", Label::as_str);
@@ -224,7 +237,6 @@ impl Received {
         proxy.ledger.seed().digest(kind.as_bytes())
     }
 
-    /// What a repetition of this call has in common with it; none where its body is not known.
     fn identity(&self, proxy: &Proxy) -> Option<Digest> {
         if self.facts.segments.is_empty() {
             return None;
@@ -249,31 +261,24 @@ impl Received {
             ReceivedBody::Read(body) => proxy.counter.upper_bound(name, body.len(), &self.facts),
             ReceivedBody::Unread { .. } => content_length(&self.headers),
         };
+        let (budgets, traits) = (&proxy.budgets, allowance.traits);
         let generates = generates(self.route.operation) && !self.route.fetch;
         let most = if generates { self.most_output(name) } else { 0 };
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let repeated = self.retry > 0
-            && allowance.identity.is_some_and(|identity| {
-                proxy
-                    .budgets
-                    .recent
-                    .take_failed(identity, proxy.clock.now())
-            });
+        let identity = traits.and_then(|traits| traits.identity);
+        let failed = |identity| budgets.recent.take_failed(identity, proxy.clock.now());
+        let repeated = self.retry > 0 && identity.is_some_and(failed);
         let mut need = Need {
             most_output: most,
-            usual_output: if generates {
-                proxy.budgets.usual.output(allowance.kind).min(most)
-            } else {
-                0
-            },
+            usual_output: traits.map_or(most, |it| budgets.usual.output(it.kind).min(most)),
             is_clampable: generates && self.is_editable(),
             calls: i64::from(!repeated),
             ..Need::default()
         };
         self.price(&mut need, input.saturating_add(self.context(proxy)));
-        if !generates && let Some(tariff) = &mut need.tariff {
+        if !generates && let (Some(tariff), Some(traits)) = (&mut need.tariff, traits) {
             // What it costs does not follow from what is asked: what such calls usually cost.
-            let usual = NanoUsd::new(proxy.budgets.usual.cost(allowance.kind));
+            let usual = NanoUsd::new(budgets.usual.cost(traits.kind));
             tariff.before_output = tariff.before_output.max(usual);
         }
         need
@@ -323,9 +328,9 @@ impl Received {
         let model = self.model();
         let seller = self.upstream.authority().host();
         need.tariff = match (&model, self.route.operation) {
-            (_, Operation::Other | Operation::WebSocket | Operation::Batch) => {
-                Some(Tariff::default())
-            }
+            (_, Operation::Other | Operation::Batch) => Some(Tariff::default()),
+            // What goes through a tunnel is not metered: its price is not known.
+            (_, Operation::WebSocket) => None,
             _ if self.route.fetch => Some(Tariff::default()),
             (Some(model), _) => {
                 let prices = &self.live.prices;

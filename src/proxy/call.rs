@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::watch;
 
 use super::accountant::Seat;
+use super::allowance::Traits;
 use super::kept::Kept;
 use super::{Live, Proxy, headers};
 use crate::budgets::runs::Enlisted;
@@ -17,7 +18,6 @@ use crate::budgets::{Hold, Refusal};
 use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
 use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
-use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
@@ -44,9 +44,7 @@ pub(super) struct Origin {
     /// Empty where the body was not read.
     pub(super) body: Bytes,
     pub(super) facts: Arc<RequestFacts>,
-    /// What such calls have in common, and what a repetition of this one has.
-    pub(super) kind: Digest,
-    pub(super) identity: Option<Digest>,
+    pub(super) traits: Option<Traits>,
 }
 
 /// What was seen of the response so far.

@@ -24,7 +24,7 @@ pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let fallback = Tariff::of(price.input, price.output, tokens(usage.input_tokens));
     let fallback = fallback.cost(tokens(usage.output_tokens));
-    let free = matches!(origin.operation, Operation::Other | Operation::WebSocket);
+    let free = matches!(origin.operation, Operation::Other);
     Used {
         input_tokens: tokens(usage.input_tokens),
         output_tokens: tokens(usage.output_tokens),
@@ -39,17 +39,21 @@ impl Books {
     pub(super) fn learn(&self, origin: &Origin, settlement: &Settlement, now: Timestamp) {
         let used = settlement.usage != Usage::default();
         let budgets = &self.budgets;
+        let Some(traits) = origin.traits else { return };
         if settlement.outcome == Outcome::Completed && used && !origin.fetch {
             let output = i64::try_from(settlement.usage.output_tokens).unwrap_or(i64::MAX);
             let cut_off = |reason: &Label| CUT_OFF.contains(&reason.as_str());
             let cut_off = settlement.finish_reasons.iter().any(cut_off);
-            budgets.usual.learn(origin.kind, output, cut_off);
+            budgets.usual.learn(traits.kind, output, cut_off);
             if let Some(cost) = settlement.cost {
-                budgets.usual.learn_cost(origin.kind, cost.get());
+                budgets.usual.learn_cost(traits.kind, cost.get());
             }
         }
-        if let (true, Some(identity)) = (!used && may_be_repeated(settlement), origin.identity) {
+        if let (true, Some(identity)) = (!used && may_be_repeated(settlement), traits.identity) {
             budgets.recent.failed(identity, now);
+        }
+        if origin.operation != Operation::Responses || !used {
+            return;
         }
         let tokens = settlement.usage.input_tokens + settlement.usage.output_tokens;
         let ids = [settlement.response_id.as_ref().map(Label::as_str)];

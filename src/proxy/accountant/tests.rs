@@ -5,7 +5,6 @@ use super::*;
 use crate::admin::sample::{PLANNER, Sample, admission};
 use crate::budgets::Hold;
 use crate::config::Config;
-use crate::core::digest::Digest;
 use crate::core::id::CallId;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
@@ -41,8 +40,7 @@ fn ended(sample: &Sample, model: &str) -> EndedCall {
             stream: true,
             ..RequestFacts::default()
         }),
-        kind: Digest::from_bytes([0; 16]),
-        identity: None,
+        traits: None,
     };
     EndedCall {
         outcome: Outcome::Completed,
