@@ -101,6 +101,8 @@ pub struct Standing {
     pub running: i64,
     /// What the decision was about.
     pub why: Option<Why>,
+    /// The least that the refused call needs of it.
+    pub needs: i64,
     /// When there will be room for the call, as far as only time can make some.
     pub fits_at: Option<Timestamp>,
     pub is_warning: bool,
@@ -254,7 +256,9 @@ pub fn attempt(
                     state.refused += 1;
                     let mut standing = state.standing(claimed, seat);
                     standing.why = Some(why);
-                    if matches!(why, Why::Spent(_)) {
+                    if let Why::Spent(measure) = why {
+                        let on_unpriced = claimed.rule.on_unpriced;
+                        standing.needs = need.amounts(on_unpriced, need.least_output()).of(measure);
                         standing.is_new = state.alert < Alert::Spent;
                         state.alert = Alert::Spent;
                         let spent = state.account.as_ref().map(|account| &account.spent);
@@ -383,6 +387,7 @@ impl State {
             held: self.held,
             running: self.running,
             why: None,
+            needs: 0,
             fits_at: None,
             is_warning: seat.is_warning(),
             is_new: false,

@@ -157,6 +157,13 @@ fn account(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     if held > 0 {
         write!(f, ", running calls hold {}", measure.text(held))?;
     }
+    if standing.needs > 0 && measure != Measure::Calls {
+        write!(
+            f,
+            ", this call needs about {}",
+            measure.text(standing.needs)
+        )?;
+    }
     Ok(())
 }
 

@@ -116,6 +116,7 @@ async fn call_over_a_spent_budget_is_refused_in_the_form_that_stops_clients() {
         "\"each run\"",
         "run r1",
         "69 tokens of 100 tokens",
+        "this call needs about 58 tokens",
         "does not reset by itself",
         "open-aiops budgets raise 'each run' --key run=r1 --tokens",
     ] {

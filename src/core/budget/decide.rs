@@ -85,6 +85,16 @@ impl Need {
         }
     }
 
+    /// Without so much output it is not worth making: what is usual. An answer that cannot be made
+    /// shorter needs its worst case.
+    pub fn least_output(&self) -> i64 {
+        if self.is_clampable {
+            self.usual_output.min(self.most_output)
+        } else {
+            self.most_output
+        }
+    }
+
     /// What it takes of one account with so much output.
     pub fn amounts(&self, on_unpriced: OnUnpriced, output_tokens: i64) -> Amounts {
         Amounts {
@@ -181,12 +191,7 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
     breaking: impl Fn() -> I,
     need: &Need,
 ) -> Verdict {
-    // An answer that cannot be made shorter needs its worst case.
-    let least = if need.is_clampable {
-        need.usual_output.min(need.most_output)
-    } else {
-        need.most_output
-    };
+    let least = need.least_output();
     for (seat, it) in breaking() {
         if let Some(measure) = it.is_spent(need, least) {
             let why = Why::Spent(measure);
@@ -321,7 +326,7 @@ impl Seat<'_> {
 
     /// When so much will have left the window that the call fits; none if that is not known to be.
     pub fn fits_at(&self, need: &Need, spent: &super::Spent, now: Timestamp) -> Option<Timestamp> {
-        let least = need.usual_output.min(need.most_output);
+        let least = need.least_output();
         let window = &self.rule.window;
         let (from, to) = window.counted(now);
         let mut seat = *self;
