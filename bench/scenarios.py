@@ -42,14 +42,15 @@ def streams(count, tokens, *more):
 
 
 RELAXED = (*ALL, "open-aiops/relaxed")
+BUDGETS = (*RELAXED, "open-aiops/budgets")
 META = (*ALL, "open-aiops/meta")
 PRODUCT = ("open-aiops",)
 
 SCENARIOS = [
     Scenario("latency_50ms", open_loop(200), 3, pace="ttfb_ms=50&gap_ms=0", targets=RELAXED),
     Scenario("latency_instant", open_loop(200), 3, targets=RELAXED),
-    Scenario("small_1000", open_loop(1000), 4, targets=RELAXED),
-    Scenario("small_max", ("--mode", "closed", "--connections", "64"), 3, targets=RELAXED),
+    Scenario("small_1000", open_loop(1000), 4, targets=BUDGETS),
+    Scenario("small_max", ("--mode", "closed", "--connections", "64"), 3, targets=BUDGETS),
     Scenario("history_40k", open_loop(300, *HISTORY_40K), 4, targets=META),
     Scenario("history_400k", open_loop(30, "--warmup", "1", *HISTORY_400K), 4, targets=META),
     Scenario(

@@ -12,10 +12,24 @@ import time
 import machine
 
 START_SECONDS = 20
+# All of them are about every call, and none is ever spent.
+BUDGETS = "".join(
+    f"""
+[[budget]]
+name = "budget {number}"
+per = ["run", "agent"]
+usd = 900_000
+tokens = 900_000_000_000
+window = "day"
+slow_at = 0.8
+"""
+    for number in range(20)
+)
 VARIANTS = {
     "": "",
     "relaxed": 'durability = "relaxed"',
     "meta": 'record = "meta"',
+    "budgets": BUDGETS,
 }
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log warn;

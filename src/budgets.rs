@@ -15,6 +15,7 @@ pub mod runs;
 mod sweep;
 mod view;
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,6 +58,8 @@ pub struct Budgets {
 pub struct Claim {
     runs: Vec<Arc<Run>>,
     accounts: Vec<Claimed>,
+    /// By which they were found.
+    rules: Option<Arc<Rules>>,
 }
 
 /// A call that may go on.
@@ -109,17 +112,33 @@ impl Budgets {
     /// The accounts that a call counts against, its runs among them, all of them in memory.
     pub async fn claim(&self, ask: &Ask<'_>) -> Result<Claim, Unreadable> {
         let runs = self.chain(ask).await?;
-        let rules = self.rules.load();
-        let Some(rules) = rules.as_ref() else {
-            let accounts = Vec::new();
-            return Ok(Claim { runs, accounts });
+        let rules = self.rules.load_full();
+        let accounts = match &rules {
+            Some(rules) => rules.accounts(&self.bank, self.ledger.seed(), ask, &runs),
+            None => Vec::new(),
         };
-        let seed = self.ledger.seed();
-        let accounts = rules.accounts(&self.bank, seed, ask, &runs);
         if accounts.iter().any(|claimed| !claimed.cell.is_loaded()) {
             self.load(&accounts).await?;
         }
-        Ok(Claim { runs, accounts })
+        Ok(Claim {
+            runs,
+            accounts,
+            rules,
+        })
+    }
+
+    /// The accounts of a call that waits, by the rules as they are now: limits may have changed, and
+    /// rules may be gone. A rule that is new is not about calls that came before it.
+    fn accounts_now<'c>(&self, claim: &'c Claim) -> Cow<'c, [Claimed]> {
+        let rules = self.rules.load();
+        match (rules.as_ref(), &claim.rules) {
+            (Some(now), Some(then)) if !Arc::ptr_eq(now, then) => claim
+                .accounts
+                .iter()
+                .filter_map(|claimed| now.renew(claimed))
+                .collect(),
+            _ => Cow::Borrowed(&claim.accounts),
+        }
     }
 
     /// The run of a call and all its ancestors, with what this call claims of them.
@@ -223,7 +242,7 @@ impl Budgets {
         let share = poll_fn(|context| {
             let waiting = Some((&mut ticket, context.waker()));
             let now = self.clock.now();
-            match bank::attempt(accounts, &need, Size::Share, now, waiting) {
+            match bank::attempt(&self.accounts_now(claim), &need, Size::Share, now, waiting) {
                 Attempt::Waiting | Attempt::Tight => {
                     has_waited = true;
                     Poll::Pending

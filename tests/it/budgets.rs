@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use open_aiops::budgets::{AccountFilter, AccountRow};
+use open_aiops::config::Reload;
 use open_aiops::core::budget::{Control, Measure};
 use open_aiops::core::id::Label;
 use serde_json::{Value, json as object};
@@ -436,6 +437,32 @@ async fn totals_survive_a_restart_and_a_changed_limit_keeps_what_is_spent() {
     }
     assert_eq!(standing(&after[0], Measure::Tokens), (180, 0));
     check_refused(&proxy.call(&chat("r1")).await, "budget_spent");
+}
+
+#[tokio::test]
+async fn waiting_call_goes_on_when_its_limit_is_raised_in_the_config() {
+    let head = reply(200).header("content-type", "application/json");
+    let (slow, driver) = head.driven();
+    let upstream = Upstream::answers_each([slow, answer(9, 5)]).await;
+    let setup = |limit: &str| Proxy::with(&upstream).sections(&per_run(limit));
+    let proxy = setup("tokens = 80").start().await;
+    let ask = chat("r1");
+    tokio::join!(proxy.call(&ask), async {
+        upstream.asked().await;
+        let waiting = proxy.call(&ask);
+        let raise = async {
+            until(|| async { running_accounts(&proxy).await[0].waiting == 1 }).await;
+            let raised = setup("tokens = 200").on_data_of(&proxy.dir).config();
+            proxy.app.reload(Reload::Valid(Box::new(raised)));
+        };
+        let (second, ()) = tokio::join!(waiting, raise);
+        assert_eq!(second.status(), 200, "while the first still runs");
+        finish(&driver, 9, 5).await;
+    });
+    assert_eq!(
+        standing(&accounts(&proxy).await[0], Measure::Tokens),
+        (28, 0)
+    );
 }
 
 #[tokio::test]
