@@ -1,13 +1,18 @@
-//! The second listener: health, metrics, and the read-only JSON API over the ledger.
+//! The second listener: health, metrics, the JSON API over the ledger, and the budgets.
 //!
-//! It shares nothing with the proxy listener but the state handed in, and nothing on it changes
-//! anything. [`records()`] is the part that needs no running proxy: the command line uses it too.
+//! It shares nothing with the proxy listener but the state handed in. Whatever is asked with GET
+//! changes nothing; all that changes something is a POST in [`budgets`], and does so through the
+//! engine, which records it. [`records()`] is the part that needs no running proxy: the command
+//! line uses it too.
 
+mod asked;
 mod body;
+mod budgets;
 mod calls;
 mod connections;
 mod events;
 mod guard;
+mod order;
 pub mod params;
 pub mod problem;
 mod process;
@@ -21,12 +26,13 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use http::Uri;
+use http::{Method, Uri};
 use tokio::net::TcpListener;
 use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
+use self::budgets::Desk;
 use self::connections::Bounds;
 use self::problem::Problem;
 use self::records::Records;
@@ -57,7 +63,9 @@ pub struct AdminState {
 #[derive(OpenApi)]
 #[openapi(info(
     title = "Open-AIOps admin API",
-    description = "Read-only answers about recorded calls and the running proxy."
+    description = "Answers about recorded calls and the running proxy, and what operators do to \
+                   budgets and runs. GET changes nothing; every POST takes JSON, said to be \
+                   `application/json`, and is recorded as an event."
 ))]
 struct Description;
 
@@ -68,14 +76,14 @@ pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Futu
 
 /// Everything the listener answers, guarded.
 pub fn router(state: AdminState) -> Router {
+    let records = Records::new(Source::Live(state.ledger.clone()), state.clock.clone());
+    let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
     Router::from(process::routes())
         .with_state(state.clone())
-        .merge(records(
-            Source::Live(state.ledger.clone()),
-            state.clock.clone(),
-        ))
+        .merge(Router::from(record_routes()).with_state(records))
+        .merge(Router::from(budgets::routes()).with_state(desk))
         .fallback(no_such_path)
-        .method_not_allowed_fallback(read_only)
+        .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state, guard::guard))
 }
 
@@ -89,6 +97,7 @@ pub fn document() -> Document {
     let mut document = Description::openapi();
     document.merge(process::routes().into_openapi());
     document.merge(record_routes().into_openapi());
+    document.merge(budgets::routes().into_openapi());
     document
 }
 
@@ -105,8 +114,13 @@ async fn no_such_path(uri: Uri) -> Problem {
     ))
 }
 
-async fn read_only() -> Problem {
-    Problem::method_not_allowed()
+async fn not_allowed(method: Method, uri: Uri) -> Problem {
+    let path = uri.path();
+    Problem::method_not_allowed(if budgets::is_deed(path) {
+        format!("{path} does something: use POST, not {method}")
+    } else {
+        format!("{path} can only be read: use GET, not {method}")
+    })
 }
 
 #[cfg(test)]

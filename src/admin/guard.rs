@@ -18,8 +18,8 @@ use super::AdminState;
 use super::problem::Problem;
 use crate::config::AdminConfig;
 
-/// Nothing is accepted from clients yet but queries: no answer reads a body.
-const BODY_LIMIT: u64 = 64 * 1024;
+/// Of a body: whatever can be asked for takes less.
+pub(super) const BODY_LIMIT: u64 = 64 * 1024;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 

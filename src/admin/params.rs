@@ -18,6 +18,8 @@ use utoipa::IntoParams;
 
 use super::problem::Problem;
 use super::view::OPEN;
+use crate::budgets::AccountFilter;
+use crate::core::budget::Dimension;
 use crate::core::call::{Operation, Outcome};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
@@ -122,6 +124,52 @@ impl SpanParams {
             limit: self.limit.unwrap_or_default().get(),
         })
     }
+}
+
+/// Which budgets, and which of their accounts.
+#[derive(Args, Clone, Debug, Default, Deserialize, IntoParams, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BudgetParams {
+    /// Only the budget of this name
+    #[arg(long)]
+    pub rule: Option<Label>,
+    /// Only accounts with this value in their key: a run, an agent, a user, ...
+    #[arg(long)]
+    pub value: Option<Label>,
+    /// Of each budget the accounts closest to their limits, at most so many; 100 when not given
+    #[arg(long, value_name = "COUNT")]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
+    pub limit: Option<Limit>,
+}
+
+impl BudgetParams {
+    pub(super) fn filter(self) -> AccountFilter {
+        AccountFilter {
+            rule: self.rule,
+            value: self.value,
+            limit: self.limit.unwrap_or_default().get(),
+        }
+    }
+}
+
+/// Reads one dimension of a key; no or an empty value stands for the calls that do not say.
+pub fn key_part(
+    dimension: &str,
+    value: Option<&str>,
+) -> Result<(Dimension, Option<Label>), String> {
+    let known = || {
+        let plain: Vec<String> = Dimension::PLAIN.iter().map(ToString::to_string).collect();
+        plain.join(", ")
+    };
+    let of: Dimension = dimension
+        .parse()
+        .map_err(|()| format!("found `{dimension}`, expected {} or tag.<name>", known()))?;
+    let value = value.filter(|value| !value.is_empty()).map(Label::parse);
+    let value = value
+        .transpose()
+        .map_err(|error| format!("{dimension}: {error}"))?;
+    Ok((of, value))
 }
 
 /// The first moment of a span and the first one after it. One that ends before it begins would hold

@@ -54,14 +54,23 @@ impl Records {
         T: Send + 'static,
         Q: FnOnce(&View) -> Result<T, IndexError> + Send + 'static,
     {
+        let source = self.source.clone();
+        self.read(move || query(source.view())).await
+    }
+
+    /// Runs what may wait for the disk, when there is a place for it.
+    pub(super) async fn read<T, Q>(&self, query: Q) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Q: FnOnce() -> Result<T, IndexError> + Send + 'static,
+    {
         let slot = Arc::clone(&self.slots)
             .acquire_owned()
             .await
             .map_err(|error| Problem::internal("the query was not started", &error))?;
-        let source = self.source.clone();
         let answer = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            query(source.view())
+            query()
         });
         match answer.await {
             Ok(Ok(found)) => Ok(found),

@@ -1,12 +1,20 @@
-//! A ledger in a temporary directory with a few calls in it, for tests.
+//! A ledger in a temporary directory with a few calls in it, and budgets at work, for tests.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 use tempfile::TempDir;
+use wildmatch::WildMatch;
 
+use super::AdminState;
+use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::attribution::{Attribution, Source};
-use crate::core::budget::Limits;
+use crate::core::budget::decide::{Need, Tariff};
+use crate::core::budget::{Action, Dimension, Limits, OnUnpriced, Rule, Slow, Unit, Window};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -68,6 +76,21 @@ impl Sample {
         Self { dir, clock, ledger }
     }
 
+    /// A listener's state over this ledger, with these budgets in force.
+    pub(crate) fn state(&self, rules: &[Rule]) -> AdminState {
+        let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
+        AdminState {
+            ledger: ledger.clone(),
+            metrics: Arc::default(),
+            config: Arc::new(ArcSwap::from_pointee(Config::default())),
+            memory: Arc::default(),
+            budgets: Arc::new(Budgets::new(rules, 1000, ledger, clock.clone())),
+            draining: Arc::default(),
+            started_at: clock.now(),
+            clock,
+        }
+    }
+
     /// Records a call, a second after the one before.
     pub(crate) fn record(&self, call: Call) -> CallId {
         self.clock.advance_micros(1_000_000);
@@ -88,6 +111,93 @@ impl Sample {
         }
         id
     }
+}
+
+/// A budget of each kind.
+pub(crate) fn rules() -> Vec<Rule> {
+    let each_run = Rule {
+        name: label("each run"),
+        per: vec![Dimension::Run],
+        matching: Vec::new(),
+        limits: Limits {
+            nano_usd: Some(2_000_000_000),
+            calls: Some(100),
+            ..Limits::default()
+        },
+        window: Window::Total,
+        slow: Some(Slow {
+            from: 800,
+            max_delay_us: 10_000_000,
+        }),
+        warn_at: Some(500),
+        action: Action::Break,
+        on_unpriced: OnUnpriced::FallbackPrice,
+    };
+    let by_day = Rule {
+        name: label("day/all"),
+        per: Vec::new(),
+        matching: vec![(
+            Dimension::Agent,
+            ["plan*", "research*"].map(WildMatch::new).to_vec(),
+        )],
+        limits: Limits {
+            tokens: Some(10_000),
+            ..Limits::default()
+        },
+        window: Window::Calendar(Unit::Day, TimeZone::get("Europe/Berlin").unwrap()),
+        slow: None,
+        warn_at: None,
+        action: Action::Warn,
+        ..each_run.clone()
+    };
+    let team = Rule {
+        name: label("team"),
+        per: vec![Dimension::User, Dimension::Tag(label("team"))],
+        matching: Vec::new(),
+        limits: Limits {
+            concurrent: Some(2),
+            ..Limits::default()
+        },
+        window: Window::Rolling(900_000_000),
+        action: Action::Break,
+        on_unpriced: OnUnpriced::CountOnly,
+        ..by_day.clone()
+    };
+    vec![each_run, by_day, team]
+}
+
+/// What a call claims whose client allows its run `tightened`.
+pub(crate) async fn claim(budgets: &Budgets, call: Call, tightened: Limits) -> Claim {
+    let made = admission(CallId::from_bytes([7; 16]), Timestamp::default(), call);
+    let ask = Ask {
+        attribution: &made.attribution,
+        key: None,
+        model: made.request_model.as_ref(),
+        upstream: &made.upstream,
+        operation: made.operation,
+        tightened,
+    };
+    budgets.claim(&ask).await.unwrap()
+}
+
+/// A hold of 1000 tokens in, up to 100 out, $0.02 and one call.
+pub(crate) async fn hold(budgets: &Budgets, claim: &Claim) -> Hold {
+    let tariff = Tariff {
+        before_output: NanoUsd::new(10_000_000),
+        pico_usd_per_output_token: 100_000_000,
+    };
+    let need = Need {
+        input_tokens: 1000,
+        most_output: 100,
+        usual_output: 40,
+        is_clampable: true,
+        tariff: Some(tariff),
+        fallback: tariff,
+        calls: 1,
+    };
+    let patience = std::time::Duration::ZERO;
+    let granted = budgets.hold(claim, &need, async || need, patience).await;
+    granted.unwrap_or_else(|refusal| panic!("{refusal}")).hold
 }
 
 fn capture(bytes: &'static [u8]) -> Capture {

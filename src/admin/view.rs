@@ -1,6 +1,7 @@
 //! The shapes of the JSON API, apart from the rows of the ledger: records may change their form on
 //! disk, answers keep theirs. The command line reads the same shapes.
 
+mod budgets;
 mod from_rows;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,12 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::budgets::{
+    AccountAnswer, AccountView, BudgetList, BudgetView, CountedMeasure, KeyPart, MeasureView,
+    Raised, RunControlled, UsdMeasure,
+};
 use crate::core::attribution::Source;
+use crate::core::budget::Control;
 use crate::core::call::{CostSource, Operation};
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -205,6 +211,8 @@ pub struct RunView {
 pub struct RunDetail {
     #[serde(flatten)]
     pub run: RunView,
+    /// Whether it may go on.
+    pub control: Control,
     pub by_agent: Vec<RunAgentView>,
     /// Its call tree: who invoked whom, of all its calls that are still recorded.
     pub edges: Vec<RunEdgeView>,
@@ -292,7 +300,8 @@ pub struct EventView {
     /// Who did or saw it: `open-aiops` itself, or an operator.
     pub who: String,
     /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
-    /// `ledger_failed`, `ledger_resumed`.
+    /// `ledger_failed`, `ledger_resumed`, `budget_warning`, `budget_spent`, `budget_raised`,
+    /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`.
     pub what: String,
     pub details: Option<String>,
 }

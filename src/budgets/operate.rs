@@ -150,7 +150,7 @@ impl Budgets {
     }
 
     /// The account of a rule in force with this key, which must have been used before.
-    async fn account(
+    pub(super) async fn account(
         &self,
         rule: &Label,
         key: &Key,
@@ -199,7 +199,8 @@ impl Budgets {
         Ok(cell)
     }
 
-    fn rule(&self, name: &Label) -> Result<Arc<Rule>, OperateError> {
+    /// The rule in force of this name.
+    pub fn rule(&self, name: &Label) -> Result<Arc<Rule>, OperateError> {
         let rules = self.rules.load();
         let all = || rules.iter().flat_map(|rules| rules.all());
         all()

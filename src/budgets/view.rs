@@ -5,10 +5,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::bank::State;
-use super::{Budgets, Rules};
+use super::{Budgets, Key, OperateError, Rules};
 use crate::core::budget::decide::Seat;
 use crate::core::budget::{
-    AccountId, AccountName, Action, Amounts, Limits, Measure, Rule, StoredAccount,
+    AccountId, AccountName, Action, Amounts, Dimension, Limits, Measure, Rule, StoredAccount,
 };
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
@@ -122,6 +122,36 @@ impl Budgets {
             row.keep(filter.limit);
         }
         Ok(rows)
+    }
+
+    /// How one account stands, and its rule. It must have been used before.
+    pub async fn account_row(
+        &self,
+        rule: &Label,
+        key: &Key,
+    ) -> Result<(Arc<Rule>, AccountRow), OperateError> {
+        let (rule, cell) = self.account(rule, key).await?;
+        if let Some((Dimension::Run, Some(run))) = key.first() {
+            // Where its clients limit it, that is known with the run.
+            self.known_run(run).await?;
+        }
+        let rules = self.rules.load();
+        let limits = rules.as_ref().map_or(rule.limits, |rules| {
+            self.own_limits(rules, &rule, &cell.name)
+        });
+        let now = self.clock.now();
+        let state = cell.lock();
+        let fresh;
+        let account = match &state.account {
+            Some(account) => account,
+            None => {
+                fresh = StoredAccount::new(None);
+                &fresh
+            }
+        };
+        let row = AccountRow::new(&rule, &cell.name, account, Some(&state), (limits, now));
+        drop(state);
+        Ok((rule, row))
     }
 
     /// The limits of an account before anything was put on top.

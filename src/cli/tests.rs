@@ -1,20 +1,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::admin;
 use crate::admin::sample::{PLANNER, REQUEST, RESEARCHER, RESPONSE, Sample};
 use crate::admin::view::{
     AgentView, BodyView, CallDetail, CallList, CallView, EventView, OPEN, RunAgentView, RunDetail,
     RunEdgeView, RunView, TotalsView,
 };
-use crate::admin::{self, AdminState};
-use crate::budgets::Budgets;
-use crate::config::Config;
 use crate::core::attribution::Source;
+use crate::core::budget::Control;
 use crate::core::build;
 use crate::core::call::{CostSource, Operation};
 use crate::core::id::{CallId, Label};
@@ -198,6 +195,7 @@ fn edges() -> Vec<RunEdgeView> {
 fn run_detail() -> RunDetail {
     RunDetail {
         run: run_view("nightly-42", None, totals(1249, 37)),
+        control: Control::Running,
         children: vec![run_view(
             "nightly-42/retry",
             Some("nightly-42"),
@@ -594,21 +592,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     sample.record(RESEARCHER);
     let event = Event::own(sample.clock.now(), "started", None);
     sample.ledger.event(event).unwrap().block();
-    let state = AdminState {
-        ledger: sample.ledger.clone(),
-        metrics: Arc::default(),
-        config: Arc::new(ArcSwap::from_pointee(Config::default())),
-        memory: Arc::default(),
-        budgets: Arc::new(Budgets::new(
-            &[],
-            1000,
-            sample.ledger.clone(),
-            sample.clock.clone(),
-        )),
-        draining: Arc::default(),
-        started_at: sample.clock.now(),
-        clock: sample.clock.clone(),
-    };
+    let state = sample.state(&[]);
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     sample
         .ledger

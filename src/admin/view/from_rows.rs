@@ -4,6 +4,7 @@ use super::{
     AgentView, BodyView, CallDetail, CallList, CallView, EdgeView, EventView, OPEN, RollupView,
     RunAgentView, RunDetail, RunEdgeView, RunView, TotalsView,
 };
+use crate::core::budget::{Control, RunState};
 use crate::core::call::StoredBody;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
@@ -146,10 +147,12 @@ impl From<RunRow> for RunView {
     }
 }
 
-impl From<ledger::RunDetail> for RunDetail {
-    fn from(detail: ledger::RunDetail) -> Self {
+impl RunDetail {
+    /// `state` is what operators made of it; none when they did nothing.
+    pub(in crate::admin) fn new(detail: ledger::RunDetail, state: Option<RunState>) -> Self {
         Self {
             run: detail.row.into(),
+            control: state.map_or_else(Control::default, |state| state.control),
             by_agent: detail.by_agent.into_iter().map(Into::into).collect(),
             edges: detail.edges.into_iter().map(Into::into).collect(),
             children: detail.children.into_iter().map(Into::into).collect(),
