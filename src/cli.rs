@@ -1,13 +1,16 @@
 //! The command line: what can be asked, and nothing of how it is answered.
 //!
 //! `open-aiops` alone serves. The reading commands ask the running server, or the files of the
-//! ledger when none runs; they print the same either way. Exit codes: 0 done, 1 not found or not in
+//! ledger when none runs; they print the same either way. Budgets and what is done to them and to
+//! runs need a running server. Exit codes: 0 done, 1 not found or not in
 //! order, 2 wrong usage or impossible.
 
+mod budgets;
 mod call;
 mod command;
 mod format;
 mod lists;
+mod operate;
 mod source;
 mod table;
 mod tree;
@@ -20,8 +23,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::table::Output;
-use crate::admin::params::{CallParams, SpanParams};
+use crate::admin::params::{BudgetParams, CallParams, SpanParams};
+use crate::core::budget::Dimension;
 use crate::core::build::DESCRIPTION;
+use crate::core::id::Label;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +37,9 @@ Examples:
   open-aiops events --since 1d                 why there may be no calls in between
   open-aiops show nightly-42                   a run: its tree, its agents, its calls
   open-aiops show 0193... --response           the recorded response body of a call
+  open-aiops budgets                           what is used, held and left of each budget
+  open-aiops budgets raise 'each run' --key run=nightly-42 --usd 1.00
+  open-aiops run stop nightly-42               end its calls and refuse new ones
 
 Agents need one setting: OPENAI_BASE_URL=http://127.0.0.1:8787/v1";
 
@@ -77,6 +85,11 @@ pub enum Command {
     /// Show one run or one call
     #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
+    /// Show how budgets stand, raise or reset them; needs a running server
+    #[command(after_help = BUDGETS_EXAMPLES)]
+    Budgets(BudgetsArgs),
+    /// Pause, resume or stop a run; needs a running server
+    Run(RunArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -117,6 +130,105 @@ pub struct Show {
     /// Write the recorded response body of the call, byte for byte
     #[arg(long, conflicts_with = "json")]
     pub response: bool,
+}
+
+const BUDGETS_EXAMPLES: &str = "\
+Examples:
+  open-aiops budgets
+  open-aiops budgets --rule 'each run' --value nightly-42
+  open-aiops budgets raise 'each run' --key run=nightly-42 --usd 1.00
+  open-aiops budgets reset 'by team' --key tag.team=search --key user=
+
+A bar shows what is used, then what running calls hold, then what is left.";
+
+const RAISE_NOTE: &str = "\
+What is put on top stays for good where the window of the budget is `total`, else until what is
+used now counts no more.
+
+Examples:
+  open-aiops budgets raise 'each run' --key run=nightly-42 --usd 1.00
+  open-aiops budgets raise 'all together' --tokens 100000 --calls 50";
+
+#[derive(Args, Debug)]
+pub struct BudgetsArgs {
+    #[command(flatten)]
+    pub params: BudgetParams,
+    #[command(subcommand)]
+    pub command: Option<BudgetsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BudgetsCommand {
+    /// Put something on top of the limits of one account
+    #[command(after_help = RAISE_NOTE)]
+    Raise(Raise),
+    /// Forget what was used of one account, and what was put on top of its limits
+    Reset(Account),
+}
+
+/// The account of a budget.
+#[derive(Args, Debug)]
+pub struct Account {
+    /// The name of the budget
+    pub rule: Label,
+    /// Which account, once for each dimension the budget counts apart by; nothing after the `=`
+    /// stands for calls that do not say
+    #[arg(long = "key", value_name = "DIM=VALUE", value_parser = operate::key_part)]
+    pub key: Vec<(Dimension, Option<Label>)>,
+}
+
+#[derive(Args, Debug)]
+pub struct Raise {
+    #[command(flatten)]
+    pub account: Account,
+    #[command(flatten)]
+    pub by: By,
+}
+
+/// By how much to raise.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = true)]
+pub struct By {
+    /// So much more money, such as 1.50
+    #[arg(long, value_name = "USD", value_parser = operate::usd)]
+    pub usd: Option<String>,
+    /// So many more tokens, input and output together
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub tokens: Option<i64>,
+    /// So many more input tokens
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub input_tokens: Option<i64>,
+    /// So many more output tokens
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub output_tokens: Option<i64>,
+    /// So many more calls
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub calls: Option<i64>,
+    /// So many more calls at once
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub concurrent: Option<i64>,
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    #[command(subcommand)]
+    pub command: RunCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunCommand {
+    /// Let no new call of a run through until it is resumed: they wait
+    Pause(RunName),
+    /// Let a run that was paused or stopped go on
+    Resume(RunName),
+    /// End the running calls of a run and refuse new ones until it is resumed
+    Stop(RunName),
+}
+
+#[derive(Args, Debug)]
+pub struct RunName {
+    /// The run
+    pub run: Label,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -199,6 +311,16 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Agents(params) => command::agents(&common, &params, out),
         Command::Events(params) => command::events(&common, &params, out),
         Command::Show(show) => command::show(&common, &show, out),
+        Command::Budgets(BudgetsArgs { params, command }) => match command {
+            None => operate::budgets(&common, &params, out),
+            Some(_) if params != BudgetParams::default() => Err(Failure::Impossible(
+                "--rule, --value and --limit choose what is listed: give them without a command"
+                    .to_owned(),
+            )),
+            Some(BudgetsCommand::Raise(raise)) => operate::raise(&common, &raise, out),
+            Some(BudgetsCommand::Reset(account)) => operate::reset(&common, &account, out),
+        },
+        Command::Run(RunArgs { command }) => operate::run(&common, &command, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

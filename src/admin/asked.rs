@@ -3,12 +3,14 @@
 //! A page of another site can make a browser send a form or plain text without asking first, so
 //! neither is ever taken, whatever its other headers say.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use super::guard::BODY_LIMIT;
@@ -65,8 +67,8 @@ async fn read(body: Body, patience: Duration) -> Result<Bytes, Problem> {
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    let source = std::error::Error::source(error);
-    source.is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
+    let source = error.source();
+    source.is_some_and(<dyn Error>::is::<LengthLimitError>)
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ async fn budgets(
 ) -> Result<Json<BudgetList>, Problem> {
     let Query(params) = params?;
     if let Some(rule) = &params.rule {
-        desk.budgets.rule(rule).map_err(problem)?;
+        desk.budgets.rule(rule).map_err(|error| problem(&error))?;
     }
     let rows = desk.list(params.filter()).await?;
     let shown = rows
@@ -206,7 +206,7 @@ impl Desk {
 
     async fn account(&self, rule: &Label, key: &Key) -> Result<AccountAnswer, Problem> {
         let row = self.budgets.account_row(rule, key).await;
-        let (rule, row) = row.map_err(problem)?;
+        let (rule, row) = row.map_err(|error| problem(&error))?;
         Ok(AccountAnswer {
             rule: rule.name.clone(),
             account: AccountView::new(&rule, row),
@@ -223,7 +223,7 @@ impl Desk {
         let ended = match self.budgets.control(&run, control, &who).await {
             Ok(ended) => ended,
             Err(error @ OperateError::NoSuchRun(_)) => return Err(self.no_such_run(&error).await),
-            Err(error) => return Err(problem(error)),
+            Err(error) => return Err(problem(&error)),
         };
         Ok(Json(RunControlled {
             run,
@@ -236,7 +236,7 @@ impl Desk {
     async fn known<T>(&self, done: Result<T, OperateError>, rule: &Label) -> Result<T, Problem> {
         let error = match done {
             Err(error @ OperateError::NoSuchAccount(_)) => error,
-            done => return done.map_err(problem),
+            done => return done.map_err(|error| problem(&error)),
         };
         let filter = AccountFilter {
             rule: Some(rule.clone()),
@@ -247,7 +247,11 @@ impl Desk {
         let accounts = rows.iter().flat_map(|row| &row.accounts);
         let names: Vec<String> = accounts.map(|it| key_text(&it.name.key)).collect();
         let total: usize = rows.iter().map(|row| row.total).sum();
-        let of = format!("of the {total} accounts it has");
+        let of = if total > names.len() {
+            format!("some of its {total} accounts")
+        } else {
+            "its accounts".to_owned()
+        };
         Err(Problem::not_found(with_examples(&error, &of, &names)))
     }
 
@@ -272,7 +276,7 @@ fn with_examples(error: &OperateError, of: &str, names: &[String]) -> String {
     text
 }
 
-fn problem(error: OperateError) -> Problem {
+fn problem(error: &OperateError) -> Problem {
     let detail = error.to_string();
     match error {
         OperateError::NoSuchRule { .. }

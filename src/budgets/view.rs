@@ -141,14 +141,8 @@ impl Budgets {
         });
         let now = self.clock.now();
         let state = cell.lock();
-        let fresh;
-        let account = match &state.account {
-            Some(account) => account,
-            None => {
-                fresh = StoredAccount::new(None);
-                &fresh
-            }
-        };
+        let fresh = StoredAccount::new(None);
+        let account = state.account.as_ref().unwrap_or(&fresh);
         let row = AccountRow::new(&rule, &cell.name, account, Some(&state), (limits, now));
         drop(state);
         Ok((rule, row))

@@ -241,17 +241,14 @@ fn sound(damages: &[Damage]) -> Result<(), Failure> {
     )))
 }
 
-fn raw(body: &[u8], out: &mut Output<'_>) -> Result<(), Failure> {
+pub(super) fn raw(body: &[u8], out: &mut Output<'_>) -> Result<(), Failure> {
     out.writer.write_all(body)?;
     Ok(writeln!(out.writer)?)
 }
 
 /// The running server's API, else the same over the files.
 fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(source::impossible)?;
+    let runtime = runtime()?;
     let settings = load(common)?.0.ledger;
     let source = if let Some(address) = ledger::running_server(&settings.dir) {
         Source::server(address)?
@@ -263,7 +260,12 @@ fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     Ok((runtime, source))
 }
 
-fn load(common: &Common) -> Result<(Config, Watcher), Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().build().map_err(source::impossible)
+}
+
+pub(super) fn load(common: &Common) -> Result<(Config, Watcher), Failure> {
     Watcher::load(common.config.as_deref(), common.dir.as_deref())
         .map_err(|problems| Failure::Impossible(problems.to_string()))
 }

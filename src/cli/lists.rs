@@ -10,6 +10,7 @@ use crate::admin::params::SpanParams;
 use crate::admin::view::{
     AgentView, CallList, CallView, EventView, OPEN, RunDetail, RunView, TotalsView,
 };
+use crate::core::budget::Control;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::check::CheckReport;
@@ -155,6 +156,18 @@ pub(super) fn run(run: &RunDetail, made: &CallList, out: &mut Output<'_>) -> io:
     let mut lineage = vec![run.run.clone()];
     lineage.extend(run.children.iter().cloned());
     runs(&lineage, out)?;
+    let held_up = match run.control {
+        Control::Running => None,
+        Control::Paused => Some("paused: its new calls wait"),
+        Control::Stopped => Some("stopped: its calls are refused"),
+    };
+    if let Some(held_up) = held_up {
+        let name = printable(run.run.run.as_str());
+        writeln!(
+            out.writer,
+            "\n{held_up}; to let it go on: open-aiops run resume '{name}'"
+        )?;
+    }
     writeln!(out.writer)?;
     tree::write(&run.edges, out)?;
     writeln!(out.writer)?;

@@ -1,5 +1,6 @@
 //! Where the reading commands get their answers: the admin API, of the running server or, when
 //! none runs, the same handlers in this process over the ledger's files. One API, one output.
+//! Orders go to a running server alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -43,7 +44,9 @@ impl Source {
     /// `None` when there is no such thing.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Failure> {
         let (status, body) = match self {
-            Self::Server { client, base } => from_server(client, &format!("{base}{path}")).await?,
+            Self::Server { client, base } => {
+                from_server(client.get(format!("{base}{path}"))).await?
+            }
             Self::Files(router) => from_files(router.clone(), path).await?,
         };
         match status {
@@ -53,14 +56,30 @@ impl Source {
         }
     }
 
-    pub(super) async fn list(&self, path: &str, params: &impl Serialize) -> Result<Bytes, Failure> {
-        let query = serde_urlencoded::to_string(params).map_err(impossible)?;
-        let target = if query.is_empty() {
-            path.to_owned()
-        } else {
-            format!("{path}?{query}")
+    /// The answer, or why there is none: in the words of the server.
+    pub(super) async fn ask(&self, path: &str, params: &impl Serialize) -> Result<Bytes, Failure> {
+        let target = target(path, params)?;
+        let (status, body) = match self {
+            Self::Server { client, base } => {
+                from_server(client.get(format!("{base}{target}"))).await?
+            }
+            Self::Files(router) => from_files(router.clone(), &target).await?,
         };
-        self.get(&target)
+        answer(status, body)
+    }
+
+    /// What the running server did, or why it did not: in its own words.
+    pub(super) async fn post(&self, path: &str, order: &impl Serialize) -> Result<Bytes, Failure> {
+        let Self::Server { client, base } = self else {
+            let none = "only a running server carries out orders";
+            return Err(Failure::Impossible(none.to_owned()));
+        };
+        let (status, body) = from_server(client.post(format!("{base}{path}")).json(order)).await?;
+        answer(status, body)
+    }
+
+    pub(super) async fn list(&self, path: &str, params: &impl Serialize) -> Result<Bytes, Failure> {
+        self.get(&target(path, params)?)
             .await?
             .ok_or_else(|| Failure::Impossible(format!("the server does not know {path}")))
     }
@@ -72,8 +91,25 @@ pub(super) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, Failure> {
     })
 }
 
-async fn from_server(client: &reqwest::Client, url: &str) -> Result<(StatusCode, Bytes), Failure> {
-    let response = client.get(url).send().await.map_err(impossible)?;
+fn target(path: &str, params: &impl Serialize) -> Result<String, Failure> {
+    let query = serde_urlencoded::to_string(params).map_err(impossible)?;
+    Ok(if query.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}?{query}")
+    })
+}
+
+fn answer(status: StatusCode, body: Bytes) -> Result<Bytes, Failure> {
+    match status {
+        StatusCode::OK => Ok(body),
+        StatusCode::NOT_FOUND => Err(Failure::Negative(detail(status, &body))),
+        _ => Err(refusal(status, &body)),
+    }
+}
+
+async fn from_server(request: reqwest::RequestBuilder) -> Result<(StatusCode, Bytes), Failure> {
+    let response = request.send().await.map_err(impossible)?;
     let status = response.status();
     Ok((status, response.bytes().await.map_err(impossible)?))
 }
@@ -104,11 +140,14 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn refusal(status: StatusCode, body: &Bytes) -> Failure {
-    let detail = serde_json::from_slice::<Problem>(body).map_or_else(
+    Failure::Impossible(detail(status, body))
+}
+
+fn detail(status: StatusCode, body: &Bytes) -> String {
+    serde_json::from_slice::<Problem>(body).map_or_else(
         |_| format!("the server answered {status}"),
         |problem| problem.detail,
-    );
-    Failure::Impossible(detail)
+    )
 }
 
 /// The whole chain of causes in one line.

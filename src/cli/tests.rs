@@ -20,6 +20,8 @@ use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::Event;
 
+mod budgets;
+
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
@@ -358,6 +360,39 @@ fn a_run_says_how_many_calls_it_does_not_show() {
 }
 
 #[test]
+fn a_run_that_was_held_up_says_so_and_how_it_goes_on() {
+    let made = CallList {
+        calls: Vec::new(),
+        next: None,
+    };
+    for (control, expected) in [
+        (Control::Running, None),
+        (Control::Paused, Some("\npaused: its new calls wait; ")),
+        (
+            Control::Stopped,
+            Some("\nstopped: its calls are refused; to let it go on: open-aiops run resume '"),
+        ),
+    ] {
+        let run = RunDetail {
+            control,
+            ..run_detail()
+        };
+        let mut text = Vec::new();
+        let mut out = Output {
+            writer: &mut text,
+            terminal: false,
+        };
+        lists::run(&run, &made, &mut out).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let said = expected.is_some_and(|expected| text.contains(expected));
+        assert!(
+            said || (expected.is_none() && !text.contains("go on")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_person_is_told_what_span_the_figures_are_of() {
     let since: SpanParams = serde_urlencoded::from_str("since=1h&until=2026-11-01").unwrap();
     for (params, terminal, expected) in [
@@ -446,6 +481,9 @@ fn help_is_an_answer() {
         ("help-calls.txt", &["calls", "--help"]),
         ("help-agents.txt", &["agents", "--help"]),
         ("help-show.txt", &["show", "--help"]),
+        ("help-budgets.txt", &["budgets", "--help"]),
+        ("help-budgets-raise.txt", &["budgets", "raise", "--help"]),
+        ("help-run.txt", &["run", "--help"]),
     ] {
         let ran = ran(arguments);
         check_code(&ran, 0);

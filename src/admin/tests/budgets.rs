@@ -263,8 +263,7 @@ async fn what_is_not_there_is_told_with_what_is() {
         (
             RESET,
             r#"{"rule": "each run", "key": {"run": "night"}}"#,
-            "no call was counted for \"each run\", run night yet; of the 1 accounts it has: \
-             run=night/1",
+            "no call was counted for \"each run\", run night yet; its accounts: run=night/1",
         ),
         (
             "/api/v1/runs/other/pause",
