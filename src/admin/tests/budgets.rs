@@ -190,11 +190,11 @@ async fn account_is_raised_and_reset() {
         assert_eq!(raised["until"], Value::Null);
     }
     // Exact where floating point would not be.
-    let text = r#"{"rule": "each run", "key": {"run": "night/1"}, "usd": 1234567.123456789}"#;
+    let text = r#"{"rule": "each run", "key": {"run": "night/1"}, "usd": 9007199.254740993}"#;
     let answer = listener.post(RAISE, text).await;
     let raised: Value = serde_json::from_slice(&answer.body).unwrap();
     let put_on_top = &raised["measures"][0]["raised_nano_usd"];
-    assert_eq!(*put_on_top, 1_234_568_723_456_790_u64);
+    assert_eq!(*put_on_top, 9_007_200_854_740_994_u64);
     let reset = listener
         .order(RESET, json!({"rule": "each run", "key": key}))
         .await;
