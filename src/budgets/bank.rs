@@ -253,18 +253,7 @@ pub fn attempt(
         Verdict::Refuse { seat, why } => {
             let standing = match (claimed.get(seat), states.get_mut(seat), seats.get(seat)) {
                 (Some(claimed), Some(state), Some(seat)) => {
-                    state.refused += 1;
-                    let mut standing = state.standing(claimed, seat);
-                    standing.why = Some(why);
-                    if let Why::Spent(measure) = why {
-                        let on_unpriced = claimed.rule.on_unpriced;
-                        standing.needs = need.amounts(on_unpriced, need.least_output()).of(measure);
-                        standing.is_new = state.alert < Alert::Spent;
-                        state.alert = Alert::Spent;
-                        let spent = state.account.as_ref().map(|account| &account.spent);
-                        standing.fits_at = spent.and_then(|spent| seat.fits_at(need, spent, now));
-                    }
-                    Some(standing)
+                    Some(state.refuse(claimed, seat, need, (why, now)))
                 }
                 _ => None,
             };
@@ -392,6 +381,27 @@ impl State {
             is_warning: seat.is_warning(),
             is_new: false,
         }
+    }
+
+    fn refuse(
+        &mut self,
+        claimed: &Claimed,
+        seat: &Seat<'_>,
+        need: &Need,
+        (why, now): (Why, Timestamp),
+    ) -> Standing {
+        self.refused += 1;
+        let mut standing = self.standing(claimed, seat);
+        standing.why = Some(why);
+        if let Why::Spent(measure) = why {
+            let least = need.amounts(claimed.rule.on_unpriced, need.least_output());
+            standing.needs = least.of(measure);
+            standing.is_new = self.alert < Alert::Spent;
+            self.alert = Alert::Spent;
+            let spent = self.account.as_ref().map(|account| &account.spent);
+            standing.fits_at = spent.and_then(|spent| seat.fits_at(need, spent, now));
+        }
+        standing
     }
 
     pub(super) fn touch(&mut self, now: Timestamp) {
