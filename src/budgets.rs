@@ -69,9 +69,10 @@ pub struct Granted {
     pub waited: Duration,
     /// How long it has to be delayed.
     pub delay: Duration,
-    /// The account that is closest to its limit.
-    pub tightest: Option<Standing>,
-    /// There is an account worth a warning.
+    /// The least that is left of any of its budgets, not counting what running calls hold.
+    pub left_nano_usd: Option<i64>,
+    pub left_tokens: Option<i64>,
+    /// The account closest to its limit, if it is worth a warning.
     pub warning: Option<Standing>,
 }
 
@@ -274,13 +275,13 @@ impl Budgets {
         for standing in &held.alerts {
             self.tell("budget_warning", standing);
         }
-        let warning = held.tightest.clone().filter(|standing| standing.is_warning);
         Granted {
             hold: held.hold,
             waited,
             delay: Duration::from_micros(held.delay_us),
-            tightest: held.tightest,
-            warning,
+            left_nano_usd: held.left_nano_usd,
+            left_tokens: held.left_tokens,
+            warning: held.tightest.filter(|standing| standing.is_warning),
         }
     }
 
@@ -379,7 +380,8 @@ impl Granted {
             hold: Hold::nothing(),
             waited: Duration::ZERO,
             delay: Duration::ZERO,
-            tightest: None,
+            left_nano_usd: None,
+            left_tokens: None,
             warning: None,
         }
     }

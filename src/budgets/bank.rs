@@ -86,6 +86,9 @@ pub struct Held {
     pub delay_us: u64,
     /// The account that is closest to its limit.
     pub tightest: Option<Standing>,
+    /// The least that is left in any account, not counting what is held.
+    pub left_nano_usd: Option<i64>,
+    pub left_tokens: Option<i64>,
     /// Accounts that crossed a mark for the first time.
     pub alerts: Vec<Standing>,
 }
@@ -221,6 +224,8 @@ pub fn attempt(
                 hold: Hold::new(need, output_tokens),
                 delay_us: 0,
                 tightest: None,
+                left_nano_usd: None,
+                left_tokens: None,
                 alerts: Vec::new(),
             };
             for ((claimed, state), seat) in claimed.iter().zip(&mut states).zip(&seats) {
@@ -309,6 +314,15 @@ impl Held {
             state.alert = Alert::Warned;
             standing.is_new = true;
             self.alerts.push(standing.clone());
+        }
+        for (least, measure) in [
+            (&mut self.left_nano_usd, Measure::Usd),
+            (&mut self.left_tokens, Measure::Tokens),
+        ] {
+            let left = standing.left(measure);
+            *least = least.map_or(left, |least| {
+                Some(left.map_or(least, |left| left.min(least)))
+            });
         }
         let used = |standing: &Standing| standing.seat().used_permille();
         if self

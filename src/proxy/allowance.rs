@@ -12,10 +12,8 @@ use super::Proxy;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Refused, Unavailability};
-use crate::budgets::bank::Standing;
 use crate::budgets::runs::Enlisted;
 use crate::budgets::{Ask, Claim, Granted, Hold, Refusal};
-use crate::core::budget::Measure;
 use crate::core::budget::decide::{Need, Tariff};
 use crate::core::call::Operation;
 use crate::core::digest::Digest;
@@ -72,11 +70,6 @@ impl Decision {
             self.words.push(word);
         }
         self.reasons.push(reason);
-    }
-
-    fn left(&mut self, standing: &Standing) {
-        self.left_nano_usd = standing.left(Measure::Usd);
-        self.left_tokens = standing.left(Measure::Tokens);
     }
 }
 
@@ -201,15 +194,14 @@ impl Received {
         if let Some(standing) = &granted.warning {
             let part = standing.seat().used_permille() / 10;
             let rule = &standing.rule.name;
-            decision.add("warn", format!("budget {rule:?} is used to {part} %"));
+            decision.add("warn", format!("budget \"{rule}\" is used to {part} %"));
         }
         if granted.hold.is_clamped() {
             let most = granted.hold.output_tokens();
             decision.add("clamp", format!("the output limit is {most} tokens"));
         }
-        if let Some(standing) = &granted.tightest {
-            decision.left(standing);
-        }
+        decision.left_nano_usd = granted.left_nano_usd;
+        decision.left_tokens = granted.left_tokens;
         let delay = granted.delay.min(patience.saturating_sub(granted.waited));
         let wait = granted.waited.saturating_add(delay);
         if wait.is_zero() {

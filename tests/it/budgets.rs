@@ -146,7 +146,9 @@ async fn refusal_of_a_window_that_soon_has_room_says_when_to_come_back() {
 #[tokio::test]
 async fn response_says_what_is_left_of_the_tightest_budget() {
     let upstream = Upstream::answers(answer(9, 60)).await;
-    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 1000\nusd = 0.01"));
+    let all = "[[budget]]\nname = \"all\"\ncalls = 3\ntokens = 5000\n";
+    let rules = format!("{all}{}", per_run("tokens = 1000\nusd = 0.01"));
+    let setup = Proxy::with(&upstream).sections(&rules);
     let proxy = setup.start().await;
     proxy.call(&chat("r1")).await;
     within("the end", proxy.app.settled()).await;
@@ -168,8 +170,8 @@ async fn answer_is_limited_to_what_is_left_and_the_client_is_told() {
     let sent: Value = serde_json::from_str(upstream.request().text()).unwrap();
     let limit = sent["max_tokens"].as_i64().unwrap();
     assert!(
-        (1024..1200).contains(&limit),
-        "what such calls usually use: {limit}"
+        (500..1200).contains(&limit),
+        "a half of what there is: {limit}"
     );
     let record = proxy.record(&response).await;
     let recorded = record.body("request").await.unwrap();

@@ -6,7 +6,7 @@ use super::super::memo::Memo;
 /// Kinds of calls that are remembered.
 const KINDS: usize = 20_000;
 /// What is assumed of a kind that was never seen.
-const UNKNOWN: i64 = 1024;
+const UNKNOWN: i64 = 256;
 const LEAST: i64 = 16;
 /// The weight of one more call, as a part of all: 1/8.
 const WEIGHT: i64 = 8;
