@@ -247,7 +247,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
     }
 }
 
-fn settlement(admission: Admission, call: Call, outcome: Outcome) -> Settlement {
+pub(crate) fn settlement(admission: Admission, call: Call, outcome: Outcome) -> Settlement {
     Settlement {
         id: admission.id,
         started_at: admission.started_at,

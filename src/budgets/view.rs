@@ -120,8 +120,35 @@ impl Budgets {
             })?;
         for row in &mut rows {
             row.keep(filter.limit);
+            self.complete(row, now)?;
         }
         Ok(rows)
+    }
+
+    /// Where clients set the limits, they are known with the run, which may not be in memory.
+    fn complete(&self, row: &mut RuleRow, now: Timestamp) -> Result<(), IndexError> {
+        let known = self.ledger.peek();
+        for account in &mut row.accounts {
+            let Some((Dimension::Run, Some(run))) = account.name.key.first() else {
+                continue;
+            };
+            if !account.measures.is_empty() {
+                continue;
+            }
+            let limits = known.run_state(run)?.unwrap_or_default().tightened;
+            let (name, id) = (&account.name, account.name.id(self.ledger.seed()));
+            let cell = self.bank.get(id).filter(|cell| cell.is_loaded());
+            let state = cell.as_ref().map(|cell| cell.lock());
+            let stored = match state.as_ref().and_then(|state| state.account.clone()) {
+                Some(account) => Some(account),
+                None => known.account(id)?,
+            };
+            if let Some(stored) = stored {
+                let at = (limits, now);
+                *account = AccountRow::new(&row.rule, name, &stored, state.as_deref(), at);
+            }
+        }
+        Ok(())
     }
 
     /// How one account stands, and its rule. It must have been used before.

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::admin::sample::{claim, hold, rules};
+use crate::admin::sample::{admission, claim, hold, rules, settlement};
 use crate::budgets::Used;
 use crate::core::budget::Limits;
+use crate::core::call::Outcome;
 use crate::core::money::NanoUsd;
 
 const NIGHT: &str = "night/1";
@@ -247,6 +248,71 @@ async fn run_is_paused_resumed_and_stopped() {
     assert!(running.switch().why().is_some(), "it was told to end");
     let nobody = listener.post("/api/v1/runs/night%2F1/pause", "").await;
     assert_eq!(nobody.status, 200, "an empty body asks with all defaults");
+}
+
+impl Listener {
+    /// Records a call that uses $0.42 of all its accounts, the ones its client limits among them.
+    async fn record_charged(&self, call: Call, tightened: Limits) {
+        let (budgets, ledger) = (&self.state.budgets, &self.state.ledger);
+        let claim = claim(budgets, call, tightened).await;
+        let mut hold = hold(budgets, &claim).await;
+        budgets.open_accounts(&claim);
+        let clock = &self.state.clock;
+        let mut admission = admission(clock.call_id(), clock.now(), call);
+        admission.tightened = tightened;
+        admission.hold = hold.charges();
+        let entry = ledger.admit(admission.clone(), None).unwrap();
+        hold.recorded(true);
+        clock.advance_micros(2_000_000);
+        let mut settled = settlement(admission, call, Outcome::Completed);
+        let used = Used {
+            cost: Some(NanoUsd::new(420_000_000)),
+            is_call: true,
+            ..Used::default()
+        };
+        hold.settle(&used, clock.now(), |charges| settled.charges = charges);
+        entry.settle(settled, None);
+    }
+}
+
+#[tokio::test]
+async fn what_was_done_is_known_when_memory_is_not() {
+    let mut listener = Listener::with(&rules());
+    let tightened = Limits {
+        calls: Some(5),
+        ..Limits::default()
+    };
+    listener.record_charged(PLANNER, tightened).await;
+    let order = json!({"rule": "each run", "key": {"run": NIGHT}, "usd": "1"});
+    listener.order(RAISE, order).await;
+    let order = json!({"who": " ada "});
+    let stop = "/api/v1/runs/night%2F1/stop";
+    listener.order(stop, order).await;
+    let shown = listener.json("/api/v1/runs/night%2F1").await;
+    assert_eq!(shown["control"], "stopped");
+    let events = listener.json("/api/v1/events").await;
+    let latest = |n: usize| {
+        (
+            events["events"][n]["what"].clone(),
+            events["events"][n]["who"].clone(),
+        )
+    };
+    assert_eq!(latest(0), (json!("run_stopped"), json!("ada")));
+    assert_eq!(latest(1), (json!("budget_raised"), json!("api")));
+    let before = listener.budgets("").await;
+
+    listener.state = listener.sample.state(&rules());
+    assert_eq!(listener.budgets("").await, before);
+    let order = json!({"rule": "x-aiops-budget", "key": {"run": NIGHT}, "calls": 2});
+    let raised = listener.order(RAISE, order).await;
+    assert_eq!(raised["measures"][0]["used"], 1);
+    assert_eq!(raised["measures"][0]["limit"], 7);
+    let claim = claim(&listener.state.budgets, PLANNER, Limits::default()).await;
+    let entered = listener
+        .state
+        .budgets
+        .enter(&claim, std::time::Duration::ZERO);
+    assert!(entered.await.is_err(), "it is still stopped");
 }
 
 #[tokio::test]
