@@ -193,6 +193,10 @@ impl Budgets {
         let ledger = self.ledger.clone();
         let stored = blocking(move || ledger.peek().account(id)).await?;
         if stored.is_none() && !cell.is_loaded() {
+            // Asked for by mistake: it must not stay, as one that is not loaded is never idle.
+            cell.load(None);
+            drop(cell);
+            self.bank.forget(id, 0);
             return Err(OperateError::NoSuchAccount(text));
         }
         cell.load(stored);

@@ -339,6 +339,8 @@ async fn what_is_not_there_is_told_with_what_is() {
     ] {
         assert_eq!(listener.wrong(path, order, 404).await, expected);
     }
+    let (accounts, _) = listener.state.budgets.in_memory();
+    assert_eq!(accounts, 3, "those of its call alone");
     let none = Listener::new();
     let detail = none.wrong(RESET, r#"{"rule": "x"}"#, 404).await;
     assert_eq!(detail, "there is no budget \"x\"; configured: none");
