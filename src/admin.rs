@@ -1,7 +1,7 @@
 //! The second listener: health, metrics, the JSON API over the ledger, and the budgets.
 //!
 //! It shares nothing with the proxy listener but the state handed in. Whatever is asked with GET
-//! changes nothing; all that changes something is a POST in [`budgets`], and does so through the
+//! changes nothing; all that changes something is a POST in `admin/budgets.rs`, and does so through the
 //! engine, which records it. [`records()`] is the part that needs no running proxy: the command
 //! line uses it too.
 

@@ -18,7 +18,7 @@ impl Budgets {
         &self,
         settlement: &Settlement,
         usage: &Usage,
-        cost: Option<NanoUsd>,
+        cost: NanoUsd,
         now: Timestamp,
         record: impl FnOnce(Vec<Charge>) -> bool,
     ) {
@@ -66,11 +66,10 @@ impl State {
     }
 }
 
-fn missing(charged: &Amounts, usage: &Usage, cost: Option<NanoUsd>) -> Amounts {
+fn missing(charged: &Amounts, usage: &Usage, cost: NanoUsd) -> Amounts {
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let cost = cost.map_or(charged.nano_usd, NanoUsd::get);
     Amounts {
-        nano_usd: cost.saturating_sub(charged.nano_usd),
+        nano_usd: cost.get().saturating_sub(charged.nano_usd),
         input_tokens: tokens(usage.input_tokens).saturating_sub(charged.input_tokens),
         output_tokens: tokens(usage.output_tokens).saturating_sub(charged.output_tokens),
         calls: 0,

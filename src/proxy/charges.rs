@@ -20,18 +20,25 @@ const CUT_OFF: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "MAX_TO
 pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
     let usage = &settlement.usage;
     let left = settlement.timings.forwarded_us.is_some();
-    let price = &origin.live.config.accounting.fallback_price;
-    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    let fallback = Tariff::of(price.input, price.output, tokens(usage.input_tokens));
-    let fallback = fallback.cost(tokens(usage.output_tokens));
     let free = matches!(origin.operation, Operation::Other);
     Used {
-        input_tokens: tokens(usage.input_tokens),
-        output_tokens: tokens(usage.output_tokens),
+        input_tokens: whole(usage.input_tokens),
+        output_tokens: whole(usage.output_tokens),
         cost: settlement.cost.or(free.then_some(NanoUsd::ZERO)),
-        fallback: NanoUsd::new(fallback),
+        fallback: fallback_cost(origin, usage),
         is_call: left,
     }
+}
+
+/// What a model without a price costs under a budget.
+fn fallback_cost(origin: &Origin, usage: &Usage) -> NanoUsd {
+    let price = &origin.live.config.accounting.fallback_price;
+    let tariff = Tariff::of(price.input, price.output, whole(usage.input_tokens));
+    NanoUsd::new(tariff.cost(whole(usage.output_tokens)))
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Books {
@@ -100,8 +107,9 @@ impl Books {
         });
         let now = self.clock.now();
         let amount = facts.cost.or(cost.map(|cost| cost.amount));
+        let charged = amount.unwrap_or_else(|| fallback_cost(&call.origin, &usage));
         self.budgets
-            .charge_late(&settlement, &usage, amount, now, |charges| {
+            .charge_late(&settlement, &usage, charged, now, |charges| {
                 self.ledger.late(LateUsage {
                     id: admission.id,
                     at: now,

@@ -642,3 +642,42 @@ async fn background_response_settles_once_when_its_result_is_fetched() {
     );
     assert_eq!(record.provenance(), "reported");
 }
+
+#[tokio::test]
+async fn batch_is_charged_once_when_it_is_done() {
+    let batch = |status: &str, usage: Value| {
+        let body = object!({"id": "batch_1", "object": "batch", "status": status,
+            "model": "gpt-4o-mini-2024-07-18", "endpoint": CHAT, "usage": usage});
+        json(body.to_string())
+    };
+    let used = object!({"input_tokens": 1_000_000, "output_tokens": 1_000_000,
+        "total_tokens": 2_000_000});
+    let upstream = Upstream::answers_each([
+        batch("validating", Value::Null),
+        batch("in_progress", Value::Null),
+        batch("completed", used.clone()),
+        batch("completed", used),
+    ])
+    .await;
+    let rules = per_run("usd = 5\ntokens = 3_000_000");
+    let proxy = Proxy::with(&upstream).sections(&rules).start().await;
+    let ask = object!({"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h"});
+    let ask = post("/v1/batches", ask.to_string()).header("x-aiops-run", "r1");
+    let begun = proxy.call(&ask).await;
+    assert_eq!(begun.status(), 200);
+    assert_eq!(
+        standing(&accounts(&proxy).await[0], Measure::Tokens),
+        (0, 0)
+    );
+    for _ in 0..3 {
+        let fetch = get("/v1/batches/batch_1").header("x-aiops-run", "r1");
+        assert_eq!(proxy.call(&fetch).await.status(), 200);
+        within("the end", proxy.app.settled()).await;
+    }
+    let row = &accounts(&proxy).await[0];
+    assert_eq!(standing(row, Measure::Tokens), (2_000_000, 0));
+    // 0.075 in and 0.30 out per million in a batch.
+    assert_eq!(standing(row, Measure::Usd), (375_000_000, 0));
+    let record = proxy.record(&begun).await;
+    assert_eq!(record.number("/cost_nano_usd"), 375_000_000);
+}
