@@ -65,11 +65,14 @@ fn engine(rules: &[Rule], dir: &Path) -> Option<Budgets> {
 }
 
 async fn one_call(budgets: &Budgets, ask: &Ask<'_>, need: &Need, clock: &Clock) -> bool {
-    let Ok(claim) = budgets.claim(ask).await else {
+    let Ok(mut claim) = budgets.claim(ask).await else {
         return false;
     };
     let exact = async || *need;
-    let Ok(granted) = budgets.hold(&claim, need, exact, Duration::ZERO).await else {
+    let Ok(granted) = budgets
+        .hold((&mut claim, ask), need, exact, Duration::ZERO)
+        .await
+    else {
         return false;
     };
     let used = Used {

@@ -15,10 +15,9 @@ pub mod runs;
 mod sweep;
 mod view;
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use arc_swap::ArcSwapOption;
 
 pub use self::ask::Ask;
 use self::ask::Rules;
-use self::bank::{Attempt, Bank, Claimed, Held, Standing};
+use self::bank::{Attempt, Bank, Claimed, Held, Standing, Ticket};
 pub use self::hold::{Hold, Used};
 pub use self::operate::{Key, OperateError};
 use self::recent::Recent;
@@ -40,9 +39,14 @@ use crate::core::budget::{AccountName, Control, Measure, Rule};
 use crate::core::id::Label;
 use crate::ledger::{Event, IndexError, Ledger};
 
+/// Who waits looks again this often though nobody wakes it: time alone makes room in a window too.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// All budgets, for the life of the process.
 pub struct Budgets {
     rules: ArcSwapOption<Rules>,
+    /// Goes up after every change of the rules.
+    edition: AtomicU64,
     bank: Bank,
     runs: Runs,
     /// What calls of one kind usually put out.
@@ -58,8 +62,16 @@ pub struct Budgets {
 pub struct Claim {
     runs: Vec<Arc<Run>>,
     accounts: Vec<Claimed>,
-    /// By which they were found.
-    rules: Option<Arc<Rules>>,
+    /// Of the rules it was made by, or of ones before them.
+    edition: u64,
+}
+
+/// What ended a turn of waiting.
+enum Turn {
+    Held(Box<Held>),
+    Refused(Box<Standing>),
+    /// There are other rules now.
+    Reloaded,
 }
 
 /// A call that may go on.
@@ -85,6 +97,7 @@ impl Budgets {
     pub fn new(rules: &[Rule], max_idle: usize, ledger: Ledger, clock: Clock) -> Self {
         Self {
             rules: ArcSwapOption::from_pointee(Rules::new(rules)),
+            edition: AtomicU64::new(0),
             bank: Bank::default(),
             runs: Runs::default(),
             usual: Usual::default(),
@@ -99,6 +112,7 @@ impl Budgets {
     pub fn reload(&self, rules: &[Rule], max_idle: usize) {
         self.rules.store(Rules::new(rules).map(Arc::new));
         self.max_idle.store(max_idle, Ordering::Relaxed);
+        self.edition.fetch_add(1, Ordering::SeqCst);
         self.bank.wake_all();
     }
 
@@ -113,8 +127,9 @@ impl Budgets {
     /// The accounts that a call counts against, its runs among them, all of them in memory.
     pub async fn claim(&self, ask: &Ask<'_>) -> Result<Claim, Unreadable> {
         let runs = self.chain(ask).await?;
-        let rules = self.rules.load_full();
-        let accounts = match &rules {
+        // Before the rules: a claim may be taken for older than it is, never for newer.
+        let edition = self.edition.load(Ordering::SeqCst);
+        let accounts = match self.rules.load().as_ref() {
             Some(rules) => rules.accounts(&self.bank, self.ledger.seed(), ask, &runs),
             None => Vec::new(),
         };
@@ -124,22 +139,8 @@ impl Budgets {
         Ok(Claim {
             runs,
             accounts,
-            rules,
+            edition,
         })
-    }
-
-    /// The accounts of a call that waits, by the rules as they are now: limits may have changed, and
-    /// rules may be gone. A rule that is new is not about calls that came before it.
-    fn accounts_now<'c>(&self, claim: &'c Claim) -> Cow<'c, [Claimed]> {
-        let rules = self.rules.load();
-        match (rules.as_ref(), &claim.rules) {
-            (Some(now), Some(then)) if !Arc::ptr_eq(now, then) => claim
-                .accounts
-                .iter()
-                .filter_map(|claimed| now.renew(claimed))
-                .collect(),
-            _ => Cow::Borrowed(&claim.accounts),
-        }
     }
 
     /// The run of a call and all its ancestors, with what this call claims of them.
@@ -219,10 +220,11 @@ impl Budgets {
 
     /// Holds what a call needs, at its worst if that fits. If it does not, `exact` says what it
     /// needs more exactly, after all calls that ended have been settled; where only running calls
-    /// are in the way, it waits for them as long as `patience` lasts.
+    /// are in the way, it waits for them as long as `patience` lasts. Rules that change meanwhile
+    /// are the ones that count.
     pub async fn hold(
         &self,
-        claim: &Claim,
+        (claim, ask): (&mut Claim, &Ask<'_>),
         bound: &Need,
         exact: impl AsyncFnOnce() -> Need,
         patience: Duration,
@@ -231,8 +233,7 @@ impl Budgets {
             return Ok(Granted::nothing());
         }
         let began = self.clock.now();
-        let accounts = &claim.accounts;
-        match bank::attempt(accounts, bound, Size::WorstCase, began, None) {
+        match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
             Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
             Attempt::Refused(standing) => return Err(self.refused(standing)),
             Attempt::Tight | Attempt::Waiting => {}
@@ -240,22 +241,11 @@ impl Budgets {
         let need = exact().await;
         let mut ticket = self.bank.ticket();
         let mut has_waited = false;
-        let share = poll_fn(|context| {
-            let waiting = Some((&mut ticket, context.waker()));
-            let now = self.clock.now();
-            match bank::attempt(&self.accounts_now(claim), &need, Size::Share, now, waiting) {
-                Attempt::Waiting | Attempt::Tight => {
-                    has_waited = true;
-                    Poll::Pending
-                }
-                Attempt::Held(held) => Poll::Ready(Ok(held)),
-                Attempt::Refused(standing) => Poll::Ready(Err(standing)),
-            }
-        });
-        let outcome = tokio::time::timeout(patience, share).await;
+        let waiting = self.wait((&mut *claim, ask), &need, (&mut ticket, &mut has_waited));
+        let outcome = tokio::time::timeout(patience, waiting).await;
         let now = self.clock.now();
         match outcome {
-            Ok(Ok(held)) => {
+            Ok(Some(Ok(held))) => {
                 let waited = if has_waited {
                     now.micros_since(began)
                 } else {
@@ -263,12 +253,74 @@ impl Budgets {
                 };
                 Ok(self.granted(*held, Duration::from_micros(waited)))
             }
-            Ok(Err(standing)) => Err(self.refused(standing)),
-            Err(_) => match bank::standing(accounts, &ticket, now) {
+            Ok(Some(Err(standing))) => Err(self.refused(standing)),
+            Ok(None) => Ok(Granted::nothing()),
+            Err(_) => match bank::standing(&claim.accounts, &ticket, now) {
                 Some(standing) => Err(Refusal::Busy(Box::new(standing))),
                 None => Ok(Granted::nothing()),
             },
         }
+    }
+
+    /// Waits for its turn and for room, by the rules that are in force when there is some. None
+    /// when no budget is about the call any more.
+    async fn wait(
+        &self,
+        (claim, ask): (&mut Claim, &Ask<'_>),
+        need: &Need,
+        (ticket, has_waited): (&mut Ticket, &mut bool),
+    ) -> Option<Result<Box<Held>, Box<Standing>>> {
+        loop {
+            let turn = self.turn(claim, need, (&mut *ticket, &mut *has_waited));
+            match tokio::time::timeout(LOOK_AGAIN, turn).await {
+                Err(_) => {}
+                Ok(Turn::Held(held)) => return Some(Ok(held)),
+                Ok(Turn::Refused(standing)) => return Some(Err(standing)),
+                Ok(Turn::Reloaded) => {
+                    ticket.leave();
+                    let edition = self.edition.load(Ordering::SeqCst);
+                    match self.claim(ask).await {
+                        Ok(now) => *claim = now,
+                        Err(error) => {
+                            tracing::warn!(
+                                "a call that waits keeps to the rules it came under: {error}"
+                            );
+                            claim.edition = edition;
+                        }
+                    }
+                    if claim.accounts.is_empty() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Resolves when the call holds what it needs, is refused, or came under other rules.
+    fn turn(
+        &self,
+        claim: &Claim,
+        need: &Need,
+        (ticket, has_waited): (&mut Ticket, &mut bool),
+    ) -> impl Future<Output = Turn> {
+        let is_outdated = || self.edition.load(Ordering::SeqCst) != claim.edition;
+        poll_fn(move |context| {
+            if is_outdated() {
+                return Poll::Ready(Turn::Reloaded);
+            }
+            let waiting = Some((&mut *ticket, context.waker()));
+            let now = self.clock.now();
+            match bank::attempt(&claim.accounts, need, Size::Share, now, waiting) {
+                Attempt::Held(held) => Poll::Ready(Turn::Held(held)),
+                Attempt::Refused(standing) => Poll::Ready(Turn::Refused(standing)),
+                // It is in the queue by now: a reload after this look wakes it.
+                Attempt::Waiting | Attempt::Tight if is_outdated() => Poll::Ready(Turn::Reloaded),
+                Attempt::Waiting | Attempt::Tight => {
+                    *has_waited = true;
+                    Poll::Pending
+                }
+            }
+        })
     }
 
     fn granted(&self, held: Held, waited: Duration) -> Granted {

@@ -78,20 +78,6 @@ impl Rules {
         self.configured.iter().chain([&self.by_header])
     }
 
-    /// The same account by the rule of its name as it is here; none if there is no such rule.
-    pub(super) fn renew(&self, claimed: &Claimed) -> Option<Claimed> {
-        if self.is_by_header(&claimed.rule) {
-            return Some(claimed.clone());
-        }
-        let mut rules = self.configured.iter();
-        let rule = rules.find(|rule| rule.name == claimed.rule.name)?;
-        Some(Claimed {
-            rule: Arc::clone(rule),
-            limits: rule.limits,
-            cell: Arc::clone(&claimed.cell),
-        })
-    }
-
     pub(super) fn is_by_header(&self, rule: &Rule) -> bool {
         rule.name == self.by_header.name
     }

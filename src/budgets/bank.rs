@@ -466,7 +466,7 @@ impl Standing {
 
 impl Ticket {
     /// Goes out of the queue; the next one may have a chance.
-    fn leave(&mut self) {
+    pub(super) fn leave(&mut self) {
         if let Some(cell) = self.queued_at.take() {
             cell.lock().unqueue(self.number);
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use tokio::time::Instant;
 
 use super::Proxy;
 use super::receive::Received;
@@ -101,8 +102,8 @@ impl Received {
         })?;
         let refused = |refusal| self.refused(proxy, Arc::new(refusal));
         let enlisted = proxy.budgets.enlist(&claim);
-        let patience = patience(&self.headers);
-        let entered = proxy.budgets.enter(&claim, patience).await;
+        let patience = Patience::of(&self.headers);
+        let entered = proxy.budgets.enter(&claim, patience.left()).await;
         entered.map_err(refused)?;
         let mut allowance = Allowance {
             hold: Hold::nothing(),
@@ -122,7 +123,7 @@ impl Received {
         let granted = tokio::select! {
             biased;
             why = stopped => return Err(self.refused(proxy, why)),
-            granted = self.hold(proxy, &mut allowance, patience, decision) => granted.map_err(refused)?,
+            granted = self.hold(proxy, (&mut allowance, &ask), patience, decision) => granted.map_err(refused)?,
         };
         self.delay(proxy, &granted, patience, decision, &allowance)
             .await?;
@@ -143,8 +144,8 @@ impl Received {
     async fn hold(
         &self,
         proxy: &Proxy,
-        allowance: &mut Allowance,
-        patience: Duration,
+        (allowance, ask): (&mut Allowance, &Ask<'_>),
+        patience: Patience,
         decision: &mut Decision,
     ) -> Result<Granted, Refusal> {
         let mut need = self.need(proxy, allowance);
@@ -161,7 +162,7 @@ impl Received {
             };
             let budgets = &proxy.budgets;
             let granted = budgets
-                .hold(&allowance.claim, &need, exact, patience)
+                .hold((&mut allowance.claim, ask), &need, exact, patience.left())
                 .await?;
             if !granted.hold.is_clamped() {
                 return Ok(granted);
@@ -187,7 +188,7 @@ impl Received {
         &self,
         proxy: &Proxy,
         granted: &Granted,
-        patience: Duration,
+        patience: Patience,
         decision: &mut Decision,
         allowance: &Allowance,
     ) -> Result<(), Fault> {
@@ -202,7 +203,7 @@ impl Received {
         }
         decision.left_nano_usd = granted.left_nano_usd;
         decision.left_tokens = granted.left_tokens;
-        let delay = granted.delay.min(patience.saturating_sub(granted.waited));
+        let delay = granted.delay.min(patience.left());
         let wait = granted.waited.saturating_add(delay);
         if wait.is_zero() {
             return Ok(());
@@ -393,11 +394,25 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-/// How long a client may be made to wait: half of what it would, at most.
-fn patience(headers: &HeaderMap) -> Duration {
-    let said = headers
-        .get(super::headers::READ_TIMEOUT)
-        .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds / 2.0).ok());
-    said.map_or(PATIENCE, |said| said.min(MOST_PATIENCE))
+/// How long a client may be made to wait in all: half of what it would, at most.
+#[derive(Clone, Copy)]
+struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    fn of(headers: &HeaderMap) -> Self {
+        let said = headers
+            .get(super::headers::READ_TIMEOUT)
+            .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds / 2.0).ok());
+        let patience = said.map_or(PATIENCE, |said| said.min(MOST_PATIENCE));
+        Self {
+            until: Instant::now() + patience,
+        }
+    }
+
+    fn left(self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
 }

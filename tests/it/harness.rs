@@ -4,6 +4,7 @@
 //! Nothing sleeps and no port is fixed. Where a test waits it waits for an event; the limit in
 //! [`within`] only keeps a hang from lasting for ever.
 
+pub(crate) mod accounts;
 pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod client;

@@ -18,7 +18,7 @@ impl Listener {
     async fn spend(&self, run: &'static str) {
         let budgets = &self.state.budgets;
         let call = Call { run, ..PLANNER };
-        let claim = claim(budgets, call, Limits::default()).await;
+        let mut claim = claim(budgets, call, Limits::default()).await;
         let used = Used {
             input_tokens: 1000,
             output_tokens: 50,
@@ -27,7 +27,7 @@ impl Listener {
             is_call: true,
         };
         let now = self.state.clock.now();
-        hold(budgets, &claim).await.settle(&used, now, drop);
+        hold(budgets, &mut claim).await.settle(&used, now, drop);
     }
 
     async fn post(&self, path: &str, order: &str) -> Answer {
@@ -100,8 +100,8 @@ async fn accounts_show_what_is_used_held_and_left() {
     let listener = Listener::with(&rules());
     listener.spend(NIGHT).await;
     let budgets = &listener.state.budgets;
-    let claimed = claim(budgets, PLANNER, Limits::default()).await;
-    let running = hold(budgets, &claimed).await;
+    let mut claimed = claim(budgets, PLANNER, Limits::default()).await;
+    let running = hold(budgets, &mut claimed).await;
     let shown = listener.budgets("").await;
     assert_eq!(
         shown[0]["accounts"],
@@ -254,8 +254,8 @@ impl Listener {
     /// Records a call that uses $0.42 of all its accounts, the ones its client limits among them.
     async fn record_charged(&self, call: Call, tightened: Limits) {
         let (budgets, ledger) = (&self.state.budgets, &self.state.ledger);
-        let claim = claim(budgets, call, tightened).await;
-        let mut hold = hold(budgets, &claim).await;
+        let mut claim = claim(budgets, call, tightened).await;
+        let mut hold = hold(budgets, &mut claim).await;
         budgets.open_accounts(&claim);
         let clock = &self.state.clock;
         let mut admission = admission(clock.call_id(), clock.now(), call);

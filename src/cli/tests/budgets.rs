@@ -262,8 +262,8 @@ impl Server {
         };
         let call = Call { run, ..PLANNER };
         self.runtime.block_on(async {
-            let claim = sample::claim(&self.budgets, call, Limits::default()).await;
-            let hold = sample::hold(&self.budgets, &claim).await;
+            let mut claim = sample::claim(&self.budgets, call, Limits::default()).await;
+            let hold = sample::hold(&self.budgets, &mut claim).await;
             hold.settle(&used, self.sample.clock.now(), drop);
         });
     }
