@@ -6,6 +6,7 @@
 mod harness;
 
 mod attribution;
+mod budget_crash;
 mod budget_waits;
 mod budgets;
 mod crash;
