@@ -13,6 +13,7 @@ mod charges;
 mod forward;
 pub mod headers;
 mod kept;
+mod need;
 mod receive;
 mod request_body;
 mod respond;

@@ -6,36 +6,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_ENCODING;
 use tokio::time::Instant;
 
 use super::Proxy;
+use super::need::Traits;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Refused, Unavailability};
 use crate::budgets::runs::Enlisted;
 use crate::budgets::{Ask, Claim, Granted, Hold, Refusal};
-use crate::core::budget::decide::{Need, Tariff};
-use crate::core::call::Operation;
-use crate::core::digest::Digest;
 use crate::core::id::Label;
-use crate::core::money::NanoUsd;
-use crate::core::price::Quantities;
-use crate::core::usage::Provenance;
 use crate::wire::output_limit;
-use crate::wire::route::Route;
 
-/// The most output of a model of which nothing is known.
-const MOST_OUTPUT: u64 = 131_072;
-/// Context of an earlier response that nothing is known of.
-const UNKNOWN_CONTEXT: u64 = 131_072;
 /// How long a client is made to wait that does not say how long it would.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
-/// What is counted for another tokenizer than the model's may be too little by a tenth.
-const SAFETY_PART: u64 = 10;
-const SAFETY: u64 = 16;
-
 /// A call that may go on, and on which terms.
 pub(super) struct Allowance {
     pub(super) hold: Hold,
@@ -44,15 +29,6 @@ pub(super) struct Allowance {
     pub(super) lowered: Option<Bytes>,
     pub(super) claim: Claim,
     pub(super) traits: Option<Traits>,
-}
-
-/// What a call has in common with others, where budgets are about it.
-#[derive(Clone, Copy)]
-pub(super) struct Traits {
-    /// With those that are likely to use as much.
-    pub(super) kind: Digest,
-    /// With repetitions of it; none where its body is not known.
-    pub(super) identity: Option<Digest>,
 }
 
 /// What a client is told about a decision.
@@ -115,10 +91,7 @@ impl Received {
         if allowance.claim.is_free() {
             return Ok(allowance);
         }
-        allowance.traits = Some(Traits {
-            kind: self.kind(proxy, model.as_ref()),
-            identity: self.identity(proxy),
-        });
+        allowance.traits = Some(self.traits(proxy, model.as_ref()));
         let stopped = allowance.enlisted.stopped();
         let granted = tokio::select! {
             biased;
@@ -148,7 +121,7 @@ impl Received {
         patience: Patience,
         decision: &mut Decision,
     ) -> Result<Granted, Refusal> {
-        let mut need = self.need(proxy, allowance);
+        let mut need = self.need(proxy, allowance.traits);
         if need.tariff.is_none() && allowance.claim.counts_usd() {
             let model = self.model();
             let model = model.as_ref().map_or("(none)", Label::as_str);
@@ -222,176 +195,6 @@ impl Received {
             () = tokio::time::sleep(delay) => Ok(()),
         }
     }
-
-    fn kind(&self, proxy: &Proxy, model: Option<&Label>) -> Digest {
-        let operation: &'static str = self.route.operation.into();
-        let model = model.map_or("", Label::as_str);
-        let kind = [self.attribution.agent.as_str(), model, operation].join("\0");
-        proxy.ledger.seed().digest(kind.as_bytes())
-    }
-
-    fn identity(&self, proxy: &Proxy) -> Option<Digest> {
-        if self.facts.segments.is_empty() {
-            return None;
-        }
-        let mut bytes = Vec::with_capacity(16 * self.facts.segments.len() + 64);
-        for segment in &self.facts.segments {
-            bytes.extend_from_slice(&segment.digest.to_bytes());
-        }
-        let run = self.attribution.run.as_ref().map_or("", Label::as_str);
-        for text in [run, self.attribution.agent.as_str(), &self.target] {
-            bytes.extend_from_slice(text.as_bytes());
-            bytes.push(0);
-        }
-        Some(proxy.ledger.seed().digest(&bytes))
-    }
-
-    /// An upper bound of what the call needs, quickly.
-    fn need(&self, proxy: &Proxy, allowance: &Allowance) -> Need {
-        let model = self.model();
-        let name = model.as_ref().map_or("", Label::as_str);
-        let input = match &self.body {
-            ReceivedBody::Read(body) => proxy.counter.upper_bound(name, body.len(), &self.facts),
-            ReceivedBody::Unread { .. } => content_length(&self.headers),
-        };
-        let (budgets, traits) = (&proxy.budgets, allowance.traits);
-        let generates = generates(self.route.operation) && !self.route.fetch;
-        let most = if generates { self.most_output(name) } else { 0 };
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let identity = traits.and_then(|traits| traits.identity);
-        let failed = |identity| budgets.recent.take_failed(identity, proxy.clock.now());
-        let repeated = self.retry > 0 && identity.is_some_and(failed);
-        let mut need = Need {
-            most_output: most,
-            usual_output: traits.map_or(most, |it| budgets.usual.output(it.kind).min(most)),
-            is_clampable: generates && self.is_editable(),
-            calls: i64::from(!repeated),
-            ..Need::default()
-        };
-        self.price(&mut need, input.saturating_add(self.context(proxy)));
-        if !generates && let (Some(tariff), Some(traits)) = (&mut need.tariff, traits) {
-            // What it costs does not follow from what is asked: what such calls usually cost.
-            let usual = NanoUsd::new(budgets.usual.cost(traits.kind));
-            tariff.before_output = tariff.before_output.max(usual);
-        }
-        need
-    }
-
-    /// The same with its input counted exactly. Counting a long text takes a while.
-    async fn counted(&self, proxy: &Proxy, bound: Need) -> Need {
-        let ReceivedBody::Read(body) = &self.body else {
-            return bound;
-        };
-        let (counter, facts) = (Arc::clone(&proxy.counter), Arc::clone(&self.facts));
-        let (operation, body) = (self.route.operation, body.clone());
-        let model = self.model();
-        let count = move || {
-            let name = model.as_ref().map_or("", Label::as_str);
-            counter.count_prompt(operation, name, &body, &facts)
-        };
-        let Ok(counted) = tokio::task::spawn_blocking(count).await else {
-            return bound;
-        };
-        let input = match counted.provenance {
-            Provenance::Estimated => counted.tokens + counted.tokens / SAFETY_PART + SAFETY,
-            _ => counted.tokens,
-        };
-        let mut need = bound;
-        self.price(&mut need, input.saturating_add(self.context(proxy)));
-        need
-    }
-
-    fn price(&self, need: &mut Need, input: u64) {
-        let tokens = if counts_tokens(&self.route) { input } else { 0 };
-        need.input_tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        let body_len = match &self.body {
-            ReceivedBody::Read(body) => body.len() as u64,
-            ReceivedBody::Unread { .. } => 0,
-        };
-        let quantities = Quantities {
-            input_tokens: tokens,
-            characters: if self.route.operation == Operation::Speech {
-                body_len
-            } else {
-                0
-            },
-            images: u64::from(self.route.operation == Operation::Image) * self.facts.choices.max(1),
-            service_tier: self.facts.service_tier.as_deref(),
-        };
-        let model = self.model();
-        let seller = self.upstream.authority().host();
-        need.tariff = match (&model, self.route.operation) {
-            (_, Operation::Other | Operation::Batch) => Some(Tariff::default()),
-            // What goes through a tunnel is not metered: its price is not known.
-            (_, Operation::WebSocket) => None,
-            _ if self.route.fetch => Some(Tariff::default()),
-            (Some(model), _) => {
-                let prices = &self.live.prices;
-                prices.quote(Some(seller), model.as_str(), &quantities)
-            }
-            (None, _) => None,
-        };
-        let fallback = &self.live.config.accounting.fallback_price;
-        need.fallback = Tariff::of(fallback.input, fallback.output, need.input_tokens);
-    }
-
-    /// Tokens of what the upstream remembers and puts before this request.
-    fn context(&self, proxy: &Proxy) -> u64 {
-        let named = [&self.facts.previous_response_id, &self.facts.conversation];
-        let Some(id) = named.into_iter().flatten().next() else {
-            return 0;
-        };
-        let id = proxy.ledger.seed().digest(id.as_bytes());
-        proxy.budgets.recent.context(id).unwrap_or_else(|| {
-            let model = self.model();
-            let name = model.as_ref().map_or("", Label::as_str);
-            let seller = self.upstream.authority().host();
-            let most = self.live.prices.context(Some(seller), name);
-            most.unwrap_or(UNKNOWN_CONTEXT).min(UNKNOWN_CONTEXT)
-        })
-    }
-
-    fn most_output(&self, model: &str) -> u64 {
-        let seller = self.upstream.authority().host();
-        let by_model = || {
-            let most = self.live.prices.max_output(Some(seller), model);
-            let most = most.unwrap_or(MOST_OUTPUT);
-            most.saturating_mul(self.facts.choices.max(1))
-        };
-        self.facts.output_limit.unwrap_or_else(by_model)
-    }
-
-    /// The request can be changed: its body is known, and nothing vouches for its bytes.
-    fn is_editable(&self) -> bool {
-        matches!(self.body, ReceivedBody::Read(_))
-            && self.facts.readable
-            && self.trailers.is_none()
-            && !self.headers.contains_key(CONTENT_ENCODING)
-    }
-}
-
-/// What is fetched was paid for by the call that made it.
-fn counts_tokens(route: &Route) -> bool {
-    !route.fetch && (generates(route.operation) || route.operation == Operation::Embeddings)
-}
-
-/// Operations whose answer is made of tokens that can be limited.
-fn generates(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Chat
-            | Operation::TextCompletion
-            | Operation::Responses
-            | Operation::Messages
-            | Operation::GenerateContent
-    )
-}
-
-fn content_length(headers: &HeaderMap) -> u64 {
-    headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok())
-        .unwrap_or(0)
 }
 
 /// How long a client may be made to wait in all: half of what it would, at most.

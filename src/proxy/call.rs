@@ -10,8 +10,8 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::watch;
 
 use super::accountant::Seat;
-use super::allowance::Traits;
 use super::kept::Kept;
+use super::need::Traits;
 use super::{Live, Proxy, headers};
 use crate::budgets::runs::Enlisted;
 use crate::budgets::{Hold, Refusal};
