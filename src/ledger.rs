@@ -377,12 +377,16 @@ impl Ledger {
         }
     }
 
-    /// Blocks until everything handed over by now is written and indexed, or cannot be.
-    pub fn sync_index(&self) {
+    /// Blocks until everything handed over by now is written and indexed, or cannot be; says
+    /// whether it is.
+    pub fn sync_index(&self) -> bool {
         let (commit, written) = commit();
         self.open.queue.push(Op::Barrier(commit));
         written.block();
+        // While the log fails nobody is kept waiting, and what waits for the disk is not written.
+        let is_written = !self.open.queue.is_failing();
         self.open.progress.wait_indexed();
+        is_written && !self.open.progress.is_index_stuck()
     }
 
     /// Questions to all that was recorded by now. Blocks: see [`Self::sync_index`].

@@ -32,8 +32,7 @@ impl Budgets {
         idle_accounts.sort_unstable();
         idle_runs.sort_unstable();
         // What is let go must be found again: the index has to know all of it.
-        self.ledger.sync_index();
-        if self.ledger.status().index_failing {
+        if !self.ledger.sync_index() {
             return;
         }
         for (_, id, uses) in idle_accounts.into_iter().take(accounts) {

@@ -246,7 +246,7 @@ impl Player {
                 disk.fail_once_at(disk.operations() + u64::from(later), tears);
             }
             Step::Crash(loss, keeps_index) => self.crash(loss, keeps_index),
-            Step::Sync => ledger.sync_index(),
+            Step::Sync => drop(ledger.sync_index()),
             Step::Settle(..) | Step::Late(..) => {}
         }
     }
