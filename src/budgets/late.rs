@@ -45,11 +45,20 @@ impl Budgets {
         }
     }
 
-    /// The account if somebody may look at it before it is read from the ledger again.
+    /// The account, in memory: whoever looks at it before the index knows of the charge would read
+    /// it without that from the ledger. None where the ledger does not know what it is called.
     fn resident(&self, charge: &Charge) -> Option<Arc<Cell>> {
-        let cell = self.bank.get(charge.account)?;
+        let stored = || self.ledger.view().account(charge.account).ok();
+        let cell = match self.bank.get(charge.account) {
+            Some(cell) => cell,
+            None => {
+                let name = stored()??.name?;
+                self.bank.cell(charge.account, || name)
+            }
+        };
         if !cell.is_loaded() {
-            cell.load(self.ledger.view().account(charge.account).ok()?);
+            // Not what was read before it was there: it may have come and gone since.
+            cell.load(stored()?);
         }
         Some(cell)
     }
