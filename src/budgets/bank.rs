@@ -425,7 +425,7 @@ impl State {
 
     /// Nothing is held and nobody waits: the ledger knows all there is to know.
     pub(super) fn is_idle(&self) -> bool {
-        self.running == 0 && self.queue.is_empty() && !self.is_unrecorded && self.account.is_some()
+        self.running == 0 && self.queue.is_empty() && !self.is_unrecorded
     }
 
     pub(super) fn waiting(&self) -> usize {
