@@ -42,16 +42,18 @@ impl Received {
             claim,
             traits,
         } = self.allow(proxy, decision).await?;
-        proxy.budgets.open_accounts(&claim);
-        let entry = proxy
-            .ledger
-            .admit(self.admission(proxy, &hold), self.capture())
-            .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
-        hold.recorded(entry.is_recorded());
-        proxy.metrics.call_admitted(self.facts.stream);
+        let (admission, capture) = (self.admission(proxy, &hold), self.capture());
+        // What can still fail comes before the record: a call that is recorded costs what it holds.
         if let Some(lowered) = lowered {
             self.replace_body(proxy, lowered)?;
         }
+        proxy.budgets.open_accounts(&claim);
+        let entry = proxy
+            .ledger
+            .admit(admission, capture)
+            .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
+        hold.recorded(entry.is_recorded());
+        proxy.metrics.call_admitted(self.facts.stream);
         let origin = Origin {
             live: Arc::clone(&self.live),
             upstream: Arc::clone(&self.upstream),
