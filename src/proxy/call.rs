@@ -154,7 +154,9 @@ impl OpenCall {
         let open = self.open.as_mut()?;
         let observed = open.call.observed.as_ref()?;
         let progress = observed.reader.output_progress();
-        if progress < open.check_after || open.call.hold.is_nothing() {
+        // What is fetched was paid for by the call that made it.
+        let is_paid = open.call.origin.fetch || open.call.hold.is_nothing();
+        if is_paid || progress < open.check_after {
             return None;
         }
         let text = observed.reader.text_so_far();
