@@ -198,8 +198,11 @@ impl Budgets {
     /// Waits while a run of the call is paused, for as long as `patience` lasts.
     pub async fn enter(&self, claim: &Claim, patience: Duration) -> Result<(), Refusal> {
         let open = async {
-            for run in &claim.runs {
-                run.until_resumed().await;
+            // One may be paused again while another one is waited for.
+            while claim.is_paused() {
+                for run in &claim.runs {
+                    run.until_resumed().await;
+                }
             }
         };
         if claim.is_paused() && tokio::time::timeout(patience, open).await.is_err() {

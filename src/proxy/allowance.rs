@@ -79,8 +79,11 @@ impl Received {
         let refused = |refusal| self.refused(proxy, Arc::new(refusal));
         let enlisted = proxy.budgets.enlist(&claim);
         let patience = Patience::of(&self.headers);
-        let entered = proxy.budgets.enter(&claim, patience.left()).await;
-        entered.map_err(refused)?;
+        tokio::select! {
+            biased;
+            why = enlisted.stopped() => return Err(self.refused(proxy, why)),
+            entered = proxy.budgets.enter(&claim, patience.left()) => entered.map_err(refused)?,
+        }
         let mut allowance = Allowance {
             hold: Hold::nothing(),
             enlisted,
