@@ -7,6 +7,7 @@ mod harness;
 
 mod attribution;
 mod budget_crash;
+mod budget_faults;
 mod budget_waits;
 mod budgets;
 mod crash;
