@@ -11,7 +11,7 @@ use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
-use super::hold::{Hold, Part};
+use super::hold::{Hold, Part, held_amounts};
 use crate::core::budget::decide::{Need, Seat, Size, Verdict, Why, decide};
 use crate::core::budget::{AccountId, AccountName, Amounts, Limits, Measure, Rule, StoredAccount};
 use crate::core::time::Timestamp;
@@ -295,7 +295,7 @@ impl Held {
         (need, output_tokens): (&Need, i64),
         now: Timestamp,
     ) {
-        let amounts = need.amounts(claimed.rule.on_unpriced, output_tokens);
+        let amounts = held_amounts(need, claimed.rule.on_unpriced, output_tokens);
         state.held = state.held.plus(amounts);
         state.running += 1;
         state.touch(now);

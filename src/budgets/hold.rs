@@ -9,6 +9,21 @@ use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::Usage;
 
+/// No call holds more than this of anything. Clients may ask for any length: sums that came to the
+/// bound of their type would not be what they were once one of them is given back.
+const MOST: i64 = 1 << 46;
+
+/// What a call with so much output holds of one account.
+pub(super) fn held_amounts(need: &Need, on_unpriced: OnUnpriced, output_tokens: i64) -> Amounts {
+    let amounts = need.amounts(on_unpriced, output_tokens);
+    Amounts {
+        nano_usd: amounts.nano_usd.min(MOST),
+        input_tokens: amounts.input_tokens.min(MOST),
+        output_tokens: amounts.output_tokens.min(MOST),
+        ..amounts
+    }
+}
+
 /// A hold on all accounts of one call.
 #[must_use = "a hold that is dropped is given back"]
 pub struct Hold {
@@ -207,8 +222,8 @@ impl Hold {
 impl Part {
     fn more(&self, need: &Need, held: i64, wanted: i64) -> Amounts {
         let on_unpriced = self.rule.on_unpriced;
-        let wanted = need.amounts(on_unpriced, wanted);
-        wanted.minus(need.amounts(on_unpriced, held))
+        let wanted = held_amounts(need, on_unpriced, wanted);
+        wanted.minus(held_amounts(need, on_unpriced, held))
     }
 
     fn has_room(&self, state: &State, more: Amounts, now: Timestamp) -> bool {

@@ -445,6 +445,23 @@ fn account_in_use_is_not_forgotten() {
     assert!(bank.is_empty());
 }
 
+#[test]
+fn calls_that_ask_for_any_length_give_back_what_they_took() {
+    let bank = Bank::default();
+    let calls = Limits {
+        calls: Some(100),
+        ..Limits::default()
+    };
+    let accounts = [claimed(&bank, &Arc::new(rule("all", calls)))];
+    let hold = || held(once(&bank, &accounts, &need(i64::MAX))).hold;
+    let (first, second) = (hold(), hold());
+    let in_use = || accounts[0].cell.lock().held;
+    drop(first);
+    assert!(in_use().output_tokens > 0 && in_use().nano_usd > 0);
+    drop(second);
+    assert!(in_use().is_zero(), "{:?}", in_use());
+}
+
 fn amounts(input_tokens: i64, output_tokens: i64) -> Amounts {
     Amounts {
         input_tokens,
