@@ -102,6 +102,7 @@ fn admissions(criterion: &mut Criterion) {
         input_tokens: 1000,
         most_output: 4000,
         usual_output: 200,
+        ample_output: 400,
         is_clampable: true,
         tariff: Some(tariff),
         fallback: tariff,

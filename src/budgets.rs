@@ -35,7 +35,8 @@ pub use self::view::{AccountFilter, AccountRow, MeasureRow, RuleRow};
 use crate::clock::Clock;
 use crate::core::budget::decide::{Need, Size};
 use crate::core::budget::usual::Usual;
-use crate::core::budget::{AccountName, Control, Measure, Rule};
+use crate::core::budget::{AccountName, Act, Control, Deed, Measure, Rule};
+use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::ledger::{Event, IndexError, Ledger};
 
@@ -114,6 +115,14 @@ impl Budgets {
         self.max_idle.store(max_idle, Ordering::Relaxed);
         self.edition.fetch_add(1, Ordering::SeqCst);
         self.bank.wake_all();
+    }
+
+    /// What calls have in common that are likely to use as much.
+    pub fn kind(&self, ask: &Ask<'_>) -> Digest {
+        let operation: &'static str = ask.operation.into();
+        let model = ask.model.map_or("", Label::as_str);
+        let kind = [ask.attribution.agent.as_str(), model, operation].join("\0");
+        self.ledger.seed().digest(kind.as_bytes())
     }
 
     /// Whether any rule is configured.
@@ -273,8 +282,9 @@ impl Budgets {
         need: &Need,
         (ticket, has_waited): (&mut Ticket, &mut bool),
     ) -> Option<Result<Box<Held>, Box<Standing>>> {
+        let kind = self.kind(ask);
         loop {
-            let turn = self.turn(claim, need, (&mut *ticket, &mut *has_waited));
+            let turn = self.turn((claim, kind), need, (&mut *ticket, &mut *has_waited));
             match tokio::time::timeout(LOOK_AGAIN, turn).await {
                 Err(_) => {}
                 Ok(Turn::Held(held)) => return Some(Ok(held)),
@@ -299,10 +309,23 @@ impl Budgets {
         }
     }
 
+    /// The need with what is known by now of such calls: those it waits for may have taught it.
+    fn expecting(&self, need: &Need, kind: Digest) -> Need {
+        let expected = self.usual.output(kind);
+        if !need.is_clampable {
+            return *need;
+        }
+        Need {
+            usual_output: expected.usual.min(need.most_output),
+            ample_output: expected.ample.min(need.most_output),
+            ..*need
+        }
+    }
+
     /// Resolves when the call holds what it needs, is refused, or came under other rules.
     fn turn(
         &self,
-        claim: &Claim,
+        (claim, kind): (&Claim, Digest),
         need: &Need,
         (ticket, has_waited): (&mut Ticket, &mut bool),
     ) -> impl Future<Output = Turn> {
@@ -313,7 +336,8 @@ impl Budgets {
             }
             let waiting = Some((&mut *ticket, context.waker()));
             let now = self.clock.now();
-            match bank::attempt(&claim.accounts, need, Size::Share, now, waiting) {
+            let need = self.expecting(need, kind);
+            match bank::attempt(&claim.accounts, &need, Size::Share, now, waiting) {
                 Attempt::Held(held) => Poll::Ready(Turn::Held(held)),
                 Attempt::Refused(standing) => Poll::Ready(Turn::Refused(standing)),
                 // It is in the queue by now: a reload after this look wakes it.
@@ -367,6 +391,23 @@ impl Budgets {
         self.event(what, details);
     }
 
+    /// Keeps what the client of a refused call allows its run: no admission will say it.
+    pub fn keep_tightening(&self, run: &Label) {
+        let Some(limits) = self.runs.get(run).and_then(|run| run.take_new_limits()) else {
+            return;
+        };
+        let sums: Vec<String> = limits.each().map(|(of, sum)| of.text(sum)).collect();
+        let act = Act {
+            at: self.clock.now(),
+            who: "client".to_owned(),
+            deed: Deed::RunTightened(run.clone(), limits),
+            details: format!("run {run}: to {}", sums.join(", ")),
+        };
+        if let Err(error) = self.ledger.act(act) {
+            tracing::warn!(%error, "what a client allows its run is not recorded");
+        }
+    }
+
     /// Says, once for each model, that its price is not known and its calls count all the same.
     pub fn tell_unpriced(&self, model: &str) {
         let what = self
@@ -392,6 +433,10 @@ impl Budgets {
     /// Makes the accounts of a hold known to the ledger, which must happen before it gets a charge
     /// of them.
     pub fn open_accounts(&self, claim: &Claim) {
+        if let Some(run) = claim.runs.first() {
+            // The admission says it.
+            run.take_new_limits();
+        }
         for claimed in &claim.accounts {
             let cell = &claimed.cell;
             let mut state = cell.lock();

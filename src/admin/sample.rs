@@ -193,6 +193,7 @@ pub(crate) async fn hold(budgets: &Budgets, claim: &mut Claim) -> Hold {
         input_tokens: 1000,
         most_output: 100,
         usual_output: 40,
+        ample_output: 40,
         is_clampable: true,
         tariff: Some(tariff),
         fallback: tariff,

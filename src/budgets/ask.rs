@@ -39,7 +39,12 @@ impl Subject for Ask<'_> {
             Dimension::Upstream => Some(self.upstream),
             Dimension::Operation => return Some(self.operation.into()),
             Dimension::Variant => who.variant.as_ref(),
-            Dimension::Tag(name) => who.tags.get(name.as_str()),
+            // Names of headers come in lower case.
+            Dimension::Tag(name) => who.tags.get(name.as_str()).or_else(|| {
+                let mut tags = who.tags.iter();
+                let same = |tag: &str| tag.eq_ignore_ascii_case(name.as_str());
+                tags.find(|(tag, _)| same(tag)).map(|(_, value)| value)
+            }),
         };
         label.map(Label::as_str)
     }

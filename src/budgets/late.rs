@@ -49,12 +49,11 @@ impl Budgets {
     /// it without that from the ledger. None where the ledger does not know what it is called.
     fn resident(&self, charge: &Charge) -> Option<Arc<Cell>> {
         let stored = || self.ledger.view().account(charge.account).ok();
-        let cell = match self.bank.get(charge.account) {
-            Some(cell) => cell,
-            None => {
-                let name = stored()??.name?;
-                self.bank.cell(charge.account, || name)
-            }
+        let cell = if let Some(cell) = self.bank.get(charge.account) {
+            cell
+        } else {
+            let name = stored()??.name?;
+            self.bank.cell(charge.account, || name)
         };
         if !cell.is_loaded() {
             // Not what was read before it was there: it may have come and gone since.

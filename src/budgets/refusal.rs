@@ -95,7 +95,15 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spent(standing) => {
-                write!(f, "the budget \"{}\" is spent: ", standing.rule.name)?;
+                let rule = &standing.rule.name;
+                if standing.seat().used_permille() >= 1000 {
+                    write!(f, "the budget \"{rule}\" is spent: ")?;
+                } else {
+                    write!(
+                        f,
+                        "the budget \"{rule}\" has too little left for this call: "
+                    )?;
+                }
                 account(f, standing)?;
                 when(f, standing)?;
                 raise(f, standing)
@@ -153,7 +161,11 @@ fn account(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     }
     let used = standing.used.of(measure);
     let held = standing.held.of(measure);
-    write!(f, "{} of {}", measure.text(used), limit(standing, measure))?;
+    let used = match measure {
+        Measure::Usd => measure.text(used),
+        _ => used.to_string(),
+    };
+    write!(f, "{used} of {}", limit(standing, measure))?;
     if held > 0 {
         write!(f, ", running calls hold {}", measure.text(held))?;
     }

@@ -36,6 +36,8 @@ pub struct Run {
 struct Inner {
     /// None until it was looked up in the ledger.
     known: Option<RunState>,
+    /// Limits that no record says yet.
+    is_newly_tightened: bool,
     /// A call of it was seen, or an operator named it.
     is_known: bool,
     running: HashMap<u64, Arc<Switch>>,
@@ -71,6 +73,10 @@ impl Runs {
         });
         shard.insert(name.clone(), Arc::clone(&run));
         run
+    }
+
+    pub fn get(&self, name: &Label) -> Option<Arc<Run>> {
+        lock(self.shard(name)).get(name).map(Arc::clone)
     }
 
     pub fn len(&self) -> usize {
@@ -169,14 +175,28 @@ impl Run {
         inner.last_used = inner.last_used.max(now);
         inner.uses += 1;
         inner.is_known = true;
+        let inner = &mut *inner;
         let known = inner.known.get_or_insert_default();
         if known.parent.is_none() {
             known.parent = parent.filter(|parent| **parent != self.name).cloned();
         }
         if !tightened.is_empty() {
-            known.tightened = known.tightened.tightened(tightened);
+            let before = known.tightened;
+            known.tightened = before.tightened(tightened);
+            inner.is_newly_tightened |= known.tightened != before;
         }
         known.parent.clone()
+    }
+
+    /// The limits of it that no record says yet, once.
+    pub fn take_new_limits(&self) -> Option<Limits> {
+        let mut inner = self.lock();
+        let new = std::mem::take(&mut inner.is_newly_tightened);
+        inner
+            .known
+            .as_ref()
+            .filter(|_| new)
+            .map(|known| known.tightened)
     }
 
     /// What its clients allow it by header.

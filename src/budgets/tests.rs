@@ -86,6 +86,7 @@ fn need(most: i64) -> Need {
         input_tokens: 10,
         most_output: most,
         usual_output: 40.min(most),
+        ample_output: 40.min(most),
         is_clampable: true,
         tariff: Some(tariff),
         fallback: tariff,
@@ -250,6 +251,7 @@ fn who_waits_goes_before_who_comes_later() {
     let (mut later, later_flag) = (bank.ticket(), Arc::<Flag>::default());
     let small = Need {
         usual_output: 5,
+        ample_output: 5,
         ..need(5)
     };
     assert!(
@@ -280,6 +282,7 @@ fn who_stops_waiting_lets_the_next_one_try() {
     let (mut later, later_flag) = (bank.ticket(), Arc::<Flag>::default());
     let small = Need {
         usual_output: 5,
+        ample_output: 5,
         ..need(5)
     };
     assert!(matches!(

@@ -260,7 +260,7 @@ impl AccountRow {
             running,
             waiting: state.map_or(0, State::waiting),
             refused: state.map_or(0, |state| state.refused),
-            resets_at: rule.window.resets_at(now).filter(|_| !used.is_zero()),
+            resets_at: account.resets_at(&rule.window, now),
             last_at: account.last_at,
         }
     }

@@ -94,7 +94,7 @@ impl Received {
         if allowance.claim.is_free() {
             return Ok(allowance);
         }
-        allowance.traits = Some(self.traits(proxy, model.as_ref()));
+        allowance.traits = Some(self.traits(proxy, &ask));
         let stopped = allowance.enlisted.stopped();
         let granted = tokio::select! {
             biased;
@@ -107,7 +107,10 @@ impl Received {
         Ok(allowance)
     }
 
-    pub(super) fn refused(&self, proxy: &Proxy, refusal: Arc<Refusal>) -> Fault {
+    fn refused(&self, proxy: &Proxy, refusal: Arc<Refusal>) -> Fault {
+        if let Some(run) = &self.attribution.run {
+            proxy.budgets.keep_tightening(run);
+        }
         Fault::Refused(Refused {
             refusal,
             dialect: self.route.dialect,

@@ -8,6 +8,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use super::Proxy;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
+use crate::budgets::Ask;
 use crate::core::budget::decide::{Need, Tariff};
 use crate::core::call::Operation;
 use crate::core::digest::Digest;
@@ -35,18 +36,11 @@ pub(super) struct Traits {
 }
 
 impl Received {
-    pub(super) fn traits(&self, proxy: &Proxy, model: Option<&Label>) -> Traits {
+    pub(super) fn traits(&self, proxy: &Proxy, ask: &Ask<'_>) -> Traits {
         Traits {
-            kind: self.kind(proxy, model),
+            kind: proxy.budgets.kind(ask),
             identity: self.identity(proxy),
         }
-    }
-
-    fn kind(&self, proxy: &Proxy, model: Option<&Label>) -> Digest {
-        let operation: &'static str = self.route.operation.into();
-        let model = model.map_or("", Label::as_str);
-        let kind = [self.attribution.agent.as_str(), model, operation].join("\0");
-        proxy.ledger.seed().digest(kind.as_bytes())
     }
 
     fn identity(&self, proxy: &Proxy) -> Option<Digest> {
@@ -80,9 +74,11 @@ impl Received {
         let identity = traits.and_then(|traits| traits.identity);
         let failed = |identity| budgets.recent.take_failed(identity, proxy.clock.now());
         let repeated = self.retry > 0 && identity.is_some_and(failed);
+        let expected = traits.map(|traits| budgets.usual.output(traits.kind));
         let mut need = Need {
             most_output: most,
-            usual_output: traits.map_or(most, |it| budgets.usual.output(it.kind).min(most)),
+            usual_output: expected.map_or(most, |it| it.usual.min(most)),
+            ample_output: expected.map_or(most, |it| it.ample.min(most)),
             is_clampable: generates && self.is_editable(),
             calls: i64::from(!repeated),
             ..Need::default()

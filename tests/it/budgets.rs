@@ -116,7 +116,7 @@ async fn call_over_a_spent_budget_is_refused_in_the_form_that_stops_clients() {
     for part in [
         "\"each run\"",
         "run r1",
-        "69 tokens of 100 tokens",
+        "used 69 of 100 tokens",
         "this call needs about 58 tokens",
         "does not reset by itself",
         "open-aiops budgets raise 'each run' --key run=r1 --tokens",
@@ -320,7 +320,7 @@ async fn failed_calls_cost_nothing_and_their_repetition_is_the_same_call() {
 #[tokio::test]
 async fn child_runs_count_against_all_their_ancestors() {
     let upstream = Upstream::answers(answer(9, 21)).await;
-    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 100"));
+    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 85"));
     let proxy = setup.start().await;
     let child = |run: &str, parent: &str| chat(run).header("x-aiops-parent-run", parent);
     assert_eq!(proxy.call(&chat("root")).await.status(), 200);
@@ -329,7 +329,10 @@ async fn child_runs_count_against_all_their_ancestors() {
     // The child is known by now: nobody has to say so again.
     let refused = proxy.call(&child("grandchild", "child")).await;
     let message = check_refused(&refused, "budget_spent");
-    assert!(message.contains("run root used 60 tokens"), "{message}");
+    assert!(
+        message.contains("run root used 60 of 85 tokens"),
+        "{message}"
+    );
     let other = child("child", "elsewhere");
     check_refused(&proxy.call(&other).await, "budget_spent");
     let rows = accounts(&proxy).await;
@@ -342,13 +345,13 @@ async fn client_may_tighten_its_run_and_never_loosen_it() {
     let upstream = Upstream::answers(answer(9, 21)).await;
     let proxy = Proxy::to(&upstream).await;
     let call = |limit: &str| chat("r1").header("x-aiops-budget-tokens", limit);
-    assert_eq!(proxy.call(&call("100")).await.status(), 200);
+    assert_eq!(proxy.call(&call("85")).await.status(), 200);
     within("the end", proxy.app.settled()).await;
     assert_eq!(proxy.call(&call("5000")).await.status(), 200);
     within("the end", proxy.app.settled()).await;
     let refused = proxy.call(&call("5000")).await;
     let message = check_refused(&refused, "budget_spent");
-    assert!(message.contains("60 tokens of 100 tokens"), "{message}");
+    assert!(message.contains("60 of 85 tokens"), "{message}");
     check_refused(&proxy.call(&chat("r1")).await, "budget_spent");
     let bad = chat("r2").header("x-aiops-budget-usd", "lots");
     assert_eq!(
@@ -465,6 +468,21 @@ async fn waiting_call_goes_on_when_its_limit_is_raised_in_the_config() {
         standing(&accounts(&proxy).await[0], Measure::Tokens),
         (28, 0)
     );
+}
+
+#[tokio::test]
+async fn limit_that_came_with_a_refused_call_holds_after_a_restart() {
+    let upstream = Upstream::answers(answer(9, 60)).await;
+    let proxy = Proxy::to(&upstream).await;
+    let call = |limit: &str| chat("r1").header("x-aiops-budget-tokens", limit);
+    assert_eq!(proxy.call(&call("1000")).await.status(), 200);
+    within("the end", proxy.app.settled()).await;
+    check_refused(&proxy.call(&call("90")).await, "budget_spent");
+    let dir = Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    let proxy = Proxy::with(&upstream).on_data_of(&dir).start().await;
+    let message = check_refused(&proxy.call(&chat("r1")).await, "budget_spent");
+    assert!(message.contains("69 of 90 tokens"), "{message}");
 }
 
 #[tokio::test]

@@ -175,6 +175,7 @@ impl World {
         let need = Need {
             input_tokens: self.dice.below(60),
             usual_output: (self.dice.below(80) + 1).min(most),
+            ample_output: (self.dice.below(160) + 1).min(most),
             is_clampable: !self.dice.chance(10),
             tariff,
             calls: i64::from(!self.dice.chance(5)),

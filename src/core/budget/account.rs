@@ -152,6 +152,15 @@ impl StoredAccount {
         self.spent.between(from, to)
     }
 
+    /// When nothing of what counts at `now` will count any more; none if that is never, or if
+    /// nothing counts.
+    pub fn resets_at(&self, window: &Window, now: Timestamp) -> Option<Timestamp> {
+        let (from, to) = window.counted(now);
+        let (newest, _) = self.spent.buckets(from, to).last()?;
+        let at = window.leaves_at(newest);
+        (at.micros() < i64::MAX).then_some(at)
+    }
+
     /// `limits` with what was put on top of them.
     pub fn limits(&self, limits: &Limits, now: Timestamp) -> Limits {
         self.raises

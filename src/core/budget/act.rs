@@ -10,7 +10,7 @@ use super::super::time::Timestamp;
 use super::account::{AccountId, Raise};
 use super::amounts::Limits;
 
-/// One deed of an operator. Two that are equal are one that was recorded twice.
+/// One deed of an operator, or of a client. Two that are equal are one that was recorded twice.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Act {
@@ -39,6 +39,9 @@ pub enum Deed {
     RunResumed(#[n(0)] Label),
     #[n(4)]
     RunStopped(#[n(0)] Label),
+    /// By a client, with a call that was refused: no admission says it.
+    #[n(5)]
+    RunTightened(#[n(0)] Label, #[n(1)] Limits),
 }
 
 /// Whether a run may go on.
@@ -87,7 +90,7 @@ impl Deed {
     /// The run it is about and what becomes of it.
     pub fn control(&self) -> Option<(&Label, Control)> {
         match self {
-            Self::BudgetRaised(..) | Self::BudgetReset(_) => None,
+            Self::BudgetRaised(..) | Self::BudgetReset(_) | Self::RunTightened(..) => None,
             Self::RunPaused(run) => Some((run, Control::Paused)),
             Self::RunResumed(run) => Some((run, Control::Running)),
             Self::RunStopped(run) => Some((run, Control::Stopped)),

@@ -2,8 +2,9 @@
 //!
 //! What a call may hold comes in two sizes. At first it asks for the worst case: its whole input
 //! and every token its output limit allows. Where that does not fit, it asks again with its input
-//! counted exactly, for a share of what is left: what such calls usually put out, or a part of what
-//! there is if that is more; its output limit is then lowered to what it holds. So what is used can
+//! counted exactly, for a share of what is left: what hardly any such call exceeds, or a part of what
+//! there is if that is more, and at least what such calls put out on average; its output limit is
+//! then lowered to what it holds. So what is used can
 //! never pass a limit, and the first of many calls does not take all that is left.
 
 use super::super::money::NanoUsd;
@@ -23,8 +24,10 @@ pub struct Need {
     pub input_tokens: i64,
     /// The most the answer can have.
     pub most_output: i64,
-    /// What answers of such calls usually have; at most `most_output`.
+    /// What answers of such calls have on average: with less to hold the call is not made.
     pub usual_output: i64,
+    /// What hardly any answer of such calls exceeds: held where there is so much.
+    pub ample_output: i64,
     /// The output limit can be lowered.
     pub is_clampable: bool,
     /// None when the model's price is not known.
@@ -208,7 +211,8 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
             Left::Output(left) if left >= need.most_output => {}
             Left::Output(left) if left >= least => {
                 let share = left / it.running.saturating_add(2).clamp(2, SMALLEST_SHARE);
-                most = most.min(least.max(share));
+                let ample = need.ample_output.clamp(least, left);
+                most = most.min(ample.max(share));
             }
             Left::Output(_) => {
                 let measure = it.tightest(need);

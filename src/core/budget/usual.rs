@@ -5,8 +5,11 @@ use super::super::memo::Memo;
 
 /// Kinds of calls that are remembered.
 const KINDS: usize = 20_000;
-/// What is assumed of a kind that was never seen.
-const UNKNOWN: i64 = 256;
+/// What is assumed of a kind that was never seen: on average, and at most.
+const UNKNOWN: Expected = Expected {
+    usual: 256,
+    ample: 1024,
+};
 const LEAST: i64 = 16;
 /// The weight of one more call, as a part of all: 1/8.
 const WEIGHT: i64 = 8;
@@ -20,11 +23,21 @@ pub struct Usual {
     costs: Memo<Digest, Spread>,
 }
 
-/// A moving mean and a moving mean deviation, in sixteenths.
+/// What is to be expected of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// On average.
+    pub usual: i64,
+    /// What nearly all stay below; no more than the largest that was seen of late.
+    pub ample: i64,
+}
+
+/// A moving mean, a moving mean deviation and a slowly sinking maximum, in sixteenths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Spread {
     mean: i64,
     deviation: i64,
+    largest: i64,
 }
 
 impl Default for Usual {
@@ -37,10 +50,13 @@ impl Default for Usual {
 }
 
 impl Usual {
-    /// As many output tokens as nearly all calls of `kind` stay below.
-    pub fn output(&self, kind: Digest) -> i64 {
+    /// The output tokens of calls of `kind`.
+    pub fn output(&self, kind: Digest) -> Expected {
         let known = self.outputs.get(spread(kind), &kind);
-        known.map_or(UNKNOWN, |known| known.most().max(LEAST))
+        known.map_or(UNKNOWN, |known| Expected {
+            usual: (known.mean / 16).max(LEAST),
+            ample: known.most().max(LEAST),
+        })
     }
 
     /// As much as nearly all calls of `kind` cost at most; nothing as long as none is known.
@@ -66,7 +82,8 @@ impl Spread {
     /// For a normal distribution the mean deviation is 0.8 of the standard deviation, so this is the
     /// mean and 2.4 of the latter.
     fn most(self) -> i64 {
-        self.mean.saturating_add(self.deviation.saturating_mul(3)) / 16
+        let most = self.mean.saturating_add(self.deviation.saturating_mul(3));
+        most.min(self.largest) / 16
     }
 }
 
@@ -76,13 +93,19 @@ fn learn(kinds: &Memo<Digest, Spread>, kind: Digest, seen: i64) {
         None => Spread {
             mean: seen,
             deviation: seen / 4,
+            largest: seen,
         },
-        Some(Spread { mean, deviation }) => {
+        Some(Spread {
+            mean,
+            deviation,
+            largest,
+        }) => {
             let off = seen.saturating_sub(mean);
             let further = off.saturating_abs().saturating_sub(deviation);
             Spread {
                 mean: mean.saturating_add(off / WEIGHT),
                 deviation: deviation.saturating_add(further / WEIGHT),
+                largest: seen.max(largest - largest / 512),
             }
         }
     };
@@ -108,8 +131,8 @@ mod tests {
             usual.learn(KIND, 200, false);
         }
         assert!(
-            (200..=210).contains(&usual.output(KIND)),
-            "{}",
+            (200..=210).contains(&usual.output(KIND).ample),
+            "{:?}",
             usual.output(KIND)
         );
     }
@@ -120,7 +143,7 @@ mod tests {
         let outputs = (0..400i64).map(|n| 100 + (n * 7919) % 300);
         let mut above = 0;
         for (n, output) in outputs.enumerate() {
-            above += usize::from(n >= 50 && output > usual.output(KIND));
+            above += usize::from(n >= 50 && output > usual.output(KIND).ample);
             usual.learn(KIND, output, false);
         }
         assert!(above <= 10, "{above} of 350 were longer");
@@ -130,9 +153,9 @@ mod tests {
     fn calls_cut_off_at_their_limit_do_not_keep_it_low() {
         let usual = Usual::default();
         for _ in 0..30 {
-            let limit = usual.output(KIND).min(4000);
+            let limit = usual.output(KIND).ample.min(4000);
             usual.learn(KIND, limit, limit < 4000);
         }
-        assert!(usual.output(KIND) >= 4000);
+        assert!(usual.output(KIND).ample >= 4000);
     }
 }

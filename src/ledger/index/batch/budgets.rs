@@ -13,7 +13,7 @@ use crate::core::time::Timestamp;
 use super::super::super::record::{Checkpoint, NewAccount, Position};
 use super::super::super::rows::CallRow;
 use super::super::super::storage::Storage;
-use super::super::super::summary::{Key, keys_of_row};
+use super::super::super::summary::{Key, Summary, keys_of_row};
 use super::super::super::totals::Totals;
 use super::super::{IndexError, StoredCall};
 use super::{Batch, Touched, decode, id_key, read_admission, read_settlement};
@@ -75,17 +75,25 @@ impl Batch<'_> {
         match &act.deed {
             Deed::BudgetRaised(id, raise) => self.account(*id)?.raise(*raise, act.at),
             Deed::BudgetReset(id) => self.account(*id)?.reset(act.at),
+            Deed::RunTightened(run, limits) => {
+                let summary = self.acted_on(run, act.at)?;
+                summary.tightened = summary.tightened.tightened(limits);
+            }
             Deed::RunPaused(_) | Deed::RunResumed(_) | Deed::RunStopped(_) => {}
         }
         if let Some((run, control)) = act.deed.control() {
-            let summary = self.summary(Key::Run(run.clone()))?;
-            if summary.last_at == Timestamp::default() {
-                // No call of it was seen yet.
-                summary.cover(act.at, act.at);
-            }
-            summary.control = control;
+            self.acted_on(run, act.at)?.control = control;
         }
         Ok(())
+    }
+
+    fn acted_on(&mut self, run: &Label, at: Timestamp) -> Result<&mut Summary, IndexError> {
+        let summary = self.summary(Key::Run(run.clone()))?;
+        if summary.last_at == Timestamp::default() {
+            // No call of it was seen yet.
+            summary.cover(at, at);
+        }
+        Ok(summary)
     }
 
     /// Keeps the limits a client names for a run.
