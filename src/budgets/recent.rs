@@ -1,5 +1,7 @@
 //! What is remembered of calls that ended, for those that follow them. Bounded, and not for ever.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::core::digest::Digest;
 use crate::core::memo::Memo;
 use crate::core::time::Timestamp;
@@ -12,6 +14,8 @@ const REPEATED_WITHIN_US: u64 = 10 * 60 * 1_000_000;
 pub struct Recent {
     /// When calls failed whose client may try again.
     failed: Memo<Digest, Timestamp>,
+    /// Taken while one of them is taken: of repetitions at once only one is.
+    taking: Mutex<()>,
     /// Tokens that an upstream remembers under the id of a response or conversation.
     contexts: Memo<Digest, u64>,
     /// What was done or said once.
@@ -22,6 +26,7 @@ impl Default for Recent {
     fn default() -> Self {
         Self {
             failed: Memo::new(CALLS),
+            taking: Mutex::default(),
             contexts: Memo::new(CALLS),
             done: Memo::new(CALLS),
         }
@@ -34,17 +39,17 @@ impl Recent {
         self.failed.insert(spread(identity), identity, at);
     }
 
-    /// Whether a call repeats one that failed, and so was counted already; each failure is
-    /// good for one repetition.
-    pub fn take_failed(&self, identity: Digest, now: Timestamp) -> bool {
+    /// When the call failed that this one repeats, and so was counted already; each failure is good
+    /// for one repetition.
+    pub fn take_failed(&self, identity: Digest, now: Timestamp) -> Option<Timestamp> {
         let forgotten = Timestamp::default();
-        match self.failed.get(spread(identity), &identity) {
-            Some(at) if at != forgotten => {
-                self.failed.insert(spread(identity), identity, forgotten);
-                now.micros_since(at) < REPEATED_WITHIN_US
-            }
-            _ => false,
+        let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.failed.get(spread(identity), &identity)?;
+        if at == forgotten {
+            return None;
         }
+        self.failed.insert(spread(identity), identity, forgotten);
+        (now.micros_since(at) < REPEATED_WITHIN_US).then_some(at)
     }
 
     /// Whether `what` is done for the first time.
@@ -81,14 +86,16 @@ mod tests {
         let recent = Recent::default();
         let (call, other) = (Digest::from_bytes([1; 16]), Digest::from_bytes([2; 16]));
         let at = Timestamp::from_micros(1_000_000);
-        assert!(!recent.take_failed(call, at), "it did not fail");
+        assert!(recent.take_failed(call, at).is_none(), "it did not fail");
         recent.failed(call, at);
-        assert!(!recent.take_failed(other, at));
-        assert!(recent.take_failed(call, at));
-        assert!(!recent.take_failed(call, at), "it was used up");
+        assert!(recent.take_failed(other, at).is_none());
+        assert_eq!(recent.take_failed(call, at), Some(at));
+        assert!(recent.take_failed(call, at).is_none(), "it was used up");
         recent.failed(call, at);
         assert!(
-            !recent.take_failed(call, Timestamp::from_micros(700_000_000)),
+            recent
+                .take_failed(call, Timestamp::from_micros(700_000_000))
+                .is_none(),
             "too late"
         );
     }

@@ -41,6 +41,7 @@ impl Received {
             lowered,
             claim,
             traits,
+            repeated,
         } = self.allow(proxy, decision).await?;
         let (admission, capture) = (self.admission(proxy, &hold), self.capture());
         // What can still fail comes before the record: a call that is recorded costs what it holds.
@@ -53,6 +54,9 @@ impl Received {
             .admit(admission, capture)
             .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
         hold.recorded(entry.is_recorded());
+        if let Some(repeated) = repeated {
+            repeated.use_up();
+        }
         proxy.metrics.call_admitted(self.facts.stream);
         let origin = Origin {
             live: Arc::clone(&self.live),

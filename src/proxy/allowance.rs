@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::Proxy;
-use super::need::Traits;
+use super::need::{Repeated, Traits};
 use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Refused, Unavailability};
@@ -29,6 +29,8 @@ pub(super) struct Allowance {
     pub(super) lowered: Option<Bytes>,
     pub(super) claim: Claim,
     pub(super) traits: Option<Traits>,
+    /// It repeats a call that failed and was counted.
+    pub(super) repeated: Option<Repeated>,
 }
 
 /// What a client is told about a decision.
@@ -90,6 +92,7 @@ impl Received {
             lowered: None,
             claim,
             traits: None,
+            repeated: None,
         };
         if allowance.claim.is_free() {
             return Ok(allowance);
@@ -127,7 +130,8 @@ impl Received {
         patience: Patience,
         decision: &mut Decision,
     ) -> Result<Granted, Refusal> {
-        let mut need = self.need(proxy, allowance.traits);
+        allowance.repeated = self.repeated(proxy, allowance.traits);
+        let mut need = self.need(proxy, (allowance.traits, allowance.repeated.is_some()));
         if need.tariff.is_none() && allowance.claim.counts_usd() {
             let model = self.model();
             let model = model.as_ref().map_or("(none)", Label::as_str);

@@ -8,13 +8,14 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use super::Proxy;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
-use crate::budgets::Ask;
+use crate::budgets::{Ask, Budgets};
 use crate::core::budget::decide::{Need, Tariff};
 use crate::core::call::Operation;
 use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::core::price::Quantities;
+use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
 use crate::wire::route::Route;
 
@@ -33,6 +34,28 @@ pub(super) struct Traits {
     pub(super) kind: Digest,
     /// With repetitions of it; none where its body is not known.
     pub(super) identity: Option<Digest>,
+}
+
+/// A failure that a call makes good. Given back when the call gets nowhere, for the next attempt.
+pub(super) struct Repeated {
+    budgets: Arc<Budgets>,
+    identity: Digest,
+    failed_at: Option<Timestamp>,
+}
+
+impl Repeated {
+    /// The call goes on.
+    pub(super) fn use_up(mut self) {
+        self.failed_at = None;
+    }
+}
+
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        if let Some(at) = self.failed_at {
+            self.budgets.recent.failed(self.identity, at);
+        }
+    }
 }
 
 impl Received {
@@ -59,8 +82,20 @@ impl Received {
         Some(proxy.ledger.seed().digest(&bytes))
     }
 
+    /// The failure that this call repeats, taken so that no other one repeats it too.
+    pub(super) fn repeated(&self, proxy: &Proxy, traits: Option<Traits>) -> Option<Repeated> {
+        let identity = traits?.identity.filter(|_| self.retry > 0)?;
+        let budgets = Arc::clone(&proxy.budgets);
+        let failed_at = budgets.recent.take_failed(identity, proxy.clock.now())?;
+        Some(Repeated {
+            budgets,
+            identity,
+            failed_at: Some(failed_at),
+        })
+    }
+
     /// An upper bound of what the call needs, quickly.
-    pub(super) fn need(&self, proxy: &Proxy, traits: Option<Traits>) -> Need {
+    pub(super) fn need(&self, proxy: &Proxy, (traits, repeated): (Option<Traits>, bool)) -> Need {
         let model = self.model();
         let name = model.as_ref().map_or("", Label::as_str);
         let input = match &self.body {
@@ -71,9 +106,6 @@ impl Received {
         let generates = generates(self.route.operation) && !self.route.fetch;
         let most = if generates { self.most_output(name) } else { 0 };
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let identity = traits.and_then(|traits| traits.identity);
-        let failed = |identity| budgets.recent.take_failed(identity, proxy.clock.now());
-        let repeated = self.retry > 0 && identity.is_some_and(failed);
         let expected = traits.map(|traits| budgets.usual.output(traits.kind));
         let mut need = Need {
             most_output: most,

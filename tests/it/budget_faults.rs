@@ -10,7 +10,7 @@ use crate::harness::accounts::{
     chat, check_idle, finish, label, pending, running, settled, standing, used,
 };
 use crate::harness::disk::TestDisk;
-use crate::harness::{Proxy, Upstream, get, json, post, quiet, sse, within};
+use crate::harness::{Proxy, Upstream, get, json, post, quiet, reply, sse, within};
 
 fn per_run(lines: &str) -> String {
     format!("[[budget]]\nname = \"each run\"\nper = [\"run\"]\n{lines}\n")
@@ -262,4 +262,28 @@ async fn call_of_a_paused_run_is_refused_at_once_when_its_parent_is_stopped() {
     let refused = within("the refusal", call).await.unwrap();
     assert_eq!(refused.header("x-aiops-reason"), Some("run_stopped"));
     assert!(running(proxy.app.budgets()).await.is_empty());
+}
+
+#[tokio::test]
+async fn repetition_that_got_nowhere_leaves_the_next_one_the_same_call() {
+    let failing = reply(500).body("{\"error\":{\"message\":\"boom\"}}");
+    let (slow, driver) = pending();
+    let upstream = Upstream::answers_each([failing, slow, used(9, 5)]).await;
+    let setup = Proxy::with(&upstream).sections(&per_run("calls = 2\nconcurrent = 1"));
+    let proxy = setup.start().await;
+    assert_eq!(proxy.call(&chat("r1", 50)).await.status(), 500);
+    within("the end", proxy.app.settled()).await;
+    let mut busy = proxy.client().await;
+    busy.send(chat("r1", 51).bytes()).await;
+    upstream.until(|requests| requests.len() == 2).await;
+    let again = |retry: &str| chat("r1", 50).header("x-stainless-retry-count", retry);
+    let impatient = again("1").header("x-stainless-read-timeout", "0.02");
+    let refused = proxy.call(&impatient).await;
+    assert_eq!(refused.header("x-aiops-reason"), Some("budget_held"));
+    finish(&driver, 9, 5).await;
+    assert_eq!(busy.response(false).await.status(), 200);
+    within("the end", proxy.app.settled()).await;
+    assert_eq!(proxy.call(&again("2")).await.status(), 200);
+    let rows = settled(&proxy).await;
+    assert_eq!(standing(&rows[0], Measure::Calls), (2, 0));
 }
