@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{Durability, RecordLevel};
+use crate::core::budget::Charge;
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::id::CallId;
 use crate::core::space::Room;
@@ -95,6 +96,13 @@ impl Entry {
 
     pub fn id(&self) -> CallId {
         self.id
+    }
+
+    /// What it costs, as long as nobody says more, is more than it held at first.
+    pub fn now_holds(&mut self, charges: Vec<Charge>) {
+        if let Some((_, known)) = &mut self.recording {
+            known.charges = charges;
+        }
     }
 
     /// Whether this call is recorded; not so while the ledger fails and calls are served.

@@ -170,8 +170,11 @@ impl OpenCall {
         let wanted = i64::try_from(counted + counted / 4).unwrap_or(i64::MAX);
         let now = open.proxy.clock.now();
         open.check_after = progress + (counted / 4).max(OUTPUT_SLACK);
-        let full = open.call.hold.extend(wanted, now).err()?;
-        Some(Refusal::Overrun(full))
+        if let Err(full) = open.call.hold.extend(wanted, now) {
+            return Some(Refusal::Overrun(full));
+        }
+        open.call.entry.now_holds(open.call.hold.charges());
+        None
     }
 
     /// Resolves when the admission is on disk, as far as that is configured.

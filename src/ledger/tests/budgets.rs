@@ -390,6 +390,16 @@ fn call_that_is_dropped_is_charged_its_hold_now() {
 }
 
 #[test]
+fn call_that_came_to_hold_more_is_charged_that_when_it_is_dropped() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let (_, mut entry) = admit_holding(&machine, &ledger, vec![charge(1, 7)]);
+    entry.now_holds(vec![charge(1, 9)]);
+    drop(entry);
+    assert_eq!(calls_of(ledger.view(), 1), 9);
+}
+
+#[test]
 fn account_keeps_its_name_and_what_was_spent() {
     let machine = Machine::new(config());
     let (ledger, _) = machine.open();
