@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
 import re
 import subprocess
 import sys
@@ -21,48 +18,21 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import refusals
+from client import (
+    CLIENTS,
+    Json,
+    Session,
+    billed_to,
+    command_of,
+    run_script,
+    script_environment,
+    settled_calls,
+)
+
 HERE = Path(__file__).resolve().parent
-CLIENTS_HOME = Path(os.environ.get("CLIENTS_HOME", Path.home() / ".cache" / "open-aiops-clients"))
-SCRIPT_TIMEOUT_SECONDS = 120
 START_TIMEOUT_SECONDS = 30
-SETTLE_TIMEOUT_SECONDS = 5
 PARALLEL_SCRIPTS = 2
-
-# Client -> the environment it is installed in.
-CLIENTS = {
-    "openai_sdk": "openai",
-    "langgraph_app": "openai",
-    "agents_sdk": "openai",
-    "pydantic_ai_app": "openai",
-    "smolagents_app": "openai",
-    "autogen_app": "autogen",
-    "crewai_app": "crewai",
-    "litellm_app": "litellm",
-    "llama_index_app": "llama_index",
-    "openai_node": "node",
-    "ai_sdk": "node",
-    "agents_node": "node",
-}
-
-# Nothing may try to leave this machine.
-QUIET = {
-    "AI_SDK_LOG_WARNINGS": "false",
-    "ANONYMIZED_TELEMETRY": "false",
-    "CREWAI_DISABLE_TELEMETRY": "true",
-    "CREWAI_DISABLE_TRACKING": "true",
-    "CREWAI_DISABLE_VERSION_CHECK": "true",
-    "CREWAI_TRACING_ENABLED": "false",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1",
-    "LANGSMITH_TRACING": "false",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_TELEMETRY": "False",
-    "NO_PROXY": "127.0.0.1",
-    "OPENAI_AGENTS_DISABLE_TRACING": "1",
-    "OTEL_SDK_DISABLED": "true",
-}
 
 # Model -> nano-USD per token: input, cached input, output.
 PRICES = {
@@ -78,26 +48,15 @@ USAGE_FIELDS = (
 )
 CALLER_OF = {"planner": None, "researcher": "planner"}
 
-Json = dict[str, Any]
-
 
 @dataclass
 class Result:
     client: str
     billed: list[Json] = field(default_factory=list)
     recorded: list[Json] = field(default_factory=list)
+    meetings: list[refusals.Meeting] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Session:
-    """Where the scripts call, where the bill is, and where the records are (none: direct)."""
-
-    root: str
-    upstream: str
-    admin: str | None
-    directory: Path
 
 
 # Processes
@@ -156,7 +115,7 @@ dir = "{directory}/data"
 [[upstream]]
 name = "fake"
 base_url = "{upstream}/v1"
-"""
+{refusals.config()}"""
     )
     log = directory / "proxy.log"
     command = [str(binary), "serve", "--config", str(config)]
@@ -179,74 +138,13 @@ def is_ready(admin: str) -> bool:
         return False
 
 
-def get_json(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as response:
-        return json.load(response)
-
-
-# Scripts
-
-
-def command_of(client: str) -> list[str]:
-    environment = CLIENTS[client]
-    if environment == "node":
-        node = CLIENTS_HOME / "bin" / "node"
-        return [str(node) if node.exists() else "node", str(HERE / "node" / f"{client}.mjs")]
-    python = CLIENTS_HOME / environment / "bin" / "python"
-    return [str(python), str(HERE / "python" / f"{client}.py")]
-
-
-def script_environment(session: Session, run: str, key: str) -> dict[str, str]:
-    base_url = f"{session.root}/v1"
-    return QUIET | {
-        "AIOPS_ROOT": session.root,
-        "AIOPS_RUN": run,
-        "HOME": str(session.directory),
-        "LANG": "C.UTF-8",
-        "OPENAI_API_BASE": base_url,
-        "OPENAI_API_KEY": key,
-        "OPENAI_BASE_URL": base_url,
-        "PATH": os.environ["PATH"],
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-
-
-def run_script(client: str, environment: dict[str, str], directory: Path) -> list[str]:
-    """Runs one client to its end; returns what went wrong."""
-    try:
-        done = subprocess.run(
-            command_of(client),
-            env=environment,
-            cwd=directory,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=SCRIPT_TIMEOUT_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return [f"no end after {SCRIPT_TIMEOUT_SECONDS} s"]
-    except OSError as error:
-        return [f"not installed? {error}"]
-    if reported_ok(done.stdout):
-        return []
-    tail = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-    return [f"exit status {done.returncode}\n    {tail}"]
-
-
-def reported_ok(stdout: str) -> bool:
-    last = stdout.strip().rpartition("\n")[2]
-    try:
-        return json.loads(last)["ok"] is True
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 def run_client(client: str, session: Session) -> Result:
     result = Result(client)
     run = f"{client.replace('_', '-')}-{token_hex(4)}"
     key = f"sk-{run}"
     started = time.monotonic()
-    result.problems += run_script(client, script_environment(session, run, key), session.directory)
+    environment = script_environment(session, run, key)
+    result.problems += run_script(command_of(client, client), environment, session.directory)[1]
     result.seconds = time.monotonic() - started
     result.billed = billed_to(session.upstream, key)
     result.problems += problems_of_job(result.billed)
@@ -256,25 +154,13 @@ def run_client(client: str, session: Session) -> Result:
     try:
         result.recorded = settled_calls(session.admin, run, len(result.billed))
         result.problems += problems_of_records(result.billed, result.recorded, run)
+        result.meetings, problems = refusals.meet(client, session)
+        result.problems += problems
+        for meeting in result.meetings:
+            result.problems += refusals.problems_of(client, meeting)
     except (OSError, LookupError, ValueError) as error:
         result.problems.append(f"the records cannot be read: {error!r}")
     return result
-
-
-def billed_to(upstream: str, key: str) -> list[Json]:
-    owner = hashlib.sha256(f"Bearer {key}".encode()).hexdigest()
-    bill: list[Json] = get_json(f"{upstream}/_bill")
-    return [entry for entry in bill if entry["authorization_sha256"] == owner]
-
-
-def settled_calls(admin: str, run: str, expected: int) -> list[Json]:
-    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
-    while True:
-        calls: list[Json] = get_json(f"{admin}/api/v1/calls?run={run}&limit=1000")["calls"]
-        settled = sum(call["outcome"] != "open" for call in calls)
-        if settled >= expected or time.monotonic() > deadline:
-            return calls
-        time.sleep(0.05)
 
 
 # Checks
@@ -437,9 +323,18 @@ def print_table(rows: list[list[str]]) -> None:
         print(" | ".join(cells).rstrip())
 
 
+def print_refusals(results: list[Result]) -> None:
+    head = ["client", "refusal", "requests", "user gets", "code", "ok"]
+    rows = [refusals.row_of(r.client, meeting) for r in results for meeting in r.meetings]
+    print_table([head, *rows])
+
+
 def report(results: list[Result], direct: bool) -> bool:
     head = ["client", "calls", "tokens billed", "tokens recorded", "agents", "time", "ok"]
     print_table([head, *(row_of(result, direct) for result in results)])
+    if not direct:
+        print()
+        print_refusals(results)
     for result in results:
         for problem in result.problems:
             print(f"{result.client}: {problem}")
@@ -470,7 +365,7 @@ def main() -> int:
         root, admin = upstream, None
         if options.binary:
             root, admin = start_proxy(stack, options.binary, directory, upstream)
-        session = Session(root, upstream, admin, directory)
+        session = Session(root, upstream, admin, directory, options.gzip)
         with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
             results = list(pool.map(lambda client: run_client(client, session), options.only))
         passed = report(results, options.direct)

@@ -3,7 +3,8 @@
 A request that offers tools gets one call of the first of them, until its history
 shows that one was used; then it gets the final text (or the framework's own
 finishing tool, where it offers one). That is enough to drive a planner that asks
-a researcher who looks something up, in every framework.
+a researcher who looks something up, in every framework. Who asks for an answer
+without end gets a long one, whatever its output limit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 Json = dict[str, Any]
 
 PERSONA = re.compile(r"\byou are (?:the |a )?(planner|researcher)\b", re.IGNORECASE)
+ENDLESS = re.compile(r"\bwithout end\b")
 FINISHING_TOOLS = {"final_answer", "final_result"}
 CALL_ID = re.compile(r"call_[0-9a-f]+_(\w+)")
 ARGUMENTS = {"coworker": "researcher", "to_agent": "researcher", "topic": "tides"}
@@ -26,6 +28,8 @@ TEXTS = {
     "researcher": "The tides follow the moon: two high waters in 24 hours and 50 minutes.",
     None: "All done: the tide turns at noon.",
 }
+# About 4,000 tokens.
+LONG_TEXT = " ".join(f"On day {day} the tide turns at {day * 49 % 24} hours." for day in range(300))
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Request:
     persona: str | None
     tools: dict[str, Json]
     used: frozenset[str]
+    is_endless: bool
 
 
 def read_request(body: Json) -> Request:
@@ -61,6 +66,7 @@ def read_request(body: Json) -> Request:
         persona=find_persona(body, messages),
         tools={} if body.get("tool_choice") == "none" else offered_tools(body),
         used=frozenset(name for message in messages for name in used_tools(message)),
+        is_endless=any(ENDLESS.search(text_of(message)) for message in messages),
     )
 
 
@@ -106,6 +112,8 @@ def used_tools(message: Json) -> Iterator[str]:
 
 
 def answer(request: Request, call_hash: str) -> Answer:
+    if request.is_endless:
+        return Answer(text=LONG_TEXT)
     tool = next_tool(request)
     if tool is None:
         return Answer(text=TEXTS[request.persona])
