@@ -94,7 +94,8 @@ def script_environment(session: Session, run: str, key: str) -> dict[str, str]:
         "OPENAI_API_KEY": key,
         "OPENAI_BASE_URL": base_url,
         "PATH": os.environ["PATH"],
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # Not beside the scripts; every client is started twice.
+        "PYTHONPYCACHEPREFIX": str(CLIENTS_HOME / "pycache"),
     }
 
 
