@@ -71,6 +71,7 @@ fn admission(clock: &Clock) -> Option<Admission> {
         request: None,
         hold: Vec::new(),
         tightened: Limits::default(),
+        decision: None,
     })
 }
 

@@ -252,6 +252,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         request: None,
         hold: Vec::new(),
         tightened: Limits::default(),
+        decision: None,
     }
 }
 

@@ -139,6 +139,8 @@ pub struct CallDetail {
     /// The same for the same API key; says nothing about the key itself.
     pub key: Option<String>,
     pub previous_response: Option<Label>,
+    /// What its budgets did to it: slowed, its output limit lowered, warned of.
+    pub decision: Option<String>,
     /// To the departure of the request for the upstream.
     pub forwarded_us: Option<u64>,
     /// Null when not recorded, as is the next.

@@ -15,6 +15,7 @@ pub(super) fn write(detail: &CallDetail, out: &mut Output<'_>) -> io::Result<()>
     lines.put("started", &format::time(call.started_at))?;
     who(detail, &mut lines)?;
     what(call, &mut lines)?;
+    lines.some("budgets", detail.decision.as_ref())?;
     lines.body("request body", detail.request_body.as_ref())?;
     if call.outcome == OPEN {
         return lines.put("outcome", OPEN);

@@ -1,6 +1,7 @@
 //! What each command does.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -19,7 +20,7 @@ use crate::admin::params::{CallParams, Limit, SpanParams};
 use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Config, Watcher};
+use crate::config::{Config, LedgerConfig, Watcher};
 use crate::core::id::{CallId, Label};
 use crate::ledger::{self, Damage};
 
@@ -249,11 +250,11 @@ pub(super) fn raw(body: &[u8], out: &mut Output<'_>) -> Result<(), Failure> {
 /// The running server's API, else the same over the files.
 fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     let runtime = runtime()?;
-    let settings = load(common)?.0.ledger;
-    let source = if let Some(address) = ledger::running_server(&settings.dir) {
+    let dir = ledger_dir(common)?;
+    let source = if let Some(address) = ledger::running_server(&dir) {
         Source::server(address)?
     } else {
-        let files = ledger::check::open_read_only(&settings.dir).map_err(source::impossible)?;
+        let files = ledger::check::open_read_only(&dir).map_err(source::impossible)?;
         let files = admin::Source::Files(Arc::new(files));
         Source::Files(admin::records(files, Clock::System))
     };
@@ -263,6 +264,19 @@ fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     let mut builder = Builder::new_current_thread();
     builder.enable_all().build().map_err(source::impossible)
+}
+
+/// Where the ledger is. A server goes on when its config file is broken later, and must be found then
+/// too: where it is by default.
+pub(super) fn ledger_dir(common: &Common) -> Result<PathBuf, Failure> {
+    load(common)
+        .map(|(config, _)| config.ledger.dir)
+        .or_else(|broken| {
+            let by_default = || LedgerConfig::default().dir;
+            let dir = common.dir.clone().unwrap_or_else(by_default);
+            let is_served = ledger::running_server(&dir).is_some();
+            if is_served { Ok(dir) } else { Err(broken) }
+        })
 }
 
 pub(super) fn load(common: &Common) -> Result<(Config, Watcher), Failure> {

@@ -97,7 +97,7 @@ fn post<T: DeserializeOwned>(
 
 /// The server that runs: files alone know nothing of what is held, and nobody acts on them.
 fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
-    let dir = command::load(common)?.0.ledger.dir;
+    let dir = command::ledger_dir(common)?;
     let address = ledger::running_server(&dir).ok_or_else(|| {
         Failure::Impossible(format!(
             "no server runs on the ledger in {}: only a running server knows how budgets stand and \

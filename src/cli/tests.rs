@@ -239,6 +239,7 @@ fn detail() -> CallDetail {
         estimated_input_tokens: Some(12_000),
         key: None,
         previous_response: None,
+        decision: None,
         forwarded_us: Some(210),
         request_body: Some(BodyView {
             len: 48_640,

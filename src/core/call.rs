@@ -180,6 +180,9 @@ pub struct Admission {
     /// What its client allows the run by header, at most.
     #[cbor(n(17), default)]
     pub tightened: Limits,
+    /// What its budgets did to it, in words: slowed, its output limit lowered, warned of.
+    #[n(18)]
+    pub decision: Option<String>,
 }
 
 /// A call as it ended. Repeats of its admission what totals are kept by, so that totals are a

@@ -43,7 +43,7 @@ impl Received {
             traits,
             repeated,
         } = self.allow(proxy, decision).await?;
-        let (admission, capture) = (self.admission(proxy, &hold), self.capture());
+        let (admission, capture) = (self.admission(proxy, &hold, decision), self.capture());
         // What can still fail comes before the record: a call that is recorded costs what it holds.
         if let Some(lowered) = lowered {
             self.replace_body(proxy, lowered)?;
@@ -94,7 +94,7 @@ impl Received {
         Ok(())
     }
 
-    fn admission(&self, proxy: &Proxy, hold: &Hold) -> Admission {
+    fn admission(&self, proxy: &Proxy, hold: &Hold, decision: &Decision) -> Admission {
         let model = self.model();
         let body_len = match &self.body {
             ReceivedBody::Read(bytes) => bytes.len(),
@@ -132,6 +132,7 @@ impl Received {
             request: None,
             hold: hold.charges(),
             tightened: self.tightened,
+            decision: decision.text(),
         }
     }
 

@@ -52,6 +52,15 @@ impl Decision {
     }
 }
 
+impl Decision {
+    /// In one sentence; none when the call was plainly let through.
+    pub(super) fn text(&self) -> Option<String> {
+        let words = self.words.join(", ");
+        let reasons = self.reasons.join("; ");
+        (!words.is_empty()).then(|| format!("{words}: {reasons}"))
+    }
+}
+
 impl Received {
     /// Holds what the call needs, after any wait and delay.
     pub(super) async fn allow(
@@ -74,6 +83,9 @@ impl Received {
             operation: self.route.operation,
             tightened: self.tightened,
         };
+        if let Some(why) = self.unusable_budget {
+            decision.add("warn", why.to_owned());
+        }
         let claim = proxy.budgets.claim(&ask).await.map_err(|error| {
             tracing::error!("{error}");
             Fault::Unavailable(Unavailability::Ledger)

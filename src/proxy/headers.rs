@@ -31,6 +31,7 @@ pub const TAG_PREFIX: &str = "x-aiops-tag-";
 pub const METRIC_PREFIX: &str = "x-aiops-metric-";
 
 /// What a client allows its run at most, from the first call that says so on.
+pub const BUDGET_PREFIX: &str = "x-aiops-budget";
 pub const BUDGET_USD: &str = "x-aiops-budget-usd";
 pub const BUDGET_TOKENS: &str = "x-aiops-budget-tokens";
 pub const BUDGET_CALLS: &str = "x-aiops-budget-calls";

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::allowance::Decision;
-use super::attribution::{Attributed, BodyClaims, Claims, attribute, client};
+use super::attribution::{Attributed, BodyClaims, Claims, Ignored, attribute, client};
 use super::headers;
 use super::request_body::{ReceivedBody, RequestContent};
 use super::respond::{Fault, Rejection};
@@ -41,6 +41,8 @@ pub(super) struct Received {
     pub(super) retry: u32,
     /// What the client allows its run at most.
     pub(super) tightened: Limits,
+    /// Why that says less than the client may think.
+    pub(super) unusable_budget: Option<&'static str>,
     pub(super) method: Method,
     pub(super) version: Version,
     /// Path and query as they go on, tags of the base URL removed.
@@ -114,6 +116,7 @@ impl Received {
                     claim.min(live.config.ledger.record)
                 }),
             retry: attributed.retry,
+            unusable_budget: unusable_budget(&attributed),
             tightened: attributed.tightened,
             attribution: attributed.attribution,
             upstream: choice.upstream,
@@ -183,6 +186,15 @@ impl Marks {
             put(map, headers::REASON, &decision.reasons.join("; "));
         }
     }
+}
+
+fn unusable_budget(attributed: &Attributed) -> Option<&'static str> {
+    let ignored = |it: &Ignored| it.header.starts_with(headers::BUDGET_PREFIX);
+    if attributed.ignored.iter().any(ignored) {
+        return Some("a header x-aiops-budget-* is not understood");
+    }
+    let lost = !attributed.tightened.is_empty() && attributed.attribution.run.is_none();
+    lost.then_some("x-aiops-budget-* is for a run, and this call names none")
 }
 
 fn take_upgrade(head: &mut request::Parts) -> Option<OnUpgrade> {

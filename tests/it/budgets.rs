@@ -180,6 +180,8 @@ async fn answer_is_limited_to_what_is_left_and_the_client_is_told() {
         recorded["max_tokens"], 4000,
         "the record has what the client sent"
     );
+    let told = format!("clamp: the output limit is {limit} tokens");
+    assert_eq!(record.text("/decision"), told);
     assert_eq!(
         standing(&accounts(&proxy).await[0], Measure::Tokens),
         (14, 0)
@@ -354,11 +356,9 @@ async fn client_may_tighten_its_run_and_never_loosen_it() {
     assert!(message.contains("60 of 85 tokens"), "{message}");
     check_refused(&proxy.call(&chat("r1")).await, "budget_spent");
     let bad = chat("r2").header("x-aiops-budget-usd", "lots");
-    assert_eq!(
-        proxy.call(&bad).await.status(),
-        200,
-        "a bad header fails no call"
-    );
+    let response = proxy.call(&bad).await;
+    assert_eq!(response.status(), 200, "a bad header fails no call");
+    assert_eq!(response.header("x-aiops-decision"), Some("warn"));
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ impl From<ledger::CallDetail> for CallDetail {
             estimated_input_tokens: None,
             key: None,
             previous_response: None,
+            decision: None,
             forwarded_us,
             request_body: None,
             response_body,
@@ -97,6 +98,7 @@ impl From<ledger::CallDetail> for CallDetail {
             this.estimated_input_tokens = Some(admission.estimated_input_tokens);
             this.key = admission.key.map(|key| key.to_string());
             this.previous_response = admission.previous_response;
+            this.decision = admission.decision;
             this.request_body = admission.request.map(Into::into);
         }
         this

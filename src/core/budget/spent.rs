@@ -69,14 +69,14 @@ impl Spent {
         self.0.is_empty()
     }
 
-    /// Nothing is lost: what left a window does not matter to it, and totals stay whole.
+    /// Nothing is lost: these two left a window of their own long ago, and totals stay whole. In a
+    /// longer window that the rule may get, the older one counts for too long rather than too short.
     fn merge_oldest(&mut self) {
         if self.0.len() <= MAX_BUCKETS {
             return;
         }
         let oldest = self.0.remove(0);
         if let Some(next) = self.0.first_mut() {
-            next.start = oldest.start;
             next.sum = next.sum.plus(oldest.sum);
         }
     }

@@ -147,6 +147,7 @@ pub(crate) fn admission(
         request: None,
         hold: Vec::new(),
         tightened: Limits::default(),
+        decision: None,
     }
 }
 
