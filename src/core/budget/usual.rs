@@ -7,7 +7,7 @@ use super::super::memo::Memo;
 const KINDS: usize = 20_000;
 /// What is assumed of a kind that was never seen: on average, and at most.
 const UNKNOWN: Expected = Expected {
-    usual: 256,
+    usual: 64,
     ample: 1024,
 };
 const LEAST: i64 = 16;
