@@ -1,5 +1,6 @@
 //! The bank by itself: what can be said of one call, and of any number in any order.
 
+mod keys;
 mod simulation;
 
 use std::sync::Arc;
