@@ -50,11 +50,8 @@ async fn run(
 ) -> Result<Json<RunDetail>, Problem> {
     let Path(run) = run?;
     let missing = Problem::not_found(format!("no run {run} is recorded"));
-    let found = records.ask(move |view| {
-        let state = view.run_state(&run)?;
-        Ok(view.run(&run)?.map(|detail| RunDetail::new(detail, state)))
-    });
-    Ok(Json(found.await?.ok_or(missing)?))
+    let found = records.ask(move |view| view.run(&run)).await?;
+    Ok(Json(found.ok_or(missing)?.into()))
 }
 
 /// Agents and what their calls of the span used, last active first

@@ -198,9 +198,11 @@ pub struct RunList {
 pub struct RunView {
     pub run: Label,
     pub parent_run: Option<Label>,
-    /// Start of its first call.
+    /// Whether it may go on.
+    pub control: Control,
+    /// Start of the first call of it or of a run that it began.
     pub first_at: Timestamp,
-    /// When its latest call started or ended.
+    /// When the latest of these calls started or ended.
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub agents: Vec<Label>,
@@ -213,8 +215,6 @@ pub struct RunView {
 pub struct RunDetail {
     #[serde(flatten)]
     pub run: RunView,
-    /// Whether it may go on.
-    pub control: Control,
     pub by_agent: Vec<RunAgentView>,
     /// Its call tree: who invoked whom, of all its calls that are still recorded.
     pub edges: Vec<RunEdgeView>,
@@ -303,7 +303,8 @@ pub struct EventView {
     pub who: String,
     /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
     /// `ledger_failed`, `ledger_resumed`, `budget_warning`, `budget_spent`, `budget_raised`,
-    /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`.
+    /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`,
+    /// `charges_recorded`, `unpriced_model`.
     pub what: String,
     pub details: Option<String>,
 }

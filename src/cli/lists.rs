@@ -70,6 +70,7 @@ pub(super) fn runs(runs: &[RunView], out: &mut Output<'_>) -> io::Result<()> {
         ("STARTED (UTC)", Left),
         ("RUN", Left),
         ("PARENT", Left),
+        ("STATE", Left),
         ("LASTED", Right),
         ("CALLS", Right),
         ("FAILED", Right),
@@ -82,11 +83,20 @@ pub(super) fn runs(runs: &[RunView], out: &mut Output<'_>) -> io::Result<()> {
             format::time(run.first_at),
             run.run.to_string(),
             name(run.parent_run.as_ref()),
+            state(run).to_owned(),
             format::duration(run.last_at.micros_since(run.first_at)),
         ];
         table.row(head.into_iter().chain(figures(&run.totals)));
     }
     table.write(out)
+}
+
+fn state(run: &RunView) -> &'static str {
+    match run.control {
+        Control::Running if run.open_calls > 0 => "active",
+        Control::Running => NONE,
+        held_up @ (Control::Paused | Control::Stopped) => held_up.into(),
+    }
 }
 
 pub(super) fn agents(agents: &[AgentView], out: &mut Output<'_>) -> io::Result<()> {
@@ -156,7 +166,7 @@ pub(super) fn run(run: &RunDetail, made: &CallList, out: &mut Output<'_>) -> io:
     let mut lineage = vec![run.run.clone()];
     lineage.extend(run.children.iter().cloned());
     runs(&lineage, out)?;
-    let held_up = match run.control {
+    let held_up = match run.run.control {
         Control::Running => None,
         Control::Paused => Some("paused: its new calls wait"),
         Control::Stopped => Some("stopped: its calls are refused"),

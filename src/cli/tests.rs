@@ -130,6 +130,7 @@ fn run_view(run: &str, parent: Option<&str>, totals: TotalsView) -> RunView {
     RunView {
         run: label(run),
         parent_run: parent.map(label),
+        control: Control::Running,
         first_at: at(0),
         last_at: at(125),
         open_calls: 0,
@@ -197,7 +198,6 @@ fn edges() -> Vec<RunEdgeView> {
 fn run_detail() -> RunDetail {
     RunDetail {
         run: run_view("nightly-42", None, totals(1249, 37)),
-        control: Control::Running,
         children: vec![run_view(
             "nightly-42/retry",
             Some("nightly-42"),
@@ -374,10 +374,8 @@ fn a_run_that_was_held_up_says_so_and_how_it_goes_on() {
             Some("\nstopped: its calls are refused; to let it go on: open-aiops run resume '"),
         ),
     ] {
-        let run = RunDetail {
-            control,
-            ..run_detail()
-        };
+        let mut run = run_detail();
+        run.run.control = control;
         let mut text = Vec::new();
         let mut out = Output {
             writer: &mut text,

@@ -15,7 +15,7 @@ pub mod usual;
 pub mod window;
 
 pub use self::account::{AccountId, AccountName, Charge, Raise, StoredAccount};
-pub use self::act::{Act, Control, Deed, RunState};
+pub use self::act::{Act, Control, Deed, MAX_ANCESTORS, RunState};
 pub use self::amounts::{Amounts, Limits, Measure};
 pub use self::rule::{Action, Dimension, OnUnpriced, Rule, Slow};
 pub use self::spent::Spent;

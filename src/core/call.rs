@@ -6,7 +6,7 @@ use strum::{EnumString, IntoStaticStr, VariantNames};
 use utoipa::ToSchema;
 
 use super::attribution::Attribution;
-use super::budget::{Charge, Limits};
+use super::budget::{Amounts, Charge, Limits};
 use super::digest::Digest;
 use super::id::{CallId, Label};
 use super::money::NanoUsd;
@@ -257,6 +257,23 @@ pub struct Settlement {
     pub is_pending: bool,
 }
 
+impl Settlement {
+    /// Takes what the call held of its budgets for what it used: nothing better is known. Without
+    /// budgets nothing was held, and nothing changes.
+    pub fn settle_at(&mut self, hold: Vec<Charge>) {
+        let most = |of: fn(&Amounts) -> i64| hold.iter().map(|charge| of(&charge.amounts)).max();
+        let tokens = |held: Option<i64>, known: u64| held.map_or(known, i64::cast_unsigned);
+        let usage = &mut self.usage;
+        usage.input_tokens = tokens(most(|it| it.input_tokens.max(0)), usage.input_tokens);
+        usage.output_tokens = tokens(most(|it| it.output_tokens.max(0)), usage.output_tokens);
+        if let Some(cost) = most(|it| it.nano_usd).filter(|cost| *cost > 0) {
+            self.cost = Some(NanoUsd::new(cost));
+            self.cost_source = Some(CostSource::Held);
+        }
+        self.charges = hold;
+    }
+}
+
 /// What a call really used, known when a later call fetched its result. Settles it for good: takes
 /// the place of the estimate, once.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -292,6 +309,9 @@ pub enum CostSource {
     /// The upstream named the cost.
     #[n(2)]
     Upstream,
+    /// Nobody knows what it cost: it is what the call's budgets held.
+    #[n(3)]
+    Held,
 }
 
 /// Microseconds after `started_at`.

@@ -3,7 +3,7 @@
 //! Accounts and late usage come from a call's way: recording them never waits, and says when it
 //! cannot be, so that it is tried again with the next call.
 
-use crate::core::budget::{AccountId, AccountName, Act};
+use crate::core::budget::{AccountId, AccountName, Act, Deed};
 use crate::core::call::LateUsage;
 
 use super::queue::{Durable, Op, Receipt};
@@ -25,7 +25,11 @@ impl Ledger {
     /// Records what an operator did.
     pub fn act(&self, act: Act) -> Result<Durable, Unavailable> {
         let texts = act.details.len() + act.who.len();
-        self.tell(texts, |receipt| Op::Act(Box::new(act), receipt))
+        let charges = match &act.deed {
+            Deed::ChargesRecorded(charges) => charges_room(charges),
+            _ => 0,
+        };
+        self.tell(texts + charges, |receipt| Op::Act(Box::new(act), receipt))
     }
 
     /// Records what a pending call really used. Never blocks; false when it cannot be recorded at

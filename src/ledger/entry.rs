@@ -99,9 +99,9 @@ impl Entry {
     }
 
     /// What it costs, as long as nobody says more, is more than it held at first.
-    pub fn now_holds(&mut self, charges: Vec<Charge>) {
+    pub fn now_holds(&mut self, hold: Vec<Charge>) {
         if let Some((_, known)) = &mut self.recording {
-            known.charges = charges;
+            known.settle_at(hold);
         }
     }
 

@@ -25,7 +25,7 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 type Bytes = &'static [u8];
 const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
@@ -168,7 +168,7 @@ pub(crate) struct Index {
     db: RwLock<Option<Database>>,
     /// A question met damage: whoever writes the index has to make it anew.
     damaged: AtomicBool,
-    /// It was emptied and does not cover the log yet: nobody may take it for the whole.
+    /// It knows less than it did and does not cover the log yet: nobody may take it for the whole.
     partial: AtomicBool,
 }
 
@@ -207,9 +207,11 @@ impl Index {
         Ok(())
     }
 
-    /// Opens the same file again: after an error the database refuses to go on.
+    /// Opens the same file again: after an error the database refuses to go on. It may have gone back
+    /// to what survives a crash.
     pub(crate) fn reopen(&self) -> Result<(), IndexError> {
         let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        self.partial.store(true, Ordering::Relaxed);
         close(&mut db);
         *db = Some(open_database(&self.place)?);
         Ok(())

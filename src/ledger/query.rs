@@ -482,11 +482,13 @@ fn run_row(
         last_at,
         totals,
         parent,
+        control,
         ..
     } = summary;
     Ok(RunRow {
         run,
         parent_run: parent,
+        control,
         first_at,
         last_at,
         open_calls,

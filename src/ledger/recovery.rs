@@ -424,7 +424,7 @@ fn new_seed() -> DigestSeed {
 /// How a call ends of which nothing but its admission is known.
 pub(crate) fn unsettled(admission: &Admission, outcome: Outcome) -> Settlement {
     let who = &admission.attribution;
-    Settlement {
+    let mut settlement = Settlement {
         id: admission.id,
         started_at: admission.started_at,
         agent: who.agent.clone(),
@@ -453,8 +453,10 @@ pub(crate) fn unsettled(admission: &Admission, outcome: Outcome) -> Settlement {
         error: None,
         response: None,
         chunks: Vec::new(),
-        charges: admission.hold.clone(),
+        charges: Vec::new(),
         settled_at: None,
         is_pending: false,
-    }
+    };
+    settlement.settle_at(admission.hold.clone());
+    settlement
 }

@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
 use crate::core::attribution::Source;
+use crate::core::budget::Control;
 use crate::core::call::{Admission, CostSource, LateUsage, Operation, Outcome, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
@@ -291,6 +292,8 @@ pub struct Page<T, C = CallId> {
 pub struct RunRow {
     pub run: Label,
     pub parent_run: Option<Label>,
+    /// Whether it may go on.
+    pub control: Control,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub open_calls: u64,

@@ -12,3 +12,4 @@ mod history;
 mod index;
 mod recording;
 mod room;
+mod runs;

@@ -4,7 +4,6 @@ use super::{
     AgentView, BodyView, CallDetail, CallList, CallView, EdgeView, EventView, OPEN, RollupView,
     RunAgentView, RunDetail, RunEdgeView, RunView, TotalsView,
 };
-use crate::core::budget::{Control, RunState};
 use crate::core::call::StoredBody;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
@@ -140,6 +139,7 @@ impl From<RunRow> for RunView {
         Self {
             run: row.run,
             parent_run: row.parent_run,
+            control: row.control,
             first_at: row.first_at,
             last_at: row.last_at,
             open_calls: row.open_calls,
@@ -149,12 +149,10 @@ impl From<RunRow> for RunView {
     }
 }
 
-impl RunDetail {
-    /// `state` is what operators made of it; none when they did nothing.
-    pub(in crate::admin) fn new(detail: ledger::RunDetail, state: Option<RunState>) -> Self {
+impl From<ledger::RunDetail> for RunDetail {
+    fn from(detail: ledger::RunDetail) -> Self {
         Self {
             run: detail.row.into(),
-            control: state.map_or_else(Control::default, |state| state.control),
             by_agent: detail.by_agent.into_iter().map(Into::into).collect(),
             edges: detail.edges.into_iter().map(Into::into).collect(),
             children: detail.children.into_iter().map(Into::into).collect(),

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::super::id::Label;
 use super::super::time::Timestamp;
-use super::account::{AccountId, Raise};
+use super::account::{AccountId, Charge, Raise};
 use super::amounts::Limits;
 
 /// One deed of an operator, or of a client. Two that are equal are one that was recorded twice.
@@ -42,6 +42,9 @@ pub enum Deed {
     /// By a client, with a call that was refused: no admission says it.
     #[n(5)]
     RunTightened(#[n(0)] Label, #[n(1)] Limits),
+    /// By the program itself: what was charged while no record could be written.
+    #[n(6)]
+    ChargesRecorded(#[n(0)] Vec<Charge>),
 }
 
 /// Whether a run may go on.
@@ -73,6 +76,9 @@ pub enum Control {
     Stopped,
 }
 
+/// A chain of parents longer than this is cut: clients can claim anything.
+pub const MAX_ANCESTORS: usize = 32;
+
 /// What of a run concerns its budgets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -90,7 +96,10 @@ impl Deed {
     /// The run it is about and what becomes of it.
     pub fn control(&self) -> Option<(&Label, Control)> {
         match self {
-            Self::BudgetRaised(..) | Self::BudgetReset(_) | Self::RunTightened(..) => None,
+            Self::BudgetRaised(..)
+            | Self::BudgetReset(_)
+            | Self::RunTightened(..)
+            | Self::ChargesRecorded(_) => None,
             Self::RunPaused(run) => Some((run, Control::Paused)),
             Self::RunResumed(run) => Some((run, Control::Running)),
             Self::RunStopped(run) => Some((run, Control::Stopped)),

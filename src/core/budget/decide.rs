@@ -118,7 +118,7 @@ impl Need {
             Measure::OutputTokens => fits(0, room),
             Measure::InputTokens => fits(self.input_tokens, i64::MAX),
             Measure::Calls => fits(self.calls, i64::MAX),
-            Measure::Concurrent => Some(i64::MAX),
+            Measure::Concurrent => fits(1, i64::MAX),
         }
     }
 }
@@ -151,7 +151,7 @@ pub enum Verdict {
     /// The worst case does not fit: ask for a share.
     Tight,
     /// Only what running calls hold is in the way, at this seat.
-    Wait { seat: usize, measure: Measure },
+    Wait { seat: usize },
     /// What is used leaves no room, at this seat.
     Refuse { seat: usize, why: Why },
 }
@@ -203,22 +203,14 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
     }
     let mut most = need.most_output;
     for (seat, it) in breaking() {
-        if it.is_queued {
-            let measure = Measure::Concurrent;
-            return Verdict::Wait { seat, measure };
-        }
-        match it.output_left(need, it.held) {
-            Left::Output(left) if left >= need.most_output => {}
-            Left::Output(left) if left >= least => {
-                let share = left / it.running.saturating_add(2).clamp(2, SMALLEST_SHARE);
-                let ample = need.ample_output.clamp(least, left);
-                most = most.min(ample.max(share));
-            }
-            Left::Output(_) => {
-                let measure = it.tightest(need);
-                return Verdict::Wait { seat, measure };
-            }
-            Left::Nothing(measure) => return Verdict::Wait { seat, measure },
+        let left = it.output_left(need).filter(|left| *left >= least);
+        let Some(left) = left.filter(|_| !it.is_queued) else {
+            return Verdict::Wait { seat };
+        };
+        if left < need.most_output {
+            let share = left / it.running.saturating_add(2).clamp(2, SMALLEST_SHARE);
+            let ample = need.ample_output.clamp(least, left);
+            most = most.min(ample.max(share));
         }
     }
     let output_tokens = if need.is_clampable {
@@ -227,11 +219,6 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
         need.most_output
     };
     Verdict::Hold { output_tokens }
-}
-
-enum Left {
-    Output(i64),
-    Nothing(Measure),
 }
 
 impl Seat<'_> {
@@ -263,39 +250,26 @@ impl Seat<'_> {
             .map(|(measure, _)| measure)
     }
 
-    /// The output that fits beside what is used and `held`.
-    fn output_left(&self, need: &Need, held: Amounts) -> Left {
-        let taken = self.used.plus(held);
-        let tariff = need.tariff(self.rule.on_unpriced);
-        let mut most = i64::MAX;
-        for (measure, limit) in self.limits.each() {
-            if measure == Measure::Concurrent {
-                if self.running >= limit {
-                    return Left::Nothing(measure);
-                }
-                continue;
-            }
-            let room = limit.saturating_sub(taken.of(measure));
-            match need.output_within(&tariff, measure, room) {
-                Some(output) => most = most.min(output),
-                None => return Left::Nothing(measure),
-            }
-        }
-        Left::Output(most)
-    }
-
-    /// The measure that leaves the least output.
-    fn tightest(&self, need: &Need) -> Measure {
+    /// The output that fits beside what is used and held; none when not even the rest does.
+    fn output_left(&self, need: &Need) -> Option<i64> {
         let taken = self.used.plus(self.held);
         let tariff = need.tariff(self.rule.on_unpriced);
-        let left = |measure: Measure, limit: i64| {
-            let room = limit.saturating_sub(taken.of(measure));
-            need.output_within(&tariff, measure, room).unwrap_or(-1)
-        };
         self.limits
             .each()
-            .min_by_key(|(measure, limit)| left(*measure, *limit))
-            .map_or(Measure::Usd, |(measure, _)| measure)
+            .try_fold(i64::MAX, |most, (measure, limit)| {
+                let room = match measure {
+                    Measure::Concurrent => limit.saturating_sub(self.running),
+                    counted => limit.saturating_sub(taken.of(counted)),
+                };
+                let output = need.output_within(&tariff, measure, room)?;
+                Some(most.min(output))
+            })
+    }
+
+    /// What is left of one measure, not counting what running calls hold.
+    pub fn left(&self, measure: Measure) -> Option<i64> {
+        let limit = self.limits.of(measure)?;
+        Some(limit.saturating_sub(self.used.of(measure)).max(0))
     }
 
     /// How much of its tightest limit is used, in thousandths.

@@ -8,7 +8,7 @@ use std::mem;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::core::budget::{Act, Control, StoredAccount};
+use crate::core::budget::{Act, Control, MAX_ANCESTORS, StoredAccount};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
@@ -215,6 +215,7 @@ impl<'t> Batch<'t> {
             let summary = self.summary(key)?;
             summary.cover(admission.started_at, admission.started_at);
         }
+        self.cover_ancestors(parent, admission.started_at)?;
         self.tighten(&admission)?;
         self.add_open(admission, at);
         Ok(())
@@ -271,6 +272,18 @@ impl<'t> Batch<'t> {
             summary.cover(settlement.started_at, ended);
             summary.totals.add(&totals);
         }
+        self.cover_ancestors(parent, ended)
+    }
+
+    /// A run goes on as long as one of those it began, whether or not it makes calls of its own.
+    fn cover_ancestors(&mut self, parent: Option<Label>, at: Timestamp) -> Result<(), IndexError> {
+        let mut next = parent;
+        for _ in 0..MAX_ANCESTORS {
+            let Some(run) = next else { break };
+            let summary = self.summary(Key::Run(run))?;
+            summary.cover(at, at);
+            next = summary.parent.clone();
+        }
         Ok(())
     }
 
@@ -283,7 +296,7 @@ impl<'t> Batch<'t> {
         let Some(run) = run else { return Ok(None) };
         let summary = self.summary(Key::Run(run.clone()))?;
         if summary.parent.is_none() {
-            summary.parent = named.cloned();
+            summary.parent = named.filter(|named| *named != run).cloned();
         }
         Ok(summary.parent.clone())
     }
@@ -400,7 +413,12 @@ impl<'t> Batch<'t> {
                 break;
             };
             let summary: Summary = decode(summary.value())?;
-            let is_recent = summary.last_at.micros() >= at.micros().saturating_sub(RUN_PAUSE_US);
+            let pause = if summary.tightened.is_empty() {
+                RUN_PAUSE_US
+            } else {
+                budgets::RUN_ACCOUNT_US
+            };
+            let is_recent = summary.last_at.micros() >= at.micros().saturating_sub(pause);
             if is_recent || summary.control != Control::Running {
                 runs.insert(run);
             }

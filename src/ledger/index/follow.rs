@@ -289,6 +289,9 @@ impl IndexThread {
                 .covered(&*self.follower.storage, &self.follower.catalog)?;
             match covered {
                 Some(covered) if !anew => {
+                    if covered.cursor.position >= self.follower.cursor.position {
+                        self.follower.index.set_whole();
+                    }
                     (self.follower.cursor, self.follower.last) = (covered.cursor, covered.last);
                     Ok(())
                 }

@@ -1,10 +1,10 @@
-//! What the ledger knows of budgets: accounts, runs that are not just running, pending calls.
+//! What the ledger knows of budgets: accounts, runs, pending calls.
 
 use std::ops::ControlFlow;
 
 use redb::ReadableTable;
 
-use crate::core::budget::{AccountId, Control, RunState, StoredAccount};
+use crate::core::budget::{AccountId, RunState, StoredAccount};
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::Label;
 
@@ -53,18 +53,14 @@ impl View {
         })
     }
 
-    /// The runs that are paused or stopped.
-    pub fn controlled_runs(&self) -> Result<Vec<(Label, RunState)>, IndexError> {
+    /// Every run.
+    pub fn each_run(&self, take: &mut dyn FnMut(Label, RunState)) -> Result<(), IndexError> {
         self.index.read(|txn| {
-            let mut runs = Vec::new();
             each_summary(txn, &Key::prefix_of(b'r', None), |key, summary| {
-                if let Key::Run(run) = key
-                    && summary.control != Control::Running
-                {
-                    runs.push((run, summary.run_state()));
+                if let Key::Run(run) = key {
+                    take(run, summary.run_state());
                 }
-            })?;
-            Ok(runs)
+            })
         })
     }
 

@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use crate::config::{Durability, LedgerConfig};
 use crate::core::budget::{
-    AccountId, AccountName, Act, Amounts, Charge, Control, Deed, Dimension, Limits, Raise,
-    StoredAccount,
+    AccountId, AccountName, Act, Amounts, Charge, Deed, Dimension, Limits, Raise, StoredAccount,
 };
 use crate::core::call::{Admission, CostSource, LateUsage, Outcome, Settlement};
 use crate::core::digest::Digest;
@@ -36,7 +35,7 @@ fn name(rule: &str, run: Option<&str>) -> AccountName {
     }
 }
 
-fn charge(number: u8, calls: i64) -> Charge {
+pub(super) fn charge(number: u8, calls: i64) -> Charge {
     Charge {
         account: account(number),
         bucket: START,
@@ -55,7 +54,7 @@ fn calls_of(view: &View, number: u8) -> i64 {
     spent.between(ends[0], ends[1]).calls
 }
 
-fn act(machine: &Machine, deed: Deed) -> Act {
+pub(super) fn act(machine: &Machine, deed: Deed) -> Act {
     Act {
         at: machine.clock.now(),
         who: "ann".to_owned(),
@@ -97,7 +96,11 @@ fn pending(admission: &Admission, charges: Vec<Charge>) -> Settlement {
     }
 }
 
-fn admit_holding(machine: &Machine, ledger: &Ledger, hold: Vec<Charge>) -> (Admission, Entry) {
+pub(super) fn admit_holding(
+    machine: &Machine,
+    ledger: &Ledger,
+    hold: Vec<Charge>,
+) -> (Admission, Entry) {
     let admission = Admission {
         hold,
         ..machine.call("r", "a")
@@ -601,74 +604,36 @@ fn acts_are_events_and_one_that_is_written_twice_counts_once() {
 }
 
 #[test]
-fn pause_of_a_run_never_seen_survives_reopening_and_retention() {
-    let machine = Machine::new(LedgerConfig {
-        segment_bytes: 1500,
-        keep_bytes: Some(5000),
-        ..config()
-    });
-    let (ledger, _) = machine.open();
-    let runs = ["paused", "stopped", "resumed"].map(label);
-    for deed in [
-        Deed::RunPaused(runs[0].clone()),
-        Deed::RunStopped(runs[1].clone()),
-        Deed::RunPaused(runs[2].clone()),
-        Deed::RunResumed(runs[2].clone()),
-    ] {
-        machine.clock.advance_micros(1);
-        ledger.act(act(&machine, deed)).unwrap().block();
-    }
-    let control = |ledger: &Ledger| {
-        let found = ledger.view().controlled_runs().unwrap();
-        let found = found.into_iter().map(|(run, state)| (run, state.control));
-        found.collect::<Vec<_>>()
-    };
-    let expected = vec![
-        (runs[0].clone(), Control::Paused),
-        (runs[1].clone(), Control::Stopped),
-    ];
-    assert_eq!(control(&ledger), expected);
-    for _ in 0..60 {
-        machine.clock.advance_micros(HOUR_US);
-        drop(admit_holding(&machine, &ledger, vec![charge(2, 1)]).1);
-        ledger.sync_index();
-    }
-    while machine.disk.segments().contains(&1) {
-        ledger.sync_index();
-    }
-    drop(ledger);
-    for index in [machine.index.copy(), IndexDisk::default()] {
-        let machine = Machine {
-            disk: machine.disk.after(Loss::Nothing),
-            index,
-            ..machine.clone()
-        };
-        assert_eq!(control(&machine.open().0), expected);
-    }
-}
-
-#[test]
-fn run_keeps_its_first_parent_and_its_smallest_limits() {
+fn call_that_is_found_open_is_shown_at_what_its_budgets_are_charged() {
     let machine = Machine::new(config());
     let (ledger, _) = machine.open();
-    assert_eq!(ledger.view().run_state(&label("r")).unwrap(), None);
-    for (parent, calls) in [(None, Some(5)), (Some("one"), None), (Some("two"), Some(9))] {
-        let mut admission = machine.call("r", "a");
-        admission.attribution.parent_run = parent.map(label);
-        admission.tightened.calls = calls;
-        let entry = ledger.admit(admission.clone(), None).unwrap();
-        entry.settle(settlement(&admission), None);
-    }
-    let view = ledger.peek();
+    let held = |account: u8, nano_usd| Charge {
+        amounts: Amounts {
+            nano_usd,
+            input_tokens: 30,
+            output_tokens: 400,
+            calls: 1,
+        },
+        ..charge(account, 1)
+    };
+    let (free, _) = admit_holding(&machine, &ledger, Vec::new());
+    // One of its rules counts no money for this model.
+    let (admission, entry) = admit_holding(&machine, &ledger, vec![held(1, 0), held(2, 77)]);
+    std::mem::forget(entry);
     ledger.sync_index();
-    let state = view.run_state(&label("r")).unwrap().unwrap();
-    assert_eq!(state.parent, Some(label("one")));
-    assert_eq!(
-        (state.tightened.calls, state.control),
-        (Some(5), Control::Running)
-    );
-    let runs = view.runs(&SpanFilter::default()).unwrap().items;
-    assert_eq!(runs[0].parent_run, Some(label("one")));
+    drop(ledger);
+    let (ledger, recovery) = machine.open();
+    assert_eq!(recovery.recovered_calls, 1);
+    let row = |id| ledger.view().call(id).unwrap().unwrap().row;
+    let recovered = row(admission.id);
+    let tokens = (recovered.usage.input_tokens, recovered.usage.output_tokens);
+    assert_eq!((tokens, recovered.cost_nano_usd), ((30, 400), Some(77)));
+    assert_eq!(recovered.cost_source, Some(CostSource::Held));
+    assert_eq!(recovered.provenance, Some(Provenance::Estimated));
+    let free = row(free.id);
+    assert_eq!((free.usage.output_tokens, free.cost_nano_usd), (0, None));
+    let runs = ledger.view().runs(&SpanFilter::default()).unwrap().items;
+    assert_eq!(runs[0].totals.cost_nano_usd, 77);
 }
 
 #[test]

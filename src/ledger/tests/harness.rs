@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::attribution::{Attribution, Source};
-use crate::core::budget::{AccountId, Limits, StoredAccount};
+use crate::core::budget::{AccountId, Limits, RunState, StoredAccount};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
@@ -227,13 +227,20 @@ pub(crate) fn all_accounts(view: &View) -> BTreeMap<AccountId, StoredAccount> {
     accounts
 }
 
+fn all_runs(view: &View) -> Vec<(Label, RunState)> {
+    let mut runs = Vec::new();
+    view.each_run(&mut |run, state| runs.push((run, state)))
+        .unwrap();
+    runs
+}
+
 /// Everything queries can tell, to compare two states.
 pub(crate) fn everything(view: &View) -> String {
     let spans = super::super::SpanFilter::default();
     format!(
         "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         all_accounts(view),
-        view.controlled_runs().unwrap(),
+        all_runs(view),
         view.events(&spans).unwrap(),
         all_calls(view),
         view.runs(&spans).unwrap(),

@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
+use redb::ReadableTableMetadata;
+
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
@@ -157,6 +159,28 @@ fn calls_go_on_while_the_disk_of_the_index_fails_and_it_catches_up_later() {
     let (ledger, recovery) = machine.open();
     assert!(recovery.clean && !recovery.index_rebuilt, "{recovery}");
     assert_eq!(all_calls(ledger.view()).len(), 3);
+}
+
+#[test]
+fn index_that_went_back_to_what_survives_a_crash_answers_nothing_until_it_caught_up() {
+    let disk = IndexDisk::default();
+    let index = Index::create(Place::Fake(disk.clone())).unwrap();
+    for (key, durable) in [(1, true), (2, false)] {
+        let written = index.write(durable, |txn| {
+            txn.open_table(CALLS)?.insert(key, &b"x"[..])?;
+            Ok(())
+        });
+        written.unwrap();
+    }
+    let count = || index.read(|txn| Ok(txn.open_table(CALLS)?.len()?));
+    assert_eq!(count().unwrap(), 2);
+    disk.fail(true);
+    index.close();
+    disk.fail(false);
+    index.reopen().unwrap();
+    assert!(matches!(count(), Err(IndexError::Partial)));
+    index.set_whole();
+    assert_eq!(count().unwrap(), 1, "the rest has to be taken in again");
 }
 
 /// A ledger in real files with a few calls.

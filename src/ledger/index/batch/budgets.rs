@@ -21,8 +21,9 @@ use super::{Batch, Touched, decode, id_key, read_admission, read_settlement};
 const DAY_US: i64 = 24 * 3_600_000_000;
 
 /// An account of a run that was not charged for this long goes with the segments that charged it:
-/// every run has accounts of its own, and checkpoints would grow with each run there ever was.
-const RUN_ACCOUNT_US: i64 = 30 * DAY_US;
+/// every run has accounts of its own, and checkpoints would grow with each run there ever was. So
+/// does what its clients allow it.
+pub(super) const RUN_ACCOUNT_US: i64 = 30 * DAY_US;
 
 /// Upstreams keep a result for 30 days at most: a call that began before that is never settled late.
 const PENDING_US: i64 = 30 * DAY_US;
@@ -75,6 +76,7 @@ impl Batch<'_> {
         match &act.deed {
             Deed::BudgetRaised(id, raise) => self.account(*id)?.raise(*raise, act.at),
             Deed::BudgetReset(id) => self.account(*id)?.reset(act.at),
+            Deed::ChargesRecorded(charges) => self.charge(charges, act.at)?,
             Deed::RunTightened(run, limits) => {
                 let summary = self.acted_on(run, act.at)?;
                 summary.tightened = summary.tightened.tightened(limits);
