@@ -9,15 +9,17 @@ pub mod bank;
 pub mod hold;
 mod late;
 mod operate;
+mod owed;
 pub mod recent;
 pub mod refusal;
 pub mod runs;
+mod stored;
 mod sweep;
 mod view;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -31,11 +33,12 @@ pub use self::operate::{Key, OperateError};
 use self::recent::Recent;
 pub use self::refusal::Refusal;
 use self::runs::{Enlisted, Run, Runs};
+use self::stored::Stored;
 pub use self::view::{AccountFilter, AccountRow, MeasureRow, RuleRow};
 use crate::clock::Clock;
 use crate::core::budget::decide::{Need, Size};
 use crate::core::budget::usual::Usual;
-use crate::core::budget::{AccountName, Act, Control, Deed, Measure, Rule};
+use crate::core::budget::{Act, Control, Deed, Limits, MAX_ANCESTORS, Measure, Rule};
 use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::ledger::{Event, IndexError, Ledger};
@@ -50,6 +53,7 @@ pub struct Budgets {
     edition: AtomicU64,
     bank: Bank,
     runs: Runs,
+    stored: Stored,
     /// What calls of one kind usually put out.
     pub usual: Usual,
     pub recent: Recent,
@@ -57,6 +61,8 @@ pub struct Budgets {
     clock: Clock,
     /// Accounts and runs kept in memory while nobody uses them.
     max_idle: AtomicUsize,
+    /// Some charges are not in the ledger yet.
+    owing: Arc<AtomicBool>,
 }
 
 /// The accounts of one call.
@@ -101,11 +107,13 @@ impl Budgets {
             edition: AtomicU64::new(0),
             bank: Bank::default(),
             runs: Runs::default(),
+            stored: Stored::new(ledger.seed()),
             usual: Usual::default(),
             recent: Recent::default(),
             ledger,
             clock,
             max_idle: AtomicUsize::new(max_idle),
+            owing: Arc::default(),
         }
     }
 
@@ -142,9 +150,7 @@ impl Budgets {
             Some(rules) => rules.accounts(&self.bank, self.ledger.seed(), ask, &runs),
             None => Vec::new(),
         };
-        if accounts.iter().any(|claimed| !claimed.cell.is_loaded()) {
-            self.load(&accounts).await?;
-        }
+        self.load(&accounts).await?;
         Ok(Claim {
             runs,
             accounts,
@@ -169,11 +175,11 @@ impl Budgets {
         let mut chain = vec![first];
         while let Some(parent) = parents.pop() {
             let known = chain.iter().any(|run| run.name == parent);
-            if known || chain.len() > runs::MAX_ANCESTORS {
+            if known || chain.len() > MAX_ANCESTORS {
                 continue;
             }
             let run = self.known_run(&parent).await?;
-            parents.extend(run.claim(None, &crate::core::budget::Limits::default(), now));
+            parents.extend(run.claim(None, &Limits::default(), now));
             chain.push(run);
         }
         Ok(chain)
@@ -181,6 +187,9 @@ impl Budgets {
 
     async fn known_run(&self, name: &Label) -> Result<Arc<Run>, Unreadable> {
         let run = self.runs.run(name);
+        if !run.is_loaded() && !self.stored.may_have_run(name) {
+            run.load(None);
+        }
         if !run.is_loaded() {
             let (ledger, name) = (self.ledger.clone(), name.clone());
             run.load(blocking(move || ledger.peek().run_state(&name)).await?);
@@ -189,11 +198,20 @@ impl Budgets {
     }
 
     async fn load(&self, accounts: &[Claimed]) -> Result<(), Unreadable> {
-        let missing: Vec<_> = accounts
-            .iter()
-            .filter(|claimed| !claimed.cell.is_loaded())
-            .map(|claimed| Arc::clone(&claimed.cell))
-            .collect();
+        let mut missing = Vec::new();
+        for Claimed { cell, .. } in accounts {
+            if cell.is_loaded() {
+                continue;
+            }
+            if self.stored.may_have_account(cell.id) {
+                missing.push(Arc::clone(cell));
+            } else {
+                cell.load(None);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
         let ledger = self.ledger.clone();
         blocking(move || {
             for cell in missing {
@@ -245,10 +263,13 @@ impl Budgets {
             return Ok(Granted::nothing());
         }
         let began = self.clock.now();
-        match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
-            Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
-            Attempt::Refused(standing) => return Err(self.refused(standing)),
-            Attempt::Tight | Attempt::Waiting => {}
+        // One that was paused may have come under other rules.
+        if !self.is_outdated(claim) {
+            match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
+                Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
+                Attempt::Refused(standing) => return Err(self.refused(standing)),
+                Attempt::Tight | Attempt::Waiting => {}
+            }
         }
         let need = exact().await;
         let mut ticket = self.bank.ticket();
@@ -309,6 +330,11 @@ impl Budgets {
         }
     }
 
+    /// There are other rules than those it was made by.
+    fn is_outdated(&self, claim: &Claim) -> bool {
+        self.edition.load(Ordering::SeqCst) != claim.edition
+    }
+
     /// The need with what is known by now of such calls: those it waits for may have taught it.
     fn expecting(&self, need: &Need, kind: Digest) -> Need {
         let expected = self.usual.output(kind);
@@ -329,9 +355,8 @@ impl Budgets {
         need: &Need,
         (ticket, has_waited): (&mut Ticket, &mut bool),
     ) -> impl Future<Output = Turn> {
-        let is_outdated = || self.edition.load(Ordering::SeqCst) != claim.edition;
         poll_fn(move |context| {
-            if is_outdated() {
+            if self.is_outdated(claim) {
                 return Poll::Ready(Turn::Reloaded);
             }
             let waiting = Some((&mut *ticket, context.waker()));
@@ -341,7 +366,9 @@ impl Budgets {
                 Attempt::Held(held) => Poll::Ready(Turn::Held(held)),
                 Attempt::Refused(standing) => Poll::Ready(Turn::Refused(standing)),
                 // It is in the queue by now: a reload after this look wakes it.
-                Attempt::Waiting | Attempt::Tight if is_outdated() => Poll::Ready(Turn::Reloaded),
+                Attempt::Waiting | Attempt::Tight if self.is_outdated(claim) => {
+                    Poll::Ready(Turn::Reloaded)
+                }
                 Attempt::Waiting | Attempt::Tight => {
                     *has_waited = true;
                     Poll::Pending
@@ -360,7 +387,7 @@ impl Budgets {
             delay: Duration::from_micros(held.delay_us),
             left_nano_usd: held.left_nano_usd,
             left_tokens: held.left_tokens,
-            warning: held.tightest.filter(|standing| standing.is_warning),
+            warning: held.warning,
         }
     }
 
@@ -437,12 +464,8 @@ impl Budgets {
             // The admission says it.
             run.take_new_limits();
         }
-        for claimed in &claim.accounts {
-            let cell = &claimed.cell;
-            let mut state = cell.lock();
-            if !state.is_opened {
-                state.is_opened = self.ledger.open_account(cell.id, &cell.name);
-            }
+        for Claimed { cell, .. } in &claim.accounts {
+            cell.lock().open(cell, &self.ledger);
         }
     }
 
@@ -453,7 +476,8 @@ impl Budgets {
 }
 
 impl Claim {
-    fn is_paused(&self) -> bool {
+    /// New calls of one of its runs have to wait.
+    pub fn is_paused(&self) -> bool {
         self.runs.iter().any(|run| run.control() == Control::Paused)
     }
 
@@ -466,11 +490,6 @@ impl Claim {
     /// No budget is about this call.
     pub fn is_free(&self) -> bool {
         self.accounts.is_empty()
-    }
-
-    /// The names of its accounts.
-    pub fn names(&self) -> impl Iterator<Item = &AccountName> {
-        self.accounts.iter().map(|claimed| &claimed.cell.name)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::bank::{Bank, Claimed};
+use super::bank::{Bank, Claimed, in_order};
 use super::runs::Run;
 use crate::core::attribution::Attribution;
 use crate::core::budget::rule::Subject;
@@ -139,7 +139,7 @@ impl Rules {
                 claim(&self.by_header, tightened, Some(&run.name));
             }
         }
-        claimed.sort_unstable_by_key(|claimed| claimed.cell.id);
+        in_order(&mut claimed);
         // A rule that matches by run but does not count apart by it meets one account many times.
         claimed.dedup_by_key(|claimed| claimed.cell.id);
         claimed

@@ -13,8 +13,11 @@ use rustc_hash::FxHashMap;
 
 use super::hold::{Hold, Part, held_amounts};
 use crate::core::budget::decide::{Need, Seat, Size, Verdict, Why, decide};
-use crate::core::budget::{AccountId, AccountName, Amounts, Limits, Measure, Rule, StoredAccount};
+use crate::core::budget::{
+    AccountId, AccountName, Amounts, Charge, Limits, Measure, Rule, StoredAccount,
+};
 use crate::core::time::Timestamp;
+use crate::ledger::Ledger;
 
 const SHARDS: usize = 64;
 
@@ -43,8 +46,8 @@ pub(super) struct State {
     queue: BTreeMap<u64, Waker>,
     /// Calls refused because of it since the process started.
     pub(super) refused: u64,
-    /// Charges that the ledger could not take: forgetting the account would lose them.
-    pub(super) is_unrecorded: bool,
+    /// Charges that the ledger could not take yet, by the time they count for.
+    pub(super) unrecorded: Vec<Charge>,
     /// The ledger knows its name.
     pub(super) is_opened: bool,
     pub(super) alert: Alert,
@@ -84,8 +87,8 @@ pub enum Attempt {
 pub struct Held {
     pub hold: Hold,
     pub delay_us: u64,
-    /// The account that is closest to its limit.
-    pub tightest: Option<Standing>,
+    /// Of the accounts worth a warning the one that is closest to its limit.
+    pub warning: Option<Standing>,
     /// The least that is left in any account, not counting what is held.
     pub left_nano_usd: Option<i64>,
     pub left_tokens: Option<i64>,
@@ -108,7 +111,6 @@ pub struct Standing {
     pub needs: i64,
     /// When there will be room for the call, as far as only time can make some.
     pub fits_at: Option<Timestamp>,
-    pub is_warning: bool,
     /// It was not said before.
     pub is_new: bool,
 }
@@ -223,7 +225,7 @@ pub fn attempt(
             let mut held = Held {
                 hold: Hold::new(need, output_tokens),
                 delay_us: 0,
-                tightest: None,
+                warning: None,
                 left_nano_usd: None,
                 left_tokens: None,
                 alerts: Vec::new(),
@@ -307,30 +309,28 @@ impl Held {
             amounts,
         });
         self.delay_us = self.delay_us.max(seat.delay_us());
-        let mut standing = state.standing(claimed, seat);
-        if !standing.is_warning {
-            state.alert = Alert::None;
-        } else if state.alert < Alert::Warned {
-            state.alert = Alert::Warned;
-            standing.is_new = true;
-            self.alerts.push(standing.clone());
-        }
         for (least, measure) in [
             (&mut self.left_nano_usd, Measure::Usd),
             (&mut self.left_tokens, Measure::Tokens),
         ] {
-            let left = standing.left(measure);
+            let left = seat.left(measure);
             *least = least.map_or(left, |least| {
                 Some(left.map_or(least, |left| left.min(least)))
             });
         }
+        if !seat.is_warning() {
+            state.alert = Alert::None;
+            return;
+        }
+        let standing = state.standing(claimed, seat);
+        if state.alert < Alert::Warned {
+            state.alert = Alert::Warned;
+            self.alerts.push(standing.clone());
+        }
         let used = |standing: &Standing| standing.seat().used_permille();
-        if self
-            .tightest
-            .as_ref()
-            .is_none_or(|tightest| used(tightest) < used(&standing))
-        {
-            self.tightest = Some(standing);
+        let before = self.warning.as_ref().map(used);
+        if before.is_none_or(|before| before < used(&standing)) {
+            self.warning = Some(standing);
         }
     }
 }
@@ -392,7 +392,6 @@ impl State {
             why: None,
             needs: 0,
             fits_at: None,
-            is_warning: seat.is_warning(),
             is_new: false,
         }
     }
@@ -418,6 +417,13 @@ impl State {
         standing
     }
 
+    /// Makes the account known to the ledger by its name, once.
+    pub(super) fn open(&mut self, cell: &Cell, ledger: &Ledger) {
+        if !self.is_opened {
+            self.is_opened = ledger.open_account(cell.id, &cell.name);
+        }
+    }
+
     pub(super) fn touch(&mut self, now: Timestamp) {
         self.last_used = self.last_used.max(now);
         self.uses += 1;
@@ -425,7 +431,7 @@ impl State {
 
     /// Nothing is held and nobody waits: the ledger knows all there is to know.
     pub(super) fn is_idle(&self) -> bool {
-        self.running == 0 && self.queue.is_empty() && !self.is_unrecorded
+        self.running == 0 && self.queue.is_empty() && self.unrecorded.is_empty()
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -455,12 +461,6 @@ impl Standing {
             running: self.running,
             is_queued: false,
         }
-    }
-
-    /// What is left of one measure, not counting what running calls hold.
-    pub fn left(&self, measure: Measure) -> Option<i64> {
-        let limit = self.limits.of(measure)?;
-        Some(limit.saturating_sub(self.used.of(measure)).max(0))
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a running call has reserved. Settled or released exactly once, at the latest when dropped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use super::bank::{Cell, Claimed, Standing, State};
@@ -7,7 +8,6 @@ use crate::core::budget::decide::Need;
 use crate::core::budget::{Action, Amounts, Charge, Limits, Measure, OnUnpriced, Rule};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
-use crate::core::usage::Usage;
 
 /// No call holds more than this of anything. Clients may ask for any length: sums that came to the
 /// bound of their type would not be what they were once one of them is given back.
@@ -31,8 +31,16 @@ pub struct Hold {
     output_tokens: i64,
     /// In the order in which accounts are locked.
     parts: Vec<Part>,
-    /// The ledger has it: a call that is lost from here on costs what it holds.
-    is_recorded: bool,
+    record: Record,
+}
+
+/// Whether the ledger has the admission of a call. Once that is decided, a call that is lost costs
+/// what it holds.
+enum Record {
+    Undecided,
+    Kept,
+    /// It cannot take it: its charges wait in memory, and this says that some do.
+    Refused(Arc<AtomicBool>),
 }
 
 /// A hold on one account.
@@ -59,17 +67,6 @@ pub struct Used {
 }
 
 impl Used {
-    pub fn new(usage: &Usage, cost: Option<NanoUsd>, fallback: NanoUsd, is_call: bool) -> Self {
-        let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        Self {
-            input_tokens: tokens(usage.input_tokens),
-            output_tokens: tokens(usage.output_tokens),
-            cost,
-            fallback,
-            is_call,
-        }
-    }
-
     pub(super) fn amounts(&self, on_unpriced: OnUnpriced, calls: i64) -> Amounts {
         let nano_usd = match (self.cost, on_unpriced) {
             (Some(cost), _) => cost.get(),
@@ -91,7 +88,7 @@ impl Hold {
             need: *need,
             output_tokens,
             parts: Vec::new(),
-            is_recorded: false,
+            record: Record::Undecided,
         }
     }
 
@@ -130,14 +127,14 @@ impl Hold {
         self.parts.iter().map(charge).collect()
     }
 
-    /// It is in the ledger now, or the ledger cannot take it.
-    pub fn recorded(&mut self, recorded: bool) {
-        self.is_recorded = true;
-        if !recorded {
-            for part in &self.parts {
-                part.cell.lock().is_unrecorded = true;
-            }
-        }
+    /// It is in the ledger now.
+    pub fn recorded(&mut self) {
+        self.record = Record::Kept;
+    }
+
+    /// The ledger cannot take it. `owing` is set when charges of it wait for that.
+    pub(super) fn unrecorded(&mut self, owing: &Arc<AtomicBool>) {
+        self.record = Record::Refused(Arc::clone(owing));
     }
 
     /// Holds output beyond what it held, for an answer longer than was allowed; else says which
@@ -199,6 +196,10 @@ impl Hold {
             };
             if let Some(account) = &mut state.account {
                 account.charge(&charge, now);
+            }
+            if let Record::Refused(owing) = &self.record {
+                state.owe(charge);
+                owing.store(true, Ordering::Release);
             }
             charges.push(charge);
         }
@@ -264,7 +265,7 @@ impl Drop for Hold {
         if self.parts.is_empty() {
             return;
         }
-        if self.is_recorded {
+        if !matches!(self.record, Record::Undecided) {
             // The ledger settles such a call at its hold as well.
             let at = self
                 .parts

@@ -2,37 +2,35 @@
 //! back from it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Budgets;
 use super::bank::{Cell, State};
-use crate::core::budget::{Amounts, Charge};
+use super::hold::Used;
+use crate::core::budget::{Charge, OnUnpriced};
 use crate::core::call::Settlement;
-use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
-use crate::core::usage::Usage;
 
 impl Budgets {
-    /// Charges the accounts of `settlement` with what `usage` is more than it charged. `record` puts
+    /// Charges the accounts of `settlement` with what was `used` more than it charged. `record` puts
     /// that into the ledger before anybody else can see it. Waits for the disk.
     pub fn charge_late(
         &self,
         settlement: &Settlement,
-        usage: &Usage,
-        cost: NanoUsd,
+        used: &Used,
         now: Timestamp,
         record: impl FnOnce(Vec<Charge>) -> bool,
     ) {
-        let mut charges: Vec<Charge> = settlement
-            .charges
-            .iter()
-            .map(|charge| Charge {
-                amounts: missing(&charge.amounts, usage, cost),
-                ..*charge
-            })
-            .collect();
+        let mut charges = settlement.charges.clone();
         charges.sort_unstable_by_key(|charge| charge.account);
         let cells: Vec<Option<Arc<Cell>>> =
             charges.iter().map(|charge| self.resident(charge)).collect();
+        for (charge, cell) in charges.iter_mut().zip(&cells) {
+            // It was counted as a call when it was made.
+            let calls = charge.amounts.calls;
+            let used = used.amounts(self.on_unpriced(cell.as_deref()), calls);
+            charge.amounts = used.minus(charge.amounts);
+        }
         let mut states: Vec<_> = cells
             .iter()
             .map(|cell| cell.as_ref().map(|cell| cell.lock()))
@@ -43,6 +41,14 @@ impl Budgets {
                 state.charge_late(charge, now, recorded);
             }
         }
+        if !recorded {
+            self.owing.store(true, Ordering::Release);
+        }
+    }
+
+    fn on_unpriced(&self, cell: Option<&Cell>) -> OnUnpriced {
+        let rule = cell.and_then(|cell| self.rule(&cell.name.rule).ok());
+        rule.map_or_else(OnUnpriced::default, |rule| rule.on_unpriced)
     }
 
     /// The account, in memory: whoever looks at it before the index knows of the charge would read
@@ -68,18 +74,10 @@ impl State {
         if let Some(account) = &mut self.account {
             account.charge(charge, now);
         }
-        self.is_unrecorded |= !recorded;
+        if !recorded {
+            self.owe(*charge);
+        }
         self.touch(now);
         self.wake_first();
-    }
-}
-
-fn missing(charged: &Amounts, usage: &Usage, cost: NanoUsd) -> Amounts {
-    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    Amounts {
-        nano_usd: cost.get().saturating_sub(charged.nano_usd),
-        input_tokens: tokens(usage.input_tokens).saturating_sub(charged.input_tokens),
-        output_tokens: tokens(usage.output_tokens).saturating_sub(charged.output_tokens),
-        calls: 0,
     }
 }

@@ -108,6 +108,7 @@ impl Budgets {
             if let Some(account) = &mut state.account {
                 account.reset(now);
             }
+            state.unrecorded.clear();
             state.touch(now);
             state.wake_first();
             durable

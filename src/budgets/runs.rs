@@ -14,8 +14,6 @@ use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
 const SHARDS: usize = 16;
-/// A chain of parents longer than this is cut: clients can claim anything.
-pub(super) const MAX_ANCESTORS: usize = 32;
 
 /// All runs in memory.
 #[derive(Default)]

@@ -1,5 +1,5 @@
-//! Letting go of accounts and runs that nobody used for longest, so that memory stays bounded
-//! however many there are. The ledger knows them; they come back when they are used.
+//! Keeping memory and ledger in step, every so often. Accounts and runs that nobody used for longest
+//! leave memory, which stays bounded however many there are; they come back when they are used.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,13 @@ use crate::core::time::Timestamp;
 const SPARE: usize = 8;
 
 impl Budgets {
-    /// Forgets what is idle beyond the bound. Waits for the disk: not for async threads.
+    /// Learns what the ledger knows, hands over what it could not take before, and forgets what is
+    /// idle beyond the bound. Waits for the disk: not for async threads.
     pub fn sweep(&self) {
+        if let Err(error) = self.stored.learn(&self.ledger) {
+            tracing::debug!(%error, "every new run is looked for in the ledger, until it can be read");
+        }
+        self.hand_over();
         let most = self.max_idle.load(Ordering::Relaxed);
         let accounts = excess(self.bank.len(), most);
         let runs = excess(self.runs.len(), most);
@@ -36,9 +41,11 @@ impl Budgets {
             return;
         }
         for (_, id, uses) in idle_accounts.into_iter().take(accounts) {
+            self.stored.add_account(id);
             self.bank.forget(id, uses);
         }
         for (_, name, uses) in idle_runs.into_iter().take(runs) {
+            self.stored.add_run(&name);
             self.runs.forget(&name, uses);
         }
     }

@@ -1,6 +1,7 @@
 //! The bank by itself: what can be said of one call, and of any number in any order.
 
 mod keys;
+mod owed;
 mod simulation;
 
 use std::sync::Arc;
@@ -233,7 +234,7 @@ fn dropped_hold_is_given_back_before_it_is_recorded_and_charged_after() {
     };
     assert_eq!(spent(&accounts), 0);
     let mut hold = held(once(&bank, &accounts, &need(80))).hold;
-    hold.recorded(true);
+    hold.recorded();
     drop(hold);
     assert_eq!(spent(&accounts), 90);
     assert!(accounts[0].cell.lock().held.is_zero());

@@ -1,6 +1,6 @@
 //! Step two: from [`Received`] to [`Admitted`]. What the call needs of its budgets is held, and the
-//! admission is queued to the ledger before anything goes upstream, with room reserved for the settlement, so that no call that reached
-//! an upstream can be missing.
+//! admission is queued to the ledger before anything goes upstream, with room reserved for the
+//! settlement, so that no call that reached an upstream can be missing.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Received {
             .ledger
             .admit(admission, capture)
             .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
-        hold.recorded(entry.is_recorded());
+        proxy.budgets.recorded(&mut hold, entry.is_recorded());
         if let Some(repeated) = repeated {
             repeated.use_up();
         }

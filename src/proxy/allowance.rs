@@ -83,43 +83,78 @@ impl Received {
             operation: self.route.operation,
             tightened: self.tightened,
         };
-        if let Some(why) = self.unusable_budget {
-            decision.add("warn", why.to_owned());
-        }
         let claim = proxy.budgets.claim(&ask).await.map_err(|error| {
             tracing::error!("{error}");
             Fault::Unavailable(Unavailability::Ledger)
         })?;
-        let refused = |refusal| self.refused(proxy, Arc::new(refusal));
-        let enlisted = proxy.budgets.enlist(&claim);
-        let patience = Patience::of(&self.headers);
-        tokio::select! {
-            biased;
-            why = enlisted.stopped() => return Err(self.refused(proxy, why)),
-            entered = proxy.budgets.enter(&claim, patience.left()) => entered.map_err(refused)?,
-        }
+        let traits = (!claim.is_free()).then(|| self.traits(proxy, &ask));
         let mut allowance = Allowance {
             hold: Hold::nothing(),
-            enlisted,
+            enlisted: proxy.budgets.enlist(&claim),
             lowered: None,
             claim,
-            traits: None,
+            traits,
             repeated: None,
         };
-        if allowance.claim.is_free() {
-            return Ok(allowance);
-        }
-        allowance.traits = Some(self.traits(proxy, &ask));
         let stopped = allowance.enlisted.stopped();
-        let granted = tokio::select! {
+        let allowed = self.wait_and_hold(proxy, (&mut allowance, &ask), decision);
+        let outcome = tokio::select! {
             biased;
-            why = stopped => return Err(self.refused(proxy, why)),
-            granted = self.hold(proxy, (&mut allowance, &ask), patience, decision) => granted.map_err(refused)?,
+            why = stopped => Err(why),
+            allowed = allowed => allowed.map_err(Arc::new),
         };
-        self.delay(proxy, &granted, patience, decision, &allowance)
-            .await?;
-        allowance.hold = granted.hold;
-        Ok(allowance)
+        match outcome {
+            Ok(()) => Ok(allowance),
+            Err(why) => Err(self.refused(proxy, why)),
+        }
+    }
+
+    /// Everything a call is made to wait for: its run to be resumed, room in its budgets, its delay.
+    async fn wait_and_hold(
+        &self,
+        proxy: &Proxy,
+        (allowance, ask): (&mut Allowance, &Ask<'_>),
+        decision: &mut Decision,
+    ) -> Result<(), Refusal> {
+        let patience = Patience::of(&self.headers);
+        loop {
+            *decision = Decision::default();
+            if let Some(why) = self.unusable_budget {
+                decision.add("warn", why.to_owned());
+            }
+            self.enter(proxy, &allowance.claim, patience, decision)
+                .await?;
+            if allowance.claim.is_free() {
+                return Ok(());
+            }
+            let granted = self.hold(proxy, (allowance, ask), patience, decision);
+            let granted = granted.await?;
+            self.delay(proxy, &granted, patience, decision).await;
+            // Who was paused meanwhile holds nothing while it waits.
+            if !allowance.claim.is_paused() {
+                allowance.hold = granted.hold;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for its run to be resumed, where that is paused.
+    async fn enter(
+        &self,
+        proxy: &Proxy,
+        claim: &Claim,
+        patience: Patience,
+        decision: &mut Decision,
+    ) -> Result<(), Refusal> {
+        let (was_paused, since) = (claim.is_paused(), Instant::now());
+        proxy.budgets.enter(claim, patience.left()).await?;
+        if was_paused {
+            let wait = since.elapsed();
+            let millis = wait.as_millis();
+            decision.add("slow", format!("waited {millis} ms for its run to go on"));
+            proxy.metrics.call_slowed(wait);
+        }
+        Ok(())
     }
 
     fn refused(&self, proxy: &Proxy, refusal: Arc<Refusal>) -> Fault {
@@ -142,7 +177,10 @@ impl Received {
         patience: Patience,
         decision: &mut Decision,
     ) -> Result<Granted, Refusal> {
-        allowance.repeated = self.repeated(proxy, allowance.traits);
+        allowance.lowered = None;
+        if allowance.repeated.is_none() {
+            allowance.repeated = self.repeated(proxy, allowance.traits);
+        }
         let mut need = self.need(proxy, (allowance.traits, allowance.repeated.is_some()));
         if need.tariff.is_none() && allowance.claim.counts_usd() {
             let model = self.model();
@@ -185,8 +223,7 @@ impl Received {
         granted: &Granted,
         patience: Patience,
         decision: &mut Decision,
-        allowance: &Allowance,
-    ) -> Result<(), Fault> {
+    ) {
         if let Some(standing) = &granted.warning {
             let part = standing.seat().used_permille() / 10;
             let rule = &standing.rule.name;
@@ -201,7 +238,7 @@ impl Received {
         let delay = granted.delay.min(patience.left());
         let wait = granted.waited.saturating_add(delay);
         if wait.is_zero() {
-            return Ok(());
+            return;
         }
         decision.add("slow", format!("made to wait for {} ms", wait.as_millis()));
         proxy.metrics.call_slowed(wait);
@@ -211,11 +248,7 @@ impl Received {
             delay_ms = delay.as_millis(),
             "a call is slowed by its budgets"
         );
-        tokio::select! {
-            biased;
-            why = allowance.enlisted.stopped() => Err(self.refused(proxy, why)),
-            () = tokio::time::sleep(delay) => Ok(()),
-        }
+        tokio::time::sleep(delay).await;
     }
 }
 

@@ -18,23 +18,23 @@ const CUT_OFF: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "MAX_TO
 
 /// What the accounts of a call are charged. A call that never left is no call.
 pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
-    let usage = &settlement.usage;
-    let left = settlement.timings.forwarded_us.is_some();
     let free = matches!(origin.operation, Operation::Other);
-    Used {
-        input_tokens: whole(usage.input_tokens),
-        output_tokens: whole(usage.output_tokens),
-        cost: settlement.cost.or(free.then_some(NanoUsd::ZERO)),
-        fallback: fallback_cost(origin, usage),
-        is_call: left,
-    }
+    let cost = settlement.cost.or(free.then_some(NanoUsd::ZERO));
+    let left = settlement.timings.forwarded_us.is_some();
+    with_fallback(origin, &settlement.usage, cost, left)
 }
 
-/// What a model without a price costs under a budget.
-fn fallback_cost(origin: &Origin, usage: &Usage) -> NanoUsd {
+fn with_fallback(origin: &Origin, usage: &Usage, cost: Option<NanoUsd>, is_call: bool) -> Used {
+    let (input_tokens, output_tokens) = (whole(usage.input_tokens), whole(usage.output_tokens));
     let price = &origin.live.config.accounting.fallback_price;
-    let tariff = Tariff::of(price.input, price.output, whole(usage.input_tokens));
-    NanoUsd::new(tariff.cost(whole(usage.output_tokens)))
+    let tariff = Tariff::of(price.input, price.output, input_tokens);
+    Used {
+        input_tokens,
+        output_tokens,
+        cost,
+        fallback: NanoUsd::new(tariff.cost(output_tokens)),
+        is_call,
+    }
 }
 
 fn whole(count: u64) -> i64 {
@@ -48,7 +48,7 @@ impl Books {
         let budgets = &self.budgets;
         let Some(traits) = origin.traits else { return };
         if settlement.outcome == Outcome::Completed && used && !origin.fetch {
-            let output = i64::try_from(settlement.usage.output_tokens).unwrap_or(i64::MAX);
+            let output = whole(settlement.usage.output_tokens);
             let cut_off = |reason: &Label| CUT_OFF.contains(&reason.as_str());
             let cut_off = settlement.finish_reasons.iter().any(cut_off);
             budgets.usual.learn(traits.kind, output, cut_off);
@@ -107,9 +107,9 @@ impl Books {
         });
         let now = self.clock.now();
         let amount = facts.cost.or(cost.map(|cost| cost.amount));
-        let charged = amount.unwrap_or_else(|| fallback_cost(&call.origin, &usage));
+        let used = with_fallback(&call.origin, &usage, amount, true);
         self.budgets
-            .charge_late(&settlement, &usage, charged, now, |charges| {
+            .charge_late(&settlement, &used, now, |charges| {
                 self.ledger.late(LateUsage {
                     id: admission.id,
                     at: now,

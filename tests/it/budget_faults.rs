@@ -10,6 +10,7 @@ use crate::harness::accounts::{
     chat, check_idle, finish, label, pending, running, settled, standing, used,
 };
 use crate::harness::disk::TestDisk;
+use crate::harness::records::ask;
 use crate::harness::{Proxy, Upstream, get, json, post, quiet, reply, sse, within};
 
 fn per_run(lines: &str) -> String {
@@ -85,22 +86,33 @@ async fn with_serve_no_limit_is_passed_and_nothing_forgotten_while_the_disk_fail
             assert_eq!(response.status(), status, "{}", response.text());
         }
     }
-    let rows = settled(&proxy).await;
-    check_idle(&rows);
+    check_idle(&settled(&proxy).await);
+    assert!(swept(&proxy).await >= 30, "only memory knows of these");
     disk.release();
     until_failing(&proxy, false).await;
-    assert!(swept(&proxy).await >= 30, "only memory knows of these");
-    for row in settled(&proxy).await {
-        let (tokens, _) = standing(&row, Measure::Tokens);
-        let calls = if row.name.to_string() == "run first" {
-            1
-        } else {
-            2
-        };
-        assert_eq!(tokens, calls * 50, "{}", row.name);
-    }
-    let refused = proxy.call(&chat("run-0", 41)).await;
-    assert_eq!(refused.header("x-aiops-reason"), Some("budget_spent"));
+    assert!(swept(&proxy).await <= 10, "now the ledger knows of all");
+    let checked = async |proxy: &Proxy| {
+        let rows = settled(proxy).await;
+        assert_eq!(rows.len(), 31);
+        for row in rows {
+            let first = row.name.to_string() == "run first";
+            let tokens = if first { 50 } else { 100 };
+            assert_eq!(standing(&row, Measure::Tokens).0, tokens, "{}", row.name);
+        }
+        let refused = proxy.call(&chat("run-0", 41)).await;
+        assert_eq!(refused.header("x-aiops-reason"), Some("budget_spent"));
+    };
+    checked(&proxy).await;
+    let events = ask(proxy.app.admin_address(), "/api/v1/events").await;
+    assert!(
+        events.text().contains("charges_recorded"),
+        "{}",
+        events.text()
+    );
+    let dir = Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    let again = Proxy::with(&upstream).sections(&rules).on_data_of(&dir);
+    checked(&again.start().await).await;
 }
 
 #[tokio::test]

@@ -319,6 +319,53 @@ async fn until(proxy: &Proxy, wanted: impl Fn(i64) -> bool) {
 }
 
 #[tokio::test]
+async fn pause_holds_calls_that_wait_for_others_and_gives_their_place_to_the_next() {
+    let busy = Busy::with("concurrent = 1\ntokens = 1000", 50).await;
+    let budgets = Arc::clone(busy.proxy.app.budgets());
+    let control = async |control| budgets.control(&label("r2"), control, "me").await.unwrap();
+    let paused = busy.call(chat("r2", 50));
+    waiting(&busy.proxy, 1).await;
+    control(Control::Paused).await;
+    let Busy {
+        upstream,
+        proxy,
+        driver,
+        running: first,
+    } = busy;
+    finish(&driver, 9, 5).await;
+    assert_eq!(done(first).await.status(), 200);
+    // The place that came free is not kept by who cannot use it.
+    assert_eq!(done(call(&proxy, chat("r3", 50))).await.status(), 200);
+    quiet().await;
+    assert!(!paused.is_finished());
+    assert_eq!(upstream.requests().len(), 2, "the paused call went nowhere");
+    until(&proxy, |running| running == 0).await;
+    control(Control::Running).await;
+    let response = done(paused).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.header("x-aiops-decision"), Some("slow"));
+    let rows = settled(&proxy).await;
+    check_idle(&rows);
+    assert_eq!(standing(&rows[0], Measure::Tokens), (42, 0));
+}
+
+#[tokio::test]
+async fn call_that_was_paused_goes_on_under_the_rules_of_then() {
+    let busy = Busy::with("tokens = 1000", 50).await;
+    let budgets = Arc::clone(busy.proxy.app.budgets());
+    let control = async |control| budgets.control(&label("r1"), control, "me").await.unwrap();
+    control(Control::Paused).await;
+    let paused = busy.call(chat("r1", 50));
+    quiet().await;
+    busy.reload(&rule("all", "calls = 1"));
+    control(Control::Running).await;
+    let refused = done(paused).await;
+    assert_eq!(refused.status(), 429, "{}", refused.text());
+    assert_eq!(refused.header("x-aiops-reason"), Some("budget_spent"));
+    check_idle(&settled(&*busy.end().await).await);
+}
+
+#[tokio::test]
 async fn client_that_leaves_while_its_run_is_paused_is_forgotten() {
     let busy = Busy::with("concurrent = 2\ntokens = 1000", 50).await;
     let budgets = Arc::clone(busy.proxy.app.budgets());

@@ -262,7 +262,7 @@ impl Listener {
         admission.tightened = tightened;
         admission.hold = hold.charges();
         let entry = ledger.admit(admission.clone(), None).unwrap();
-        hold.recorded(true);
+        hold.recorded();
         clock.advance_micros(2_000_000);
         let mut settled = settlement(admission, call, Outcome::Completed);
         let used = Used {

@@ -20,13 +20,13 @@ fn keys() -> usize {
         .unwrap_or(5_000)
 }
 
-fn admission(sample: &Sample, key: usize) -> Admission {
+pub(super) fn admission(sample: &Sample, key: usize) -> Admission {
     let mut made = sample::admission(sample.clock.call_id(), sample.clock.now(), PLANNER);
     made.attribution.run = Some(label(&format!("run-{key}")));
     made
 }
 
-fn ask(made: &Admission) -> Ask<'_> {
+pub(super) fn ask(made: &Admission) -> Ask<'_> {
     Ask {
         attribution: &made.attribution,
         key: None,
@@ -51,7 +51,7 @@ async fn call(sample: &Sample, budgets: &Budgets, key: usize) {
     budgets.open_accounts(&claim);
     made.hold = hold.charges();
     let entry = sample.ledger.admit(made.clone(), None).unwrap();
-    hold.recorded(entry.is_recorded());
+    budgets.recorded(&mut hold, entry.is_recorded());
     let mut settlement: Settlement = sample::settlement(made, PLANNER, Outcome::Completed);
     hold.settle(&used(5), sample.clock.now(), |charges| {
         settlement.charges = charges;

@@ -223,7 +223,7 @@ impl World {
             assert_eq!(clamped, hold.is_clamped());
             assert!(!clamped || amounts.output_tokens >= call.need.usual_output);
         }
-        hold.recorded(true);
+        hold.recorded();
         let need = call.need;
         let accounts = call.accounts.clone();
         drop(call);
