@@ -27,7 +27,8 @@ use arc_swap::ArcSwapOption;
 
 pub use self::ask::Ask;
 use self::ask::Rules;
-use self::bank::{Attempt, Bank, Claimed, Held, Standing, Ticket};
+pub use self::bank::Standing;
+use self::bank::{Attempt, Bank, Claimed, Held, Ticket};
 pub use self::hold::{Hold, Used};
 pub use self::operate::{Key, OperateError};
 use self::recent::Recent;
@@ -66,7 +67,11 @@ pub struct Budgets {
 }
 
 /// The accounts of one call.
+#[derive(Default)]
 pub struct Claim {
+    /// Its run, if it has one.
+    own: Option<Arc<Run>>,
+    /// That and all ancestors.
     runs: Vec<Arc<Run>>,
     accounts: Vec<Claimed>,
     /// Of the rules it was made by, or of ones before them.
@@ -133,6 +138,14 @@ impl Budgets {
         self.ledger.seed().digest(kind.as_bytes())
     }
 
+    /// What calls have in common that are likely to cost as much, whoever makes them.
+    pub fn price_kind(&self, ask: &Ask<'_>) -> Digest {
+        let operation: &'static str = ask.operation.into();
+        let model = ask.model.map_or("", Label::as_str);
+        let kind = [model, operation].join("\0");
+        self.ledger.seed().digest(kind.as_bytes())
+    }
+
     /// Whether any rule is configured.
     pub fn has_rules(&self) -> bool {
         let rules = self.rules.load();
@@ -144,6 +157,8 @@ impl Budgets {
     /// The accounts that a call counts against, its runs among them, all of them in memory.
     pub async fn claim(&self, ask: &Ask<'_>) -> Result<Claim, Unreadable> {
         let runs = self.chain(ask).await?;
+        let has_own = ask.attribution.run.is_some();
+        let own = runs.first().filter(|_| has_own).cloned();
         // Before the rules: a claim may be taken for older than it is, never for newer.
         let edition = self.edition.load(Ordering::SeqCst);
         let accounts = match self.rules.load().as_ref() {
@@ -152,6 +167,7 @@ impl Budgets {
         };
         self.load(&accounts).await?;
         Ok(Claim {
+            own,
             runs,
             accounts,
             edition,
@@ -160,19 +176,16 @@ impl Budgets {
 
     /// The run of a call and all its ancestors, with what this call claims of them.
     async fn chain(&self, ask: &Ask<'_>) -> Result<Vec<Arc<Run>>, Unreadable> {
-        let Some(own) = &ask.attribution.run else {
-            return Ok(Vec::new());
-        };
         let now = self.clock.now();
-        let first = self.known_run(own).await?;
         let claimed = ask.attribution.parent_run.as_ref();
-        let mut parents: Vec<Label> = first
-            .claim(claimed, &ask.tightened, now)
-            .into_iter()
-            .collect();
+        let (mut chain, mut parents) = (Vec::new(), Vec::new());
+        if let Some(own) = &ask.attribution.run {
+            let own = self.known_run(own).await?;
+            parents.extend(own.claim(claimed, &ask.tightened, now));
+            chain.push(own);
+        }
         // Another parent than the one it has does not take it from that one.
         parents.extend(claimed.cloned());
-        let mut chain = vec![first];
         while let Some(parent) = parents.pop() {
             let known = chain.iter().any(|run| run.name == parent);
             if known || chain.len() > MAX_ANCESTORS {
@@ -263,13 +276,10 @@ impl Budgets {
             return Ok(Granted::nothing());
         }
         let began = self.clock.now();
-        // One that was paused may have come under other rules.
-        if !self.is_outdated(claim) {
-            match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
-                Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
-                Attempt::Refused(standing) => return Err(self.refused(standing)),
-                Attempt::Tight | Attempt::Waiting => {}
-            }
+        match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
+            Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
+            Attempt::Refused(standing) => return Err(self.refused(standing)),
+            Attempt::Tight | Attempt::Waiting => {}
         }
         let need = exact().await;
         let mut ticket = self.bank.ticket();
@@ -312,16 +322,7 @@ impl Budgets {
                 Ok(Turn::Refused(standing)) => return Some(Err(standing)),
                 Ok(Turn::Reloaded) => {
                     ticket.leave();
-                    let edition = self.edition.load(Ordering::SeqCst);
-                    match self.claim(ask).await {
-                        Ok(now) => *claim = now,
-                        Err(error) => {
-                            tracing::warn!(
-                                "a call that waits keeps to the rules it came under: {error}"
-                            );
-                            claim.edition = edition;
-                        }
-                    }
+                    self.renew(claim, ask).await;
                     if claim.accounts.is_empty() {
                         return None;
                     }
@@ -333,6 +334,21 @@ impl Budgets {
     /// There are other rules than those it was made by.
     fn is_outdated(&self, claim: &Claim) -> bool {
         self.edition.load(Ordering::SeqCst) != claim.edition
+    }
+
+    /// Has the rules of now count for a call that waited.
+    pub async fn renew(&self, claim: &mut Claim, ask: &Ask<'_>) {
+        let edition = self.edition.load(Ordering::SeqCst);
+        if edition == claim.edition {
+            return;
+        }
+        match self.claim(ask).await {
+            Ok(now) => *claim = now,
+            Err(error) => {
+                tracing::warn!("a call that waits keeps to the rules it came under: {error}");
+                claim.edition = edition;
+            }
+        }
     }
 
     /// The need with what is known by now of such calls: those it waits for may have taught it.
@@ -418,20 +434,21 @@ impl Budgets {
         self.event(what, details);
     }
 
-    /// Keeps what the client of a refused call allows its run: no admission will say it.
-    pub fn keep_tightening(&self, run: &Label) {
-        let Some(limits) = self.runs.get(run).and_then(|run| run.take_new_limits()) else {
+    /// Keeps what the clients of a run allow it, where no record says it yet.
+    fn keep_limits(&self, run: &Run) {
+        let Some(limits) = run.new_limits() else {
             return;
         };
         let sums: Vec<String> = limits.each().map(|(of, sum)| of.text(sum)).collect();
         let act = Act {
             at: self.clock.now(),
             who: "client".to_owned(),
-            deed: Deed::RunTightened(run.clone(), limits),
-            details: format!("run {run}: to {}", sums.join(", ")),
+            deed: Deed::RunTightened(run.name.clone(), limits),
+            details: format!("run {}: to {}", run.name, sums.join(", ")),
         };
-        if let Err(error) = self.ledger.act(act) {
-            tracing::warn!(%error, "what a client allows its run is not recorded");
+        match self.ledger.act(act) {
+            Ok(_) => run.recorded(&limits),
+            Err(error) => tracing::warn!(%error, "what a client allows its run is not recorded"),
         }
     }
 
@@ -460,12 +477,20 @@ impl Budgets {
     /// Makes the accounts of a hold known to the ledger, which must happen before it gets a charge
     /// of them.
     pub fn open_accounts(&self, claim: &Claim) {
-        if let Some(run) = claim.runs.first() {
-            // The admission says it.
-            run.take_new_limits();
-        }
         for Claimed { cell, .. } in &claim.accounts {
             cell.lock().open(cell, &self.ledger);
+        }
+    }
+
+    /// The admission of a call, which says `limits` of its run, is in the ledger, or the ledger cannot
+    /// take it.
+    pub fn admitted(&self, (hold, claim): (&mut Hold, &Claim), limits: &Limits, recorded: bool) {
+        if !recorded {
+            return hold.unrecorded(&self.owing);
+        }
+        hold.recorded();
+        if let Some(own) = &claim.own {
+            own.recorded(limits);
         }
     }
 
@@ -475,10 +500,41 @@ impl Budgets {
     }
 }
 
+/// Keeps what the client of a call allows its run, whatever becomes of the call: dropped before an
+/// admission says it, it has the ledger say it.
+#[must_use = "it keeps when it is dropped"]
+pub struct Keeping {
+    budgets: Arc<Budgets>,
+    run: Option<Arc<Run>>,
+}
+
+impl Keeping {
+    pub fn limits_of(claim: &Claim, budgets: &Arc<Budgets>) -> Self {
+        Self {
+            budgets: Arc::clone(budgets),
+            run: claim.own.clone(),
+        }
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        if let Some(run) = &self.run {
+            self.budgets.keep_limits(run);
+        }
+    }
+}
+
 impl Claim {
     /// New calls of one of its runs have to wait.
     pub fn is_paused(&self) -> bool {
         self.runs.iter().any(|run| run.control() == Control::Paused)
+    }
+
+    /// What the clients of its run allow that.
+    pub fn tightened(&self) -> Limits {
+        let own = self.own.as_ref();
+        own.map_or_else(Limits::default, |run| run.tightened())
     }
 
     /// One of its budgets is in USD.

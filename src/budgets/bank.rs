@@ -51,6 +51,8 @@ pub(super) struct State {
     /// The ledger knows its name.
     pub(super) is_opened: bool,
     pub(super) alert: Alert,
+    /// How much was used, in thousandths, when it was said to be spent.
+    spent_at: u32,
     pub(super) last_used: Timestamp,
     /// Goes up with every use.
     pub(super) uses: u64,
@@ -119,6 +121,7 @@ pub struct Standing {
 pub struct Ticket {
     number: u64,
     queued_at: Option<Arc<Cell>>,
+    held_up_by: Option<Measure>,
 }
 
 impl Default for Bank {
@@ -152,6 +155,7 @@ impl Bank {
         Ticket {
             number: self.tickets.fetch_add(1, Ordering::Relaxed),
             queued_at: None,
+            held_up_by: None,
         }
     }
 
@@ -239,10 +243,11 @@ pub fn attempt(
             }
             Attempt::Held(Box::new(held))
         }
-        Verdict::Wait { seat, .. } => {
+        Verdict::Wait { seat, measure } => {
             let Some((ticket, waker)) = waiting else {
                 return Attempt::Tight;
             };
+            ticket.held_up_by = measure;
             let before = match (claimed.get(seat), states.get_mut(seat)) {
                 (Some(claimed), Some(state)) => {
                     state.queue.insert(ticket.number, waker.clone());
@@ -285,7 +290,9 @@ pub fn standing(claimed: &[Claimed], ticket: &Ticket, now: Timestamp) -> Option<
     let mut state = claimed.cell.lock();
     state.refused += 1;
     let seat = state.seat(claimed, now, Some(ticket.number));
-    Some(state.standing(claimed, &seat))
+    let mut standing = state.standing(claimed, &seat);
+    standing.why = ticket.held_up_by.map(Why::Held);
+    Some(standing)
 }
 
 impl Held {
@@ -318,8 +325,8 @@ impl Held {
                 Some(left.map_or(least, |left| left.min(least)))
             });
         }
+        state.calm(seat);
         if !seat.is_warning() {
-            state.alert = Alert::None;
             return;
         }
         let standing = state.standing(claimed, seat);
@@ -396,6 +403,18 @@ impl State {
         }
     }
 
+    /// What was said may be said again once less is used of the limit. A call that is refused for
+    /// its size does not stop smaller ones from passing.
+    fn calm(&mut self, seat: &Seat<'_>) {
+        self.alert = match self.alert {
+            Alert::Spent if seat.used_permille() >= self.spent_at => Alert::Spent,
+            Alert::Warned if seat.is_warning() => Alert::Warned,
+            Alert::None | Alert::Warned => Alert::None,
+            Alert::Spent if seat.is_warning() => Alert::Warned,
+            Alert::Spent => Alert::None,
+        };
+    }
+
     fn refuse(
         &mut self,
         claimed: &Claimed,
@@ -409,8 +428,10 @@ impl State {
         if let Why::Spent(measure) = why {
             let least = need.amounts(claimed.rule.on_unpriced, need.least_output());
             standing.needs = least.of(measure);
+            self.calm(seat);
             standing.is_new = self.alert < Alert::Spent;
             self.alert = Alert::Spent;
+            self.spent_at = seat.used_permille();
             let spent = self.account.as_ref().map(|account| &account.spent);
             standing.fits_at = spent.and_then(|spent| seat.fits_at(need, spent, now));
         }
@@ -452,6 +473,20 @@ impl State {
 }
 
 impl Standing {
+    /// What the decision was about, as far as it was about one measure.
+    pub fn measure(&self) -> Option<Measure> {
+        match self.why {
+            Some(Why::Spent(measure) | Why::Held(measure)) => Some(measure),
+            Some(Why::Unpriced) | None => None,
+        }
+    }
+
+    /// The call needs more than the whole limit.
+    pub fn is_beyond_limit(&self) -> bool {
+        let limit = self.measure().and_then(|measure| self.limits.of(measure));
+        limit.is_some_and(|limit| self.needs > limit)
+    }
+
     pub fn seat(&self) -> Seat<'_> {
         Seat {
             rule: &self.rule,

@@ -2,7 +2,6 @@
 //! back from it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Budgets;
 use super::bank::{Cell, State};
@@ -12,15 +11,16 @@ use crate::core::call::Settlement;
 use crate::core::time::Timestamp;
 
 impl Budgets {
-    /// Charges the accounts of `settlement` with what was `used` more than it charged. `record` puts
-    /// that into the ledger before anybody else can see it. Waits for the disk.
+    /// Puts what was `used` in the place of what `settlement` charged. `record` puts that into the
+    /// ledger before anybody else can see it; where it cannot, nothing changes, and false is
+    /// returned. Waits for the disk.
     pub fn charge_late(
         &self,
         settlement: &Settlement,
         used: &Used,
         now: Timestamp,
         record: impl FnOnce(Vec<Charge>) -> bool,
-    ) {
+    ) -> bool {
         let mut charges = settlement.charges.clone();
         charges.sort_unstable_by_key(|charge| charge.account);
         let cells: Vec<Option<Arc<Cell>>> =
@@ -36,14 +36,13 @@ impl Budgets {
             .map(|cell| cell.as_ref().map(|cell| cell.lock()))
             .collect();
         let recorded = record(charges.clone());
+        let charged_at = settlement.charged_at();
         for (charge, state) in charges.iter().zip(&mut states) {
-            if let Some(state) = state {
-                state.charge_late(charge, now, recorded);
+            if let (true, Some(state)) = (recorded, state) {
+                state.charge_late(charge, charged_at, now);
             }
         }
-        if !recorded {
-            self.owing.store(true, Ordering::Release);
-        }
+        recorded
     }
 
     fn on_unpriced(&self, cell: Option<&Cell>) -> OnUnpriced {
@@ -70,12 +69,9 @@ impl Budgets {
 }
 
 impl State {
-    fn charge_late(&mut self, charge: &Charge, now: Timestamp, recorded: bool) {
+    fn charge_late(&mut self, charge: &Charge, charged_at: Timestamp, now: Timestamp) {
         if let Some(account) = &mut self.account {
-            account.charge(charge, now);
-        }
-        if !recorded {
-            self.owe(*charge);
+            account.correct(charge, charged_at, now);
         }
         self.touch(now);
         self.wake_first();

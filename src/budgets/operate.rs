@@ -69,10 +69,9 @@ impl Budgets {
         if by.is_empty() {
             return Err(OperateError::Nothing);
         }
-        let unlimited = |(measure, _): &(Measure, i64)| rule.limits.of(*measure).is_none();
-        if rule.name.as_str() != BY_HEADER
-            && let Some((measure, _)) = by.each().find(unlimited)
-        {
+        let own = self.limits_of(&rule, &cell.name).await?;
+        let unlimited = |(measure, _): &(Measure, i64)| own.of(*measure).is_none();
+        if let Some((measure, _)) = by.each().find(unlimited) {
             let rule = rule.name.clone();
             return Err(OperateError::NotLimited { rule, measure });
         }
@@ -137,6 +136,20 @@ impl Budgets {
             durable.await;
         }
         Ok(ended)
+    }
+
+    /// The limits of an account before anything was put on top: where clients set them, they are
+    /// known with the run.
+    pub(super) async fn limits_of(
+        &self,
+        rule: &Rule,
+        name: &AccountName,
+    ) -> Result<Limits, Unreadable> {
+        let run = name.key.first().and_then(|(_, run)| run.as_ref());
+        match run.filter(|_| rule.name.as_str() == BY_HEADER) {
+            Some(run) => Ok(self.known_run(run).await?.tightened()),
+            None => Ok(rule.limits),
+        }
     }
 
     fn record(&self, deed: Deed, who: &str, details: String) -> Result<Durable, Unavailable> {

@@ -6,22 +6,12 @@ use std::sync::atomic::Ordering;
 
 use super::Budgets;
 use super::bank::{Cell, State};
-use super::hold::Hold;
 use crate::core::budget::{Act, Charge, Deed};
 
 /// Accounts in one record.
 const AT_ONCE: usize = 256;
 
 impl Budgets {
-    /// The admission of a call is in the ledger, or the ledger cannot take it.
-    pub fn recorded(&self, hold: &mut Hold, recorded: bool) {
-        if recorded {
-            hold.recorded();
-        } else {
-            hold.unrecorded(&self.owing);
-        }
-    }
-
     /// Hands over what the ledger could not take before. Looks at every account, but only when one
     /// of them owes something.
     pub(super) fn hand_over(&self) {

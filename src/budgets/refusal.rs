@@ -110,8 +110,9 @@ impl fmt::Display for Refusal {
             }
             Self::Unpriced(standing) => write!(
                 f,
-                "the budget \"{}\" counts USD and the price of this model is not known: add it as a \
-                 [[price]], or change on_unpriced of the budget",
+                "the budget \"{}\" counts USD and what this call costs cannot be known: its model has no \
+                 price (add it as a [[price]]), or it is a WebSocket, which is not metered. To let it \
+                 pass change on_unpriced of the budget",
                 standing.rule.name
             ),
             Self::Busy(standing) => {
@@ -152,10 +153,7 @@ impl fmt::Display for Refusal {
 /// Who used what of what.
 fn account(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     write!(f, "{} used ", standing.name)?;
-    let measure = match standing.why {
-        Some(Why::Spent(measure)) => measure,
-        Some(Why::Unpriced) | None => tightest(standing),
-    };
+    let measure = standing.measure().unwrap_or_else(|| tightest(standing));
     if measure == Measure::Concurrent {
         return write!(f, "{} of {}", standing.running, limit(standing, measure));
     }
@@ -197,6 +195,7 @@ fn tightest(standing: &Standing) -> Measure {
 fn when(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     match standing.fits_at {
         Some(at) => write!(f, ". There will be room at {at}"),
+        None if standing.is_beyond_limit() => f.write_str(", more than there is in all"),
         None => f.write_str(". It does not reset by itself"),
     }
 }
@@ -211,10 +210,7 @@ fn raise(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
         let value = value.as_ref().map_or("", Label::as_str);
         write!(f, " --key {}", shell(&format!("{dimension}={value}")))?;
     }
-    let measure = match standing.why {
-        Some(Why::Spent(measure)) => measure,
-        Some(Why::Unpriced) | None => tightest(standing),
-    };
+    let measure = standing.measure().unwrap_or_else(|| tightest(standing));
     let flag = measure.name().replace('_', "-");
     let example = match measure {
         Measure::Usd => "1.00",

@@ -34,8 +34,8 @@ pub struct Run {
 struct Inner {
     /// None until it was looked up in the ledger.
     known: Option<RunState>,
-    /// Limits that no record says yet.
-    is_newly_tightened: bool,
+    /// The limits that records say.
+    recorded: Limits,
     /// A call of it was seen, or an operator named it.
     is_known: bool,
     running: HashMap<u64, Arc<Switch>>,
@@ -113,7 +113,7 @@ impl Runs {
         for shard in &self.shards {
             for run in lock(shard).values() {
                 let inner = run.lock();
-                if inner.running.is_empty() && Arc::strong_count(run) == 1 {
+                if inner.is_idle() && Arc::strong_count(run) == 1 {
                     idle.push((inner.last_used, run.name.clone(), inner.uses));
                 }
             }
@@ -126,7 +126,7 @@ impl Runs {
         let mut shard = lock(self.shard(name));
         let idle = shard.get(name).is_some_and(|run| {
             let inner = run.lock();
-            Arc::strong_count(run) == 1 && inner.uses == uses && inner.running.is_empty()
+            Arc::strong_count(run) == 1 && inner.uses == uses && inner.is_idle()
         });
         idle && shard.remove(name).is_some()
     }
@@ -136,6 +136,14 @@ impl Runs {
             sum.wrapping_mul(31).wrapping_add(usize::from(byte))
         });
         self.shards.get(sum % SHARDS).unwrap_or(&self.shards[0])
+    }
+}
+
+impl Inner {
+    /// Nothing of it runs, and the ledger knows all there is to know.
+    fn is_idle(&self) -> bool {
+        let known = self.known.as_ref();
+        self.running.is_empty() && known.is_none_or(|known| known.tightened == self.recorded)
     }
 }
 
@@ -152,9 +160,11 @@ impl Run {
     pub fn load(&self, stored: Option<RunState>) {
         let mut inner = self.lock();
         inner.is_known |= stored.is_some();
-        inner
-            .known
-            .get_or_insert_with(|| stored.unwrap_or_default());
+        if inner.known.is_none() {
+            let stored = stored.unwrap_or_default();
+            inner.recorded = stored.tightened;
+            inner.known = Some(stored);
+        }
     }
 
     pub fn is_known(&self) -> bool {
@@ -178,23 +188,21 @@ impl Run {
         if known.parent.is_none() {
             known.parent = parent.filter(|parent| **parent != self.name).cloned();
         }
-        if !tightened.is_empty() {
-            let before = known.tightened;
-            known.tightened = before.tightened(tightened);
-            inner.is_newly_tightened |= known.tightened != before;
-        }
+        known.tightened = known.tightened.tightened(tightened);
         known.parent.clone()
     }
 
-    /// The limits of it that no record says yet, once.
-    pub fn take_new_limits(&self) -> Option<Limits> {
+    /// The limits of it, if no record says them yet.
+    pub fn new_limits(&self) -> Option<Limits> {
+        let inner = self.lock();
+        let known = inner.known.as_ref()?;
+        (known.tightened != inner.recorded).then_some(known.tightened)
+    }
+
+    /// A record says these limits.
+    pub fn recorded(&self, limits: &Limits) {
         let mut inner = self.lock();
-        let new = std::mem::take(&mut inner.is_newly_tightened);
-        inner
-            .known
-            .as_ref()
-            .filter(|_| new)
-            .map(|known| known.tightened)
+        inner.recorded = inner.recorded.tightened(limits);
     }
 
     /// What its clients allow it by header.

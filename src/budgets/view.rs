@@ -158,14 +158,7 @@ impl Budgets {
         key: &Key,
     ) -> Result<(Arc<Rule>, AccountRow), OperateError> {
         let (rule, cell) = self.account(rule, key).await?;
-        if let Some((Dimension::Run, Some(run))) = key.first() {
-            // Where its clients limit it, that is known with the run.
-            self.known_run(run).await?;
-        }
-        let rules = self.rules.load();
-        let limits = rules.as_ref().map_or(rule.limits, |rules| {
-            self.own_limits(rules, &rule, &cell.name)
-        });
+        let limits = self.limits_of(&rule, &cell.name).await?;
         let now = self.clock.now();
         let state = cell.lock();
         let fresh = StoredAccount::new(None);

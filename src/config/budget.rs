@@ -166,6 +166,17 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
     section.set("warn_at", &WARN_AT, &mut warn_at);
     section.set("action", &ACTION, &mut action);
     let on_unpriced = section.get("on_unpriced", &ON_UNPRICED);
+    if action == Action::Warn && on_unpriced == Some(OnUnpriced::Refuse) {
+        let expected = "\"fallback_price\" or \"count_only\" in a budget that only warns";
+        section.problem("on_unpriced", expected, "on_unpriced = \"count_only\"");
+    }
+    let is_only_at_once = section.has("concurrent")
+        && limits
+            .each()
+            .all(|(measure, _)| measure == Measure::Concurrent);
+    if is_only_at_once {
+        only_at_once(section, action);
+    }
     if section.has("on_unpriced") && !section.has("usd") {
         let expected = "a limit in US dollars beside it, or no on_unpriced";
         section.problem("on_unpriced", expected, "usd = 2.50");
@@ -177,10 +188,24 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
         limits,
         window,
         slow,
-        warn_at: Some(warn_at),
+        warn_at: (!is_only_at_once).then_some(warn_at),
         action,
         on_unpriced: on_unpriced.unwrap_or_default(),
     })
+}
+
+/// Calls at once are never used up: nothing comes near such a limit, or passes it.
+fn only_at_once(section: &mut Section<'_, '_>, action: Action) {
+    for (key, means_nothing) in [
+        ("slow_at", true),
+        ("warn_at", true),
+        ("action", action == Action::Warn),
+    ] {
+        if section.has(key) && means_nothing {
+            let expected = format!("a limit other than concurrent beside it, or no {key}");
+            section.problem(key, &expected, "calls = 100");
+        }
+    }
 }
 
 /// Sorted: accounts stay the same when their dimensions are written in another order.

@@ -58,6 +58,33 @@ pub enum Operation {
     Other,
 }
 
+impl Operation {
+    /// Its answer is made of tokens, whose number a request can limit.
+    pub fn generates(self) -> bool {
+        matches!(
+            self,
+            Self::Chat
+                | Self::TextCompletion
+                | Self::Responses
+                | Self::Messages
+                | Self::GenerateContent
+        )
+    }
+
+    /// What it uses cannot be told from texts: images, sound, what goes through a tunnel.
+    pub fn is_media(self) -> bool {
+        matches!(
+            self,
+            Self::Image | Self::Speech | Self::Transcription | Self::Translation | Self::WebSocket
+        )
+    }
+
+    /// Its tokens are those of texts, and can be counted.
+    pub fn is_counted(self) -> bool {
+        self.generates() || self == Self::Embeddings
+    }
+}
+
 /// How a call ended.
 #[derive(EnumString, IntoStaticStr, ToSchema, VariantNames)]
 #[strum(serialize_all = "snake_case")]
@@ -258,6 +285,14 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// When its charges were made.
+    pub fn charged_at(&self) -> Timestamp {
+        self.settled_at.unwrap_or_else(|| {
+            let took = self.timings.total_us;
+            Timestamp::from_micros(self.started_at.micros().saturating_add_unsigned(took))
+        })
+    }
+
     /// Takes what the call held of its budgets for what it used: nothing better is known. Without
     /// budgets nothing was held, and nothing changes.
     pub fn settle_at(&mut self, hold: Vec<Charge>) {
@@ -269,6 +304,9 @@ impl Settlement {
         if let Some(cost) = most(|it| it.nano_usd).filter(|cost| *cost > 0) {
             self.cost = Some(NanoUsd::new(cost));
             self.cost_source = Some(CostSource::Held);
+        }
+        if !hold.is_empty() {
+            self.provenance = Provenance::Estimated;
         }
         self.charges = hold;
     }
@@ -293,6 +331,12 @@ pub struct LateUsage {
     /// What is charged on top of what the settlement charged; negative where that was too much.
     #[n(5)]
     pub charges: Vec<Charge>,
+    /// When that was charged.
+    #[cbor(n(6), default)]
+    pub charged_at: Timestamp,
+    /// The upstream did not say what was used before the work came to nothing.
+    #[cbor(n(7), default)]
+    pub is_estimated: bool,
 }
 
 #[derive(IntoStaticStr, ToSchema)]

@@ -250,7 +250,11 @@ impl CallRow {
     /// Puts what the call really used in the place of the estimate.
     pub(crate) fn settle_late(&mut self, late: &LateUsage) {
         self.usage = late.usage;
-        self.provenance = Some(Provenance::Reported);
+        self.provenance = Some(if late.is_estimated {
+            Provenance::Estimated
+        } else {
+            Provenance::Reported
+        });
         self.cost_nano_usd = late.cost.map(crate::core::money::NanoUsd::get);
         self.cost_source = late.cost_source;
         self.is_pending = false;

@@ -179,7 +179,7 @@ fn settle(mut call: EndedCall, books: &Books) {
     if call.origin.fetch {
         books.settle_late(&call, &facts);
     }
-    let mut settlement = settlement(&mut call, &mut facts, &books.counter);
+    let mut settlement = settlement(&mut call, &mut facts, books);
     settlement.chunks = marks;
     settlement.response_bytes = settlement.response_bytes.saturating_add(response_bytes);
     books
@@ -188,29 +188,31 @@ fn settle(mut call: EndedCall, books: &Books) {
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);
     let used = used(&call.origin, &settlement);
-    let is_pending = settlement.is_pending;
+    // More is to come, and nobody knows yet how much; or it will never be known.
+    let is_guess = settlement.is_pending || is_unknown(&call, &settlement);
     let EndedCall { entry, hold, .. } = call;
-    let record = |charges| {
-        settlement.charges = charges;
-        settlement.settled_at = Some(now);
-        entry.settle(settlement, capture);
-    };
-    if is_pending {
-        // More is to come, and nobody knows yet how much: what it holds counts until then.
-        hold.settle_as_held(now, record);
+    settlement.settled_at = Some(now);
+    if is_guess {
+        hold.settle_as_held(now, |charges| {
+            settlement.settle_at(charges);
+            entry.settle(settlement, capture);
+        });
     } else {
-        hold.settle(&used, now, record);
+        hold.settle(&used, now, |charges| {
+            settlement.charges = charges;
+            entry.settle(settlement, capture);
+        });
     }
 }
 
 /// How the call ended and what it used; not yet what it is charged.
-fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, counter: &Counter) -> Settlement {
+fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, books: &Books) -> Settlement {
     let model = facts
         .model
         .as_deref()
         .and_then(|model| Label::parse(model).ok())
         .or_else(|| call.origin.model.clone());
-    let (usage, provenance) = usage(call, facts, model.as_ref(), counter);
+    let (usage, provenance) = usage(call, facts, model.as_ref(), books);
     let cost = cost(call, facts, model.as_ref(), &usage);
     let (from_client, from_upstream) = call.tunnelled.unwrap_or_default();
     let uploaded = call
@@ -257,6 +259,15 @@ fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, counter: &Counter
         settled_at: None,
         is_pending: is_pending(call, facts),
     }
+}
+
+/// The upstream did something, and nobody says how much of what.
+fn is_unknown(call: &EndedCall, settlement: &Settlement) -> bool {
+    let usage = &settlement.usage;
+    call.origin.operation.is_media()
+        && worked(call)
+        && settlement.cost.is_none()
+        && usage.input_tokens + usage.output_tokens == 0
 }
 
 /// The work goes on upstream, and its result is fetched by a later call.
@@ -310,12 +321,12 @@ fn usage(
     call: &EndedCall,
     facts: &mut ResponseFacts,
     model: Option<&Label>,
-    counter: &Counter,
+    books: &Books,
 ) -> (Usage, Provenance) {
     if call.origin.fetch {
         return (Usage::default(), Provenance::Reported);
     }
-    let generates = generates(call.origin.operation);
+    let generates = call.origin.operation.is_counted();
     match facts.usage {
         Some(usage) if facts.ended || call.outcome == Outcome::Completed || !generates => {
             (usage, Provenance::Reported)
@@ -323,9 +334,16 @@ fn usage(
         None if call.outcome == Outcome::UpstreamUnavailable && !call.timed_out => {
             (Usage::default(), Provenance::Estimated)
         }
+        None if call.origin.operation == Operation::Speech && worked(call) => {
+            let usage = Usage {
+                input_characters: characters(call),
+                ..Usage::default()
+            };
+            (usage, Provenance::Counted)
+        }
         None if !generates || !worked(call) => (Usage::default(), Provenance::Counted),
         early => {
-            let (counted, provenance) = count(call, facts, model, counter);
+            let (counted, provenance) = count(call, facts, model, books);
             let Some(early) = early else {
                 return (counted, provenance);
             };
@@ -343,9 +361,9 @@ fn count(
     call: &EndedCall,
     facts: &mut ResponseFacts,
     model: Option<&Label>,
-    counter: &Counter,
+    books: &Books,
 ) -> (Usage, Provenance) {
-    let origin = &call.origin;
+    let (origin, counter) = (&call.origin, &books.counter);
     let model = model.map_or("", |model| model.as_str());
     let prompt = match &call.upload {
         None => counter.count_prompt(origin.operation, model, &origin.body, &origin.facts),
@@ -365,9 +383,13 @@ fn count(
         && unseen == 0
         && prompt.provenance == Provenance::Counted
         && output.provenance == Provenance::Counted;
+    let output_tokens = match output.tokens.saturating_add(unseen / BYTES_PER_TOKEN) {
+        0 => books.unseen_output(call),
+        seen => seen,
+    };
     let usage = Usage {
         input_tokens: prompt.tokens,
-        output_tokens: output.tokens.saturating_add(unseen / BYTES_PER_TOKEN),
+        output_tokens,
         ..Usage::default()
     };
     let provenance = if exact {
@@ -378,17 +400,14 @@ fn count(
     (usage, provenance)
 }
 
-/// Operations whose prompt and answer can be counted.
-fn generates(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Chat
-            | Operation::TextCompletion
-            | Operation::Responses
-            | Operation::Embeddings
-            | Operation::Messages
-            | Operation::GenerateContent
-    )
+/// Of the text that is to be spoken.
+fn characters(call: &EndedCall) -> u64 {
+    let segments = call.origin.facts.segments.iter();
+    let texts = segments.filter_map(|segment| {
+        let raw = call.origin.body.get(segment.range.clone())?;
+        serde_json::from_slice::<String>(raw).ok()
+    });
+    texts.map(|text| text.chars().count() as u64).sum()
 }
 
 /// Whether the upstream is likely to have begun, and so to bill: it answered well, or it had the
@@ -422,7 +441,8 @@ fn cost(
         return None;
     }
     if *usage == Usage::default() {
-        return Some((NanoUsd::ZERO, CostSource::Table));
+        let unknown = call.origin.operation.is_media() && worked(call);
+        return (!unknown).then_some((NanoUsd::ZERO, CostSource::Table));
     }
     let seller = call.origin.upstream.authority().host();
     let tier = facts

@@ -15,6 +15,7 @@ use super::request_body::ReceivedBody;
 use super::respond::{Fault, Unavailability};
 use crate::budgets::Hold;
 use crate::config::RecordLevel;
+use crate::core::budget::Limits;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
 
@@ -40,10 +41,13 @@ impl Received {
             enlisted,
             lowered,
             claim,
+            keeping: _keeping,
             traits,
             repeated,
         } = self.allow(proxy, decision).await?;
-        let (admission, capture) = (self.admission(proxy, &hold, decision), self.capture());
+        let tightened = claim.tightened();
+        let admission = self.admission(proxy, (&hold, tightened), decision);
+        let capture = self.capture();
         // What can still fail comes before the record: a call that is recorded costs what it holds.
         if let Some(lowered) = lowered {
             self.replace_body(proxy, lowered)?;
@@ -53,7 +57,8 @@ impl Received {
             .ledger
             .admit(admission, capture)
             .map_err(|_| Fault::Unavailable(Unavailability::Ledger))?;
-        proxy.budgets.recorded(&mut hold, entry.is_recorded());
+        let budgets = &proxy.budgets;
+        budgets.admitted((&mut hold, &claim), &tightened, entry.is_recorded());
         if let Some(repeated) = repeated {
             repeated.use_up();
         }
@@ -94,7 +99,12 @@ impl Received {
         Ok(())
     }
 
-    fn admission(&self, proxy: &Proxy, hold: &Hold, decision: &Decision) -> Admission {
+    fn admission(
+        &self,
+        proxy: &Proxy,
+        (hold, tightened): (&Hold, Limits),
+        decision: &Decision,
+    ) -> Admission {
         let model = self.model();
         let body_len = match &self.body {
             ReceivedBody::Read(bytes) => bytes.len(),
@@ -131,7 +141,7 @@ impl Received {
                 .and_then(|id| crate::core::id::Label::parse(id).ok()),
             request: None,
             hold: hold.charges(),
-            tightened: self.tightened,
+            tightened,
             decision: decision.text(),
         }
     }

@@ -14,7 +14,7 @@ use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Refused, Unavailability};
 use crate::budgets::runs::Enlisted;
-use crate::budgets::{Ask, Claim, Granted, Hold, Refusal};
+use crate::budgets::{Ask, Claim, Granted, Hold, Keeping, Refusal};
 use crate::core::id::Label;
 use crate::wire::output_limit;
 
@@ -28,6 +28,7 @@ pub(super) struct Allowance {
     /// The request with a lower output limit.
     pub(super) lowered: Option<Bytes>,
     pub(super) claim: Claim,
+    pub(super) keeping: Keeping,
     pub(super) traits: Option<Traits>,
     /// It repeats a call that failed and was counted.
     pub(super) repeated: Option<Repeated>,
@@ -83,17 +84,14 @@ impl Received {
             operation: self.route.operation,
             tightened: self.tightened,
         };
-        let claim = proxy.budgets.claim(&ask).await.map_err(|error| {
-            tracing::error!("{error}");
-            Fault::Unavailable(Unavailability::Ledger)
-        })?;
-        let traits = (!claim.is_free()).then(|| self.traits(proxy, &ask));
+        let claim = self.claim(proxy, &ask).await?;
         let mut allowance = Allowance {
             hold: Hold::nothing(),
             enlisted: proxy.budgets.enlist(&claim),
             lowered: None,
+            keeping: Keeping::limits_of(&claim, &proxy.budgets),
             claim,
-            traits,
+            traits: None,
             repeated: None,
         };
         let stopped = allowance.enlisted.stopped();
@@ -106,6 +104,22 @@ impl Received {
         match outcome {
             Ok(()) => Ok(allowance),
             Err(why) => Err(self.refused(proxy, why)),
+        }
+    }
+
+    /// Where nothing limits a call it goes on though the ledger cannot be read.
+    async fn claim(&self, proxy: &Proxy, ask: &Ask<'_>) -> Result<Claim, Fault> {
+        let budgets = &proxy.budgets;
+        match budgets.claim(ask).await {
+            Ok(claim) => Ok(claim),
+            Err(error) if !budgets.has_rules() && self.tightened.is_empty() => {
+                tracing::warn!("a call goes on whether or not its run is paused: {error}");
+                Ok(Claim::default())
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                Err(Fault::Unavailable(Unavailability::Budgets))
+            }
         }
     }
 
@@ -124,9 +138,13 @@ impl Received {
             }
             self.enter(proxy, &allowance.claim, patience, decision)
                 .await?;
+            proxy.budgets.renew(&mut allowance.claim, ask).await;
             if allowance.claim.is_free() {
                 return Ok(());
             }
+            allowance
+                .traits
+                .get_or_insert_with(|| self.traits(proxy, ask));
             let granted = self.hold(proxy, (allowance, ask), patience, decision);
             let granted = granted.await?;
             self.delay(proxy, &granted, patience, decision).await;
@@ -158,9 +176,6 @@ impl Received {
     }
 
     fn refused(&self, proxy: &Proxy, refusal: Arc<Refusal>) -> Fault {
-        if let Some(run) = &self.attribution.run {
-            proxy.budgets.keep_tightening(run);
-        }
         Fault::Refused(Refused {
             refusal,
             dialect: self.route.dialect,
@@ -182,6 +197,9 @@ impl Received {
             allowance.repeated = self.repeated(proxy, allowance.traits);
         }
         let mut need = self.need(proxy, (allowance.traits, allowance.repeated.is_some()));
+        if !self.is_bounded() {
+            need = self.counted(proxy, need).await;
+        }
         if need.tariff.is_none() && allowance.claim.counts_usd() {
             let model = self.model();
             let model = model.as_ref().map_or("(none)", Label::as_str);
@@ -260,11 +278,11 @@ struct Patience {
 
 impl Patience {
     fn of(headers: &HeaderMap) -> Self {
-        let said = headers
-            .get(super::headers::READ_TIMEOUT)
-            .and_then(|value| value.to_str().ok()?.parse::<f64>().ok())
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds / 2.0).ok());
-        let patience = said.map_or(PATIENCE, |said| said.min(MOST_PATIENCE));
+        let said = super::headers::TIMEOUTS.iter().filter_map(|name| {
+            let seconds = headers.get(*name)?.to_str().ok()?.parse::<f64>().ok()?;
+            Duration::try_from_secs_f64(seconds / 2.0).ok()
+        });
+        let patience = said.min().map_or(PATIENCE, |said| said.min(MOST_PATIENCE));
         Self {
             until: Instant::now() + patience,
         }

@@ -14,13 +14,14 @@ use super::kept::Kept;
 use super::need::Traits;
 use super::{Live, Proxy, headers};
 use crate::budgets::runs::Enlisted;
-use crate::budgets::{Hold, Refusal};
+use crate::budgets::{Hold, Refusal, Standing};
 use crate::config::RecordLevel;
 use crate::core::attribution::Attribution;
 use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
 use crate::core::id::Label;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
+use crate::core::usage::Provenance;
 use crate::ledger::{Durable, Entry};
 use crate::upstream::{Upload, UploadEnd, Upstream};
 use crate::wire::response::ResponseReader;
@@ -29,6 +30,8 @@ use crate::wire::scan::RequestFacts;
 
 /// Output beyond what was allowed that is not looked at: framing, and events without text.
 const OUTPUT_SLACK: u64 = 32;
+/// Where another tokenizer than the model's counts, it may count a quarter too many.
+const ESTIMATE_PART: u64 = 4;
 
 /// What a settlement needs to know of the request.
 pub(super) struct Origin {
@@ -161,20 +164,20 @@ impl OpenCall {
         }
         let text = observed.reader.text_so_far();
         let model = open.call.origin.model.as_ref().map_or("", Label::as_str);
-        let counted = open.proxy.counter.count_output(model, &text).tokens;
+        let counted = open.proxy.counter.count_output(model, &text);
         let held = u64::try_from(open.call.hold.output_tokens()).unwrap_or(0);
-        if counted <= held.saturating_add(OUTPUT_SLACK) {
-            open.check_after = progress + (held + OUTPUT_SLACK - counted).max(OUTPUT_SLACK);
+        let doubt = match counted.provenance {
+            Provenance::Counted => 0,
+            _ => held / ESTIMATE_PART,
+        };
+        let allowed = held.saturating_add(OUTPUT_SLACK + doubt);
+        let counted = counted.tokens;
+        if counted <= allowed {
+            open.check_after = progress + (allowed - counted).max(OUTPUT_SLACK);
             return None;
         }
-        let wanted = i64::try_from(counted + counted / 4).unwrap_or(i64::MAX);
-        let now = open.proxy.clock.now();
         open.check_after = progress + (counted / 4).max(OUTPUT_SLACK);
-        if let Err(full) = open.call.hold.extend(wanted, now) {
-            return Some(Refusal::Overrun(full));
-        }
-        open.call.entry.now_holds(open.call.hold.charges());
-        None
+        open.hold_more(counted).err().map(Refusal::Overrun)
     }
 
     /// Resolves when the admission is on disk, as far as that is configured.
@@ -348,6 +351,21 @@ impl OpenCall {
         call.outcome = outcome;
         call.timings.total_us = proxy.clock.now().micros_since(call.origin.started_at);
         seat.settle(call);
+    }
+}
+
+impl Open {
+    /// Holds so much output, and what is to come soon where there is room for that too.
+    fn hold_more(&mut self, output_tokens: u64) -> Result<(), Box<Standing>> {
+        let now = self.proxy.clock.now();
+        let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+        let hold = &mut self.call.hold;
+        let ample = output_tokens.saturating_add(output_tokens / 4);
+        if hold.extend(whole(ample), now).is_err() {
+            hold.extend(whole(output_tokens), now)?;
+        }
+        self.call.entry.now_holds(self.call.hold.charges());
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use super::accountant::Books;
 use super::call::{EndedCall, Origin};
 use crate::budgets::Used;
 use crate::core::budget::decide::Tariff;
-use crate::core::call::{LateUsage, Operation, Outcome, Settlement};
+use crate::core::call::{Admission, LateUsage, Operation, Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::core::price::billed_model;
@@ -15,6 +15,9 @@ use crate::wire::response::ResponseFacts;
 
 /// What upstreams call the end of an answer that came to its output limit.
 const CUT_OFF: [&str; 4] = ["length", "max_tokens", "max_output_tokens", "MAX_TOKENS"];
+
+/// What upstreams call work that ended without a result.
+const CAME_TO_NOTHING: [&str; 4] = ["failed", "cancelled", "canceled", "expired"];
 
 /// What the accounts of a call are charged. A call that never left is no call.
 pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
@@ -42,6 +45,20 @@ fn whole(count: u64) -> i64 {
 }
 
 impl Books {
+    /// Of an answer that comes as a whole nothing is seen when its client leaves before that. The
+    /// upstream worked on it: such answers have what is usual.
+    pub(super) fn unseen_output(&self, call: &EndedCall) -> u64 {
+        let gave_up = matches!(call.outcome, Outcome::ClientGone | Outcome::Cut);
+        let Some(traits) = call.origin.traits.filter(|_| gave_up || call.timed_out) else {
+            return 0;
+        };
+        if call.origin.facts.stream || !call.origin.operation.generates() {
+            return 0;
+        }
+        let usual = self.budgets.usual.output(traits.kind).usual;
+        u64::try_from(usual.min(call.hold.output_tokens())).unwrap_or(0)
+    }
+
     /// What helps to say what calls to come will need.
     pub(super) fn learn(&self, origin: &Origin, settlement: &Settlement, now: Timestamp) {
         let used = settlement.usage != Usage::default();
@@ -53,10 +70,10 @@ impl Books {
             let cut_off = settlement.finish_reasons.iter().any(cut_off);
             budgets.usual.learn(traits.kind, output, cut_off);
             if let Some(cost) = settlement.cost {
-                budgets.usual.learn_cost(traits.kind, cost.get());
+                budgets.usual.learn_cost(traits.price_kind, cost.get());
             }
         }
-        if let (true, Some(identity)) = (!used && may_be_repeated(settlement), traits.identity) {
+        if let (true, Some(identity)) = (may_be_repeated(settlement), traits.identity) {
             budgets.recent.failed(identity, now);
         }
         if origin.operation != Operation::Responses || !used {
@@ -73,26 +90,43 @@ impl Books {
 
     /// Puts right what a call was estimated at whose result this one fetched.
     pub(super) fn settle_late(&self, call: &EndedCall, facts: &ResponseFacts) {
-        let (Some(usage), Some(id)) = (facts.usage, facts.response_id.as_deref()) else {
+        let word = facts.status_word.as_deref().unwrap_or_default();
+        let came_to_nothing = facts.usage.is_none() && CAME_TO_NOTHING.contains(&word);
+        let Some(id) = facts.response_id.as_deref() else {
             return;
         };
+        if facts.usage.is_none() && !came_to_nothing {
+            return;
+        }
         let done = self.ledger.seed().digest(format!("late {id}").as_bytes());
         if self.budgets.recent.is_done(done) {
             return;
         }
         let pending = match self.ledger.view().pending(id) {
-            Ok(pending) => pending,
+            Ok(Some(pending)) => pending,
+            Ok(None) => return,
             Err(error) => {
                 tracing::warn!(%error, "whether a fetched result is to be charged is not known");
                 return;
             }
         };
-        if !self.budgets.recent.is_first(done) {
-            return;
+        if self.correct(call, facts, &pending) {
+            self.budgets.recent.is_first(done);
         }
-        let Some((admission, settlement)) = pending else {
-            return;
-        };
+    }
+
+    /// Says whether that is recorded: if not, the next one who fetches it puts it right.
+    fn correct(
+        &self,
+        call: &EndedCall,
+        facts: &ResponseFacts,
+        (admission, settlement): &(Admission, Settlement),
+    ) -> bool {
+        // The prompt was read, whatever became of the answer.
+        let usage = facts.usage.unwrap_or_else(|| Usage {
+            input_tokens: admission.estimated_input_tokens,
+            ..Usage::default()
+        });
         let tier = match admission.operation {
             Operation::Batch => Some("batch"),
             _ => facts.service_tier.as_deref(),
@@ -108,17 +142,18 @@ impl Books {
         let now = self.clock.now();
         let amount = facts.cost.or(cost.map(|cost| cost.amount));
         let used = with_fallback(&call.origin, &usage, amount, true);
-        self.budgets
-            .charge_late(&settlement, &used, now, |charges| {
-                self.ledger.late(LateUsage {
-                    id: admission.id,
-                    at: now,
-                    usage,
-                    cost: amount,
-                    cost_source: cost.map(|cost| cost.source),
-                    charges,
-                })
-            });
+        self.budgets.charge_late(settlement, &used, now, |charges| {
+            self.ledger.late(LateUsage {
+                id: admission.id,
+                at: now,
+                usage,
+                cost: amount,
+                cost_source: cost.map(|cost| cost.source),
+                charges,
+                charged_at: settlement.charged_at(),
+                is_estimated: facts.usage.is_none(),
+            })
+        })
     }
 }
 

@@ -36,8 +36,8 @@ pub const BUDGET_USD: &str = "x-aiops-budget-usd";
 pub const BUDGET_TOKENS: &str = "x-aiops-budget-tokens";
 pub const BUDGET_CALLS: &str = "x-aiops-budget-calls";
 
-/// Seconds that the client of an `OpenAI` SDK waits for an answer to begin.
-pub const READ_TIMEOUT: &str = "x-stainless-read-timeout";
+/// Seconds that the client of an `OpenAI` SDK waits for an answer to begin: in Python, in JavaScript.
+pub const TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
 
 /// On a decision other than plainly letting a call through: what, and why.
 pub const DECISION: &str = "x-aiops-decision";

@@ -17,12 +17,26 @@ use crate::core::money::NanoUsd;
 use crate::core::price::Quantities;
 use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
-use crate::wire::route::Route;
+use crate::wire::scan::SegmentKind;
 
 /// The most output of a model of which nothing is known.
 const MOST_OUTPUT: u64 = 131_072;
 /// Context of an earlier response that nothing is known of.
 const UNKNOWN_CONTEXT: u64 = 131_072;
+/// What a tool that the upstream runs by itself puts into the prompt, and how often it searches.
+const HOSTED_TOOL_INPUT: u64 = 16_384;
+const HOSTED_SEARCHES: u64 = 4;
+/// Tokens of the largest image that is made, and of one that comes as an upload.
+const IMAGE_OUTPUT: u64 = 8_192;
+const IMAGE_INPUT: u64 = 8_192;
+/// Tokens of speech for a byte of text, of sound for a second of it, of what was said at most.
+const SPEECH_TOKENS_PER_BYTE: u64 = 3;
+const SOUND_TOKENS_PER_SECOND: u64 = 17;
+const TRANSCRIPT_OUTPUT: u64 = 2_000;
+/// Sound that is compressed as speech mostly is.
+const SOUND_BYTES_PER_SECOND: u64 = 8_000;
+/// What goes through a tunnel is not metered: each way counts as so many tokens.
+const TUNNEL_TOKENS: u64 = 4_096;
 /// What is counted for another tokenizer than the model's may be too little by a tenth.
 const SAFETY_PART: u64 = 10;
 const SAFETY: u64 = 16;
@@ -30,8 +44,10 @@ const SAFETY: u64 = 16;
 /// What a call has in common with others, where budgets are about it.
 #[derive(Clone, Copy)]
 pub(super) struct Traits {
-    /// With those that are likely to use as much.
+    /// With those that are likely to put out as much.
     pub(super) kind: Digest,
+    /// With those that are likely to cost as much, whoever makes them.
+    pub(super) price_kind: Digest,
     /// With repetitions of it; none where its body is not known.
     pub(super) identity: Option<Digest>,
 }
@@ -62,6 +78,7 @@ impl Received {
     pub(super) fn traits(&self, proxy: &Proxy, ask: &Ask<'_>) -> Traits {
         Traits {
             kind: proxy.budgets.kind(ask),
+            price_kind: proxy.budgets.price_kind(ask),
             identity: self.identity(proxy),
         }
     }
@@ -103,8 +120,12 @@ impl Received {
             ReceivedBody::Unread { .. } => content_length(&self.headers),
         };
         let budgets = &proxy.budgets;
-        let generates = generates(self.route.operation) && !self.route.fetch;
-        let most = if generates { self.most_output(name) } else { 0 };
+        let generates = self.route.operation.generates() && !self.route.fetch;
+        let most = if generates {
+            self.most_output(name)
+        } else {
+            self.media_output()
+        };
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let expected = traits.map(|traits| budgets.usual.output(traits.kind));
         let mut need = Need {
@@ -118,7 +139,7 @@ impl Received {
         self.price(&mut need, input.saturating_add(self.context(proxy)));
         if !generates && let (Some(tariff), Some(traits)) = (&mut need.tariff, traits) {
             // What it costs does not follow from what is asked: what such calls usually cost.
-            let usual = NanoUsd::new(budgets.usual.cost(traits.kind));
+            let usual = NanoUsd::new(budgets.usual.cost(traits.price_kind));
             tariff.before_output = tariff.before_output.max(usual);
         }
         need
@@ -148,21 +169,32 @@ impl Received {
         need
     }
 
+    /// Whether the bytes of the request bound its tokens.
+    pub(super) fn is_bounded(&self) -> bool {
+        let mut segments = self.facts.segments.iter();
+        segments.all(|it| it.payloads == 0 && it.unseen == 0)
+    }
+
     fn price(&self, need: &mut Need, input: u64) {
-        let tokens = if counts_tokens(&self.route) { input } else { 0 };
-        need.input_tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        let body_len = match &self.body {
-            ReceivedBody::Read(body) => body.len() as u64,
-            ReceivedBody::Unread { .. } => 0,
+        let searches = self.hosted_tools().min(1) * HOSTED_SEARCHES;
+        let tokens = match self.route.operation {
+            _ if self.route.fetch => 0,
+            it if it.is_counted() => input + self.hosted_tools() * HOSTED_TOOL_INPUT,
+            Operation::Image | Operation::Speech => self.media_input(input),
+            Operation::Transcription | Operation::Translation => {
+                self.seconds() * SOUND_TOKENS_PER_SECOND
+            }
+            Operation::WebSocket => TUNNEL_TOKENS,
+            _ => 0,
         };
+        need.input_tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+        let is = |operation| u64::from(self.route.operation == operation);
         let quantities = Quantities {
             input_tokens: tokens,
-            characters: if self.route.operation == Operation::Speech {
-                body_len
-            } else {
-                0
-            },
-            images: u64::from(self.route.operation == Operation::Image) * self.facts.choices.max(1),
+            characters: is(Operation::Speech) * self.text_bytes(),
+            images: is(Operation::Image) * self.facts.choices.max(1),
+            seconds: self.seconds(),
+            web_searches: searches,
             service_tier: self.facts.service_tier.as_deref(),
         };
         let model = self.model();
@@ -198,6 +230,47 @@ impl Received {
         })
     }
 
+    /// Tools that the upstream runs by itself.
+    fn hosted_tools(&self) -> u64 {
+        let segments = self.facts.segments.iter();
+        let tools = segments.filter(|it| it.kind == SegmentKind::Tools);
+        tools.map(|it| u64::from(it.unseen)).sum()
+    }
+
+    fn text_bytes(&self) -> u64 {
+        let segments = self.facts.segments.iter();
+        segments.map(|it| it.range.len() as u64).sum()
+    }
+
+    /// Of sound that is to be written down, by its size.
+    fn seconds(&self) -> u64 {
+        match self.route.operation {
+            Operation::Transcription | Operation::Translation => {
+                content_length(&self.headers) / SOUND_BYTES_PER_SECOND + 1
+            }
+            _ => 0,
+        }
+    }
+
+    /// An upload is no text of as many tokens as it has bytes.
+    fn media_input(&self, input: u64) -> u64 {
+        match &self.body {
+            ReceivedBody::Read(_) => input,
+            ReceivedBody::Unread { .. } => IMAGE_INPUT,
+        }
+    }
+
+    /// The most output of what is not made of text.
+    fn media_output(&self) -> u64 {
+        match self.route.operation {
+            Operation::Image => IMAGE_OUTPUT.saturating_mul(self.facts.choices.max(1)),
+            Operation::Speech => self.text_bytes() * SPEECH_TOKENS_PER_BYTE,
+            Operation::Transcription | Operation::Translation => TRANSCRIPT_OUTPUT,
+            Operation::WebSocket => TUNNEL_TOKENS,
+            _ => 0,
+        }
+    }
+
     fn most_output(&self, model: &str) -> u64 {
         let seller = self.upstream.authority().host();
         let by_model = || {
@@ -215,23 +288,6 @@ impl Received {
             && self.trailers.is_none()
             && !self.headers.contains_key(CONTENT_ENCODING)
     }
-}
-
-/// What is fetched was paid for by the call that made it.
-fn counts_tokens(route: &Route) -> bool {
-    !route.fetch && (generates(route.operation) || route.operation == Operation::Embeddings)
-}
-
-/// Operations whose answer is made of tokens that can be limited.
-fn generates(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Chat
-            | Operation::TextCompletion
-            | Operation::Responses
-            | Operation::Messages
-            | Operation::GenerateContent
-    )
 }
 
 fn content_length(headers: &HeaderMap) -> u64 {

@@ -68,6 +68,7 @@ pub(super) enum UpstreamFaultKind {
 #[derive(Debug)]
 pub(super) enum Unavailability {
     Ledger,
+    Budgets,
     Memory,
     TooManyCalls,
 }
@@ -92,6 +93,7 @@ impl Fault {
             Self::Refused(refused) => refused.refusal.kind(),
             Self::Unavailable(reason) => match reason {
                 Unavailability::Ledger => "ledger_unavailable",
+                Unavailability::Budgets => "budgets_unreadable",
                 Unavailability::Memory => "memory_full",
                 Unavailability::TooManyCalls => "too_many_calls",
             },
@@ -280,6 +282,7 @@ impl fmt::Display for Unavailability {
             Self::Ledger => {
                 "calls cannot be recorded now and [ledger] on_failure is \"refuse\"; see the log"
             }
+            Self::Budgets => "what was spent cannot be read from the ledger now; see the log",
             Self::Memory => {
                 "the bodies of running calls take all memory they may; raise [proxy] max_memory"
             }

@@ -28,19 +28,21 @@ impl Ends {
         Self { client, upstream }
     }
 
-    /// Runs until both sides have closed, one breaks off, or running calls are cut.
+    /// Runs until both sides have closed, one breaks off, a run of the call is stopped, or running
+    /// calls are cut.
     pub(super) async fn join(self, mut call: OpenCall) {
         let mut cut = call.cut_signal();
+        let stopped = call.stopped();
         let (mut from_client, mut from_upstream) = (0, 0);
         let joined = tokio::select! {
-            joined = self.pass(&mut from_client, &mut from_upstream) => Some(joined),
-            _ = cut.wait_for(|cut| *cut) => None,
+            joined = self.pass(&mut from_client, &mut from_upstream) => joined,
+            _ = cut.wait_for(|cut| *cut) => Err(Broken::by(Outcome::Cut)("the proxy was stopped")),
+            why = stopped => Err(Broken::by(Outcome::Cut)(why)),
         };
         call.tunnelled(from_client, from_upstream);
         match joined {
-            Some(Ok(())) => call.complete(),
-            Some(Err(broken)) => call.broke_off(broken.by, broken.error),
-            None => call.end(Outcome::Cut),
+            Ok(()) => call.complete(),
+            Err(broken) => call.broke_off(broken.by, broken.error),
         }
     }
 

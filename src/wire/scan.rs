@@ -11,6 +11,7 @@ mod fields;
 mod payload;
 mod reader;
 mod scanner;
+mod unseen;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -85,6 +86,9 @@ pub struct Segment {
     pub payloads: u32,
     /// Bytes of the range inside such payloads.
     pub payload_bytes: usize,
+    /// Signs of what costs tokens that are not in the text: images and files, wherever they lie, or
+    /// tools that the upstream runs by itself.
+    pub unseen: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -51,7 +51,7 @@ async fn call(sample: &Sample, budgets: &Budgets, key: usize) {
     budgets.open_accounts(&claim);
     made.hold = hold.charges();
     let entry = sample.ledger.admit(made.clone(), None).unwrap();
-    budgets.recorded(&mut hold, entry.is_recorded());
+    budgets.admitted((&mut hold, &claim), &Limits::default(), entry.is_recorded());
     let mut settlement: Settlement = sample::settlement(made, PLANNER, Outcome::Completed);
     hold.settle(&used(5), sample.clock.now(), |charges| {
         settlement.charges = charges;

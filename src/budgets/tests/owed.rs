@@ -34,7 +34,8 @@ impl World {
             .hold((&mut claim, &ask), &need, exact, std::time::Duration::ZERO)
             .await;
         let mut hold = granted.unwrap_or_else(|refusal| panic!("{refusal}")).hold;
-        self.budgets.recorded(&mut hold, false);
+        self.budgets
+            .admitted((&mut hold, &claim), &Limits::default(), false);
         hold.settle(&used(5), self.sample.clock.now(), drop);
         claim.accounts[0].cell.id
     }

@@ -219,23 +219,24 @@ fn written_budget() -> impl Strategy<Value = String> {
         format!("slow_at = {slow}\nwarn_at = {warn}\nmax_delay = \"{delay}ms\"\n")
     });
     let per = line("per", &["[]", "[\"tag.x y\", \"run\"]", "[\"key\"]"]);
-    let action = line("action", &["\"break\"", "\"warn\""]);
-    let unpriced = ["\"refuse\"", "\"fallback_price\"", "\"count_only\""];
+    let [breaks, warns] = ["action = \"break\"\n", "action = \"warn\"\n"];
+    let [refuse, fallback, count] =
+        ["refuse", "fallback_price", "count_only"].map(|it| format!("on_unpriced = {it:?}\n"));
+    let action = proptest::sample::select(vec![
+        format!("{breaks}{refuse}"),
+        format!("{breaks}{fallback}"),
+        format!("{warns}{fallback}"),
+        format!("{warns}{count}"),
+        breaks.to_owned(),
+    ]);
     let names = (quoted_text(), quoted_text(), quoted_text()).prop_map(|(name, glob, tag)| {
         format!("name = {name}\nmatch = {{ agent = {glob}, tag = {{ x = [{tag}, {glob}] }} }}\n")
     });
-    (
-        names,
-        per,
-        limits,
-        windows,
-        parts,
-        action,
-        line("on_unpriced", &unpriced),
+    (names, per, limits, windows, parts, action).prop_map(
+        |(names, per, limits, windows, parts, action)| {
+            format!("[[budget]]\n{names}{per}{limits}{windows}{parts}{action}")
+        },
     )
-        .prop_map(|(names, per, limits, windows, parts, action, unpriced)| {
-            format!("[[budget]]\n{names}{per}{limits}{windows}{parts}{action}{unpriced}")
-        })
 }
 
 proptest! {

@@ -111,6 +111,8 @@ pub struct StoredAccount {
     /// When it was last charged, raised or reset.
     #[n(3)]
     pub last_at: Timestamp,
+    #[n(4)]
+    pub reset_at: Option<Timestamp>,
 }
 
 impl StoredAccount {
@@ -120,12 +122,20 @@ impl StoredAccount {
             spent: Spent::default(),
             raises: Vec::new(),
             last_at: Timestamp::default(),
+            reset_at: None,
         }
     }
 
     pub fn charge(&mut self, charge: &Charge, at: Timestamp) {
         self.spent.add(charge.bucket, charge.amounts);
         self.last_at = self.last_at.max(at);
+    }
+
+    /// Puts right what was charged at `of`, unless that was forgotten since.
+    pub fn correct(&mut self, charge: &Charge, of: Timestamp, at: Timestamp) {
+        if self.reset_at.is_none_or(|reset_at| reset_at < of) {
+            self.charge(charge, at);
+        }
     }
 
     /// Puts `raise` on top of the limits, and forgets those that ended.
@@ -143,6 +153,7 @@ impl StoredAccount {
     pub fn reset(&mut self, at: Timestamp) {
         self.spent.clear();
         self.raises.clear();
+        self.reset_at = Some(at);
         self.last_at = self.last_at.max(at);
     }
 
@@ -274,6 +285,18 @@ mod tests {
         assert!(account.used(&Window::Total, at(21)).is_zero());
         assert_eq!(account.limits(&usd(100), at(21)), usd(100));
         assert_eq!(account.last_at, at(20));
+    }
+
+    #[test]
+    fn correction_of_what_was_reset_changes_nothing() {
+        let mut account = StoredAccount::new(None);
+        account.charge(&charge(30, 5), at(6));
+        account.reset(at(20));
+        account.charge(&charge(40, 5), at(21));
+        account.correct(&charge(-25, 5), at(6), at(30));
+        assert_eq!(account.used(&Window::Total, at(31)).nano_usd, 40);
+        account.correct(&charge(-25, 5), at(21), at(32));
+        assert_eq!(account.used(&Window::Total, at(33)).nano_usd, 15);
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub enum Control {
 }
 
 /// A chain of parents longer than this is cut: clients can claim anything.
-pub const MAX_ANCESTORS: usize = 32;
+pub const MAX_ANCESTORS: usize = 256;
 
 /// What of a run concerns its budgets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]

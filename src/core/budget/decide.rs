@@ -150,8 +150,11 @@ pub enum Verdict {
     Hold { output_tokens: i64 },
     /// The worst case does not fit: ask for a share.
     Tight,
-    /// Only what running calls hold is in the way, at this seat.
-    Wait { seat: usize },
+    /// Only what running calls hold is in the way, at this seat, or others wait there already.
+    Wait {
+        seat: usize,
+        measure: Option<Measure>,
+    },
     /// What is used leaves no room, at this seat.
     Refuse { seat: usize, why: Why },
 }
@@ -160,6 +163,8 @@ pub enum Verdict {
 pub enum Why {
     /// Not enough is left of it.
     Spent(Measure),
+    /// Running calls hold it.
+    Held(Measure),
     Unpriced,
 }
 
@@ -205,7 +210,8 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
     for (seat, it) in breaking() {
         let left = it.output_left(need).filter(|left| *left >= least);
         let Some(left) = left.filter(|_| !it.is_queued) else {
-            return Verdict::Wait { seat };
+            let measure = it.held_up_by(need, least);
+            return Verdict::Wait { seat, measure };
         };
         if left < need.most_output {
             let share = left / it.running.saturating_add(2).clamp(2, SMALLEST_SHARE);
@@ -252,18 +258,28 @@ impl Seat<'_> {
 
     /// The output that fits beside what is used and held; none when not even the rest does.
     fn output_left(&self, need: &Need) -> Option<i64> {
+        self.outputs_left(need)
+            .try_fold(i64::MAX, |most, (_, output)| Some(most.min(output?)))
+    }
+
+    /// What leaves too little output beside what is used and held.
+    fn held_up_by(&self, need: &Need, least: i64) -> Option<Measure> {
+        self.outputs_left(need)
+            .find(|(_, output)| output.is_none_or(|output| output < least))
+            .map(|(measure, _)| measure)
+    }
+
+    /// The same by each measure.
+    fn outputs_left(&self, need: &Need) -> impl Iterator<Item = (Measure, Option<i64>)> {
         let taken = self.used.plus(self.held);
         let tariff = need.tariff(self.rule.on_unpriced);
-        self.limits
-            .each()
-            .try_fold(i64::MAX, |most, (measure, limit)| {
-                let room = match measure {
-                    Measure::Concurrent => limit.saturating_sub(self.running),
-                    counted => limit.saturating_sub(taken.of(counted)),
-                };
-                let output = need.output_within(&tariff, measure, room)?;
-                Some(most.min(output))
-            })
+        self.limits.each().map(move |(measure, limit)| {
+            let room = match measure {
+                Measure::Concurrent => limit.saturating_sub(self.running),
+                counted => limit.saturating_sub(taken.of(counted)),
+            };
+            (measure, need.output_within(&tariff, measure, room))
+        })
     }
 
     /// What is left of one measure, not counting what running calls hold.
@@ -304,6 +320,7 @@ impl Seat<'_> {
 
     /// When so much will have left the window that the call fits; none if that is not known to be.
     pub fn fits_at(&self, need: &Need, spent: &super::Spent, now: Timestamp) -> Option<Timestamp> {
+        let known = |at: Timestamp| (at.micros() < i64::MAX).then_some(at);
         let least = need.least_output();
         let window = &self.rule.window;
         let (from, to) = window.counted(now);
@@ -311,10 +328,12 @@ impl Seat<'_> {
         for (bucket, sum) in spent.buckets(from, to) {
             seat.used = seat.used.minus(sum);
             if seat.is_spent(need, least).is_none() {
-                let at = window.leaves_at(bucket);
-                return (at.micros() < i64::MAX).then_some(at);
+                return known(window.leaves_at(bucket));
             }
         }
-        None
+        // Calls that run count from now on.
+        seat.held = Amounts::default();
+        let fits = seat.is_spent(need, least).is_none();
+        known(window.leaves_at(window.bucket(now))).filter(|_| fits)
     }
 }

@@ -13,6 +13,9 @@ pub struct Quantities<'a> {
     /// Text to be spoken.
     pub characters: u64,
     pub images: u64,
+    /// Sound to be written down.
+    pub seconds: u64,
+    pub web_searches: u64,
     /// The tier that is asked for.
     pub service_tier: Option<&'a str>,
 }
@@ -56,6 +59,7 @@ impl Rates<'_> {
             |row| row.input,
             |row| row.cache_write,
             |row| row.cache_write_1h,
+            |row| row.cache_write_12h,
             |row| row.audio_input,
             |row| row.image_input,
         ]);
@@ -67,14 +71,16 @@ impl Rates<'_> {
         ]);
         let characters = self.tokens(|row| row.characters);
         let image = self.find(|row| row.image).map(PerUnit::pico_usd);
-        let second = self.find(|row| row.second);
-        if input.or(output).or(characters).or(image).is_none() && second.is_none() {
-            return None;
-        }
+        let second = self.find(|row| row.second).map(PerUnit::pico_usd);
+        let search = self.find(|row| row.web_search).map(PerUnit::pico_usd);
+        let any = input.or(output).or(characters).or(image).or(second);
+        any?;
         let lines = [
             (quantities.input_tokens, input),
             (quantities.characters, characters),
             (quantities.images, image),
+            (quantities.seconds, second),
+            (quantities.web_searches, search),
         ];
         let pico = lines.into_iter().fold(0u128, |sum, (quantity, price)| {
             let line = u128::from(quantity).saturating_mul(u128::from(price.unwrap_or(0)));

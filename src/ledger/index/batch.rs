@@ -264,7 +264,7 @@ impl<'t> Batch<'t> {
             .micros()
             .saturating_add_unsigned(settlement.timings.total_us);
         let ended = Timestamp::from_micros(ended);
-        self.charge(&settlement.charges, settlement.settled_at.unwrap_or(ended))?;
+        self.charge(&settlement.charges, settlement.charged_at())?;
         let totals = Totals::of(settlement);
         let parent = self.parent(settlement.run.as_ref(), settlement.parent_run.as_ref())?;
         for key in keys_of_settlement(settlement, parent.as_ref()) {

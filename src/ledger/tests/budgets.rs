@@ -83,6 +83,8 @@ fn late(machine: &Machine, id: CallId, charges: Vec<Charge>) -> LateUsage {
         cost: Some(NanoUsd::new(20)),
         cost_source: Some(CostSource::Table),
         charges,
+        charged_at: START,
+        is_estimated: false,
     }
 }
 
@@ -138,7 +140,11 @@ fn fold_of_log(disk: &FakeDisk) -> BTreeMap<AccountId, StoredAccount> {
                 let it: LateUsage = minicbor::decode(payload).unwrap();
                 if settled.get(&it.id) == Some(&true) && late_ones.insert(it.id) {
                     for charge in &it.charges {
-                        of(charge.account, &mut |account| account.charge(charge, it.at));
+                        of(charge.account, &mut |account| {
+                            if account.reset_at.is_none_or(|reset| reset < it.charged_at) {
+                                account.charge(charge, it.at);
+                            }
+                        });
                     }
                 }
             }
@@ -194,7 +200,8 @@ struct Player {
     machine: Machine,
     ledger: Option<Ledger>,
     open: Vec<(Admission, Entry)>,
-    pending: Vec<CallId>,
+    /// And when they were settled.
+    pending: Vec<(CallId, Timestamp)>,
 }
 
 impl Player {
@@ -229,12 +236,15 @@ impl Player {
                     ..pending(&admission, charges)
                 };
                 entry.settle(settlement, None);
-                self.pending.push(admission.id);
+                self.pending.push((admission.id, self.machine.clock.now()));
             }
             Step::Late(at, calls) if !self.pending.is_empty() => {
                 // Not taken out: it may come again.
-                let id = self.pending[usize::from(at) % self.pending.len()];
-                ledger.late(late(&self.machine, id, vec![charge(at % 4, calls)]));
+                let (id, charged_at) = self.pending[usize::from(at) % self.pending.len()];
+                ledger.late(LateUsage {
+                    charged_at,
+                    ..late(&self.machine, id, vec![charge(at % 4, calls)])
+                });
             }
             Step::Raise(id, calls) => {
                 for id in [id, id + 1] {

@@ -131,7 +131,7 @@ impl<'de> SmallFields<'de> {
 
     fn choices(&self, operation: Operation) -> u64 {
         let choices = match operation {
-            Operation::Chat => read(self.get(Small::N)),
+            Operation::Chat | Operation::Image => read(self.get(Small::N)),
             Operation::TextCompletion => {
                 read::<u64>(self.get(Small::N)).max(read(self.get(Small::BestOf)))
             }

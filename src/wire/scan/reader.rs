@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::fields::{Small, SmallFields};
-use super::{LimitField, RequestFacts, Segment, SegmentKind, payload};
+use super::{LimitField, RequestFacts, Segment, SegmentKind, payload, unseen};
 use crate::core::call::Operation;
 use crate::core::digest::DigestSeed;
 
@@ -254,7 +254,15 @@ impl<'b> Reader<'b> {
     fn segment(&self, kind: SegmentKind, range: Range<usize>) -> Segment {
         let bytes = self.text(&range);
         let (payloads, payload_bytes) = payload::measure(bytes);
+        let unseen = match kind {
+            SegmentKind::Tools => unseen::hosted_tools(bytes),
+            SegmentKind::Message | SegmentKind::Instructions | SegmentKind::Input => {
+                unseen::parts(bytes)
+            }
+            SegmentKind::ResponseFormat | SegmentKind::Schema => 0,
+        };
         Segment {
+            unseen,
             kind,
             digest: self.seed.digest(bytes),
             payloads,

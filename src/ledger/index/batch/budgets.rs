@@ -126,7 +126,11 @@ impl Batch<'_> {
         for key in keys_of_row(&row, parent.as_ref()) {
             self.summary(key)?.totals.exchange(&estimate, &used);
         }
-        self.charge(&late.charges, late.at)
+        for charge in &late.charges {
+            let account = self.account(charge.account)?;
+            account.correct(charge, late.charged_at, late.at);
+        }
+        Ok(())
     }
 
     /// Makes a call findable by its response. Calls that ask how far a pending one has come carry
