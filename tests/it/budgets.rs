@@ -620,6 +620,36 @@ async fn stream_that_ignores_its_limit_is_ended_when_nothing_is_left() {
 }
 
 #[tokio::test]
+async fn answer_that_only_seems_too_long_to_a_foreign_tokenizer_is_not_ended() {
+    let head = reply(200).header("content-type", "text/event-stream");
+    let (upstream, driver) = Upstream::streams(head).await;
+    let setup = Proxy::with(&upstream).sections(&per_run("output_tokens = 200"));
+    let proxy = setup.start().await;
+    let model = object!({"stream": true, "max_tokens": 200, "model": "claude-sonnet-4-5",
+        "stream_options": {"include_usage": true}});
+    let ask = post(CHAT, body(&model)).header("x-aiops-run", "r1");
+    let mut client = proxy.client().await;
+    client.send(ask.bytes()).await;
+    let mut response = client.begin(false).await;
+    let delta = object!({"id": "chatcmpl-0123456789", "object": "chat.completion.chunk",
+        "created": 1_700_000_000, "model": "claude-sonnet-4-5", "system_fingerprint": "fp_0123",
+        "choices": [{"index": 0, "delta": {"content": " tide"}, "finish_reason": null}]});
+    let usage = object!({"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 200}});
+    // 200 tokens, which an estimate for this model makes 240.
+    let pieces = format!("data: {delta}\n\n").repeat(200);
+    driver.chunk(pieces.clone()).await;
+    client.next(&mut response, pieces.len()).await;
+    driver.chunk(format!("data: {usage}\n\n")).await;
+    driver.chunk("data: [DONE]\n\n").await;
+    driver.end().await;
+    client.finish(&mut response).await;
+    assert!(!response.text().contains("beyond its output limit"));
+    assert_eq!(proxy.record(&response).await.outcome(), "completed");
+    let row = &accounts(&proxy).await[0];
+    assert_eq!(standing(row, Measure::OutputTokens), (200, 0));
+}
+
+#[tokio::test]
 async fn background_response_settles_once_when_its_result_is_fetched() {
     let response = |status: &str, usage: Value| {
         let body = object!({"id": "resp_1", "object": "response", "status": status,

@@ -76,6 +76,13 @@ fn budget_with_every_key_is_read_value_by_value() {
 }
 
 #[test]
+fn budget_of_calls_at_once_alone_is_read_and_written() {
+    let config = parse("[[budget]]\nname = \"b\"\nconcurrent = 2\naction = \"break\"\n").unwrap();
+    assert_eq!(config.budgets[0].warn_at, None);
+    assert_eq!(parse(&config.to_string()).unwrap(), config);
+}
+
+#[test]
 fn windows_are_read_up_to_the_ends_of_their_range() {
     let window = |text: &str| budget(&format!("calls = 1\nwindow = \"{text}\"")).window;
     for (text, seconds) in [("1s", 1), ("90s", 90), ("24h", 86_400), ("30d", 2_592_000)] {
@@ -162,6 +169,21 @@ fn each_problem_has_its_message() {
             "calls = 1\non_unpriced = \"refuse\"",
             "config.toml:4: budget[0].on_unpriced: found \"refuse\", expected a limit in US \
              dollars beside it, or no on_unpriced, for example usd = 2.50",
+        ),
+        (
+            "usd = 1\naction = \"warn\"\non_unpriced = \"refuse\"",
+            "config.toml:5: budget[0].on_unpriced: found \"refuse\", expected \"fallback_price\" or \
+             \"count_only\" in a budget that only warns, for example on_unpriced = \"count_only\"",
+        ),
+        (
+            "concurrent = 2\naction = \"warn\"",
+            "config.toml:4: budget[0].action: found \"warn\", expected a limit other than concurrent \
+             beside it, or no action, for example calls = 100",
+        ),
+        (
+            "concurrent = 2\nslow_at = 0.5",
+            "config.toml:4: budget[0].slow_at: found 0.5, expected a limit other than concurrent \
+             beside it, or no slow_at, for example calls = 100",
         ),
         (
             "per = [\"run\"]",
