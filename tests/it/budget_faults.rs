@@ -4,29 +4,17 @@ use std::sync::Arc;
 
 use open_aiops::core::budget::{Control, Dimension, Measure};
 use open_aiops::core::id::Label;
-use serde_json::{Value, json as object};
+use serde_json::json as object;
 
 use crate::harness::accounts::{
-    chat, check_idle, finish, label, pending, running, settled, standing, used,
+    chat, check_idle, finish, label, pending, running, settled, standing, swept, used,
 };
 use crate::harness::disk::TestDisk;
 use crate::harness::records::ask;
-use crate::harness::{Proxy, Upstream, get, json, post, quiet, reply, sse, within};
+use crate::harness::{Proxy, Upstream, post, quiet, reply, within};
 
 fn per_run(lines: &str) -> String {
     format!("[[budget]]\nname = \"each run\"\nper = [\"run\"]\n{lines}\n")
-}
-
-/// Lets go of what is idle; how many accounts stay in memory.
-async fn swept(proxy: &Proxy) -> usize {
-    let budgets = Arc::clone(proxy.app.budgets());
-    let sweep = move || {
-        budgets.sweep();
-        budgets.in_memory().0
-    };
-    within("a sweep", tokio::task::spawn_blocking(sweep))
-        .await
-        .unwrap()
 }
 
 async fn until_failing(proxy: &Proxy, failing: bool) {
@@ -169,70 +157,6 @@ async fn call_for_whose_changed_body_there_is_no_memory_costs_nothing() {
     let charged = rows.iter().map(|row| standing(row, Measure::Tokens).0);
     assert_eq!(charged.sum::<i64>(), 50, "by the call that ran");
     assert_eq!((upstream.requests().len(), proxy.calls().await), (1, 1));
-}
-
-fn background(id: &str, status: &str, usage: &Value) -> String {
-    object!({"id": id, "object": "response", "status": status, "background": true,
-        "model": "gpt-4o-mini", "output": [], "usage": usage})
-    .to_string()
-}
-
-fn begin_background() -> crate::harness::Ask {
-    let ask = object!({"model": "gpt-4o-mini", "background": true, "input": "hi",
-        "max_output_tokens": 5000});
-    post("/v1/responses", ask.to_string()).header("x-aiops-run", "r1")
-}
-
-#[tokio::test]
-async fn late_charge_reaches_an_account_that_comes_back_before_the_index_knows_of_it() {
-    let usage = object!({"input_tokens": 1000, "output_tokens": 2000});
-    let mut answers = vec![json(background("resp_1", "queued", &Value::Null))];
-    answers.extend((0..30).map(|_| used(9, 5)));
-    answers.push(json(background("resp_1", "completed", &usage)));
-    answers.push(used(9, 5));
-    let upstream = Upstream::answers_each(answers).await;
-    let rules = per_run("tokens = 100000");
-    let setup =
-        Proxy::with(&upstream).sections(&format!("[accounting]\nmax_accounts = 10\n{rules}"));
-    let proxy = setup.start().await;
-    assert_eq!(proxy.call(&begin_background()).await.status(), 200);
-    for run in 0..30 {
-        proxy.call(&chat(&format!("run-{run}"), 50)).await;
-    }
-    within("the end", proxy.app.settled()).await;
-    assert!(swept(&proxy).await <= 10);
-    let fetch = get("/v1/responses/resp_1").header("x-aiops-run", "other");
-    assert_eq!(proxy.call(&fetch).await.status(), 200);
-    within("the end", proxy.app.settled()).await;
-    assert_eq!(proxy.call(&chat("r1", 50)).await.status(), 200);
-    let rows = settled(&proxy).await;
-    let of_run = rows.iter().find(|row| row.name.to_string() == "run r1");
-    assert_eq!(standing(of_run.unwrap(), Measure::Tokens), (3014, 0));
-}
-
-#[tokio::test]
-async fn stream_that_was_paid_for_before_is_not_ended_for_want_of_budget() {
-    let delta = |n: u32| {
-        format!(
-            "event: response.output_text.delta\ndata: {{\"type\":\"response.output_text.delta\",\"delta\":\"word{n} \"}}\n\n"
-        )
-    };
-    let done = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":\
-                {\"id\":\"resp_1\",\"usage\":{\"input_tokens\":8,\"output_tokens\":4000}}}\n\n";
-    let events: Vec<String> = (0..1500).map(delta).chain([done.to_owned()]).collect();
-    let upstream = Upstream::answers_each([
-        json(background("resp_1", "queued", &Value::Null)),
-        sse(events),
-    ])
-    .await;
-    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 5500"));
-    let proxy = setup.start().await;
-    assert_eq!(proxy.call(&begin_background()).await.status(), 200);
-    within("the end", proxy.app.settled()).await;
-    let fetch = get("/v1/responses/resp_1?stream=true").header("x-aiops-run", "r1");
-    let fetched = proxy.call(&fetch).await;
-    assert!(fetched.text().ends_with(done), "it was ended");
-    assert_eq!(proxy.record(&fetched).await.outcome(), "completed");
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use open_aiops::core::budget::{Control, Dimension, Measure};
-use serde_json::{Value, json as object};
+use serde_json::json as object;
 
 use crate::harness::accounts::{
     chat, check_idle, label, pending, running, settled, standing, used, waiting,
 };
 use crate::harness::records::ask;
-use crate::harness::{Answer, Ask, Proxy, Response, Upstream, get, json, post, quiet, within};
+use crate::harness::{Ask, Proxy, Response, Upstream, post, quiet, within};
 
 fn per_run(lines: &str) -> String {
     format!("[[budget]]\nname = \"each run\"\nper = [\"run\"]\n{lines}\n")
@@ -147,77 +147,6 @@ async fn limits_of_several_calls_of_a_run_are_recorded_together() {
             .unwrap();
     }
     assert_eq!(proxy.call(&chat("r1", 41)).await.status(), 200);
-}
-
-fn background(status: &str, usage: &Value) -> Answer {
-    let response = object!({"id": "resp_1", "object": "response", "status": status,
-        "background": true, "model": "gpt-4o-mini", "output": [], "usage": usage});
-    json(response.to_string())
-}
-
-fn begin() -> Ask {
-    let body = object!({"model": "gpt-4o-mini", "background": true, "input": "hi",
-        "max_output_tokens": 50});
-    post("/v1/responses", body.to_string())
-}
-
-fn fetch() -> Ask {
-    get("/v1/responses/resp_1")
-}
-
-#[tokio::test]
-async fn result_fetched_after_a_reset_gives_nothing_back() {
-    let usage = object!({"input_tokens": 2, "output_tokens": 3});
-    let answers = [
-        background("queued", &Value::Null),
-        background("completed", &usage),
-    ];
-    let upstream = Upstream::answers_each(answers).await;
-    let proxy = Proxy::with(&upstream)
-        .sections(&all("tokens = 100"))
-        .start()
-        .await;
-    assert_eq!(proxy.call(&begin()).await.status(), 200);
-    assert!(tokens_used(&proxy).await > 50);
-    proxy
-        .app
-        .budgets()
-        .reset(&label("all"), &Vec::new(), "me")
-        .await
-        .unwrap();
-    assert_eq!(proxy.call(&fetch()).await.status(), 200);
-    assert_eq!(tokens_used(&proxy).await, 0);
-    let dir = Arc::clone(&proxy.dir);
-    within("the stop", proxy.app.stop()).await;
-    let again = Proxy::with(&upstream)
-        .on_data_of(&dir)
-        .sections(&all("tokens = 100"));
-    assert_eq!(tokens_used(&again.start().await).await, 0);
-}
-
-#[tokio::test]
-async fn work_that_came_to_nothing_does_not_stay_charged_at_its_worst() {
-    for word in ["failed", "cancelled"] {
-        let answers = [
-            background("queued", &Value::Null),
-            background(word, &Value::Null),
-        ];
-        let upstream = Upstream::answers_each(answers).await;
-        let proxy = Proxy::with(&upstream)
-            .sections(&all("tokens = 100"))
-            .start()
-            .await;
-        let begun = proxy.call(&begin()).await;
-        assert!(tokens_used(&proxy).await > 50);
-        for _ in 0..2 {
-            assert_eq!(proxy.call(&fetch()).await.status(), 200);
-            let left = tokens_used(&proxy).await;
-            assert!((1..20).contains(&left), "{word}: {left}");
-        }
-        let record = proxy.record(&begun).await;
-        assert_eq!(record.text("/provenance"), "estimated");
-        assert_eq!(record.number("/usage/output_tokens"), 0);
-    }
 }
 
 #[tokio::test]

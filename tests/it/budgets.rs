@@ -5,37 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use open_aiops::budgets::{AccountFilter, AccountRow};
 use open_aiops::config::Reload;
 use open_aiops::core::budget::{Control, Measure};
-use open_aiops::core::id::Label;
 use serde_json::{Value, json as object};
 
-use crate::harness::answer::Driver;
-use crate::harness::ask::Ask;
-use crate::harness::{Answer, Proxy, Response, Upstream, get, json, post, reply, sse, within};
+use crate::harness::accounts::{finish, label, of, running, settled, standing, used};
+use crate::harness::{Ask, Proxy, Response, Upstream, json, post, reply, sse, within};
 
 const CHAT: &str = "/v1/chat/completions";
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
-
-/// A chat completion that used so much.
-fn answer(input: u64, output: u64) -> Answer {
-    json(
-        object!({
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "model": "gpt-4o-mini-2024-07-18",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": "hello"},
-                "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": input, "completion_tokens": output,
-                "total_tokens": input + output},
-        })
-        .to_string(),
-    )
-}
 
 fn body(more: &Value) -> String {
     let mut body = object!({
@@ -57,33 +34,6 @@ fn per_run(limits: &str) -> String {
     format!("[[budget]]\nname = \"each run\"\nper = [\"run\"]\n{limits}\n")
 }
 
-async fn accounts(proxy: &Proxy) -> Vec<AccountRow> {
-    within("the end of all calls", proxy.app.settled()).await;
-    running_accounts(proxy).await
-}
-
-async fn running_accounts(proxy: &Proxy) -> Vec<AccountRow> {
-    let budgets = Arc::clone(proxy.app.budgets());
-    let list = move || budgets.list(&AccountFilter::default()).unwrap();
-    let rules = tokio::task::spawn_blocking(list).await.unwrap();
-    rules.into_iter().flat_map(|rule| rule.accounts).collect()
-}
-
-fn of(accounts: &[AccountRow], value: &str) -> AccountRow {
-    let has = |row: &&AccountRow| {
-        let mut key = row.name.key.iter();
-        key.any(|(_, of)| of.as_ref().map_or("", Label::as_str) == value)
-    };
-    accounts.iter().find(has).expect("an account").clone()
-}
-
-/// What is used and held of one measure.
-fn standing(row: &AccountRow, measure: Measure) -> (i64, i64) {
-    let mut measures = row.measures.iter();
-    let found = measures.find(|row| row.measure == measure).unwrap();
-    (found.used, found.held)
-}
-
 #[track_caller]
 fn check_refused(response: &Response, kind: &str) -> String {
     assert_eq!(response.status(), 429, "{}", response.text());
@@ -103,7 +53,7 @@ fn check_refused(response: &Response, kind: &str) -> String {
 
 #[tokio::test]
 async fn call_over_a_spent_budget_is_refused_in_the_form_that_stops_clients() {
-    let upstream = Upstream::answers(answer(9, 60)).await;
+    let upstream = Upstream::answers(used(9, 60)).await;
     let setup = Proxy::with(&upstream).sections(&per_run("tokens = 100"));
     let proxy = setup.start().await;
     assert_eq!(proxy.call(&chat("r1")).await.status(), 200);
@@ -130,7 +80,7 @@ async fn call_over_a_spent_budget_is_refused_in_the_form_that_stops_clients() {
 
 #[tokio::test]
 async fn refusal_of_a_window_that_soon_has_room_says_when_to_come_back() {
-    let upstream = Upstream::answers(answer(9, 60)).await;
+    let upstream = Upstream::answers(used(9, 60)).await;
     let setup = Proxy::with(&upstream).sections(&per_run("tokens = 100\nwindow = \"30s\""));
     let proxy = setup.start().await;
     proxy.call(&chat("r1")).await;
@@ -145,7 +95,7 @@ async fn refusal_of_a_window_that_soon_has_room_says_when_to_come_back() {
 
 #[tokio::test]
 async fn response_says_what_is_left_of_the_tightest_budget() {
-    let upstream = Upstream::answers(answer(9, 60)).await;
+    let upstream = Upstream::answers(used(9, 60)).await;
     let all = "[[budget]]\nname = \"all\"\ncalls = 3\ntokens = 5000\n";
     let rules = format!("{all}{}", per_run("tokens = 1000\nusd = 0.01"));
     let setup = Proxy::with(&upstream).sections(&rules);
@@ -161,7 +111,7 @@ async fn response_says_what_is_left_of_the_tightest_budget() {
 
 #[tokio::test]
 async fn answer_is_limited_to_what_is_left_and_the_client_is_told() {
-    let upstream = Upstream::answers(answer(9, 5)).await;
+    let upstream = Upstream::answers(used(9, 5)).await;
     let setup = Proxy::with(&upstream).sections(&per_run("tokens = 1200"));
     let proxy = setup.start().await;
     let ask = post(CHAT, body(&object!({"max_tokens": 4000}))).header("x-aiops-run", "r1");
@@ -183,7 +133,7 @@ async fn answer_is_limited_to_what_is_left_and_the_client_is_told() {
     let told = format!("clamp: the output limit is {limit} tokens");
     assert_eq!(record.text("/decision"), told);
     assert_eq!(
-        standing(&accounts(&proxy).await[0], Measure::Tokens),
+        standing(&settled(&proxy).await[0], Measure::Tokens),
         (14, 0)
     );
 }
@@ -192,7 +142,7 @@ async fn answer_is_limited_to_what_is_left_and_the_client_is_told() {
 async fn call_waits_for_a_running_one_and_goes_on_when_it_ends() {
     let head = reply(200).header("content-type", "application/json");
     let (slow, driver) = head.driven();
-    let upstream = Upstream::answers_each([slow, answer(9, 5)]).await;
+    let upstream = Upstream::answers_each([slow, used(9, 5)]).await;
     let setup = Proxy::with(&upstream).sections(&per_run("tokens = 80"));
     let proxy = setup.start().await;
     let ask = chat("r1");
@@ -200,7 +150,7 @@ async fn call_waits_for_a_running_one_and_goes_on_when_it_ends() {
         upstream.asked().await;
         let waiting = proxy.call(&ask);
         let release = async {
-            until(|| async { running_accounts(&proxy).await[0].waiting == 1 }).await;
+            until(|| async { running(proxy.app.budgets()).await[0].waiting == 1 }).await;
             assert_eq!(upstream.requests().len(), 1);
             finish(&driver, 9, 5).await;
         };
@@ -209,17 +159,9 @@ async fn call_waits_for_a_running_one_and_goes_on_when_it_ends() {
     assert_eq!((first.status(), second.status()), (200, 200));
     assert!(second.header("x-aiops-decision").unwrap().contains("slow"));
     assert_eq!(
-        standing(&accounts(&proxy).await[0], Measure::Tokens),
+        standing(&settled(&proxy).await[0], Measure::Tokens),
         (28, 0)
     );
-}
-
-/// Sends the body of an answer that used so much, and ends it.
-async fn finish(driver: &Driver, input: u64, output: u64) {
-    let usage = object!({"id": "chatcmpl-1", "model": "gpt-4o-mini", "choices": [],
-        "usage": {"prompt_tokens": input, "completion_tokens": output}});
-    driver.chunk(usage.to_string()).await;
-    driver.end().await;
 }
 
 async fn until<F: Future<Output = bool>>(mut check: impl FnMut() -> F) {
@@ -240,7 +182,7 @@ async fn thousand_calls_at_once_never_pass_the_limit_and_use_nearly_all_of_it() 
     // 10 in, 5 to 45 out: 35 on average, of 50 that are allowed.
     let upstream = Upstream::with(move |_, _| {
         let n = count.fetch_add(1, Ordering::SeqCst) as u64;
-        answer(10, 5 + (n * 7) % 41)
+        used(10, 5 + (n * 7) % 41)
     })
     .await;
     let setup = Proxy::with(&upstream).sections(&per_run(&format!("tokens = {LIMIT}")));
@@ -254,7 +196,7 @@ async fn thousand_calls_at_once_never_pass_the_limit_and_use_nearly_all_of_it() 
     let admitted = statuses.iter().filter(|status| **status == 200).count();
     assert!(statuses.iter().all(|status| matches!(status, 200 | 429)));
     assert_eq!(admitted, served.load(Ordering::SeqCst));
-    let account = &accounts(&proxy).await[0];
+    let account = &settled(&proxy).await[0];
     let (used, held) = standing(account, Measure::Tokens);
     assert!(used <= LIMIT, "{used} of {LIMIT} are used");
     assert_eq!((held, account.running, account.waiting), (0, 0, 0));
@@ -287,7 +229,7 @@ async fn client_that_leaves_pays_for_what_was_generated_and_holds_nothing() {
     client.next(&mut response, piece.len()).await;
     drop(client);
     upstream.hung_up().await;
-    let account = &accounts(&proxy).await[0];
+    let account = &settled(&proxy).await[0];
     let (used, held) = standing(account, Measure::Tokens);
     assert!((8..60).contains(&used), "8 in and 3 out, about: {used}");
     assert_eq!((held, account.running), (0, 0));
@@ -296,7 +238,7 @@ async fn client_that_leaves_pays_for_what_was_generated_and_holds_nothing() {
 #[tokio::test]
 async fn failed_calls_cost_nothing_and_their_repetition_is_the_same_call() {
     let failing = || reply(500).body("{\"error\":{\"message\":\"boom\"}}");
-    let answers = [failing(), failing(), answer(9, 5), answer(9, 5)];
+    let answers = [failing(), failing(), used(9, 5), used(9, 5)];
     let upstream = Upstream::answers_each(answers).await;
     let setup = Proxy::with(&upstream).sections(&per_run("calls = 2\ntokens = 1000"));
     let proxy = setup.start().await;
@@ -305,12 +247,12 @@ async fn failed_calls_cost_nothing_and_their_repetition_is_the_same_call() {
         assert_eq!(proxy.call(&ask).await.status(), status);
         within("the end", proxy.app.settled()).await;
     }
-    let account = &accounts(&proxy).await[0];
+    let account = &settled(&proxy).await[0];
     assert_eq!(standing(account, Measure::Calls), (1, 0));
     assert_eq!(standing(account, Measure::Tokens), (14, 0));
     let claimed = chat("r1").header("x-stainless-retry-count", "1");
     assert_eq!(proxy.call(&claimed).await.status(), 200);
-    let account = &accounts(&proxy).await[0];
+    let account = &settled(&proxy).await[0];
     assert_eq!(
         standing(account, Measure::Calls),
         (2, 0),
@@ -321,7 +263,7 @@ async fn failed_calls_cost_nothing_and_their_repetition_is_the_same_call() {
 
 #[tokio::test]
 async fn child_runs_count_against_all_their_ancestors() {
-    let upstream = Upstream::answers(answer(9, 21)).await;
+    let upstream = Upstream::answers(used(9, 21)).await;
     let setup = Proxy::with(&upstream).sections(&per_run("tokens = 85"));
     let proxy = setup.start().await;
     let child = |run: &str, parent: &str| chat(run).header("x-aiops-parent-run", parent);
@@ -337,14 +279,14 @@ async fn child_runs_count_against_all_their_ancestors() {
     );
     let other = child("child", "elsewhere");
     check_refused(&proxy.call(&other).await, "budget_spent");
-    let rows = accounts(&proxy).await;
+    let rows = settled(&proxy).await;
     assert_eq!(standing(&of(&rows, "root"), Measure::Tokens), (60, 0));
     assert_eq!(standing(&of(&rows, "child"), Measure::Tokens), (30, 0));
 }
 
 #[tokio::test]
 async fn client_may_tighten_its_run_and_never_loosen_it() {
-    let upstream = Upstream::answers(answer(9, 21)).await;
+    let upstream = Upstream::answers(used(9, 21)).await;
     let proxy = Proxy::to(&upstream).await;
     let call = |limit: &str| chat("r1").header("x-aiops-budget-tokens", limit);
     assert_eq!(proxy.call(&call("85")).await.status(), 200);
@@ -382,14 +324,14 @@ async fn model_without_a_price_is_counted_as_configured() {
             continue;
         }
         assert_eq!(response.header("x-aiops-decision"), Some("warn"));
-        let account = &accounts(&proxy).await[0];
+        let account = &settled(&proxy).await[0];
         assert_eq!(standing(account, Measure::Usd), (used, 0), "{on_unpriced}");
     }
 }
 
 #[tokio::test]
 async fn calls_are_delayed_between_the_mark_and_the_limit() {
-    let upstream = Upstream::answers(answer(9, 41)).await;
+    let upstream = Upstream::answers(used(9, 41)).await;
     let rule = per_run("tokens = 200\nslow_at = 0.2\nmax_delay = \"100ms\"");
     let proxy = Proxy::with(&upstream).sections(&rule).start().await;
     let first = proxy.call(&chat("r1")).await;
@@ -403,7 +345,7 @@ async fn calls_are_delayed_between_the_mark_and_the_limit() {
 
 #[tokio::test]
 async fn rule_that_warns_lets_calls_through_and_says_so() {
-    let upstream = Upstream::answers(answer(9, 41)).await;
+    let upstream = Upstream::answers(used(9, 41)).await;
     let rule = per_run("tokens = 60\naction = \"warn\"");
     let proxy = Proxy::with(&upstream).sections(&rule).start().await;
     for _ in 0..3 {
@@ -423,20 +365,20 @@ async fn rule_that_warns_lets_calls_through_and_says_so() {
 
 #[tokio::test]
 async fn totals_survive_a_restart_and_a_changed_limit_keeps_what_is_spent() {
-    let upstream = Upstream::answers(answer(9, 51)).await;
+    let upstream = Upstream::answers(used(9, 51)).await;
     let setup = |limit: &str| Proxy::with(&upstream).sections(&per_run(limit));
     let proxy = setup("tokens = 1000\nusd = 1").start().await;
     for _ in 0..3 {
         proxy.call(&chat("r1")).await;
     }
-    let before = accounts(&proxy).await;
+    let before = settled(&proxy).await;
     let dir = Arc::clone(&proxy.dir);
     within("the stop", proxy.app.stop()).await;
     let proxy = setup("tokens = 200\nusd = 1")
         .on_data_of(&dir)
         .start()
         .await;
-    let after = accounts(&proxy).await;
+    let after = settled(&proxy).await;
     for measure in [Measure::Tokens, Measure::Usd] {
         assert_eq!(standing(&after[0], measure), standing(&before[0], measure));
     }
@@ -448,7 +390,7 @@ async fn totals_survive_a_restart_and_a_changed_limit_keeps_what_is_spent() {
 async fn waiting_call_goes_on_when_its_limit_is_raised_in_the_config() {
     let head = reply(200).header("content-type", "application/json");
     let (slow, driver) = head.driven();
-    let upstream = Upstream::answers_each([slow, answer(9, 5)]).await;
+    let upstream = Upstream::answers_each([slow, used(9, 5)]).await;
     let setup = |limit: &str| Proxy::with(&upstream).sections(&per_run(limit));
     let proxy = setup("tokens = 80").start().await;
     let ask = chat("r1");
@@ -456,7 +398,7 @@ async fn waiting_call_goes_on_when_its_limit_is_raised_in_the_config() {
         upstream.asked().await;
         let waiting = proxy.call(&ask);
         let raise = async {
-            until(|| async { running_accounts(&proxy).await[0].waiting == 1 }).await;
+            until(|| async { running(proxy.app.budgets()).await[0].waiting == 1 }).await;
             let raised = setup("tokens = 200").on_data_of(&proxy.dir).config();
             proxy.app.reload(Reload::Valid(Box::new(raised)));
         };
@@ -465,14 +407,14 @@ async fn waiting_call_goes_on_when_its_limit_is_raised_in_the_config() {
         finish(&driver, 9, 5).await;
     });
     assert_eq!(
-        standing(&accounts(&proxy).await[0], Measure::Tokens),
+        standing(&settled(&proxy).await[0], Measure::Tokens),
         (28, 0)
     );
 }
 
 #[tokio::test]
 async fn limit_that_came_with_a_refused_call_holds_after_a_restart() {
-    let upstream = Upstream::answers(answer(9, 60)).await;
+    let upstream = Upstream::answers(used(9, 60)).await;
     let proxy = Proxy::to(&upstream).await;
     let call = |limit: &str| chat("r1").header("x-aiops-budget-tokens", limit);
     assert_eq!(proxy.call(&call("1000")).await.status(), 200);
@@ -487,7 +429,7 @@ async fn limit_that_came_with_a_refused_call_holds_after_a_restart() {
 
 #[tokio::test]
 async fn idle_accounts_leave_memory_and_come_back_with_their_totals() {
-    let upstream = Upstream::answers(answer(9, 5)).await;
+    let upstream = Upstream::answers(used(9, 5)).await;
     let rules = format!(
         "[accounting]\nmax_accounts = 20\n{}",
         per_run("tokens = 1000")
@@ -510,7 +452,7 @@ async fn idle_accounts_leave_memory_and_come_back_with_their_totals() {
             "{accounts} accounts, {runs} runs"
         );
     }
-    let rows = accounts(&proxy).await;
+    let rows = settled(&proxy).await;
     assert_eq!(rows.len(), 200);
     for row in rows {
         assert_eq!(standing(&row, Measure::Tokens), (28, 0), "{}", row.name);
@@ -519,7 +461,7 @@ async fn idle_accounts_leave_memory_and_come_back_with_their_totals() {
 
 #[tokio::test]
 async fn paused_run_waits_and_goes_on_when_resumed() {
-    let upstream = Upstream::answers(answer(9, 5)).await;
+    let upstream = Upstream::answers(used(9, 5)).await;
     let proxy = Proxy::to(&upstream).await;
     proxy.call(&chat("r1")).await;
     let budgets = proxy.app.budgets();
@@ -589,7 +531,7 @@ async fn stopped_run_ends_its_streams_cleanly_and_refuses_new_calls() {
     let refused = proxy.call(&chat("r1")).await;
     check_refused(&refused, "run_stopped");
     assert_eq!(refused.header("x-should-retry"), Some("false"));
-    assert_eq!(standing(&accounts(&proxy).await[0], Measure::Tokens).1, 0);
+    assert_eq!(standing(&settled(&proxy).await[0], Measure::Tokens).1, 0);
 }
 
 #[tokio::test]
@@ -614,7 +556,7 @@ async fn stream_that_ignores_its_limit_is_ended_when_nothing_is_left() {
     assert!(text.contains("beyond its output limit"));
     let record = proxy.record(&response).await;
     assert_eq!(record.outcome(), "cut");
-    let (used, held) = standing(&accounts(&proxy).await[0], Measure::Tokens);
+    let (used, held) = standing(&settled(&proxy).await[0], Measure::Tokens);
     assert!(used < 600, "{used} tokens of 400");
     assert_eq!(held, 0);
 }
@@ -645,87 +587,6 @@ async fn answer_that_only_seems_too_long_to_a_foreign_tokenizer_is_not_ended() {
     client.finish(&mut response).await;
     assert!(!response.text().contains("beyond its output limit"));
     assert_eq!(proxy.record(&response).await.outcome(), "completed");
-    let row = &accounts(&proxy).await[0];
+    let row = &settled(&proxy).await[0];
     assert_eq!(standing(row, Measure::OutputTokens), (200, 0));
-}
-
-#[tokio::test]
-async fn background_response_settles_once_when_its_result_is_fetched() {
-    let response = |status: &str, usage: Value| {
-        let body = object!({"id": "resp_1", "object": "response", "status": status,
-            "background": true, "model": "gpt-4o-mini", "output": [], "usage": usage});
-        json(body.to_string())
-    };
-    let used = object!({"input_tokens": 1000, "output_tokens": 2000, "total_tokens": 3000});
-    let upstream = Upstream::answers_each([
-        response("queued", Value::Null),
-        response("in_progress", Value::Null),
-        response("completed", used.clone()),
-        response("completed", used),
-    ])
-    .await;
-    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 100000"));
-    let proxy = setup.start().await;
-    let ask = object!({"model": "gpt-4o-mini", "background": true, "input": "hi",
-        "max_output_tokens": 5000});
-    let ask = post("/v1/responses", ask.to_string()).header("x-aiops-run", "r1");
-    let begun = proxy.call(&ask).await;
-    let (estimate, held) = standing(&accounts(&proxy).await[0], Measure::Tokens);
-    assert!(
-        estimate > 5000 && held == 0,
-        "its hold counts until more is known: {estimate}"
-    );
-    for _ in 0..3 {
-        let fetch = get("/v1/responses/resp_1").header("x-aiops-run", "other");
-        assert_eq!(proxy.call(&fetch).await.status(), 200);
-        within("the end", proxy.app.settled()).await;
-    }
-    let rows = accounts(&proxy).await;
-    assert_eq!(standing(&of(&rows, "r1"), Measure::Tokens), (3000, 0));
-    assert_eq!(standing(&of(&rows, "other"), Measure::Tokens), (0, 0));
-    let record = proxy.record(&begun).await;
-    assert_eq!(
-        (record.input_tokens(), record.output_tokens()),
-        (1000, 2000)
-    );
-    assert_eq!(record.provenance(), "reported");
-}
-
-#[tokio::test]
-async fn batch_is_charged_once_when_it_is_done() {
-    let batch = |status: &str, usage: Value| {
-        let body = object!({"id": "batch_1", "object": "batch", "status": status,
-            "model": "gpt-4o-mini-2024-07-18", "endpoint": CHAT, "usage": usage});
-        json(body.to_string())
-    };
-    let used = object!({"input_tokens": 1_000_000, "output_tokens": 1_000_000,
-        "total_tokens": 2_000_000});
-    let upstream = Upstream::answers_each([
-        batch("validating", Value::Null),
-        batch("in_progress", Value::Null),
-        batch("completed", used.clone()),
-        batch("completed", used),
-    ])
-    .await;
-    let rules = per_run("usd = 5\ntokens = 3_000_000");
-    let proxy = Proxy::with(&upstream).sections(&rules).start().await;
-    let ask = object!({"input_file_id": "file-1", "endpoint": CHAT, "completion_window": "24h"});
-    let ask = post("/v1/batches", ask.to_string()).header("x-aiops-run", "r1");
-    let begun = proxy.call(&ask).await;
-    assert_eq!(begun.status(), 200);
-    assert_eq!(
-        standing(&accounts(&proxy).await[0], Measure::Tokens),
-        (0, 0)
-    );
-    for _ in 0..3 {
-        let fetch = get("/v1/batches/batch_1").header("x-aiops-run", "r1");
-        assert_eq!(proxy.call(&fetch).await.status(), 200);
-        within("the end", proxy.app.settled()).await;
-    }
-    let row = &accounts(&proxy).await[0];
-    assert_eq!(standing(row, Measure::Tokens), (2_000_000, 0));
-    // 0.075 in and 0.30 out per million in a batch.
-    assert_eq!(standing(row, Measure::Usd), (375_000_000, 0));
-    let record = proxy.record(&begun).await;
-    assert_eq!(record.number("/cost_nano_usd"), 375_000_000);
 }

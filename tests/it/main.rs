@@ -8,6 +8,7 @@ mod harness;
 mod attribution;
 mod budget_crash;
 mod budget_faults;
+mod budget_late;
 mod budget_media;
 mod budget_waits;
 mod budget_ways;

@@ -104,3 +104,25 @@ pub(crate) async fn waiting(proxy: &Proxy, calls: usize) {
     })
     .await;
 }
+
+/// The account with this in its key.
+#[track_caller]
+pub(crate) fn of(rows: &[AccountRow], value: &str) -> AccountRow {
+    let has = |row: &&AccountRow| {
+        let mut key = row.name.key.iter();
+        key.any(|(_, of)| of.as_ref().map_or("", Label::as_str) == value)
+    };
+    rows.iter().find(has).expect("an account").clone()
+}
+
+/// Lets go of what is idle; how many accounts stay in memory.
+pub(crate) async fn swept(proxy: &Proxy) -> usize {
+    let budgets = Arc::clone(proxy.app.budgets());
+    let sweep = move || {
+        budgets.sweep();
+        budgets.in_memory().0
+    };
+    within("a sweep", tokio::task::spawn_blocking(sweep))
+        .await
+        .unwrap()
+}
