@@ -241,6 +241,7 @@ fn open_parts(
     progress.set_indexed(resume.end.position);
     let health = Arc::new(Health::default());
     follower.queue = Some(Arc::clone(&queue));
+    follower.retention = Retention::of(config);
 
     let bodies = bodies(config, decode, resume.seed, indexed.contents);
     let shared = Shared {

@@ -19,6 +19,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use minicbor::{Decode, Encode};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 
+use super::checkpoint::Calls;
 use super::log::{Catalog, Cursor, LogReader, Segment, Step, read_record};
 use super::record::{Chain, Checkpoint, Position, kind};
 use super::rows::CallRow;
@@ -430,13 +431,15 @@ pub(crate) fn find_base(
         else {
             continue;
         };
-        let Some(checkpoint) = super::checkpoint::parse(payload) else {
+        let Some(Calls { before, .. }) = super::checkpoint::calls(payload) else {
             continue;
         };
         let best = base.as_ref().map_or(u64::MAX, |(_, base)| base.before);
-        if checkpoint.before >= first.number && checkpoint.before < best {
-            let found = checkpoint.before == first.number;
-            base = Some((at, checkpoint));
+        if before >= first.number && before < best {
+            let found = before == first.number;
+            base = super::checkpoint::parse(payload)
+                .map(|whole| (at, whole))
+                .or(base);
             if found {
                 break;
             }

@@ -19,7 +19,8 @@ use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::space::{Room, Space};
 
 use super::body::Capture;
-use super::record::{Checkpoint, Event, NewAccount};
+use super::checkpoint::Packed;
+use super::record::{Event, NewAccount};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub(crate) enum Op {
     Account(Box<NewAccount>, Receipt),
     Act(Box<Act>, Receipt),
     Late(Box<LateUsage>, Receipt),
-    Checkpoint(Box<Checkpoint>),
+    Checkpoint(Box<Packed>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
     /// Nothing: its commit says that all before it was written.

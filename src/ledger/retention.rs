@@ -5,6 +5,11 @@ use crate::core::time::Timestamp;
 
 use super::log::Segment;
 
+/// Borders within what is kept, about: more than that goes by so small a part too late.
+const BORDERS: u64 = 32;
+/// What is kept by default: where there is no bound one may come.
+const USUAL_BYTES: u64 = 20 << 30;
+
 /// The configured bounds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Retention {
@@ -26,6 +31,19 @@ impl Retention {
     /// only whole segments can go.
     pub(crate) fn is_old(&self, age_us: u64) -> bool {
         self.keep_us.is_some_and(|keep| age_us >= keep / 8)
+    }
+
+    /// Whether `segment` begins far enough behind the last border for another one, at which older
+    /// segments can go. What outlives them is written at each: with many runs that is much.
+    pub(crate) fn is_border(&self, segments: &[Segment], last: u64, segment: &Segment) -> bool {
+        let since = |other: &&Segment| (last..segment.number).contains(&other.number);
+        let bytes: u64 = segments.iter().filter(since).map(|it| it.len).sum();
+        let began_at = |segment: &Segment| segment.header.map(|header| header.created_at);
+        let first = segments.iter().find(since).and_then(began_at);
+        let age = first.zip(began_at(segment));
+        let age = age.map_or(0, |(first, at)| at.micros_since(first));
+        bytes >= self.keep_bytes.unwrap_or(USUAL_BYTES) / BORDERS
+            || self.keep_us.is_some_and(|keep| age >= keep / BORDERS)
     }
 
     /// The first segment to keep.
@@ -68,4 +86,56 @@ fn first_within(
         newer = Some(segment);
     }
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::{Chain, Header};
+    use super::*;
+    use crate::core::digest::DigestSeed;
+
+    fn segment(number: u64, len: u64, created_at: i64) -> Segment {
+        Segment {
+            number,
+            len,
+            header: Some(Header {
+                number,
+                created_at: Timestamp::from_micros(created_at),
+                seed: DigestSeed(7),
+                continues: Chain::GENESIS,
+            }),
+        }
+    }
+
+    #[test]
+    fn borders_lie_as_far_apart_as_what_is_kept_allows() {
+        let segments: Vec<_> = (1..=100).map(|n| segment(n, 10, 0)).collect();
+        let borders = |retention: Retention| {
+            let mut last = 0;
+            let is_border = |it: &&Segment| {
+                let is_border = retention.is_border(&segments, last, it);
+                last = if is_border { it.number } else { last };
+                is_border
+            };
+            segments.iter().filter(is_border).count()
+        };
+        let of = |keep_bytes| Retention {
+            keep_us: None,
+            keep_bytes,
+        };
+        assert_eq!(borders(of(Some(320))), 99, "each but the first");
+        assert_eq!(borders(of(Some(1280))), 24);
+        assert_eq!(borders(of(None)), 0);
+    }
+
+    #[test]
+    fn border_comes_with_time_too() {
+        let segments = [segment(1, 10, 0), segment(2, 10, 99), segment(3, 10, 100)];
+        let retention = Retention {
+            keep_us: Some(3200),
+            keep_bytes: None,
+        };
+        let is_border = |at: usize| retention.is_border(&segments, 0, &segments[at]);
+        assert_eq!([is_border(1), is_border(2)], [false, true]);
+    }
 }

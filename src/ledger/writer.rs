@@ -22,7 +22,7 @@ use super::body::{Bodies, Capture};
 use super::log::{Catalog, Cursor, Segment};
 use super::progress::Progress;
 use super::queue::{Commit, Op, Queue, Receipt};
-use super::record::{Checkpoint, Event, Frames, HEADER_LEN, Header, Position, kind};
+use super::record::{Event, Frames, HEADER_LEN, Header, Position, kind};
 use super::retention::Retention;
 use super::storage::{SegmentFile, Storage};
 use super::sync_times::SyncTimes;
@@ -293,7 +293,7 @@ impl Writer {
             Op::Account(account, receipt) => self.record(kind::ACCOUNT, &*account, receipt),
             Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
             Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
-            Op::Checkpoint(checkpoint) => self.checkpoint(&checkpoint),
+            Op::Checkpoint(packed) => self.pending.push(kind::CHECKPOINT, &*packed),
             Op::Forget(before, done) => {
                 self.bodies.known.fade_before(before);
                 done.resolve();
@@ -324,15 +324,6 @@ impl Writer {
             body.and_then(|body| self.bodies.store(body, self.number, &mut self.pending));
         self.pending.push(kind::SETTLEMENT, &settlement);
         self.receipts.extend(receipt);
-    }
-
-    fn checkpoint(&mut self, checkpoint: &Checkpoint) {
-        let Ok(encoded) = minicbor::to_vec(checkpoint) else {
-            return;
-        };
-        if let Some(packed) = super::checkpoint::pack(&encoded) {
-            self.pending.push(kind::CHECKPOINT, &packed);
-        }
     }
 
     /// Appends what is pending and not yet in the file, with one call.

@@ -13,7 +13,7 @@ use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 
-use super::super::checkpoint;
+use super::super::checkpoint::{self, Calls, Packed, Packing};
 use super::super::log::{Cursor, read_record};
 use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
 use super::super::rows::CallRow;
@@ -130,9 +130,8 @@ impl<'t> Batch<'t> {
                 }
             }
             kind::CHECKPOINT => {
-                if let Some(checkpoint) = checkpoint::parse(payload) {
-                    self.checkpoints
-                        .insert(checkpoint.before, (at.segment, at.offset))?;
+                if let Some(Calls { before, .. }) = checkpoint::calls(payload) {
+                    self.checkpoints.insert(before, (at.segment, at.offset))?;
                 }
             }
             kind::EVENT => {
@@ -356,14 +355,45 @@ impl<'t> Batch<'t> {
         Ok(())
     }
 
-    /// What outlives the segments before `before`, as of now.
+    /// The last border that has a checkpoint.
+    pub(crate) fn last_border(&self) -> Result<Option<u64>, IndexError> {
+        Ok(self.checkpoints.last()?.map(|(before, _)| before.value()))
+    }
+
+    /// What outlives the segments before `before`, as of now; none when that is too much.
     pub(crate) fn checkpoint(
         &mut self,
         storage: &dyn Storage,
         before: u64,
         at: Timestamp,
-    ) -> Result<Checkpoint, IndexError> {
+    ) -> Result<Option<Packed>, IndexError> {
         self.flush()?;
+        let mut packing = Packing::begin(Calls {
+            before,
+            at,
+            open: self.lasting_open(storage)?,
+            pending: self.lasting_pending(storage, at)?,
+        })?;
+        let runs = self.lasting_runs(at)?;
+        for entry in self.summaries.iter()? {
+            let (key, summary) = entry?;
+            let key = Key::from_bytes(key.value()).ok_or(IndexError::Damaged)?;
+            if key.run().is_none_or(|run| runs.contains(run)) {
+                packing.summary(&key, summary.value())?;
+            }
+        }
+        packing.end_of_summaries()?;
+        for entry in self.accounts.iter()? {
+            let (id, account) = entry?;
+            if budgets::lasts(&decode(account.value())?, at) {
+                packing.account(budgets::account_id(id.value()), account.value())?;
+            }
+        }
+        Ok(packing.finish()?)
+    }
+
+    /// The admissions of calls without settlement, without their bodies.
+    fn lasting_open(&self, storage: &dyn Storage) -> Result<Vec<Admission>, IndexError> {
         let mut open = Vec::new();
         for entry in self.open.iter()? {
             let id = CallId::from_bytes(entry?.0.value().to_be_bytes());
@@ -376,23 +406,7 @@ impl<'t> Batch<'t> {
                 ..admission
             }));
         }
-        let runs = self.lasting_runs(at)?;
-        let mut summaries = Vec::new();
-        for entry in self.summaries.iter()? {
-            let (key, summary) = entry?;
-            let key = Key::from_bytes(key.value()).ok_or(IndexError::Damaged)?;
-            if key.run().is_none_or(|run| runs.contains(run)) {
-                summaries.push((key, decode(summary.value())?));
-            }
-        }
-        Ok(Checkpoint {
-            before,
-            at,
-            open,
-            summaries,
-            accounts: self.lasting_accounts(at)?,
-            pending: self.lasting_pending(storage, at)?,
-        })
+        Ok(open)
     }
 
     /// The runs that may go on after a border between segments at `at`: their summaries outlive
@@ -455,7 +469,7 @@ pub(crate) fn read_admission(
     };
     Ok(match record.kind {
         kind::ADMISSION => minicbor::decode(&record.payload).ok(),
-        kind::CHECKPOINT => checkpoint::parse(&record.payload).and_then(|checkpoint| {
+        kind::CHECKPOINT => checkpoint::calls(&record.payload).and_then(|checkpoint| {
             let pending = checkpoint.pending.into_iter();
             let pending = pending.map(|(admission, _)| admission);
             let mut all = checkpoint.open.into_iter().chain(pending);
@@ -476,7 +490,7 @@ pub(crate) fn read_settlement(
     };
     Ok(match record.kind {
         kind::SETTLEMENT => minicbor::decode(&record.payload).ok(),
-        kind::CHECKPOINT => checkpoint::parse(&record.payload).and_then(|checkpoint| {
+        kind::CHECKPOINT => checkpoint::calls(&record.payload).and_then(|checkpoint| {
             let pending = checkpoint.pending.into_iter();
             let mut all = pending.map(|(_, settlement)| settlement);
             all.find(|settlement| settlement.id == id)

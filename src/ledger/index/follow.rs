@@ -33,6 +33,10 @@ pub(crate) struct Follower {
     pub(crate) catalog: Arc<Catalog>,
     /// Takes checkpoints; without one none are made.
     pub(crate) queue: Option<Arc<Queue>>,
+    /// How far apart they are.
+    pub(crate) retention: Retention,
+    /// The last border for which one was made: it may not be in the index yet.
+    border: u64,
     pub(crate) cursor: Cursor,
     /// The last record before `cursor`; none at the start of a segment.
     last: Option<Position>,
@@ -55,6 +59,8 @@ impl Follower {
             storage,
             catalog,
             queue: None,
+            retention: Retention::default(),
+            border: 0,
             cursor: covered.map(|covered| covered.cursor).unwrap_or_default(),
             last: covered.and_then(|covered| covered.last),
             damages: Vec::new(),
@@ -117,7 +123,7 @@ impl Follower {
         let segments = self.catalog.all();
         let mut reader = LogReader::new(&*storage, &segments, self.cursor, end);
         let makes_checkpoints = self.queue.is_some();
-        let mut records = 0;
+        let (mut records, mut border) = (0, self.border);
         let mut checkpoints = Vec::new();
         let mut damages = Vec::new();
         let (mut reached, mut last) = (self.cursor, self.last);
@@ -142,11 +148,14 @@ impl Follower {
                         let goes_on = segment.continues() == Some(reached.chain);
                         last = None;
                         reached = reader.cursor();
+                        border = border.max(batch.last_border()?.unwrap_or(0));
                         if let (true, Some(header)) = (makes_checkpoints && goes_on, segment.header)
                             && header.continues != Chain::GENESIS
+                            && self.retention.is_border(&segments, border, &segment)
                         {
                             let (before, at) = (segment.number, header.created_at);
-                            checkpoints.push(batch.checkpoint(&*storage, before, at)?);
+                            checkpoints.extend(batch.checkpoint(&*storage, before, at)?);
+                            border = before;
                         }
                     }
                 }
@@ -155,6 +164,7 @@ impl Follower {
             Ok(more)
         })?;
         (self.cursor, self.last) = (reached, last);
+        self.border = border;
         self.records += records;
         self.damages.append(&mut damages);
         if let Some(queue) = &self.queue {

@@ -8,9 +8,9 @@ use redb::{ReadableTable, WriteTransaction};
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::CallId;
 
-use super::super::checkpoint;
+use super::super::checkpoint::{self, Calls};
 use super::super::log::{LogReader, Segment, Step, read_record};
-use super::super::record::{Checkpoint, Content, Position, kind};
+use super::super::record::{Content, Position, kind};
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
 use super::batch::{Batch, decode, id_key};
@@ -73,7 +73,7 @@ fn forget(
         return Ok(());
     };
     let record = read_record(&*follower.storage, at)?;
-    let checkpoint = record.and_then(|record| checkpoint::parse(&record.payload));
+    let checkpoint = record.and_then(|record| checkpoint::calls(&record.payload));
     let pending = checkpoint.iter().flat_map(|checkpoint| &checkpoint.pending);
     let pending = pending.map(|(admission, _)| admission.id).collect();
     let mut forgetting = Forgetting::begin(txn, before, (at, pending))?;
@@ -107,7 +107,7 @@ fn checkpoint_at(txn: &WriteTransaction, before: u64) -> Result<Option<Position>
 }
 
 /// Runs that ended before the border go with their calls.
-fn forget_runs(txn: &WriteTransaction, checkpoint: &Checkpoint) -> Result<(), IndexError> {
+fn forget_runs(txn: &WriteTransaction, checkpoint: &Calls) -> Result<(), IndexError> {
     let lasting: HashSet<_> = Batch::begin(txn)?.lasting_runs(checkpoint.at)?;
     let mut summaries = txn.open_table(SUMMARIES)?;
     summaries.retain(|key, _| {
@@ -177,7 +177,7 @@ impl<'t> Forgetting<'t> {
                 }
             }
             kind::CHECKPOINT => {
-                let Some(passed) = checkpoint::parse(payload) else {
+                let Some(passed) = checkpoint::calls(payload) else {
                     return Ok(());
                 };
                 for admission in passed.open {

@@ -1,6 +1,7 @@
 use std::thread::JoinHandle;
 
-use super::super::tests::harness::{Machine, START, config, plain};
+use super::super::checkpoint::{Calls, Packing};
+use super::super::tests::harness::{Machine, config, plain};
 use super::*;
 
 const LIMIT: usize = 1 << 20;
@@ -15,11 +16,8 @@ fn gathering() -> Arc<Queue> {
 
 /// Something nobody waits for.
 fn idle() -> Op {
-    Op::Checkpoint(Box::new(Checkpoint {
-        before: 1,
-        at: START,
-        ..Checkpoint::default()
-    }))
+    let packing = Packing::begin(Calls::default()).unwrap();
+    Op::Checkpoint(Box::new(packing.finish().unwrap().unwrap()))
 }
 
 /// Something somebody waits for.

@@ -7,6 +7,7 @@ use crate::core::call::Admission;
 use crate::core::id::CallId;
 use crate::core::time::Timestamp;
 
+use super::super::checkpoint;
 use super::super::fake::FakeDisk;
 use super::super::index::batch::Batch;
 use super::super::index::{BY_AGENT, BY_RUN, CALLS, Index, OPEN, Place, RESPONSES, SUMMARIES};
@@ -81,7 +82,10 @@ fn take_in(batch: &mut Batch<'_>, event: Event, at: Position) -> Option<String> 
             (kind::SETTLEMENT, minicbor::to_vec(settlement).unwrap())
         }
         Event::Checkpoint => {
-            let checkpoint = batch.checkpoint(&FakeDisk::default(), 1, START).unwrap();
+            let packed = batch.checkpoint(&FakeDisk::default(), 1, START).unwrap();
+            let payload = minicbor::to_vec(packed.unwrap()).unwrap();
+            let checkpoint = checkpoint::parse(&payload).unwrap();
+            assert_eq!(checkpoint.open, checkpoint::calls(&payload).unwrap().open);
             return Some(format!("{checkpoint:?}"));
         }
     };

@@ -172,22 +172,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The accounts that outlive the segments before a border at `at`.
-    pub(super) fn lasting_accounts(
-        &self,
-        at: Timestamp,
-    ) -> Result<Vec<(AccountId, StoredAccount)>, IndexError> {
-        let mut lasting = Vec::new();
-        for entry in self.accounts.iter()? {
-            let (id, account) = entry?;
-            let account: StoredAccount = decode(account.value())?;
-            if lasts(&account, at) {
-                lasting.push((account_id(id.value()), account));
-            }
-        }
-        Ok(lasting)
-    }
-
     /// The calls that can still be settled late after `at`.
     pub(super) fn pending_calls(&self, at: Timestamp) -> Result<Vec<StoredCall>, IndexError> {
         let mut calls = Vec::new();
