@@ -17,6 +17,7 @@ use crate::budgets::Hold;
 use crate::config::RecordLevel;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
+use crate::wire::route::Route;
 
 /// A call that may go upstream. Dropping it settles it.
 pub(super) struct Admitted {
@@ -89,7 +90,10 @@ impl Received {
         if !self.room.grow(body.len(), limit) {
             return Err(Fault::Unavailable(Unavailability::Memory));
         }
-        self.facts = Arc::new(proxy.scanner.scan(self.route.operation, &body));
+        let Route {
+            operation, dialect, ..
+        } = self.route;
+        self.facts = Arc::new(proxy.scanner.scan(operation, dialect, &body));
         self.body = ReceivedBody::Read(body);
         Ok(())
     }

@@ -90,7 +90,10 @@ impl Received {
             room,
         } = content.await?;
         let facts = match &body {
-            ReceivedBody::Read(bytes) => proxy.scanner.scan(route.operation, bytes),
+            ReceivedBody::Read(bytes) => {
+                let scanner = &proxy.scanner;
+                scanner.scan(route.operation, route.dialect, bytes)
+            }
             ReceivedBody::Unread { .. } => RequestFacts::default(),
         };
         let attributed = attribute(&Claims {

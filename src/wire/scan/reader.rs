@@ -6,9 +6,11 @@ use std::ops::Range;
 use serde_json::value::RawValue;
 
 use super::fields::{Small, SmallFields};
+use super::limits::Limits;
 use super::{LimitField, RequestFacts, Segment, SegmentKind, payload};
 use crate::core::call::Operation;
 use crate::core::digest::DigestSeed;
+use crate::wire::route::Dialect;
 
 /// Reads one body.
 pub(super) struct Reader<'b> {
@@ -166,10 +168,10 @@ impl<'b> Reader<'b> {
     }
 
     /// Everything the items say.
-    pub(super) fn facts(self) -> RequestFacts {
+    pub(super) fn facts(self, dialect: Dialect) -> RequestFacts {
         let (mut small, mut stream_options) = (SmallFields::default(), None);
         let mut limit_fields = Vec::new();
-        let limits = Small::limits(self.operation);
+        let limits = Limits::of(self.operation, dialect);
         let mut begun: Vec<(&str, usize)> = Vec::new();
         for (index, item) in self.items.iter().enumerate() {
             match item {
@@ -182,9 +184,10 @@ impl<'b> Reader<'b> {
                     if *field == Small::StreamOptions {
                         stream_options = Some(range.clone());
                     }
-                    if limits.contains(field) {
+                    let name = field.into();
+                    if limits.is_some_and(|limits| limits.are_in(name)) {
                         limit_fields.push(LimitField {
-                            name: field.into(),
+                            name,
                             value: range.clone(),
                         });
                     }
@@ -192,7 +195,8 @@ impl<'b> Reader<'b> {
                 Item::Segment(..) => {}
             }
         }
-        let facts = small.facts(self.operation);
+        let facts = small.facts(self.operation, dialect);
+        let limit = limits.and_then(|limits| limits.of_choice(self.body, &limit_fields));
         let counts = |index: usize, key: &str| {
             let begin = begun.iter().find(|(name, _)| *name == key);
             begin.is_none_or(|(_, begin)| *begin < index)
@@ -211,6 +215,7 @@ impl<'b> Reader<'b> {
         }
         RequestFacts {
             stream_options,
+            output_limit: limit.map(|limit| limit.saturating_mul(facts.choices)),
             limit_fields,
             segments,
             ..facts
