@@ -6,11 +6,18 @@
 
 use std::ops::Range;
 
+use http::Uri;
+
 use super::fields::Fields;
 use super::route::{Dialect, Route};
 use super::scan::RequestFacts;
 use super::scan::limits::{Limits, Member};
+use crate::core::price::{Provider, provider_of};
 
+/// What OpenAI allows a legacy completion that sets no limit.
+const UNLIMITED_COMPLETION: u64 = 16;
+/// Azure does not know `max_completion_tokens` before this version of its API.
+const NEWER_AZURE: &str = "2024-09";
 /// OpenAI refuses a response with a lower limit.
 const MIN_OF_RESPONSES: u64 = 16;
 
@@ -21,8 +28,13 @@ type Edit = (Range<usize>, String);
 /// when no limit is above that, or when it cannot be done.
 ///
 /// Servers differ in which of several limits they know, and of repeated keys the last one counts
-/// at most of them: all are lowered.
-pub fn lower(route: &Route, body: &[u8], facts: &RequestFacts, to: u64) -> Option<Vec<u8>> {
+/// at most of them: all are lowered. `uri` is where the request goes.
+pub fn lower(
+    (route, uri): (&Route, &Uri),
+    body: &[u8],
+    facts: &RequestFacts,
+    to: u64,
+) -> Option<Vec<u8>> {
     if !facts.readable || to == 0 || !may_have(to, route.dialect, facts) {
         return None;
     }
@@ -30,7 +42,7 @@ pub fn lower(route: &Route, body: &[u8], facts: &RequestFacts, to: u64) -> Optio
         body,
         facts,
         limits: Limits::of(route.operation, route.dialect)?,
-        missing: missing(route, facts, to)?,
+        missing: missing((route, uri), facts, to)?,
         to,
     };
     apply(body, request.edits()?)
@@ -47,20 +59,23 @@ fn may_have(to: u64, dialect: Dialect, facts: &RequestFacts) -> bool {
 }
 
 /// What is added where no limit is set.
-fn missing(route: &Route, facts: &RequestFacts, to: u64) -> Option<Missing> {
-    let name = match route.dialect {
+fn missing((route, uri): (&Route, &Uri), facts: &RequestFacts, to: u64) -> Option<Missing> {
+    let (name, limit) = match route.dialect {
         Dialect::Chat => {
             let model = route.path_model.as_deref().or(facts.model.as_deref());
-            name_in_chat(model.unwrap_or_default())
+            (name_in_chat(uri, model.unwrap_or_default()), to)
         }
-        Dialect::Completions | Dialect::Messages => "max_tokens",
-        Dialect::Responses => "max_output_tokens",
-        Dialect::Gemini => "maxOutputTokens",
-        Dialect::Ollama => "num_predict",
-        Dialect::LlamaCpp => "n_predict",
+        Dialect::Completions if Server::of(uri) != Server::Other => {
+            ("max_tokens", to.min(UNLIMITED_COMPLETION))
+        }
+        Dialect::Completions | Dialect::Messages => ("max_tokens", to),
+        Dialect::Responses => ("max_output_tokens", to),
+        Dialect::Gemini => ("maxOutputTokens", to),
+        Dialect::Ollama => ("num_predict", to),
+        Dialect::LlamaCpp => ("n_predict", to),
         _ => return None,
     };
-    Some(Missing { name, limit: to })
+    Some(Missing { name, limit })
 }
 
 struct Request<'a> {
@@ -182,18 +197,53 @@ impl Missing {
     }
 }
 
-/// The name of the limit of a chat that has none. OpenAI's newer models refuse `max_tokens`, which
-/// is the one that every other server knows, also where it serves OpenAI's open models.
-fn name_in_chat(model: &str) -> &'static str {
+/// Who serves OpenAI's models as OpenAI does, as far as the address tells.
+#[derive(PartialEq, Eq)]
+enum Server {
+    OpenAi,
+    Azure,
+    /// Azure by a version of its API that is too old for `max_completion_tokens`.
+    OldAzure,
+    Other,
+}
+
+impl Server {
+    fn of(uri: &Uri) -> Self {
+        let path = uri.path().to_ascii_lowercase();
+        let is_azure = match provider_of(uri.host().unwrap_or_default()) {
+            Some(Provider::OpenAi) => return Self::OpenAi,
+            // Models of others are served there too, under other paths.
+            Some(Provider::Azure) => path.contains("/openai/"),
+            _ => path.contains("/openai/deployments/"),
+        };
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let version = pairs.find_map(|pair| pair.strip_prefix("api-version="));
+        match version {
+            _ if !is_azure => Self::Other,
+            Some(version) if version < NEWER_AZURE => Self::OldAzure,
+            _ => Self::Azure,
+        }
+    }
+}
+
+/// The name of the limit of a chat that has none. Every server knows `max_tokens`, but OpenAI's
+/// newer models refuse it, and the name of a deployment does not say which model that is.
+fn name_in_chat(uri: &Uri, model: &str) -> &'static str {
+    match Server::of(uri) {
+        Server::OpenAi | Server::Azure => "max_completion_tokens",
+        Server::Other if is_of_openai(model) => "max_completion_tokens",
+        Server::OldAzure | Server::Other => "max_tokens",
+    }
+}
+
+/// Whether OpenAI alone serves the model, itself or behind a gateway. Its open models are served
+/// by others.
+fn is_of_openai(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
     let reasons = matches!(name.as_bytes(), [b'o', b'0'..=b'9', ..]);
     let is_gpt = name.starts_with("gpt-") && !name.starts_with("gpt-oss");
-    if reasons || is_gpt || name.starts_with("chatgpt-") || name.starts_with("chat-latest") {
-        "max_completion_tokens"
-    } else {
-        "max_tokens"
-    }
+    reasons || is_gpt || name.starts_with("chatgpt-") || name.starts_with("chat-latest")
 }
 
 /// None when there is nothing to change.

@@ -26,9 +26,14 @@ const ALL: [&str; 7] = [
 ];
 
 fn lower(path: &str, body: &str, to: u64) -> Option<String> {
+    lower_at(("http://localhost:11434", path), body, to)
+}
+
+fn lower_at((server, path): (&str, &str), body: &str, to: u64) -> Option<String> {
     let route = route(&Method::POST, path);
+    let uri = format!("{server}{path}").parse().unwrap();
     let facts = scan(route.operation, route.dialect, body.as_bytes(), SEED);
-    let lowered = super::lower(&route, body.as_bytes(), &facts, to)?;
+    let lowered = super::lower((&route, &uri), body.as_bytes(), &facts, to)?;
     Some(String::from_utf8(lowered).unwrap())
 }
 
@@ -189,11 +194,63 @@ fn the_name_of_an_added_limit_is_one_the_model_takes() {
         let expected = format!(r#"{{"model":"{model}","max_tokens":20}}"#);
         check(CHAT, &body, &expected);
     }
-    check(
-        "/openai/deployments/gpt-5/chat/completions?api-version=1",
-        r#"{"messages":[]}"#,
-        r#"{"messages":[],"max_completion_tokens":20}"#,
-    );
+}
+
+#[test]
+fn the_name_of_an_added_limit_is_one_the_server_takes() {
+    let name = |server: &str, path: &str, model: &str| {
+        let body = format!(r#"{{"model":"{model}"}}"#);
+        let lowered = lower_at((server, path), &body, 20).unwrap();
+        let rest = lowered.strip_prefix(&body[..body.len() - 1]).unwrap();
+        rest.split('"').nth(1).unwrap().to_owned()
+    };
+    let deployment = |version: &str| {
+        format!("/openai/deployments/ours/chat/completions?a=b&api-version={version}")
+    };
+    let azure = "https://we.openai.azure.com";
+    for (server, path) in [
+        ("https://api.openai.com", CHAT),
+        ("https://eu.api.openai.com", CHAT),
+        (azure, "/openai/v1/chat/completions"),
+        (azure, &deployment("2024-09-01-preview")),
+        (azure, &deployment("preview")),
+        ("https://gateway.example:8443", &deployment("2025-04-01")),
+        (
+            "https://we.services.ai.azure.com",
+            "/openai/v1/chat/completions",
+        ),
+    ] {
+        for model in ["ours", "gpt-4o", "gpt-3.5-turbo"] {
+            let added = name(server, path, model);
+            assert_eq!(added, "max_completion_tokens", "{server}{path}");
+        }
+    }
+    for (server, path) in [
+        (azure, deployment("2024-08-01-preview").as_str()),
+        ("http://gateway", &deployment("2023-05-15")),
+        (
+            "https://we.services.ai.azure.com",
+            "/models/chat/completions?api-version=2024-05-01-preview",
+        ),
+        ("https://api.openai.com.example", CHAT),
+        ("https://api.mistral.ai", CHAT),
+    ] {
+        assert_eq!(name(server, path, "ours"), "max_tokens", "{server}{path}");
+    }
+    let old = deployment("2024-06-01");
+    assert_eq!(name(azure, &old, "gpt-4o"), "max_tokens");
+}
+
+#[test]
+fn a_legacy_completion_of_openai_gets_no_more_than_without_a_limit() {
+    for server in ["https://api.openai.com", "https://we.openai.azure.com"] {
+        let path = "/openai/v1/completions";
+        let lowered = |to| lower_at((server, path), "{}", to).unwrap();
+        assert_eq!(lowered(400), r#"{"max_tokens":16}"#);
+        assert_eq!(lowered(9), r#"{"max_tokens":9}"#);
+    }
+    let elsewhere = lower(COMPLETIONS, "{}", 400).unwrap();
+    assert_eq!(elsewhere, r#"{"max_tokens":400}"#);
 }
 
 #[test]
@@ -401,14 +458,14 @@ proptest! {
         path in prop::sample::select(ALL.to_vec()),
         block in 1..40_usize,
     ) {
-        let route = route(&Method::POST, path);
+        let (route, uri) = (route(&Method::POST, path), Uri::from_static("http://a/"));
         let scanner = Scanner::with_blocks(SEED, block);
         for body in &bodies {
             let facts = scan(route.operation, route.dialect, body.as_bytes(), SEED);
-            let lowered = super::lower(&route, body.as_bytes(), &facts, 20);
+            let lowered = super::lower((&route, &uri), body.as_bytes(), &facts, 20);
             scanner.scan(route.operation, route.dialect, body.as_bytes());
             let remembered = scanner.scan(route.operation, route.dialect, body.as_bytes());
-            prop_assert_eq!(&super::lower(&route, body.as_bytes(), &remembered, 20), &lowered);
+            prop_assert_eq!(&super::lower((&route, &uri), body.as_bytes(), &remembered, 20), &lowered);
             let Some(lowered) = lowered else { continue };
             let lowered = String::from_utf8(lowered).unwrap();
             let after = scanner.scan(route.operation, route.dialect, lowered.as_bytes());
@@ -416,7 +473,7 @@ proptest! {
             let limit = facts.output_limit.map_or(most, |limit| limit.min(most));
             prop_assert_eq!(after.output_limit, Some(limit), "{} -> {}", body, lowered);
             prop_assert_eq!(&undo(&lowered, &after, body, &facts), body, "{}", lowered);
-            prop_assert_eq!(super::lower(&route, lowered.as_bytes(), &after, 20), None);
+            prop_assert_eq!(super::lower((&route, &uri), lowered.as_bytes(), &after, 20), None);
         }
     }
 }
