@@ -216,7 +216,7 @@ fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, counter: &Counter
     let uploaded = call
         .upload
         .as_ref()
-        .map_or(call.origin.body.len() as u64, |up| up.bytes());
+        .map_or(call.origin.body_bytes, |up| up.bytes());
     let label = |text: &Option<String>| text.as_deref().and_then(|text| Label::parse(text).ok());
     let who = &call.origin.attribution;
     Settlement {
@@ -348,7 +348,7 @@ fn count(
     let origin = &call.origin;
     let model = model.map_or("", |model| model.as_str());
     let prompt = match &call.upload {
-        None => counter.count_prompt(origin.operation, model, &origin.body, &origin.facts),
+        None => counter.count_prompt(origin.operation, model, &origin.text, &origin.facts),
         Some(upload) => {
             let bytes = usize::try_from(upload.bytes()).unwrap_or(usize::MAX);
             Counted {

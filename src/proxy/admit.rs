@@ -18,6 +18,7 @@ use crate::config::RecordLevel;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
 use crate::wire::route::Route;
+use crate::wire::scan::Segment;
 
 /// A call that may go upstream. Dropping it settles it.
 pub(super) struct Admitted {
@@ -68,9 +69,10 @@ impl Received {
             fetch: self.route.fetch,
             model: self.model(),
             record: self.record,
-            body: match &self.body {
-                ReceivedBody::Read(bytes) => bytes.clone(),
-                ReceivedBody::Unread { .. } => bytes::Bytes::new(),
+            text: self.text().cloned().unwrap_or_default(),
+            body_bytes: match &self.body {
+                ReceivedBody::Read(bytes) => bytes.len() as u64,
+                ReceivedBody::Unread { .. } => 0,
             },
             facts: Arc::clone(&self.facts),
             traits,
@@ -100,13 +102,10 @@ impl Received {
 
     fn admission(&self, proxy: &Proxy, hold: &Hold, decision: &Decision) -> Admission {
         let model = self.model();
-        let body_len = match &self.body {
-            ReceivedBody::Read(bytes) => bytes.len(),
-            ReceivedBody::Unread { .. } => 0,
-        };
+        let text_len = self.text().map_or(0, Bytes::len);
         let estimate = proxy.counter.quick_estimate(
             model.as_ref().map_or("", |model| model.as_str()),
-            body_len,
+            text_len,
             &self.facts,
         );
         let path = self.target.split('?').next().unwrap_or_default();
@@ -147,12 +146,15 @@ impl Received {
         if self.record < RecordLevel::Full || bytes.is_empty() {
             return None;
         }
+        // Of an encoded body the segments lie in the copy, and the body itself is kept.
+        let segments: &[Segment] = match &self.decoded {
+            None => &self.facts.segments,
+            Some(_) => &[],
+        };
         Some(Capture {
             chunks: vec![bytes.clone()],
             len: bytes.len() as u64,
-            segments: self
-                .facts
-                .segments
+            segments: segments
                 .iter()
                 .map(|segment| (segment.range.clone(), segment.digest))
                 .collect(),

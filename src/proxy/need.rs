@@ -98,9 +98,9 @@ impl Received {
     pub(super) fn need(&self, proxy: &Proxy, (traits, repeated): (Option<Traits>, bool)) -> Need {
         let model = self.model();
         let name = model.as_ref().map_or("", Label::as_str);
-        let input = match &self.body {
-            ReceivedBody::Read(body) => proxy.counter.upper_bound(name, body.len(), &self.facts),
-            ReceivedBody::Unread { .. } => content_length(&self.headers),
+        let input = match self.text() {
+            Some(text) => proxy.counter.upper_bound(name, text.len(), &self.facts),
+            None => content_length(&self.headers),
         };
         let budgets = &proxy.budgets;
         let generates = generates(self.route.operation) && !self.route.fetch;
@@ -126,7 +126,7 @@ impl Received {
 
     /// The same with its input counted exactly. Counting a long text takes a while.
     pub(super) async fn counted(&self, proxy: &Proxy, bound: Need) -> Need {
-        let ReceivedBody::Read(body) = &self.body else {
+        let Some(body) = self.text() else {
             return bound;
         };
         let (counter, facts) = (Arc::clone(&proxy.counter), Arc::clone(&self.facts));
@@ -151,10 +151,7 @@ impl Received {
     fn price(&self, need: &mut Need, input: u64) {
         let tokens = if counts_tokens(&self.route) { input } else { 0 };
         need.input_tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
-        let body_len = match &self.body {
-            ReceivedBody::Read(body) => body.len() as u64,
-            ReceivedBody::Unread { .. } => 0,
-        };
+        let body_len = self.text().map_or(0, |text| text.len() as u64);
         let quantities = Quantities {
             input_tokens: tokens,
             characters: if self.route.operation == Operation::Speech {

@@ -25,4 +25,5 @@ mod streaming;
 mod tidy;
 mod transparency;
 mod tunnel;
+mod understood;
 mod uploads;
