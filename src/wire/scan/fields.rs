@@ -3,8 +3,9 @@
 //! A field of the wrong type, with a broken string or beyond its size is left out, not an error.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use strum::{EnumCount, EnumString, IntoStaticStr};
 
@@ -109,7 +110,7 @@ impl<'de> SmallFields<'de> {
         let choices = match (operation, dialect) {
             // It knows no number of choices.
             (_, Dialect::Ollama) => None,
-            (Operation::Chat, _) => read(self.get(Small::N)),
+            (Operation::Chat | Operation::Image, _) => read(self.get(Small::N)),
             (Operation::TextCompletion, _) => {
                 read::<u64>(self.get(Small::N)).max(read(self.get(Small::BestOf)))
             }
@@ -121,6 +122,43 @@ impl<'de> SmallFields<'de> {
             _ => None,
         };
         choices.unwrap_or(1).max(1)
+    }
+}
+
+/// How many prompts a legacy completion has, each with an answer of its own. Numbers are the tokens
+/// of one.
+pub(super) fn prompts(raw: &[u8]) -> u64 {
+    let count = if raw.starts_with(b"[") {
+        parse::<Prompts>(raw)
+    } else {
+        None
+    };
+    count.map_or(1, |Prompts(count)| count.max(1))
+}
+
+struct Prompts(u64);
+
+impl<'de> Deserialize<'de> for Prompts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PromptsVisitor)
+    }
+}
+
+struct PromptsVisitor;
+
+impl<'de> Visitor<'de> for PromptsVisitor {
+    type Value = Prompts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("prompts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Prompts, A::Error> {
+        let mut count = 0;
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            count += u64::from(element.get().starts_with(['"', '[', '{']));
+        }
+        Ok(Prompts(count))
     }
 }
 

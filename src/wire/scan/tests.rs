@@ -165,6 +165,28 @@ fn output_limit_is_multiplied_by_the_number_of_choices() {
 }
 
 #[test]
+fn each_prompt_of_a_legacy_completion_has_choices_of_its_own() {
+    for (prompt, expected) in [
+        (r#""a""#, 2),
+        (r#"["a","b","c"]"#, 6),
+        ("[1, 2, 3]", 2),
+        ("[[1,2],[3]]", 4),
+        (r#"[{"prompt_string":"a"},"b"]"#, 4),
+        ("[]", 2),
+        ("null", 2),
+        (r#"["a","b"],"prompt":"c""#, 2),
+        (r#"["a","b"],"prompt":null"#, 2),
+    ] {
+        let body = format!(r#"{{"prompt":{prompt},"max_tokens":10,"n":2}}"#);
+        let facts = scan(Operation::TextCompletion, body.as_bytes(), SEED);
+        let expected = (expected, Some(10 * expected));
+        assert_eq!((facts.choices, facts.output_limit), expected, "{body}");
+        let image = scan(Operation::Image, body.as_bytes(), SEED);
+        assert_eq!(image.choices, 2, "it draws each prompt twice");
+    }
+}
+
+#[test]
 fn only_the_fields_of_the_operation_limit_its_output() {
     let body = br#"{"max_completion_tokens":1,"max_tokens":2,"max_output_tokens":3,
         "generationConfig":{"maxOutputTokens":4,"candidateCount":3},"n":2,
