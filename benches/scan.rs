@@ -6,6 +6,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use open_aiops::core::call::Operation;
 use open_aiops::core::digest::DigestSeed;
+use open_aiops::wire::route::Dialect;
 use open_aiops::wire::scan::{Scanner, scan};
 use serde_json::{Value, json};
 
@@ -50,7 +51,14 @@ fn scans(criterion: &mut Criterion) {
         let body = body(bytes);
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_with_input(BenchmarkId::new("scan", name), &body, |bencher, body| {
-            bencher.iter(|| scan(Operation::Chat, black_box(body), DigestSeed(1)));
+            bencher.iter(|| {
+                scan(
+                    Operation::Chat,
+                    Dialect::Chat,
+                    black_box(body),
+                    DigestSeed(1),
+                )
+            });
         });
         group.bench_with_input(
             BenchmarkId::new("scan, last message new", name),
@@ -61,7 +69,7 @@ fn scans(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     turn += 1;
                     change_last_message(&mut body, turn);
-                    let facts = scanner.scan(Operation::Chat, black_box(&body));
+                    let facts = scanner.scan(Operation::Chat, Dialect::Chat, black_box(&body));
                     assert!(facts.readable);
                     facts
                 });

@@ -16,18 +16,20 @@ mod kept;
 mod need;
 mod receive;
 mod request_body;
+mod request_text;
 mod respond;
 mod stream_end;
 pub mod tags;
 mod tunnel;
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::accountant::{Accountant, Books};
 use self::body::ResponseBody;
@@ -57,6 +59,8 @@ pub struct Proxy {
     budgets: Arc<Budgets>,
     /// Taken by bodies of running calls.
     memory: Arc<Space>,
+    /// For those who decode bodies of requests.
+    decoders: Arc<Semaphore>,
     clock: Clock,
     metrics: Arc<Metrics>,
     cut: watch::Sender<bool>,
@@ -104,6 +108,7 @@ impl Proxy {
         budgets: Arc<Budgets>,
     ) -> Arc<Self> {
         let counter = Arc::new(Counter::new(MEMO_ENTRIES));
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let books = Books {
             counter: Arc::clone(&counter),
             metrics: Arc::clone(&metrics),
@@ -116,6 +121,7 @@ impl Proxy {
             budgets,
             live: ArcSwap::from_pointee(live),
             memory,
+            decoders: Arc::new(Semaphore::new(processors)),
             cut: watch::Sender::new(false),
             scanner: Scanner::new(ledger.seed()),
             ledger,

@@ -218,7 +218,7 @@ fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, books: &Books) ->
     let uploaded = call
         .upload
         .as_ref()
-        .map_or(call.origin.body.len() as u64, |up| up.bytes());
+        .map_or(call.origin.body_bytes, |up| up.bytes());
     let label = |text: &Option<String>| text.as_deref().and_then(|text| Label::parse(text).ok());
     let who = &call.origin.attribution;
     Settlement {
@@ -366,7 +366,7 @@ fn count(
     let (origin, counter) = (&call.origin, &books.counter);
     let model = model.map_or("", |model| model.as_str());
     let prompt = match &call.upload {
-        None => counter.count_prompt(origin.operation, model, &origin.body, &origin.facts),
+        None => counter.count_prompt(origin.operation, model, &origin.text, &origin.facts),
         Some(upload) => {
             let bytes = usize::try_from(upload.bytes()).unwrap_or(usize::MAX);
             Counted {
@@ -404,7 +404,7 @@ fn count(
 fn characters(call: &EndedCall) -> u64 {
     let segments = call.origin.facts.segments.iter();
     let texts = segments.filter_map(|segment| {
-        let raw = call.origin.body.get(segment.range.clone())?;
+        let raw = call.origin.text.get(segment.range.clone())?;
         serde_json::from_slice::<String>(raw).ok()
     });
     texts.map(|text| text.chars().count() as u64).sum()

@@ -18,6 +18,8 @@ use crate::config::RecordLevel;
 use crate::core::budget::Limits;
 use crate::core::call::Admission;
 use crate::ledger::Capture;
+use crate::wire::route::Route;
+use crate::wire::scan::Segment;
 
 /// A call that may go upstream. Dropping it settles it.
 pub(super) struct Admitted {
@@ -72,9 +74,10 @@ impl Received {
             fetch: self.route.fetch,
             model: self.model(),
             record: self.record,
-            body: match &self.body {
-                ReceivedBody::Read(bytes) => bytes.clone(),
-                ReceivedBody::Unread { .. } => bytes::Bytes::new(),
+            text: self.text().cloned().unwrap_or_default(),
+            body_bytes: match &self.body {
+                ReceivedBody::Read(bytes) => bytes.len() as u64,
+                ReceivedBody::Unread { .. } => 0,
             },
             facts: Arc::clone(&self.facts),
             traits,
@@ -94,7 +97,10 @@ impl Received {
         if !self.room.grow(body.len(), limit) {
             return Err(Fault::Unavailable(Unavailability::Memory));
         }
-        self.facts = Arc::new(proxy.scanner.scan(self.route.operation, &body));
+        let Route {
+            operation, dialect, ..
+        } = self.route;
+        self.facts = Arc::new(proxy.scanner.scan(operation, dialect, &body));
         self.body = ReceivedBody::Read(body);
         Ok(())
     }
@@ -106,13 +112,10 @@ impl Received {
         decision: &Decision,
     ) -> Admission {
         let model = self.model();
-        let body_len = match &self.body {
-            ReceivedBody::Read(bytes) => bytes.len(),
-            ReceivedBody::Unread { .. } => 0,
-        };
+        let text_len = self.text().map_or(0, Bytes::len);
         let estimate = proxy.counter.quick_estimate(
             model.as_ref().map_or("", |model| model.as_str()),
-            body_len,
+            text_len,
             &self.facts,
         );
         let path = self.target.split('?').next().unwrap_or_default();
@@ -153,12 +156,15 @@ impl Received {
         if self.record < RecordLevel::Full || bytes.is_empty() {
             return None;
         }
+        // Of an encoded body the segments lie in the copy, and the body itself is kept.
+        let segments: &[Segment] = match &self.decoded {
+            None => &self.facts.segments,
+            Some(_) => &[],
+        };
         Some(Capture {
             chunks: vec![bytes.clone()],
             len: bytes.len() as u64,
-            segments: self
-                .facts
-                .segments
+            segments: segments
                 .iter()
                 .map(|segment| (segment.range.clone(), segment.digest))
                 .collect(),

@@ -232,7 +232,7 @@ impl Received {
         };
         let facts = &self.facts;
         let each = u64::try_from(output_tokens).unwrap_or(0) / facts.choices.max(1);
-        output_limit::lower(&self.route, body, facts, each).map(Bytes::from)
+        output_limit::lower((&self.route, &self.uri), body, facts, each).map(Bytes::from)
     }
 
     async fn delay(

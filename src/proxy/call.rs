@@ -44,8 +44,10 @@ pub(super) struct Origin {
     pub(super) fetch: bool,
     pub(super) model: Option<Label>,
     pub(super) record: RecordLevel,
-    /// Empty where the body was not read.
-    pub(super) body: Bytes,
+    /// What the facts are about. Empty where the body was not read.
+    pub(super) text: Bytes,
+    /// Of the body as it came, where it was read.
+    pub(super) body_bytes: u64,
     pub(super) facts: Arc<RequestFacts>,
     pub(super) traits: Option<Traits>,
 }

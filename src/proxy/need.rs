@@ -115,9 +115,9 @@ impl Received {
     pub(super) fn need(&self, proxy: &Proxy, (traits, repeated): (Option<Traits>, bool)) -> Need {
         let model = self.model();
         let name = model.as_ref().map_or("", Label::as_str);
-        let input = match &self.body {
-            ReceivedBody::Read(body) => proxy.counter.upper_bound(name, body.len(), &self.facts),
-            ReceivedBody::Unread { .. } => content_length(&self.headers),
+        let input = match self.text() {
+            Some(text) => proxy.counter.upper_bound(name, text.len(), &self.facts),
+            None => content_length(&self.headers),
         };
         let budgets = &proxy.budgets;
         let generates = self.route.operation.generates() && !self.route.fetch;
@@ -147,7 +147,7 @@ impl Received {
 
     /// The same with its input counted exactly. Counting a long text takes a while.
     pub(super) async fn counted(&self, proxy: &Proxy, bound: Need) -> Need {
-        let ReceivedBody::Read(body) = &self.body else {
+        let Some(body) = self.text() else {
             return bound;
         };
         let (counter, facts) = (Arc::clone(&proxy.counter), Arc::clone(&self.facts));

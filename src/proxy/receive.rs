@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -10,6 +11,7 @@ use super::allowance::Decision;
 use super::attribution::{Attributed, BodyClaims, Claims, Ignored, attribute, client};
 use super::headers;
 use super::request_body::{ReceivedBody, RequestContent};
+use super::request_text::RequestText;
 use super::respond::{Fault, Rejection};
 use super::tags::{self, Tagged};
 use super::{Live, Proxy};
@@ -51,6 +53,8 @@ pub(super) struct Received {
     pub(super) client: Option<Label>,
     pub(super) key: Option<Digest>,
     pub(super) body: ReceivedBody,
+    /// What was read instead of a body that came encoded.
+    pub(super) decoded: Option<Bytes>,
     /// What came after a body that was read.
     pub(super) trailers: Option<HeaderMap>,
     /// What the body takes of the memory for all running calls.
@@ -87,12 +91,11 @@ impl Received {
         let RequestContent {
             body,
             trailers,
-            room,
+            mut room,
         } = content.await?;
-        let facts = match &body {
-            ReceivedBody::Read(bytes) => proxy.scanner.scan(route.operation, bytes),
-            ReceivedBody::Unread { .. } => RequestFacts::default(),
-        };
+        let memory = (&mut room, &live.config.proxy);
+        let text = RequestText::read(proxy, (&route, &head.headers), &body, memory);
+        let RequestText { decoded, facts } = text.await?;
         let attributed = attribute(&Claims {
             headers: &head.headers,
             tags: &tagged,
@@ -129,6 +132,7 @@ impl Received {
             route,
             target,
             body,
+            decoded,
             trailers,
             room,
             facts: Arc::new(facts),
@@ -143,6 +147,14 @@ impl Received {
             agent: self.attribution.agent.clone(),
             caller: self.attribution.caller.clone(),
             decision: Decision::default(),
+        }
+    }
+
+    /// What the facts are about, where the body was read.
+    pub(super) fn text(&self) -> Option<&Bytes> {
+        match &self.body {
+            ReceivedBody::Read(body) => Some(self.decoded.as_ref().unwrap_or(body)),
+            ReceivedBody::Unread { .. } => None,
         }
     }
 

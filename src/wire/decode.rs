@@ -30,6 +30,8 @@ pub enum DecodeError {
     TooLarge,
     #[error("the encoded body ends too early")]
     Incomplete,
+    #[error("there is no memory for the decoded body")]
+    NoRoom,
 }
 
 /// Undoes the codings of a `Content-Encoding`. After an error nothing more can be had from it.
@@ -106,6 +108,38 @@ pub fn decode_all(
     let mut whole = Vec::new();
     decoder.push(body, &mut |output| whole.extend_from_slice(output))?;
     Ok(whole)
+}
+
+/// Decodes a whole body of at most `limit` bytes, as far as it goes. `take` is told how many bytes
+/// are to be set aside in all before they are, and may refuse.
+pub fn decode_within(
+    content_encoding: &str,
+    body: &[u8],
+    limit: usize,
+    take: &mut dyn FnMut(usize) -> bool,
+) -> (Vec<u8>, Result<(), DecodeError>) {
+    let mut whole = Vec::new();
+    let Some(mut decoder) = Decoder::with_limits(content_encoding, limit, limit.min(BURST_LIMIT))
+    else {
+        return (whole, Err(DecodeError::UnknownEncoding));
+    };
+    let mut append = |output: &[u8]| {
+        let needed = whole.len() + output.len();
+        if needed > limit {
+            return Err(DecodeError::TooLarge);
+        }
+        if needed > whole.capacity() {
+            let capacity = needed.max(limit.min(2 * whole.capacity()));
+            if !take(capacity) {
+                return Err(DecodeError::NoRoom);
+            }
+            whole.reserve_exact(capacity - whole.len());
+        }
+        whole.extend_from_slice(output);
+        Ok(())
+    };
+    let result = feed(&mut decoder.stages, body, &mut append);
+    (whole, result)
 }
 
 fn is_identity(coding: &str) -> bool {

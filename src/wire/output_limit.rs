@@ -6,15 +6,20 @@
 
 use std::ops::Range;
 
+use http::Uri;
+
 use super::fields::Fields;
 use super::route::{Dialect, Route};
 use super::scan::RequestFacts;
-use crate::core::call::Operation;
+use super::scan::limits::{Limits, Member};
+use crate::core::price::{Provider, provider_of};
 
+/// What OpenAI allows a legacy completion that sets no limit.
+const UNLIMITED_COMPLETION: u64 = 16;
+/// Azure does not know `max_completion_tokens` before this version of its API.
+const NEWER_AZURE: &str = "2024-09";
 /// OpenAI refuses a response with a lower limit.
 const MIN_OF_RESPONSES: u64 = 16;
-/// Both spellings, the usual one first.
-const CONFIG_NAMES: [&str; 2] = ["maxOutputTokens", "max_output_tokens"];
 
 /// A part of the body and what takes its place.
 type Edit = (Range<usize>, String);
@@ -22,128 +27,145 @@ type Edit = (Range<usize>, String);
 /// The body with `to` as the limit of each of its choices, given what the scan of it found. None
 /// when no limit is above that, or when it cannot be done.
 ///
-/// Of repeated keys the last one counts at the upstreams, but all are lowered.
-pub fn lower(route: &Route, body: &[u8], facts: &RequestFacts, to: u64) -> Option<Vec<u8>> {
-    if !facts.readable || to == 0 {
+/// Servers differ in which of several limits they know, and of repeated keys the last one counts
+/// at most of them: all are lowered. `uri` is where the request goes.
+pub fn lower(
+    (route, uri): (&Route, &Uri),
+    body: &[u8],
+    facts: &RequestFacts,
+    to: u64,
+) -> Option<Vec<u8>> {
+    if !facts.readable || to == 0 || !may_have(to, route.dialect, facts) {
         return None;
     }
-    let request = Request { body, facts, to };
-    let edits = match (route.operation, route.dialect) {
-        (Operation::Chat, Dialect::Chat) => {
+    let request = Request {
+        body,
+        facts,
+        limits: Limits::of(route.operation, route.dialect)?,
+        missing: missing((route, uri), facts, to)?,
+        to,
+    };
+    apply(body, request.edits()?)
+}
+
+/// Whether the upstream would take a request with that limit.
+fn may_have(to: u64, dialect: Dialect, facts: &RequestFacts) -> bool {
+    match dialect {
+        Dialect::Responses => to >= MIN_OF_RESPONSES,
+        // Thinking has to leave something for the answer.
+        Dialect::Messages => facts.thinking_budget.is_none_or(|budget| budget < to),
+        _ => true,
+    }
+}
+
+/// What is added where no limit is set.
+fn missing((route, uri): (&Route, &Uri), facts: &RequestFacts, to: u64) -> Option<Missing> {
+    let (name, limit) = match route.dialect {
+        Dialect::Chat => {
             let model = route.path_model.as_deref().or(facts.model.as_deref());
-            request.members(Some(name_in_chat(model.unwrap_or_default())))
+            (name_in_chat(uri, model.unwrap_or_default()), to)
         }
-        // Without a limit these get 16 tokens at most servers, so that adding one would raise it.
-        (Operation::TextCompletion, Dialect::Completions) => request.members(None),
-        (Operation::Responses, Dialect::Responses) if to >= MIN_OF_RESPONSES => {
-            request.members(Some("max_output_tokens"))
+        Dialect::Completions if Server::of(uri) != Server::Other => {
+            ("max_tokens", to.min(UNLIMITED_COMPLETION))
         }
-        // Without a limit it is refused, as it is with one that leaves nothing beside thinking.
-        (Operation::Messages, Dialect::Messages)
-            if facts.thinking_budget.is_none_or(|budget| budget < to) =>
-        {
-            request.members(None)
-        }
-        (Operation::GenerateContent, Dialect::Gemini) => request.settings(),
-        _ => None,
-    }?;
-    apply(body, edits)
+        Dialect::Completions | Dialect::Messages => ("max_tokens", to),
+        Dialect::Responses => ("max_output_tokens", to),
+        Dialect::Gemini => ("maxOutputTokens", to),
+        Dialect::Ollama => ("num_predict", to),
+        Dialect::LlamaCpp => ("n_predict", to),
+        _ => return None,
+    };
+    Some(Missing { name, limit })
 }
 
 struct Request<'a> {
     body: &'a [u8],
     facts: &'a RequestFacts,
+    limits: &'static Limits,
+    missing: Missing,
     to: u64,
 }
 
-/// A member that sets a limit, unless it is null.
-struct Member<'a> {
-    name: &'static str,
-    at: Range<usize>,
-    value: &'a str,
-}
-
-/// A limit that can be added where none is set.
+/// A limit that is added where none is set.
 struct Missing {
     name: &'static str,
-    edit: Edit,
+    limit: u64,
 }
 
 impl<'a> Request<'a> {
-    /// Of a body whose own members are limits: `missing` is added where none is set.
-    fn members(&self, missing: Option<&'static str>) -> Option<Vec<Edit>> {
+    fn edits(&self) -> Option<Vec<Edit>> {
+        match self.limits.within {
+            Some(settings) => self.of_settings(settings),
+            None => self.of_body(),
+        }
+    }
+
+    /// Of a body whose own members are limits.
+    fn of_body(&self) -> Option<Vec<Edit>> {
         let fields = self.facts.limit_fields.iter();
         let members: Option<Vec<_>> = fields
             .map(|field| {
-                Some(Member {
-                    name: field.name,
-                    at: field.value.clone(),
-                    value: self.text(&field.value)?,
-                })
+                let (name, value) = (field.name, self.text(&field.value)?);
+                Some(Member { name, value })
             })
             .collect();
-        let missing = missing.and_then(|name| {
-            let edit = self.at_the_end(&format!("\"{name}\":{}", self.to))?;
-            Some(Missing { name, edit })
-        });
-        self.lowered(&members?, missing)
+        self.lowered(&members?, || self.at_the_end(&self.missing.text()))
     }
 
     /// Of a body whose settings of the answer hold the limit.
-    fn settings(&self) -> Option<Vec<Edit>> {
-        let [name, _] = CONFIG_NAMES;
-        let config = format!("{{\"{name}\":{}}}", self.to);
+    fn of_settings(&self, name: &str) -> Option<Vec<Edit>> {
+        let settings = format!("{{{}}}", self.missing.text());
         let mut edits = Vec::new();
         for field in &self.facts.limit_fields {
             match self.text(&field.value)? {
-                "null" => edits.push((field.value.clone(), config.clone())),
-                object => edits.extend(self.config(object)?),
+                "null" => edits.push((field.value.clone(), settings.clone())),
+                object => edits.extend(self.of_object(object)?),
             }
         }
         if self.facts.limit_fields.is_empty() {
-            edits.push(self.at_the_end(&format!("\"generationConfig\":{config}"))?);
+            edits.push(self.at_the_end(&format!("\"{name}\":{settings}"))?);
         }
         Some(edits)
     }
 
-    fn config(&self, object: &'a str) -> Option<Vec<Edit>> {
-        let [name, _] = CONFIG_NAMES;
+    fn of_object(&self, object: &'a str) -> Option<Vec<Edit>> {
         let fields = Fields::parse_str(object)?;
-        let mut members = Vec::new();
-        for (key, value) in fields.all() {
-            if let Some(name) = CONFIG_NAMES.into_iter().find(|name| *name == key) {
-                let start = self.offset(value)?;
-                let at = start..start + value.len();
-                members.push(Member { name, at, value });
-            }
-        }
-        let inside = self.offset(object)? + 1;
-        let comma = if fields.is_empty() { "" } else { "," };
-        let edit = (inside..inside, format!("\"{name}\":{}{comma}", self.to));
-        self.lowered(&members, Some(Missing { name, edit }))
+        let members = fields.all().filter_map(|(key, value)| {
+            let name = self.limits.name(key)?;
+            Some(Member { name, value })
+        });
+        let first = || {
+            let inside = self.range(object)?.start + 1;
+            let comma = if fields.is_empty() { "" } else { "," };
+            Some((inside..inside, format!("{}{comma}", self.missing.text())))
+        };
+        self.lowered(&members.collect::<Vec<_>>(), first)
     }
 
-    /// The edits for the members of one object. None when a value cannot be read: what an
-    /// upstream makes of it is not known.
-    fn lowered(&self, members: &[Member<'_>], missing: Option<Missing>) -> Option<Vec<Edit>> {
+    /// The edits for the members of one object, into which `add` puts the limit that is missing.
+    /// None when a value cannot be read: what an upstream makes of it is not known.
+    fn lowered(
+        &self,
+        members: &[Member<'a>],
+        add: impl FnOnce() -> Option<Edit>,
+    ) -> Option<Vec<Edit>> {
         let mut edits = Vec::new();
         for member in members.iter().filter(|member| !member.is_null()) {
-            if limit(member.value)? > self.to {
-                edits.push((member.at.clone(), self.to.to_string()));
+            if self.limits.allowed(member.value)? > self.to {
+                edits.push((self.range(member.value)?, self.to.to_string()));
             }
         }
-        let last = |name| members.iter().rfind(|member| member.name == name);
-        let is_set = |member: &Member<'_>| last(member.name).is_some_and(|last| !last.is_null());
-        if members.iter().any(is_set) {
+        if self.limits.is_set(members) {
             return Some(edits);
         }
-        let missing = missing?;
-        let named = |member: &&Member<'_>| member.name == missing.name && member.is_null();
-        let nulls = members.iter().filter(named);
+        let nulls = members.iter().filter(|member| member.is_null());
+        let named = nulls.filter(|null| null.name == self.missing.name);
         let before = edits.len();
-        edits.extend(nulls.map(|null| (null.at.clone(), self.to.to_string())));
+        for null in named {
+            edits.push((self.range(null.value)?, self.missing.limit.to_string()));
+        }
         if edits.len() == before {
-            edits.push(missing.edit);
+            edits.push(add()?);
         }
         Some(edits)
     }
@@ -159,54 +181,69 @@ impl<'a> Request<'a> {
         str::from_utf8(self.body.get(range.clone())?).ok()
     }
 
-    /// Where `part`, which is borrowed from the body, begins in it.
-    fn offset(&self, part: &str) -> Option<usize> {
-        part.as_ptr().addr().checked_sub(self.body.as_ptr().addr())
+    /// Where `part`, which is borrowed from the body, lies in it.
+    fn range(&self, part: &str) -> Option<Range<usize>> {
+        let start = part
+            .as_ptr()
+            .addr()
+            .checked_sub(self.body.as_ptr().addr())?;
+        Some(start..start + part.len())
     }
 }
 
-impl Member<'_> {
-    fn is_null(&self) -> bool {
-        self.value == "null"
+impl Missing {
+    fn text(&self) -> String {
+        format!("\"{}\":{}", self.name, self.limit)
     }
 }
 
-/// The name of the limit of a chat that has none. OpenAI's newer models refuse `max_tokens`, which
-/// is the one that every other server knows, also where it serves OpenAI's open models.
-fn name_in_chat(model: &str) -> &'static str {
+/// Who serves OpenAI's models as OpenAI does, as far as the address tells.
+#[derive(PartialEq, Eq)]
+enum Server {
+    OpenAi,
+    Azure,
+    /// Azure by a version of its API that is too old for `max_completion_tokens`.
+    OldAzure,
+    Other,
+}
+
+impl Server {
+    fn of(uri: &Uri) -> Self {
+        let path = uri.path().to_ascii_lowercase();
+        let is_azure = match provider_of(uri.host().unwrap_or_default()) {
+            Some(Provider::OpenAi) => return Self::OpenAi,
+            // Models of others are served there too, under other paths.
+            Some(Provider::Azure) => path.contains("/openai/"),
+            _ => path.contains("/openai/deployments/"),
+        };
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let version = pairs.find_map(|pair| pair.strip_prefix("api-version="));
+        match version {
+            _ if !is_azure => Self::Other,
+            Some(version) if version < NEWER_AZURE => Self::OldAzure,
+            _ => Self::Azure,
+        }
+    }
+}
+
+/// The name of the limit of a chat that has none. Every server knows `max_tokens`, but OpenAI's
+/// newer models refuse it, and the name of a deployment does not say which model that is.
+fn name_in_chat(uri: &Uri, model: &str) -> &'static str {
+    match Server::of(uri) {
+        Server::OpenAi | Server::Azure => "max_completion_tokens",
+        Server::Other if is_of_openai(model) => "max_completion_tokens",
+        Server::OldAzure | Server::Other => "max_tokens",
+    }
+}
+
+/// Whether OpenAI alone serves the model, itself or behind a gateway. Its open models are served
+/// by others.
+fn is_of_openai(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or(model);
     let name = name.strip_prefix("ft:").unwrap_or(name);
     let reasons = matches!(name.as_bytes(), [b'o', b'0'..=b'9', ..]);
     let is_gpt = name.starts_with("gpt-") && !name.starts_with("gpt-oss");
-    if reasons || is_gpt || name.starts_with("chatgpt-") || name.starts_with("chat-latest") {
-        "max_completion_tokens"
-    } else {
-        "max_tokens"
-    }
-}
-
-/// How much a value allows. Some servers also take a fraction or a quoted number, and a negative
-/// one for no limit.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the cast saturates, which is what is wanted"
-)]
-fn limit(value: &str) -> Option<u64> {
-    let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
-    let number = quoted.unwrap_or(value).trim();
-    number.parse().ok().or_else(|| {
-        let number: f64 = number
-            .parse()
-            .ok()
-            .filter(|number: &f64| !number.is_nan())?;
-        let is_unlimited = number.is_sign_negative();
-        Some(if is_unlimited {
-            u64::MAX
-        } else {
-            number.ceil() as u64
-        })
-    })
+    reasons || is_gpt || name.starts_with("chatgpt-") || name.starts_with("chat-latest")
 }
 
 /// None when there is nothing to change.

@@ -3,8 +3,14 @@
 //! Providers hang the same endpoints under many prefixes (`/v1`, `/openai/v1`, `/api/v1`,
 //! `/openai/deployments/<name>`, none), so a path is matched by what follows its prefix. A path
 //! that is not known is [`Operation::Other`] and streamed through unread.
+//!
+//! Servers decode a path, merge its slashes, resolve its dots and pass over the case of its names,
+//! some of them this and some of them that. What any of them would take for a call is one.
+
+use std::borrow::Cow;
 
 use http::Method;
+use percent_encoding::percent_decode_str;
 
 use crate::core::call::Operation;
 
@@ -85,14 +91,39 @@ struct Endpoint {
 
 pub fn route(method: &Method, path: &str) -> Route {
     let path = path.split(['?', '#']).next().unwrap_or(path);
-    let segments: Vec<&str> = path
-        .split('/')
-        .filter(|segment| !segment.is_empty())
+    let plain = route_of(method, path.split('/').map(decoded));
+    if plain.is_made_here() || !path.contains('%') {
+        return plain;
+    }
+    // A slash, too, may be encoded.
+    let whole = decoded(path);
+    let split = route_of(method, whole.split('/').map(Cow::Borrowed));
+    if split.is_made_here() || plain.dialect == Dialect::Other {
+        split
+    } else {
+        plain
+    }
+}
+
+fn decoded(part: &str) -> Cow<'_, str> {
+    percent_decode_str(part).decode_utf8_lossy()
+}
+
+fn route_of<'a>(method: &Method, segments: impl Iterator<Item = Cow<'a, str>>) -> Route {
+    let segments = without_dots(segments);
+    let folded: Vec<String> = segments
+        .iter()
+        .map(|segment| segment.to_ascii_lowercase())
         .collect();
-    let (deployment, rest) = strip_prefix(&segments);
-    let (path_model, endpoint) = match model_verb(method, rest) {
-        Some((model, endpoint)) => (Some(model), endpoint),
-        None => (deployment, endpoint(method, rest)),
+    let names: Vec<&str> = folded.iter().map(String::as_str).collect();
+    let (deployment, start) = prefix(&names);
+    let rest = names.get(start..).unwrap_or_default();
+    let (path_model, endpoint) = if let Some(endpoint) = model_verb(method, rest) {
+        let last = segments.last().and_then(|last| last.rsplit_once(':'));
+        (last.map(|(model, _)| model), endpoint)
+    } else {
+        let deployment = deployment.and_then(|at| segments.get(at));
+        (deployment.map(Cow::as_ref), endpoint(method, rest))
     };
     Route {
         operation: endpoint.operation,
@@ -103,19 +134,39 @@ pub fn route(method: &Method, path: &str) -> Route {
     }
 }
 
-/// Splits off everything up to a version (`v1`, `v1beta`, `v4`) or a deployment.
-fn strip_prefix<'a, 'b>(segments: &'b [&'a str]) -> (Option<&'a str>, &'b [&'a str]) {
-    let deployments = segments
-        .iter()
-        .position(|segment| *segment == "deployments");
-    if let Some([_, deployment, rest @ ..]) = deployments.and_then(|at| segments.get(at..)) {
-        return (Some(deployment), rest);
+/// The segments that have a name, `.` and `..` resolved.
+fn without_dots<'a>(segments: impl Iterator<Item = Cow<'a, str>>) -> Vec<Cow<'a, str>> {
+    let mut kept = Vec::new();
+    for segment in segments {
+        match segment.as_ref() {
+            "" | "." => {}
+            ".." => {
+                kept.pop();
+            }
+            _ => kept.push(segment),
+        }
     }
-    let version = segments.iter().rposition(|segment| is_version(segment));
-    let rest = version
-        .and_then(|at| segments.get(at + 1..))
-        .unwrap_or(segments);
-    (None, rest.strip_prefix(&["openai"]).unwrap_or(rest))
+    kept
+}
+
+impl Route {
+    /// A known endpoint that does something, and is not asked for what an earlier call did.
+    fn is_made_here(&self) -> bool {
+        self.dialect != Dialect::Other && !self.fetch
+    }
+}
+
+/// Where the deployment stands, and where what follows a deployment or the last version (`v1`,
+/// `v1beta`, `v4`) begins.
+fn prefix(names: &[&str]) -> (Option<usize>, usize) {
+    let deployments = names.iter().position(|name| *name == "deployments");
+    if let Some(at) = deployments.filter(|at| at + 1 < names.len()) {
+        return (Some(at + 1), at + 2);
+    }
+    let version = names.iter().rposition(|name| is_version(name));
+    let start = version.map_or(0, |at| at + 1);
+    let is_openai = names.get(start) == Some(&"openai");
+    (None, start + usize::from(is_openai))
 }
 
 fn is_version(segment: &str) -> bool {
@@ -128,25 +179,24 @@ fn is_version(segment: &str) -> bool {
 }
 
 /// `.../models/<model>:<verb>`, as Gemini and Vertex AI have it.
-fn model_verb<'a>(method: &Method, rest: &[&'a str]) -> Option<(&'a str, Endpoint)> {
+fn model_verb(method: &Method, rest: &[&str]) -> Option<Endpoint> {
     let [before @ .., last] = rest else {
         return None;
     };
-    let (model, verb) = last.rsplit_once(':')?;
+    let (_, verb) = last.rsplit_once(':')?;
     if method != Method::POST || !before.iter().any(|segment| segment.ends_with("odels")) {
         return None;
     }
-    let endpoint = match verb {
-        "generateContent" | "streamGenerateContent" => {
-            json(Operation::GenerateContent, Dialect::Gemini)
+    match verb {
+        "generatecontent" | "streamgeneratecontent" => {
+            Some(json(Operation::GenerateContent, Dialect::Gemini))
         }
-        "embedContent" | "batchEmbedContents" => json(Operation::Embeddings, Dialect::Gemini),
-        "rawPredict" | "streamRawPredict" if before.contains(&"anthropic") => {
-            json(Operation::Messages, Dialect::Messages)
+        "embedcontent" | "batchembedcontents" => Some(json(Operation::Embeddings, Dialect::Gemini)),
+        "rawpredict" | "streamrawpredict" if before.contains(&"anthropic") => {
+            Some(json(Operation::Messages, Dialect::Messages))
         }
-        _ => return None,
-    };
-    Some((model, endpoint))
+        _ => None,
+    }
 }
 
 fn endpoint(method: &Method, rest: &[&str]) -> Endpoint {
@@ -159,6 +209,7 @@ fn endpoint(method: &Method, rest: &[&str]) -> Endpoint {
     }
 }
 
+/// Names are in lower case.
 fn post(rest: &[&str]) -> Endpoint {
     match rest {
         ["chat", "completions", _] => fetch(Operation::Chat, Dialect::Chat),

@@ -8,6 +8,7 @@
 //! a body said and reads on behind it.
 
 mod fields;
+pub(super) mod limits;
 mod payload;
 mod reader;
 mod scanner;
@@ -20,6 +21,7 @@ use self::reader::Reader;
 pub use self::scanner::Scanner;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
+use crate::wire::route::Dialect;
 
 /// What a request body says, as far as this proxy cares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +34,8 @@ pub struct RequestFacts {
     pub include_usage: Option<bool>,
     /// Where the value of `stream_options` lies.
     pub stream_options: Option<Range<usize>>,
-    /// The largest number of output tokens, times the number of choices.
+    /// The largest number of output tokens, times the number of choices. None where no limit is
+    /// set that is sure to be kept.
     pub output_limit: Option<u64>,
     /// The number of choices in `output_limit`: at least 1, but 0 when the body is not readable.
     pub choices: u64,
@@ -107,15 +110,15 @@ pub enum SegmentKind {
     Input,
 }
 
-/// Reads the facts of `body`, taken as the request of `operation`.
-pub fn scan(operation: Operation, body: &[u8], seed: DigestSeed) -> RequestFacts {
+/// Reads the facts of `body`, taken as the request of `operation` in `dialect`.
+pub fn scan(operation: Operation, dialect: Dialect, body: &[u8], seed: DigestSeed) -> RequestFacts {
     let mut reader = Reader::new(operation, body, seed);
     while !reader.is_done() {
         if reader.step().is_err() {
             return RequestFacts::default();
         }
     }
-    reader.facts()
+    reader.facts(dialect)
 }
 
 #[cfg(test)]

@@ -28,4 +28,5 @@ mod streaming;
 mod tidy;
 mod transparency;
 mod tunnel;
+mod understood;
 mod uploads;

@@ -35,7 +35,8 @@ fn ended(sample: &Sample, model: &str) -> EndedCall {
         fetch: false,
         model: admission.request_model,
         record: RecordLevel::Full,
-        body: bytes::Bytes::new(),
+        text: bytes::Bytes::new(),
+        body_bytes: 0,
         facts: Arc::new(RequestFacts {
             stream: true,
             ..RequestFacts::default()

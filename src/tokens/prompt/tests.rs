@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::core::digest::DigestSeed;
+use crate::wire::route::Dialect;
 use crate::wire::scan::scan;
 use Operation::{Chat, Embeddings, GenerateContent, Messages, Responses, TextCompletion};
 
@@ -10,7 +11,7 @@ const SEED: DigestSeed = DigestSeed(1);
 
 fn facts_of(operation: Operation, body: &Value) -> (String, RequestFacts) {
     let text = body.to_string();
-    let facts = scan(operation, text.as_bytes(), SEED);
+    let facts = scan(operation, Dialect::Other, text.as_bytes(), SEED);
     (text, facts)
 }
 
@@ -359,7 +360,7 @@ fn message_that_cannot_be_read_is_counted_as_the_text_it_is() {
     let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
     for message in [deep.as_str(), r#"{"role":"user","content":"\ud800 lone"}"#] {
         let text = format!(r#"{{"messages":[{message}]}}"#);
-        let facts = scan(Chat, text.as_bytes(), SEED);
+        let facts = scan(Chat, Dialect::Chat, text.as_bytes(), SEED);
         let counter = Counter::new(1);
         let known = counter.count_prompt(Chat, "gpt-4o", text.as_bytes(), &facts);
         assert_eq!(known.provenance, Provenance::Estimated);

@@ -74,6 +74,49 @@ fn every_coding_decodes_in_any_pieces() {
 }
 
 #[test]
+fn a_whole_body_takes_memory_as_it_grows_and_stays_below_its_limit() {
+    let body = b"a".repeat(3 << 20);
+    for (coding, header) in [("gzip", "gzip"), ("br", "br"), ("zstd", "zstd")] {
+        let encoded = encode(coding, &body);
+        assert!(encoded.len() < 8 << 10, "{coding}");
+        let decode = |limit: usize, memory: usize| {
+            let mut most = 0;
+            let mut take = |bytes: usize| {
+                most = most.max(bytes);
+                bytes <= memory
+            };
+            let (whole, result) = decode_within(header, &encoded, limit, &mut take);
+            assert!(whole.capacity() <= most.min(memory).min(limit), "{coding}");
+            (whole, result)
+        };
+        let (whole, result) = decode(body.len(), body.len());
+        assert!(whole == body && result.is_ok(), "{coding}");
+        let (_, result) = decode(body.len() - 1, usize::MAX);
+        assert_eq!(result, Err(DecodeError::TooLarge), "{coding}");
+        let (_, result) = decode(64 << 10, usize::MAX);
+        assert_eq!(result, Err(DecodeError::TooLarge), "{coding}");
+        let (_, result) = decode(usize::MAX, body.len() - 1);
+        assert_eq!(result, Err(DecodeError::NoRoom), "{coding}");
+    }
+}
+
+#[test]
+fn what_came_before_damage_is_there() {
+    let mut damaged = encode("gzip", TEXT);
+    damaged.extend_from_slice(b"and something after its end");
+    let (whole, result) = decode_within("gzip", &damaged, 1 << 10, &mut |_| true);
+    assert_eq!(
+        (whole.as_slice(), result),
+        (TEXT, Err(DecodeError::Malformed))
+    );
+    let (whole, result) = decode_within("unheard-of", TEXT, 1 << 10, &mut |_| true);
+    assert_eq!(
+        (whole.len(), result),
+        (0, Err(DecodeError::UnknownEncoding))
+    );
+}
+
+#[test]
 fn what_ends_too_early_is_told_from_what_is_complete() {
     let body = TEXT.repeat(30);
     for (coding, header) in [

@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::core::call::Operation;
 use crate::core::digest::DigestSeed;
+use crate::wire::route::Dialect;
 use crate::wire::scan::scan;
 
 fn inject(body: &[u8]) -> Option<Vec<u8>> {
-    super::inject(body, &scan(Operation::Chat, body, DigestSeed(7)))
+    super::inject(
+        body,
+        &scan(Operation::Chat, Dialect::Chat, body, DigestSeed(7)),
+    )
 }
 
 #[track_caller]

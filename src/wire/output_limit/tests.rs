@@ -13,11 +13,27 @@ const COMPLETIONS: &str = "/v1/completions";
 const RESPONSES: &str = "/v1/responses";
 const MESSAGES: &str = "/v1/messages";
 const GEMINI: &str = "/v1beta/models/gemini-3-pro:generateContent";
+const OLLAMA: &str = "/api/chat";
+const LLAMA_CPP: &str = "/completion";
+const ALL: [&str; 7] = [
+    CHAT,
+    COMPLETIONS,
+    RESPONSES,
+    MESSAGES,
+    GEMINI,
+    OLLAMA,
+    LLAMA_CPP,
+];
 
 fn lower(path: &str, body: &str, to: u64) -> Option<String> {
+    lower_at(("http://localhost:11434", path), body, to)
+}
+
+fn lower_at((server, path): (&str, &str), body: &str, to: u64) -> Option<String> {
     let route = route(&Method::POST, path);
-    let facts = scan(route.operation, body.as_bytes(), SEED);
-    let lowered = super::lower(&route, body.as_bytes(), &facts, to)?;
+    let uri = format!("{server}{path}").parse().unwrap();
+    let facts = scan(route.operation, route.dialect, body.as_bytes(), SEED);
+    let lowered = super::lower((&route, &uri), body.as_bytes(), &facts, to)?;
     Some(String::from_utf8(lowered).unwrap())
 }
 
@@ -72,11 +88,81 @@ fn limits_are_added_where_there_are_none() {
         r#"{"messages":[{}]}"#,
         r#"{"messages":[{}],"max_tokens":20}"#,
     );
+    for (path, name) in [
+        (COMPLETIONS, "max_tokens"),
+        (RESPONSES, "max_output_tokens"),
+        (MESSAGES, "max_tokens"),
+        (LLAMA_CPP, "n_predict"),
+        ("/infill", "n_predict"),
+    ] {
+        let expected = format!(r#"{{"model":"m","{name}":20}}"#);
+        check(path, r#"{"model":"m"}"#, &expected);
+        let nulled = format!(r#"{{"{name}":null}}"#);
+        check(path, &nulled, &format!(r#"{{"{name}":20}}"#));
+    }
+}
+
+#[test]
+fn limits_that_a_server_may_go_by_instead_are_lowered_too() {
+    check(
+        CHAT,
+        r#"{"max_tokens":10,"n_predict":500}"#,
+        r#"{"max_tokens":10,"n_predict":20}"#,
+    );
+    check(
+        COMPLETIONS,
+        r#"{"n_predict":10}"#,
+        r#"{"n_predict":10,"max_tokens":20}"#,
+    );
+    check(
+        LLAMA_CPP,
+        r#"{"max_tokens":500}"#,
+        r#"{"max_tokens":20,"n_predict":20}"#,
+    );
+}
+
+#[test]
+fn limits_of_another_dialect_are_left_alone() {
+    check(
+        OLLAMA,
+        r#"{"max_tokens":99,"options":{"num_predict":99}}"#,
+        r#"{"max_tokens":99,"options":{"num_predict":20}}"#,
+    );
     check(
         RESPONSES,
-        r#"{"model":"m"}"#,
-        r#"{"model":"m","max_output_tokens":20}"#,
+        r#"{"max_tokens":99,"max_completion_tokens":99}"#,
+        r#"{"max_tokens":99,"max_completion_tokens":99,"max_output_tokens":20}"#,
     );
+}
+
+#[test]
+fn the_limit_of_ollama_is_among_its_options() {
+    for path in [OLLAMA, "/api/generate"] {
+        check(path, "{}", r#"{"options":{"num_predict":20}}"#);
+        check(
+            path,
+            r#"{"model":"m","options":{ "seed":1 }}"#,
+            r#"{"model":"m","options":{"num_predict":20, "seed":1 }}"#,
+        );
+        for unlimited in ["-1", "-2", "0", "null", "21", "4e3"] {
+            let body = format!(r#"{{"options":{{"num_predict": {unlimited},"seed":1}}}}"#);
+            let expected = r#"{"options":{"num_predict": 20,"seed":1}}"#;
+            check(path, &body, expected);
+        }
+        check(
+            path,
+            r#"{"options":null}"#,
+            r#"{"options":{"num_predict":20}}"#,
+        );
+        check_unchanged(
+            path,
+            &[
+                r#"{"options":{"num_predict":20}}"#,
+                r#"{"options":{"num_predict":"many"}}"#,
+                r#"{"options":[]}"#,
+            ],
+        );
+    }
 }
 
 #[test]
@@ -108,11 +194,63 @@ fn the_name_of_an_added_limit_is_one_the_model_takes() {
         let expected = format!(r#"{{"model":"{model}","max_tokens":20}}"#);
         check(CHAT, &body, &expected);
     }
-    check(
-        "/openai/deployments/gpt-5/chat/completions?api-version=1",
-        r#"{"messages":[]}"#,
-        r#"{"messages":[],"max_completion_tokens":20}"#,
-    );
+}
+
+#[test]
+fn the_name_of_an_added_limit_is_one_the_server_takes() {
+    let name = |server: &str, path: &str, model: &str| {
+        let body = format!(r#"{{"model":"{model}"}}"#);
+        let lowered = lower_at((server, path), &body, 20).unwrap();
+        let rest = lowered.strip_prefix(&body[..body.len() - 1]).unwrap();
+        rest.split('"').nth(1).unwrap().to_owned()
+    };
+    let deployment = |version: &str| {
+        format!("/openai/deployments/ours/chat/completions?a=b&api-version={version}")
+    };
+    let azure = "https://we.openai.azure.com";
+    for (server, path) in [
+        ("https://api.openai.com", CHAT),
+        ("https://eu.api.openai.com", CHAT),
+        (azure, "/openai/v1/chat/completions"),
+        (azure, &deployment("2024-09-01-preview")),
+        (azure, &deployment("preview")),
+        ("https://gateway.example:8443", &deployment("2025-04-01")),
+        (
+            "https://we.services.ai.azure.com",
+            "/openai/v1/chat/completions",
+        ),
+    ] {
+        for model in ["ours", "gpt-4o", "gpt-3.5-turbo"] {
+            let added = name(server, path, model);
+            assert_eq!(added, "max_completion_tokens", "{server}{path}");
+        }
+    }
+    for (server, path) in [
+        (azure, deployment("2024-08-01-preview").as_str()),
+        ("http://gateway", &deployment("2023-05-15")),
+        (
+            "https://we.services.ai.azure.com",
+            "/models/chat/completions?api-version=2024-05-01-preview",
+        ),
+        ("https://api.openai.com.example", CHAT),
+        ("https://api.mistral.ai", CHAT),
+    ] {
+        assert_eq!(name(server, path, "ours"), "max_tokens", "{server}{path}");
+    }
+    let old = deployment("2024-06-01");
+    assert_eq!(name(azure, &old, "gpt-4o"), "max_tokens");
+}
+
+#[test]
+fn a_legacy_completion_of_openai_gets_no_more_than_without_a_limit() {
+    for server in ["https://api.openai.com", "https://we.openai.azure.com"] {
+        let path = "/openai/v1/completions";
+        let lowered = |to| lower_at((server, path), "{}", to).unwrap();
+        assert_eq!(lowered(400), r#"{"max_tokens":16}"#);
+        assert_eq!(lowered(9), r#"{"max_tokens":9}"#);
+    }
+    let elsewhere = lower(COMPLETIONS, "{}", 400).unwrap();
+    assert_eq!(elsewhere, r#"{"max_tokens":400}"#);
 }
 
 #[test]
@@ -222,31 +360,28 @@ fn thinking_keeps_room_below_the_limit() {
 
 #[test]
 fn nothing_is_changed_where_it_would_not_hold() {
-    for path in [CHAT, COMPLETIONS, RESPONSES, MESSAGES, GEMINI] {
+    for path in ALL {
         check_unchanged(path, &["", "[]", "{\"max_tokens\":99", "{} x"]);
         assert_eq!(
             lower(path, r#"{"max_tokens":9,"max_output_tokens":9}"#, 0),
             None
         );
     }
-    check_unchanged(
-        COMPLETIONS,
-        &["{}", r#"{"max_tokens":null}"#, r#"{"max_tokens":20}"#],
-    );
-    check_unchanged(MESSAGES, &["{}", r#"{"max_tokens":null}"#]);
+    for path in [CHAT, COMPLETIONS, MESSAGES] {
+        check_unchanged(path, &[r#"{"max_tokens":20}"#]);
+    }
     assert_eq!(lower(RESPONSES, r#"{"max_output_tokens":99}"#, 15), None);
     assert!(lower(RESPONSES, r#"{"max_output_tokens":99}"#, 16).is_some());
     for path in [
-        "/api/chat",
-        "/api/generate",
-        "/completion",
+        "/api/embed",
         "/v1/embeddings",
         "/v1/images/generations",
         "/v1/decisions",
         "/v1beta/models/g:embedContent",
         "/elsewhere",
     ] {
-        check_unchanged(path, &["{}", r#"{"max_tokens":99,"max_output_tokens":99}"#]);
+        let body = r#"{"max_tokens":99,"max_output_tokens":99,"options":{"num_predict":99}}"#;
+        check_unchanged(path, &["{}", body]);
     }
 }
 
@@ -257,6 +392,8 @@ fn bodies() -> impl Strategy<Value = String> {
         "max_completion_tokens",
         "max_output_tokens",
         "max_tokens",
+        "n_predict",
+        "options",
         "n",
         "model",
         "generationConfig",
@@ -271,6 +408,7 @@ fn bodies() -> impl Strategy<Value = String> {
         Just("-1".to_owned()),
         (0..60_u32).prop_map(|n| format!(r#"{{"maxOutputTokens" :{n},"a":{{"b":"}}"}}}}"#)),
         (0..60_u32).prop_map(|n| format!(r#"{{ "max_output_tokens":{n}}}"#)),
+        (-2..60_i32).prop_map(|n| format!(r#"{{"num_predict": {n} }}"#)),
         Just("{ }".to_owned()),
         "[a-z\u{e9} ]{0,30}".prop_map(|text| format!(r#"[{{"content":"{text}"}}]"#)),
         Just("\"gpt-5\"".to_owned()),
@@ -299,11 +437,13 @@ fn undo(lowered: &str, after: &RequestFacts, body: &str, before: &RequestFacts) 
     undone + &lowered[at..]
 }
 
+const LIMITS: [&str; 3] = ["maxOutputTokens", "max_output_tokens", "num_predict"];
+
 /// What else a value says; nothing when it is a limit itself.
 fn without_settings(value: &str) -> Value {
     let mut value: Value = serde_json::from_str(value).unwrap();
     if let Some(object) = value.as_object_mut() {
-        object.retain(|key, _| !CONFIG_NAMES.contains(&key.as_str()));
+        object.retain(|key, _| !LIMITS.contains(&key.as_str()));
         return value;
     }
     json!({})
@@ -315,27 +455,25 @@ proptest! {
     #[test]
     fn what_is_lowered_is_the_limit_and_nothing_else(
         bodies in prop::collection::vec(bodies(), 1..4),
-        path in prop::sample::select(vec![CHAT, COMPLETIONS, RESPONSES, MESSAGES, GEMINI]),
+        path in prop::sample::select(ALL.to_vec()),
         block in 1..40_usize,
     ) {
-        let route = route(&Method::POST, path);
+        let (route, uri) = (route(&Method::POST, path), Uri::from_static("http://a/"));
         let scanner = Scanner::with_blocks(SEED, block);
         for body in &bodies {
-            let facts = scan(route.operation, body.as_bytes(), SEED);
-            let lowered = super::lower(&route, body.as_bytes(), &facts, 20);
-            scanner.scan(route.operation, body.as_bytes());
-            let remembered = scanner.scan(route.operation, body.as_bytes());
-            prop_assert_eq!(&super::lower(&route, body.as_bytes(), &remembered, 20), &lowered);
+            let facts = scan(route.operation, route.dialect, body.as_bytes(), SEED);
+            let lowered = super::lower((&route, &uri), body.as_bytes(), &facts, 20);
+            scanner.scan(route.operation, route.dialect, body.as_bytes());
+            let remembered = scanner.scan(route.operation, route.dialect, body.as_bytes());
+            prop_assert_eq!(&super::lower((&route, &uri), body.as_bytes(), &remembered, 20), &lowered);
             let Some(lowered) = lowered else { continue };
             let lowered = String::from_utf8(lowered).unwrap();
-            let after = scanner.scan(route.operation, lowered.as_bytes());
+            let after = scanner.scan(route.operation, route.dialect, lowered.as_bytes());
             let most = 20 * facts.choices;
             let limit = facts.output_limit.map_or(most, |limit| limit.min(most));
-            // Beside a limit that is no number for us another one may have been the smaller.
-            let lowered_to = |after: u64| after == limit || after == most;
-            prop_assert!(after.output_limit.is_some_and(lowered_to), "{} -> {}", body, lowered);
+            prop_assert_eq!(after.output_limit, Some(limit), "{} -> {}", body, lowered);
             prop_assert_eq!(&undo(&lowered, &after, body, &facts), body, "{}", lowered);
-            prop_assert_eq!(super::lower(&route, lowered.as_bytes(), &after, 20), None);
+            prop_assert_eq!(super::lower((&route, &uri), lowered.as_bytes(), &after, 20), None);
         }
     }
 }

@@ -34,6 +34,67 @@ fn chat_is_found_under_every_prefix() {
 }
 
 #[test]
+fn a_path_is_what_any_server_may_take_it_for() {
+    for path in [
+        "/v1/chat/%63ompletions",
+        "/v1/%63%68at/%63ompletions?a=b",
+        "/v1/chat%2Fcompletions",
+        "/v1%2fchat%2Fcompletions%2f",
+        "//v1///chat//completions//",
+        "/v1/./chat/completions/.",
+        "/v1/models/../chat/completions",
+        "/v1/models/%2e%2E/chat/completions/%2e",
+        "/v1/responses/..%2fchat/completions",
+        "/v1/chat/completions/id/..",
+        "/v1/chat/completions/id%2F%2e%2e",
+        "/../v1/chat/completions",
+        "/V1/Chat/COMPLETIONS",
+        "/openai/Deployments/My%2DGpt/chat/completions",
+    ] {
+        let route = check(&Method::POST, path, Operation::Chat, Dialect::Chat);
+        assert_eq!(
+            (route.reading, route.fetch),
+            (Reading::Json, false),
+            "{path}"
+        );
+        let model = path.contains("Gpt").then_some("My-Gpt");
+        assert_eq!(route.path_model.as_deref(), model, "{path}");
+    }
+    for path in [
+        "/v1beta/models/Gemini%2D3:generateContent",
+        "/v1beta/models/Gemini-3%3AgenerateContent",
+        "/v1beta/models%2FGemini-3:GENERATECONTENT",
+    ] {
+        let (operation, dialect) = (Operation::GenerateContent, Dialect::Gemini);
+        let route = check(&Method::POST, path, operation, dialect);
+        assert_eq!(route.path_model.as_deref(), Some("Gemini-3"), "{path}");
+    }
+}
+
+#[test]
+fn what_no_server_takes_for_a_call_is_none() {
+    for path in [
+        "/v1/chat/completions/..",
+        "/v1/chat/%2563ompletions",
+        "/v1/chat/completions%3F",
+        "/v1/chat/%ff",
+        "/v1/chat completions",
+        "/%",
+        "/..",
+    ] {
+        check(&Method::POST, path, Operation::Other, Dialect::Other);
+    }
+    let path = "/v1/responses/resp%2F1/cancel";
+    let route = check(
+        &Method::POST,
+        path,
+        Operation::Responses,
+        Dialect::Responses,
+    );
+    assert!(route.fetch, "an id may have a slash");
+}
+
+#[test]
 fn json_endpoints_are_read() {
     use Dialect as D;
     use Operation as O;

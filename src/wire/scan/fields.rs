@@ -3,13 +3,15 @@
 //! A field of the wrong type, with a broken string or beyond its size is left out, not an error.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use strum::{EnumCount, EnumString, IntoStaticStr};
 
 use super::{RequestFacts, ToolChoice};
 use crate::core::call::Operation;
+use crate::wire::route::Dialect;
 
 /// A longer string is no name of anything.
 const MAX_FIELD_BYTES: usize = 1024;
@@ -30,10 +32,13 @@ pub(super) enum Small {
     MaxCompletionTokens,
     MaxTokens,
     MaxOutputTokens,
+    NPredict,
     N,
     BestOf,
-    #[strum(serialize = "generation_config", serialize = "generationConfig")]
+    #[strum(to_string = "generationConfig", serialize = "generation_config")]
     GenerationConfig,
+    /// Settings of the answer, as Ollama has them.
+    Options,
     Thinking,
     ServiceTier,
     PreviousResponseId,
@@ -45,25 +50,6 @@ pub(super) enum Small {
     Metadata,
     Background,
     ToolChoice,
-}
-
-impl Small {
-    /// What limits the output of one choice; the first that is set counts. Of an operation that is
-    /// known no other field does: it would be a limit that the upstream never sees.
-    pub(super) fn limits(operation: Operation) -> &'static [Self] {
-        match operation {
-            Operation::Chat => &[Self::MaxCompletionTokens, Self::MaxTokens],
-            Operation::TextCompletion | Operation::Messages => &[Self::MaxTokens],
-            Operation::Responses => &[Self::MaxOutputTokens],
-            Operation::GenerateContent => &[Self::GenerationConfig],
-            _ => &[
-                Self::MaxCompletionTokens,
-                Self::MaxTokens,
-                Self::MaxOutputTokens,
-                Self::GenerationConfig,
-            ],
-        }
-    }
 }
 
 #[derive(Default)]
@@ -80,16 +66,15 @@ impl<'de> SmallFields<'de> {
         self.0.get(field as usize).copied().flatten()
     }
 
-    pub(super) fn facts(&self, operation: Operation) -> RequestFacts {
-        let choices = self.choices(operation);
-        let limit = self.limit_of_choice(operation);
+    /// All but what needs the places of fields: their ranges, and the limit of the output.
+    pub(super) fn facts(&self, operation: Operation, dialect: Dialect) -> RequestFacts {
         RequestFacts {
             readable: true,
             model: string(self.get(Small::Model)),
             stream: read(self.get(Small::Stream)) == Some(true),
             include_usage: field(self.get(Small::StreamOptions), "include_usage").and_then(parse),
-            output_limit: limit.map(|limit| limit.saturating_mul(choices)),
-            choices,
+            output_limit: None,
+            choices: self.choices(operation, dialect),
             limit_fields: Vec::new(),
             thinking_budget: read(field(self.get(Small::Thinking), "budget_tokens")),
             service_tier: string(self.get(Small::ServiceTier)),
@@ -121,31 +106,59 @@ impl<'de> SmallFields<'de> {
         schema.filter(|schema| *schema != b"null")
     }
 
-    fn limit_of_choice(&self, operation: Operation) -> Option<u64> {
-        let limit = |field: &Small| match field {
-            Small::GenerationConfig => self.setting(["maxOutputTokens", "max_output_tokens"]),
-            field => read(self.get(*field)),
-        };
-        Small::limits(operation).iter().find_map(limit)
-    }
-
-    fn choices(&self, operation: Operation) -> u64 {
-        let choices = match operation {
-            Operation::Chat | Operation::Image => read(self.get(Small::N)),
-            Operation::TextCompletion => {
+    fn choices(&self, operation: Operation, dialect: Dialect) -> u64 {
+        let choices = match (operation, dialect) {
+            // It knows no number of choices.
+            (_, Dialect::Ollama) => None,
+            (Operation::Chat | Operation::Image, _) => read(self.get(Small::N)),
+            (Operation::TextCompletion, _) => {
                 read::<u64>(self.get(Small::N)).max(read(self.get(Small::BestOf)))
             }
-            Operation::GenerateContent => self.setting(["candidateCount", "candidate_count"]),
+            (Operation::GenerateContent, _) => {
+                let config = self.get(Small::GenerationConfig);
+                let count = |name| read(field(config, name));
+                count("candidateCount").or_else(|| count("candidate_count"))
+            }
             _ => None,
         };
         choices.unwrap_or(1).max(1)
     }
+}
 
-    /// A number among the settings of the answer, as Gemini has them.
-    fn setting(&self, names: [&str; 2]) -> Option<u64> {
-        names
-            .iter()
-            .find_map(|name| read(field(self.get(Small::GenerationConfig), name)))
+/// How many prompts a legacy completion has, each with an answer of its own. Numbers are the tokens
+/// of one.
+pub(super) fn prompts(raw: &[u8]) -> u64 {
+    let count = if raw.starts_with(b"[") {
+        parse::<Prompts>(raw)
+    } else {
+        None
+    };
+    count.map_or(1, |Prompts(count)| count.max(1))
+}
+
+struct Prompts(u64);
+
+impl<'de> Deserialize<'de> for Prompts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PromptsVisitor)
+    }
+}
+
+struct PromptsVisitor;
+
+impl<'de> Visitor<'de> for PromptsVisitor {
+    type Value = Prompts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("prompts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Prompts, A::Error> {
+        let mut count = 0;
+        while let Some(element) = seq.next_element::<&RawValue>()? {
+            count += u64::from(element.get().starts_with(['"', '[', '{']));
+        }
+        Ok(Prompts(count))
     }
 }
 

@@ -5,10 +5,12 @@ use std::ops::Range;
 
 use serde_json::value::RawValue;
 
-use super::fields::{Small, SmallFields};
+use super::fields::{Small, SmallFields, prompts};
+use super::limits::Limits;
 use super::{LimitField, RequestFacts, Segment, SegmentKind, payload, unseen};
 use crate::core::call::Operation;
 use crate::core::digest::DigestSeed;
+use crate::wire::route::Dialect;
 
 /// Reads one body.
 pub(super) struct Reader<'b> {
@@ -49,6 +51,9 @@ pub(super) enum Item {
 
 /// A body with more in it is taken for unreadable: nobody sends so many messages.
 const MAX_ITEMS: usize = 64 * 1024;
+
+/// What a legacy completion is about.
+const PROMPT: &str = "prompt";
 
 /// The body is not one JSON object, or has too much in it.
 #[derive(Debug)]
@@ -101,7 +106,7 @@ impl Content {
             (Messages, "output_config") => whole("output_config", SegmentKind::ResponseFormat),
             (Messages, "output_format") => whole("output_format", SegmentKind::ResponseFormat),
             (Responses, "text") => whole("text", SegmentKind::ResponseFormat),
-            (TextCompletion | Image, "prompt") => whole("prompt", SegmentKind::Input),
+            (TextCompletion | Image, PROMPT) => whole(PROMPT, SegmentKind::Input),
             (TextCompletion, "suffix") => whole("suffix", SegmentKind::Input),
             (Embeddings | Speech | Moderation, "input") => whole("input", SegmentKind::Input),
             _ => None,
@@ -166,14 +171,15 @@ impl<'b> Reader<'b> {
     }
 
     /// Everything the items say.
-    pub(super) fn facts(self) -> RequestFacts {
+    pub(super) fn facts(self, dialect: Dialect) -> RequestFacts {
         let (mut small, mut stream_options) = (SmallFields::default(), None);
-        let mut limit_fields = Vec::new();
-        let limits = Small::limits(self.operation);
+        let (mut limit_fields, mut prompt) = (Vec::new(), None);
+        let limits = Limits::of(self.operation, dialect);
         let mut begun: Vec<(&str, usize)> = Vec::new();
         for (index, item) in self.items.iter().enumerate() {
             match item {
                 Item::Begin(name) => {
+                    prompt = prompt.filter(|_| *name != PROMPT);
                     begun.retain(|(other, _)| other != name);
                     begun.push((name, index));
                 }
@@ -182,17 +188,25 @@ impl<'b> Reader<'b> {
                     if *field == Small::StreamOptions {
                         stream_options = Some(range.clone());
                     }
-                    if limits.contains(field) {
+                    let name = field.into();
+                    if limits.is_some_and(|limits| limits.are_in(name)) {
                         limit_fields.push(LimitField {
-                            name: field.into(),
+                            name,
                             value: range.clone(),
                         });
                     }
                 }
+                Item::Segment(name, segment) if *name == PROMPT => prompt = Some(&segment.range),
                 Item::Segment(..) => {}
             }
         }
-        let facts = small.facts(self.operation);
+        let facts = small.facts(self.operation, dialect);
+        let prompts = match self.operation {
+            Operation::TextCompletion => prompt.map_or(1, |range| prompts(self.text(range))),
+            _ => 1,
+        };
+        let choices = facts.choices.saturating_mul(prompts);
+        let limit = limits.and_then(|limits| limits.of_choice(self.body, &limit_fields));
         let counts = |index: usize, key: &str| {
             let begin = begun.iter().find(|(name, _)| *name == key);
             begin.is_none_or(|(_, begin)| *begin < index)
@@ -211,6 +225,8 @@ impl<'b> Reader<'b> {
         }
         RequestFacts {
             stream_options,
+            output_limit: limit.map(|limit| limit.saturating_mul(choices)),
+            choices,
             limit_fields,
             segments,
             ..facts

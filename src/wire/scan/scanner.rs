@@ -7,6 +7,7 @@ use super::{RequestFacts, scan};
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::memo::Memo;
+use crate::wire::route::Dialect;
 
 /// The front of a body is recognised in steps of this many bytes.
 const BLOCK: usize = 8 * 1024;
@@ -46,10 +47,10 @@ impl Scanner {
         }
     }
 
-    /// The facts of `body`, taken as the request of `operation`.
-    pub fn scan(&self, operation: Operation, body: &[u8]) -> RequestFacts {
+    /// The facts of `body`, taken as the request of `operation` in `dialect`.
+    pub fn scan(&self, operation: Operation, dialect: Dialect, body: &[u8]) -> RequestFacts {
         if body.len() < self.block {
-            return scan(operation, body, self.seed);
+            return scan(operation, dialect, body, self.seed);
         }
         let fronts = self.fronts(operation, body);
         let mut reader = Reader::new(operation, body, self.seed);
@@ -60,7 +61,7 @@ impl Scanner {
                 for (front, block) in fronts.iter().skip(resumed).zip(blocks) {
                     self.known.insert(spread(*front), *front, Arc::new(block));
                 }
-                reader.facts()
+                reader.facts(dialect)
             }
         }
     }
@@ -183,9 +184,14 @@ mod tests {
         fn what_was_read_before_changes_nothing(bodies in bodies(), block in 1..24_usize) {
             let scanner = Scanner::with_blocks(SEED, block);
             for body in bodies {
-                for operation in [Operation::Chat, Operation::Responses] {
-                    let expected = scan(operation, body.as_bytes(), SEED);
-                    prop_assert_eq!(scanner.scan(operation, body.as_bytes()), expected, "{}", body);
+                for (operation, dialect) in [
+                    (Operation::Chat, Dialect::Chat),
+                    (Operation::Chat, Dialect::Ollama),
+                    (Operation::Responses, Dialect::Responses),
+                ] {
+                    let expected = scan(operation, dialect, body.as_bytes(), SEED);
+                    let found = scanner.scan(operation, dialect, body.as_bytes());
+                    prop_assert_eq!(found, expected, "{}", body);
                 }
             }
         }
@@ -201,7 +207,7 @@ mod tests {
             )
         };
         let scanner = Scanner::with_blocks(SEED, 256);
-        scanner.scan(Operation::Chat, history(100).as_bytes());
+        scanner.scan(Operation::Chat, Dialect::Chat, history(100).as_bytes());
         let grown = history(101);
         let mut reader = Reader::new(Operation::Chat, grown.as_bytes(), SEED);
         let fronts = scanner.fronts(Operation::Chat, grown.as_bytes());
@@ -219,8 +225,8 @@ mod tests {
             |count: usize| format!(r#"{{"model":"m","messages":[{}1]}}"#, "1,".repeat(count));
         let scanner = Scanner::new(SEED);
         for scan in [
-            &|body: &str| scan(Operation::Chat, body.as_bytes(), SEED),
-            &|body: &str| scanner.scan(Operation::Chat, body.as_bytes()),
+            &|body: &str| scan(Operation::Chat, Dialect::Chat, body.as_bytes(), SEED),
+            &|body: &str| scanner.scan(Operation::Chat, Dialect::Chat, body.as_bytes()),
         ] as [&dyn Fn(&str) -> RequestFacts; 2]
         {
             assert!(scan(&elements(60_000)).readable);
@@ -233,7 +239,7 @@ mod tests {
         let body = format!(r#"{{"messages":[{}1]}}"#, "1,".repeat(4 * BLOCK));
         let scanner = Scanner::new(SEED);
         for _ in 0..2 {
-            let facts = scanner.scan(Operation::Chat, body.as_bytes());
+            let facts = scanner.scan(Operation::Chat, Dialect::Chat, body.as_bytes());
             assert_eq!(facts.segments.len(), 4 * BLOCK + 1);
         }
         assert!(scanner.known.is_empty());

@@ -11,6 +11,19 @@ const RESPONSES: &[u8] = include_bytes!("../../../tests/fixtures/scan/responses.
 const MESSAGES: &[u8] = include_bytes!("../../../tests/fixtures/scan/messages.json");
 const GENERATE: &[u8] = include_bytes!("../../../tests/fixtures/scan/generate_content.json");
 
+/// As the operation's own dialect has it.
+fn scan(operation: Operation, body: &[u8], seed: DigestSeed) -> RequestFacts {
+    let dialect = match operation {
+        Operation::Chat => Dialect::Chat,
+        Operation::TextCompletion => Dialect::Completions,
+        Operation::Responses => Dialect::Responses,
+        Operation::Messages => Dialect::Messages,
+        Operation::GenerateContent => Dialect::Gemini,
+        _ => Dialect::Other,
+    };
+    super::scan(operation, dialect, body, seed)
+}
+
 fn scan_chat(body: &[u8]) -> RequestFacts {
     scan(Operation::Chat, body, SEED)
 }
@@ -147,17 +160,39 @@ fn output_limit_is_multiplied_by_the_number_of_choices() {
         Some(10)
     );
     assert_eq!(limit(Operation::Chat, r#"{"n":4}"#), None);
-    let huge = format!(r#"{{"max_tokens":{},"n":9}}"#, u64::MAX);
+    let huge = format!(r#"{{"max_tokens":{},"n":9}}"#, u64::MAX - 1);
     assert_eq!(limit(Operation::Chat, &huge), Some(u64::MAX));
+}
+
+#[test]
+fn each_prompt_of_a_legacy_completion_has_choices_of_its_own() {
+    for (prompt, expected) in [
+        (r#""a""#, 2),
+        (r#"["a","b","c"]"#, 6),
+        ("[1, 2, 3]", 2),
+        ("[[1,2],[3]]", 4),
+        (r#"[{"prompt_string":"a"},"b"]"#, 4),
+        ("[]", 2),
+        ("null", 2),
+        (r#"["a","b"],"prompt":"c""#, 2),
+        (r#"["a","b"],"prompt":null"#, 2),
+    ] {
+        let body = format!(r#"{{"prompt":{prompt},"max_tokens":10,"n":2}}"#);
+        let facts = scan(Operation::TextCompletion, body.as_bytes(), SEED);
+        let expected = (expected, Some(10 * expected));
+        assert_eq!((facts.choices, facts.output_limit), expected, "{body}");
+        let image = scan(Operation::Image, body.as_bytes(), SEED);
+        assert_eq!(image.choices, 2, "it draws each prompt twice");
+    }
 }
 
 #[test]
 fn only_the_fields_of_the_operation_limit_its_output() {
     let body = br#"{"max_completion_tokens":1,"max_tokens":2,"max_output_tokens":3,
         "generationConfig":{"maxOutputTokens":4,"candidateCount":3},"n":2,
-        "thinking":{"budget_tokens":8},"max_tokens":null}"#;
-    let read = |operation| {
-        let facts = scan(operation, body, SEED);
+        "thinking":{"budget_tokens":8},"max_tokens":null,"n_predict":5,"options":{"num_predict":6}}"#;
+    let read = |operation, dialect| {
+        let facts = super::scan(operation, dialect, body, SEED);
         let fields = facts.limit_fields.iter();
         let fields: Vec<_> = fields
             .map(|field| std::str::from_utf8(&body[field.value.clone()]).unwrap())
@@ -166,11 +201,97 @@ fn only_the_fields_of_the_operation_limit_its_output() {
         (facts.output_limit, facts.choices, fields.join(" "))
     };
     let config = r#"{"maxOutputTokens":4,"candidateCount":3}"#.to_owned();
-    assert_eq!(read(Operation::Chat), (Some(2), 2, "1 2 null".into()));
-    assert_eq!(read(Operation::Messages), (None, 1, "2 null".into()));
-    assert_eq!(read(Operation::Responses), (Some(3), 1, "3".into()));
-    assert_eq!(read(Operation::GenerateContent), (Some(12), 3, config));
+    let options = r#"{"num_predict":6}"#.to_owned();
+    for (operation, dialect, expected) in [
+        (
+            Operation::Chat,
+            Dialect::Chat,
+            (Some(10), 2, "1 2 null 5".into()),
+        ),
+        (
+            Operation::TextCompletion,
+            Dialect::Completions,
+            (None, 2, "2 null 5".into()),
+        ),
+        (
+            Operation::Messages,
+            Dialect::Messages,
+            (None, 1, "2 null".into()),
+        ),
+        (
+            Operation::Responses,
+            Dialect::Responses,
+            (Some(3), 1, "3".into()),
+        ),
+        (
+            Operation::GenerateContent,
+            Dialect::Gemini,
+            (Some(12), 3, config),
+        ),
+        (
+            Operation::TextCompletion,
+            Dialect::LlamaCpp,
+            (Some(10), 2, "2 null 5".into()),
+        ),
+        (
+            Operation::Chat,
+            Dialect::Ollama,
+            (Some(6), 1, options.clone()),
+        ),
+        (
+            Operation::TextCompletion,
+            Dialect::Ollama,
+            (Some(6), 1, options),
+        ),
+        (
+            Operation::Embeddings,
+            Dialect::Ollama,
+            (None, 1, String::new()),
+        ),
+    ] {
+        assert_eq!(read(operation, dialect), expected, "{operation:?}");
+    }
     assert_eq!(scan_chat(b"[]").choices, 0);
+}
+
+#[test]
+fn the_largest_of_several_limits_counts() {
+    let chat = |body: &str| scan_chat(body.as_bytes()).output_limit;
+    let both = r#"{"max_tokens":10,"max_completion_tokens":700}"#;
+    assert_eq!(chat(both), Some(700));
+    assert_eq!(chat(&both.replace("700", "7")), Some(10));
+    assert_eq!(chat(&both.replace("700", "null")), Some(10));
+    assert_eq!(chat(r#"{"max_tokens":10,"n_predict":700}"#), Some(700));
+    assert_eq!(chat(r#"{"max_tokens":900,"max_tokens":10}"#), Some(900));
+    assert_eq!(chat(r#"{"max_tokens":"300"}"#), Some(300));
+    let gemini = r#"{"generationConfig":{"maxOutputTokens":5,"max_output_tokens":60},
+        "generation_config":{"maxOutputTokens":7}}"#;
+    let limit = scan(Operation::GenerateContent, gemini.as_bytes(), SEED).output_limit;
+    assert_eq!(limit, Some(60));
+}
+
+#[test]
+fn beside_something_that_limits_nothing_there_is_no_limit() {
+    for unlimited in ["-1", "0", "0.5", "true", "\"lots\"", "1e30", "[]"] {
+        let body = format!(r#"{{"max_tokens":10,"max_completion_tokens":{unlimited}}}"#);
+        assert_eq!(scan_chat(body.as_bytes()).output_limit, None, "{body}");
+    }
+    assert_eq!(scan_chat(br#"{"n_predict":10}"#).output_limit, None);
+    for unlimited in ["-1", "-2", "0", "null", "\"lots\""] {
+        let body = format!(r#"{{"options":{{"num_predict":{unlimited}}}}}"#);
+        let facts = super::scan(Operation::Chat, Dialect::Ollama, body.as_bytes(), SEED);
+        assert_eq!(facts.output_limit, None, "{body}");
+        let body = format!(r#"{{"n_predict":{unlimited}}}"#);
+        let (operation, dialect) = (Operation::TextCompletion, Dialect::LlamaCpp);
+        let facts = super::scan(operation, dialect, body.as_bytes(), SEED);
+        let expected = (unlimited == "0").then_some(0);
+        assert_eq!(facts.output_limit, expected, "{body}");
+    }
+    let gemini = br#"{"generationConfig":{"maxOutputTokens":5},"generation_config":{}}"#;
+    assert_eq!(
+        scan(Operation::GenerateContent, gemini, SEED).output_limit,
+        None
+    );
 }
 
 #[test]
