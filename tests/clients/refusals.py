@@ -337,7 +337,7 @@ def complete(meeting: Meeting, seen: Json) -> None:
         last = get_json(f"{meeting.admin}/api/v1/calls/{meeting.recorded[0]['id']}")
         meeting.decision = last["decision"] or ""
     meeting.billed = len(billed_to(meeting.session.upstream, meeting.key))
-    meeting.refused = budget_refusals(meeting) + stop_refusals(meeting)
+    meeting.refused = budget_refusals(meeting) + run_refusals(meeting)
     meeting.used.append(used_of(meeting))
 
 
@@ -365,10 +365,10 @@ def budget_refusals(meeting: Meeting) -> int:
     return int(dict(REFUSALS.findall(text)).get(meeting.budget, 0))
 
 
-def stop_refusals(meeting: Meeting) -> int:
+def run_refusals(meeting: Meeting) -> int:
     """No figure tells them run by run: the log has one line for each."""
     log = (meeting.session.directory / "proxy.err").read_text()
-    return log.count(f"open_aiops::proxy: the run {meeting.run} was stopped")
+    return log.count(f"open_aiops::proxy: the run {meeting.run} ")
 
 
 # Checks

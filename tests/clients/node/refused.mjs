@@ -16,6 +16,8 @@ import { MODEL, PLANNER, QUESTION, ROOT, RUN } from "./job.mjs";
 
 const ENDLESS = "Tell us of the tides without end.";
 const UNPRICED = "tide-7b";
+// Of an answer: enough to know it by.
+const SHOWN = 200;
 
 setTracingDisabled(true);
 
@@ -106,7 +108,7 @@ const agentsNode = {
 
 async function met(deed, url) {
   try {
-    return { answer: String(await deed(url)) };
+    return { answer: String(await deed(url)).slice(0, SHOWN) };
   } catch (error) {
     const raised = error.name === "Error" ? error.constructor.name : error.name;
     const last = error.lastError ?? error;

@@ -18,6 +18,8 @@ from job import MODEL, PLANNER, QUESTION, ROOT, RUN
 
 ENDLESS = "Tell us of the tides without end."
 UNPRICED = "tide-7b"
+# Of an answer: enough to know it by.
+SHOWN = 200
 Deed = Callable[[str], Any]
 # One for all: some clients share their connections between them.
 LOOP = asyncio.Runner()
@@ -218,7 +220,7 @@ def llama_index_app() -> dict[str, Deed]:
 
 def met(deed: Deed, url: str) -> dict[str, Any]:
     try:
-        return {"answer": str(deed(url))}
+        return {"answer": str(deed(url))[:SHOWN]}
     except Exception as error:
         kind = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
         return {"raised": kind, "says": str(error), "code": getattr(error, "code", None)}
