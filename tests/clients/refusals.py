@@ -243,9 +243,7 @@ PINS = {
         resets=Answers(requests=3),
         paused=Answers(requests=1),
     ),
-    "langgraph_app": raising(
-        Raises("langchain_openai.OpenAIRateLimitError"), API_ERROR, API_ERROR
-    ),
+    "langgraph_app": raising(Raises("langchain_openai.OpenAIRateLimitError"), API_ERROR, API_ERROR),
     "agents_sdk": raising(Raises("openai.RateLimitError"), API_ERROR, API_ERROR),
     "pydantic_ai_app": raising(QUOTA_EXCEEDED, QUOTA_EXCEEDED, QUOTA_EXCEEDED),
     "smolagents_app": raising(
@@ -254,9 +252,7 @@ PINS = {
     ),
     "autogen_app": raising(Raises("openai.RateLimitError"), API_ERROR),
     "crewai_app": raising(Raises("openai.RateLimitError", requests=3), API_ERROR),
-    "litellm_app": raising(
-        Raises("litellm.RateLimitError", code=False), NO_FALLBACK, NO_FALLBACK
-    ),
+    "litellm_app": raising(Raises("litellm.RateLimitError", code=False), NO_FALLBACK, NO_FALLBACK),
     "llama_index_app": raising(Raises("openai.RateLimitError", requests=3), API_ERROR),
     "openai_node": raising(
         Raises("RateLimitError"),
@@ -315,7 +311,7 @@ def meet(client: str, session: Session) -> tuple[list[Meeting], list[str]]:
 @contextmanager
 def operated(meetings: list[Meeting]) -> Iterator[list[str]]:
     """Does what operators do meanwhile; what went wrong with that is told when it is over."""
-    over, problems = Event(), []
+    over, problems = Event(), list[str]()
     with ThreadPoolExecutor(len(meetings)) as pool:
         deeds = [
             pool.submit(meeting.case.meanwhile, meeting, over)

@@ -66,9 +66,7 @@ class Result:
 
 
 @contextmanager
-def process(
-    command: list[str], log: Path, **environment: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
         child = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | environment)
     try:
