@@ -35,6 +35,7 @@ ROWS = [
     ("keys_1m", "CPU per call, last tenth, us", "tenths.9.cpu_us_per_call", 1, "plain", 1),
     ("keys_1m", "RSS after the first tenth, MiB", "tenths.0.rss_kib", 1 / 1024, "plain", 1),
     ("keys_1m", "RSS at the end, MiB", "tenths.9.rss_kib", 1 / 1024, "plain", 1),
+    ("keys_1m", "RSS at most, MiB", "rss_peak_kib", 1 / 1024, "plain", 1),
     ("keys_1m", "early runs found again, of 100", "found_again", 1, "plain", 0),
 ]
 

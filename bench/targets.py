@@ -281,9 +281,9 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def request(address, method, path, body=None, tags=None):
+def request(address, method, path, body=None, tags=None, timeout=5):
     """Status and body of the answer."""
-    connection = http.client.HTTPConnection(address, timeout=5)
+    connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
         headers = {"content-type": "application/json"} | (tags or {})
         connection.request(method, path, body, headers)
