@@ -145,9 +145,9 @@ class Bench:
         cpu_at_end = machine.cpu_seconds(target.pid())
         result["quiet"] = machine.wait_until_quiet(target.pid())
         trailing = machine.cpu_seconds(target.pid()) - cpu_at_end
-        result["rss_peak_kib"] = machine.peak_rss_kib(target.pid())
         if scenario.check and "failed" not in result:
             result |= checked(scenario, target, seed)
+        result["rss_peak_kib"] = machine.peak_rss_kib(target.pid())
         target.pause()
         stolen_after, ticks_after = machine.stolen()
         result["stolen"] = (stolen_after - stolen) / max(1, ticks_after - ticks)
