@@ -48,6 +48,14 @@ def cpu_seconds_of(pid):
     return exact if exact > 0 and coarse - exact < 0.05 else coarse
 
 
+def peak_rss_kib(pid):
+    """The most memory that was ever resident, which samples may miss."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return None
+
+
 def wait_until_quiet(root, at_most=20.0):
     """Waits until the tree hardly uses the CPU; False when it never came to rest."""
     deadline = time.monotonic() + at_most

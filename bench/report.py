@@ -31,6 +31,12 @@ ROWS = [
     ("flat_history_40k", "CPU per call, last tenth, us", "tenths.9.cpu_us_per_call", 1, "plain", 1),
     ("flat_history_40k", "RSS after the first tenth, MiB", "tenths.0.rss_kib", 1 / 1024, "plain", 1),
     ("flat_history_40k", "RSS at the end, MiB", "tenths.9.rss_kib", 1 / 1024, "plain", 1),
+    ("keys_1m", "CPU per call, 1st tenth, us", "tenths.0.cpu_us_per_call", 1, "plain", 1),
+    ("keys_1m", "CPU per call, last tenth, us", "tenths.9.cpu_us_per_call", 1, "plain", 1),
+    ("keys_1m", "RSS after the first tenth, MiB", "tenths.0.rss_kib", 1 / 1024, "plain", 1),
+    ("keys_1m", "RSS at the end, MiB", "tenths.9.rss_kib", 1 / 1024, "plain", 1),
+    ("keys_1m", "RSS at most, MiB", "rss_peak_kib", 1 / 1024, "plain", 1),
+    ("keys_1m", "early runs found again, of 100", "found_again", 1, "plain", 0),
 ]
 
 
@@ -121,5 +127,7 @@ def remarks(runs):
             yield f"{where}: {run['errors']} ({run['first_error']})"
         elif run["ok"] < 0.98 * run["asked"] and not run["held"]:
             yield f"{where}: {run['ok']} of {run['asked']} calls answered"
+        elif run.get("wrong"):
+            yield f"{where}: {run['wrong']}"
         elif not run["quiet"]:
             yield f"{where}: still busy long after the last call"

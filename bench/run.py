@@ -21,7 +21,6 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS = HERE / "results" / "latest.json"
 MAX_STOLEN = 0.08
-LOAD_SECONDS = 180
 WARM = [[], ["--stream"], ["--history", "40000", "--history-from", "20000"]]
 
 
@@ -91,7 +90,7 @@ class Bench:
             self.load(target, [*load, "--seed", str(seed + 900_000)])
         machine.wait_until_quiet(target.pid())
 
-    def load(self, target, arguments):
+    def load(self, target, arguments, patience=scenarios.LOAD_SECONDS):
         command = [
             *("taskset", "-c", self.launcher.load_core, self.programs / "loadgen"),
             *("--target", target.address, "--pid", str(target.pid())),
@@ -102,12 +101,12 @@ class Bench:
                 command,
                 capture_output=True,
                 text=True,
-                timeout=LOAD_SECONDS,
+                timeout=patience,
                 env=os.environ | {"RUST_BACKTRACE": "0"},
                 preexec_fn=self.launcher.take_priority,
             )
         except subprocess.TimeoutExpired:
-            return {"failed": f"no end within {LOAD_SECONDS} s"}
+            return {"failed": f"no end within {patience} s"}
         if done.returncode:
             return {"failed": done.stderr.strip()[:300] or f"exit code {done.returncode}"}
         return json.loads(done.stdout)
@@ -141,10 +140,14 @@ class Bench:
         self.mock.set_pace(scenario.pace)
         target.resume()
         stolen, ticks = machine.stolen()
-        result = self.load(target, [*scenario.arguments(), "--seed", str(seed)])
+        load = [*scenario.arguments(), "--seed", str(seed)]
+        result = self.load(target, load, scenario.patience)
         cpu_at_end = machine.cpu_seconds(target.pid())
         result["quiet"] = machine.wait_until_quiet(target.pid())
         trailing = machine.cpu_seconds(target.pid()) - cpu_at_end
+        if scenario.check and "failed" not in result:
+            result |= checked(scenario, target, seed)
+        result["rss_peak_kib"] = machine.peak_rss_kib(target.pid())
         target.pause()
         stolen_after, ticks_after = machine.stolen()
         result["stolen"] = (stolen_after - stolen) / max(1, ticks_after - ticks)
@@ -156,6 +159,14 @@ class Bench:
         for target in self.targets.values():
             target.stop()
         self.mock.stop()
+
+
+def checked(scenario, target, seed):
+    """What was measured is worth keeping whatever becomes of the check."""
+    try:
+        return scenario.check(target, seed)
+    except (OSError, LookupError, ValueError) as error:
+        return {"wrong": f"the check failed: {error!r}"}
 
 
 def add_derived(result, trailing):

@@ -1,11 +1,15 @@
 """What is measured: the load of each scenario and the pace of the upstream."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import keys
 
 HISTORY_40K = ["--history", "70000", "--history-from", "10000", "--turn", "2000"]
 HISTORY_400K = ["--history", "500000", "--history-from", "300000", "--turn", "10000"]
 ALL = ("direct", "nginx", "haproxy", "open-aiops")
 QUICK = 0.3
+LOAD_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,12 @@ class Scenario:
     once: bool = False
     # On a new process with an empty ledger.
     fresh: bool = False
+    # Takes minutes: only when it is asked for by name.
+    named_only: bool = False
+    # Seconds after which the load is given up.
+    patience: float = LOAD_SECONDS
+    # Looks at the target afterwards: (target, seed) -> more results.
+    check: Callable | None = None
 
     def arguments(self):
         """The load generator's arguments."""
@@ -87,14 +97,27 @@ SCENARIOS = [
         once=True,
         fresh=True,
     ),
+    Scenario(
+        "keys_1m",
+        # The grace of a counted load begins with it.
+        ("--mode", "closed", "--connections", "64", "--grace", "1500", "--calls-per-run", "1"),
+        calls=1_000_000,
+        targets=("open-aiops/keys",),
+        once=True,
+        fresh=True,
+        named_only=True,
+        patience=1600,
+        check=keys.find_again,
+    ),
 ]
 
 
 def named(names, quick):
-    """The scenarios asked for, all where none is named."""
+    """The scenarios asked for; where none is named, all that do not have to be."""
     known = {scenario.name: scenario for scenario in SCENARIOS}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are {', '.join(known)}")
-    chosen = [known[name] for name in names] if names else SCENARIOS
+    usual = [scenario for scenario in SCENARIOS if not scenario.named_only]
+    chosen = [known[name] for name in names] if names else usual
     return [scenario.quick() for scenario in chosen] if quick else chosen

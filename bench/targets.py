@@ -25,11 +25,24 @@ slow_at = 0.8
 """
     for number in range(20)
 )
+EACH_RUN = "run"
+# An account for each run and each agent, and none is ever spent.
+KEYS = "".join(
+    f"""
+[[budget]]
+name = "{name}"
+per = ["{name}"]
+calls = 900_000_000
+tokens = 900_000_000_000
+"""
+    for name in (EACH_RUN, "agent")
+)
 VARIANTS = {
     "": "",
     "relaxed": 'durability = "relaxed"',
     "meta": 'record = "meta"',
     "budgets": BUDGETS,
+    "keys": KEYS,
 }
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/error.log warn;
@@ -201,11 +214,14 @@ class Product(Target):
     """Open-AIOps; what follows the slash of its name is the variant of its ledger."""
 
     binary = None
+    admin = None
 
     def command(self):
         variant = self.name.partition("/")[2]
         file = self.directory / "config.toml"
-        settings = self.settings() | {"admin_port": free_port(), "ledger": VARIANTS[variant]}
+        admin_port = free_port()
+        self.admin = f"127.0.0.1:{admin_port}"
+        settings = self.settings() | {"admin_port": admin_port, "ledger": VARIANTS[variant]}
         file.write_text(PRODUCT.format(**settings))
         return [self.binary, "serve", "--config", file]
 
@@ -265,11 +281,14 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def request(address, method, path, body=None):
-    connection = http.client.HTTPConnection(address, timeout=5)
+def request(address, method, path, body=None, tags=None, timeout=5):
+    """Status and body of the answer."""
+    connection = http.client.HTTPConnection(address, timeout=timeout)
     try:
-        connection.request(method, path, body, {"content-type": "application/json"})
-        return connection.getresponse().status
+        headers = {"content-type": "application/json"} | (tags or {})
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -281,7 +300,7 @@ def await_answer(process, address, log):
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if request(address, "POST", "/v1/chat/completions", body) == 200:
+            if request(address, "POST", "/v1/chat/completions", body)[0] == 200:
                 return
         except OSError:
             pass

@@ -38,6 +38,16 @@ class Report(unittest.TestCase):
             "small_max, open-aiops, round 1: no end within 180 s"
         ])
 
+    def test_what_a_check_found_wrong_is_remarked(self):
+        fine = {"errors": {}, "ok": 5, "asked": 5, "held": None, "quiet": True}
+        runs = [run("keys_1m", "open-aiops/keys", 0, **fine, found_again=99, wrong="run-1-7: ...")]
+        self.assertEqual(row(runs, "early runs found again, of 100")["numbers"], {
+            "open-aiops/keys": 99
+        })
+        self.assertEqual(list(report.remarks(runs)), [
+            "keys_1m, open-aiops/keys, round 1: run-1-7: ..."
+        ])
+
     def test_tenth_that_was_not_reached_is_empty(self):
         runs = [run("flat_small", "open-aiops", 0, tenths=[{"cpu_us_per_call": 5.0}])]
         self.assertEqual(row(runs, "CPU per call, 1st tenth, us")["numbers"]["open-aiops"], 5.0)

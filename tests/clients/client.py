@@ -8,14 +8,17 @@ import os
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 CLIENTS_HOME = Path(os.environ.get("CLIENTS_HOME", Path.home() / ".cache" / "open-aiops-clients"))
 SCRIPT_TIMEOUT_SECONDS = 120
 SETTLE_TIMEOUT_SECONDS = 5
+POLL_SECONDS = 0.05
 
 # Client -> the environment it is installed in.
 CLIENTS = {
@@ -70,6 +73,20 @@ class Session:
 def get_json(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=10) as response:
         return json.load(response)
+
+
+def post_json(url: str, body: Json, headers: dict[str, str] | None = None) -> Any:
+    headers = {"content-type": "application/json"} | (headers or {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        return json.load(response)
+
+
+def wait_until(what: str, is_so: Callable[[], bool], over: Event) -> None:
+    """Waits for what can only come before it is over."""
+    while not is_so():
+        if over.wait(POLL_SECONDS):
+            raise TimeoutError(f"{what}: it never did")
 
 
 def command_of(client: str, script: str, *arguments: str) -> list[str]:
@@ -144,4 +161,4 @@ def settled_calls(admin: str, run: str, expected: int) -> list[Json]:
         settled = sum(call["outcome"] != "open" for call in calls)
         if settled >= expected or time.monotonic() > deadline:
             return calls
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from secrets import token_hex
+from threading import Event
 
 from client import (
     CLIENTS,
@@ -18,41 +21,185 @@ from client import (
     Session,
     billed_to,
     command_of,
+    get_json,
+    post_json,
     run_script,
     script_environment,
     settled_calls,
+    wait_until,
 )
 
-CODE = "circuit_break"
 REFUSALS = re.compile(r'^open_aiops_budget_refusals_total\{budget="([^"]+)"\} (\d+)$', re.MULTILINE)
+RAISE = "open-aiops budgets raise {budget} --key run={run} --"
+RESUME = "open-aiops run resume {run}"
+# So many events into an answer its client has the first ones, and thousands are to come.
+WELL_INTO = 100
+# Nothing tells of a call that waits for its run; its record must say that it did.
+PAUSE_SECONDS = 1
 
 
 @dataclass(frozen=True)
 class Case:
-    """A budget, of which every client has an account of its own, and what happens under it."""
+    """What a client meets. Each has a run and a budget of its own for it."""
 
+    # What the client's script does.
+    deed: str
+    # Of the budget.
     limits: str
-    # What the message opens with.
-    says: str
-    # Of each call that goes upstream.
-    outcome: str
+    # What the message has: what happened, and the way out.
+    says: tuple[str, ...] = ()
+    code: str = "circuit_break"
+    # The calls that go upstream: all, those of them that are ours, and how each ends.
     calls: int = 1
+    ours: int = 0
+    outcome: str = "completed"
+    # What the record of the last one says was decided.
+    decision: str = ""
+    # What an operator does before the client comes, and while it is there.
+    before: Callable[[Meeting], None] = lambda _: None
+    meanwhile: Callable[[Meeting, Event], None] | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        return self.outcome == "cut"
+
+    @property
+    def is_refused_at_once(self) -> bool:
+        return self.calls == self.ours
+
+
+@dataclass
+class Meeting:
+    """One client in one case."""
+
+    name: str
+    client: str
+    tail: str
+    session: Session
+    # What its script printed of it.
+    seen: Json = field(default_factory=dict)
+    recorded: list[Json] = field(default_factory=list)
+    # Of the last of them.
+    decision: str = ""
+    billed: int = 0
+    refused: int = 0
+    # Of its account: before the client came, and after it left.
+    used: list[dict[str, int]] = field(default_factory=list)
+
+    @property
+    def case(self) -> Case:
+        return CASES[self.name]
+
+    @property
+    def pin(self) -> Raises | Answers:
+        return PINS[self.client][self.name]
+
+    @property
+    def run(self) -> str:
+        return f"{self.name}-{self.tail}"
+
+    @property
+    def key(self) -> str:
+        return f"sk-{self.run}"
+
+    @property
+    def budget(self) -> str:
+        return f"{self.name}-{self.client}"
+
+    @property
+    def admin(self) -> str:
+        assert self.session.admin
+        return self.session.admin
+
+    @property
+    def requests(self) -> int:
+        return self.refused + len(self.recorded) - self.case.ours
+
+    @property
+    def shows_code(self) -> bool:
+        return self.case.code in f"{self.seen.get('says')} {self.seen.get('code')}"
+
+
+# What operators do
+
+
+def order(meeting: Meeting, what: str) -> None:
+    post_json(f"{meeting.admin}/api/v1/runs/{meeting.run}/{what}", {"who": "clients"})
+
+
+def call(meeting: Meeting) -> None:
+    """A call of our own."""
+    url = f"{meeting.session.root}/run/{meeting.run}/agent/planner/v1/chat/completions"
+    body: Json = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What time?"}]}
+    post_json(url, body, {"authorization": f"Bearer {meeting.key}"})
+    settled_calls(meeting.admin, meeting.run, 1)
+
+
+def call_and_stop(meeting: Meeting) -> None:
+    call(meeting)
+    order(meeting, "stop")
+
+
+def call_and_pause(meeting: Meeting) -> None:
+    call(meeting)
+    order(meeting, "pause")
+
+
+def stop_amid_answer(meeting: Meeting, over: Event) -> None:
+    def is_well_into() -> bool:
+        bill = billed_to(meeting.session.upstream, meeting.key)
+        return any(entry["events"] >= WELL_INTO for entry in bill)
+
+    wait_until(f"{meeting.name}: the client streams", is_well_into, over)
+    order(meeting, "stop")
+
+
+def resume_later(meeting: Meeting, over: Event) -> None:
+    begun = meeting.session.directory / meeting.run
+    wait_until(f"{meeting.name}: the client comes", begun.exists, over)
+    over.wait(PAUSE_SECONDS)
+    order(meeting, "resume")
 
 
 # More than an agent that nothing is known of is taken to put out, less than an answer without end.
-CUT = Case(
-    limits="output_tokens = 1200",
-    says="open-aiops: the answer went on beyond its output limit",
-    outcome="cut",
-)
+SHORT = "output_tokens = 1200"
+AMPLE = "calls = 100"
+OVERRUN = ("open-aiops: the answer went on beyond its output limit", RAISE)
+STOPPED = ("open-aiops: the run {run} was stopped", RESUME)
+UNPRICED = ('open-aiops: the budget "{budget}" counts USD', "add it as a [[price]]")
 CASES = {
-    # The one call is ours, before the client comes.
-    "spent": Case("calls = 1", "open-aiops: the budget ", "completed"),
-    "cut-chat": CUT,
-    "cut-responses": CUT,
-    "resets": Case('calls = 1\nwindow = "3s"', "", "completed", calls=2),
+    "spent": Case(
+        "ask",
+        "calls = 1",
+        says=('open-aiops: the budget "{budget}" is spent', RAISE),
+        before=call,
+        ours=1,
+    ),
+    "stopped": Case("ask", AMPLE, says=STOPPED, before=call_and_stop, ours=1),
+    "unpriced": Case(
+        "ask-unpriced",
+        'usd = 1\non_unpriced = "refuse"',
+        says=UNPRICED,
+        code="unpriced_model",
+        calls=0,
+    ),
+    "cut-chat": Case("chat", SHORT, says=OVERRUN, outcome="cut"),
+    "cut-responses": Case("responses", SHORT, says=OVERRUN, outcome="cut"),
+    "stopped-chat": Case("chat", AMPLE, says=STOPPED, outcome="cut", meanwhile=stop_amid_answer),
+    "stopped-responses": Case(
+        "responses", AMPLE, says=STOPPED, outcome="cut", meanwhile=stop_amid_answer
+    ),
+    "resets": Case("ask-twice", 'calls = 1\nwindow = "3s"', calls=2),
+    "paused": Case(
+        "ask",
+        AMPLE,
+        calls=2,
+        ours=1,
+        decision="for its run to go on",
+        before=call_and_pause,
+        meanwhile=resume_later,
+    ),
 }
-OURS = {"spent": 1}
 
 
 @dataclass(frozen=True)
@@ -71,88 +218,55 @@ class Answers:
     requests: int
 
 
+def raising(
+    whole: Raises,
+    chat: Raises,
+    responses: Raises | None = None,
+    **more: Raises | Answers,
+) -> dict[str, Raises | Answers]:
+    """What a client raises does not depend on why its call was refused or its stream ended."""
+    streams = {"chat": chat} | ({"responses": responses} if responses else {})
+    cut = {f"{why}-{api}": pin for why in ("cut", "stopped") for api, pin in streams.items()}
+    return {"spent": whole, "stopped": whole, **cut, **more}
+
+
 API_ERROR = Raises("openai.APIError")
-PINS: dict[str, dict[str, Raises | Answers]] = {
-    "openai_sdk": {
-        "spent": Raises("openai.RateLimitError"),
-        "cut-chat": API_ERROR,
-        "cut-responses": API_ERROR,
-        "resets": Answers(requests=3),
-    },
-    "langgraph_app": {
-        "spent": Raises("langchain_openai.OpenAIRateLimitError"),
-        "cut-chat": API_ERROR,
-        "cut-responses": API_ERROR,
-    },
-    "agents_sdk": {
-        "spent": Raises("openai.RateLimitError"),
-        "cut-chat": API_ERROR,
-        "cut-responses": API_ERROR,
-    },
-    "pydantic_ai_app": {
-        "spent": Raises("pydantic_ai.ModelQuotaExceededError"),
-        "cut-chat": Raises("pydantic_ai.ModelQuotaExceededError"),
-        "cut-responses": Raises("pydantic_ai.ModelQuotaExceededError"),
-    },
-    "smolagents_app": {
-        "spent": Raises("smolagents.AgentGenerationError", requests=3, code=False),
-        "cut-chat": Raises("smolagents.AgentGenerationError", code=False),
-    },
-    "autogen_app": {
-        "spent": Raises("openai.RateLimitError"),
-        "cut-chat": API_ERROR,
-    },
-    "crewai_app": {
-        "spent": Raises("openai.RateLimitError", requests=3),
-        "cut-chat": API_ERROR,
-    },
-    "litellm_app": {
-        "spent": Raises("litellm.RateLimitError", code=False),
-        "cut-chat": Raises("litellm.MidStreamFallbackError", code=False),
-        "cut-responses": Raises("litellm.MidStreamFallbackError", code=False),
-    },
-    "llama_index_app": {
-        "spent": Raises("openai.RateLimitError", requests=3),
-        "cut-chat": API_ERROR,
-    },
-    "openai_node": {
-        "spent": Raises("RateLimitError"),
-        "cut-chat": Raises("APIError"),
-        "cut-responses": Raises("APIError"),
-        "resets": Answers(requests=3),
-    },
-    "ai_sdk": {
-        "spent": Raises("AI_RetryError", requests=3),
-        "cut-chat": Raises("AI_StreamProviderError"),
-        "cut-responses": Raises("AI_StreamProviderError"),
-    },
-    "agents_node": {
-        "spent": Raises("RateLimitError"),
-        "cut-chat": Raises("APIError"),
-        "cut-responses": Raises("APIError"),
-    },
+QUOTA_EXCEEDED = Raises("pydantic_ai.ModelQuotaExceededError")
+NO_FALLBACK = Raises("litellm.MidStreamFallbackError", code=False)
+STREAM_PROVIDER_ERROR = Raises("AI_StreamProviderError")
+PINS = {
+    "openai_sdk": raising(
+        Raises("openai.RateLimitError"),
+        API_ERROR,
+        API_ERROR,
+        unpriced=Raises("openai.RateLimitError"),
+        resets=Answers(requests=3),
+        paused=Answers(requests=1),
+    ),
+    "langgraph_app": raising(Raises("langchain_openai.OpenAIRateLimitError"), API_ERROR, API_ERROR),
+    "agents_sdk": raising(Raises("openai.RateLimitError"), API_ERROR, API_ERROR),
+    "pydantic_ai_app": raising(QUOTA_EXCEEDED, QUOTA_EXCEEDED, QUOTA_EXCEEDED),
+    "smolagents_app": raising(
+        Raises("smolagents.AgentGenerationError", requests=3, code=False),
+        Raises("smolagents.AgentGenerationError", code=False),
+    ),
+    "autogen_app": raising(Raises("openai.RateLimitError"), API_ERROR),
+    "crewai_app": raising(Raises("openai.RateLimitError", requests=3), API_ERROR),
+    "litellm_app": raising(Raises("litellm.RateLimitError", code=False), NO_FALLBACK, NO_FALLBACK),
+    "llama_index_app": raising(Raises("openai.RateLimitError", requests=3), API_ERROR),
+    "openai_node": raising(
+        Raises("RateLimitError"),
+        Raises("APIError"),
+        Raises("APIError"),
+        unpriced=Raises("RateLimitError"),
+        resets=Answers(requests=3),
+        paused=Answers(requests=1),
+    ),
+    "ai_sdk": raising(
+        Raises("AI_RetryError", requests=3), STREAM_PROVIDER_ERROR, STREAM_PROVIDER_ERROR
+    ),
+    "agents_node": raising(Raises("RateLimitError"), Raises("APIError"), Raises("APIError")),
 }
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """One client under one budget."""
-
-    name: str
-    run: str
-    pin: Raises | Answers
-    # What the script printed of it.
-    seen: Json
-    recorded: list[Json]
-    refused: int
-
-    @property
-    def requests(self) -> int:
-        return self.refused + len(self.recorded) - OURS.get(self.name, 0)
-
-    @property
-    def shows_code(self) -> bool:
-        return CODE in f"{self.seen.get('says')} {self.seen.get('code')}"
 
 
 def config() -> str:
@@ -170,89 +284,136 @@ per = ["run"]
     )
 
 
+# The meetings
+
+
 def meet(client: str, session: Session) -> tuple[list[Meeting], list[str]]:
     """Puts one client through all its cases; returns what went wrong besides."""
-    assert session.admin
     tail = f"{client}-{token_hex(4)}"
-    key = f"sk-refused-{tail}"
-    cases = [case for case in PINS[client] if is_possible(case, session)]
-    call(session, f"spent-{tail}", key)
-    standing = call(session, f"spent-{tail}", key)
-    before = refusals(session.admin)
-    command = command_of(client, "refused", client, *cases)
-    environment = script_environment(session, tail, key)
-    printed, problems = run_script(command, environment, session.directory)
-    after = refusals(session.admin)
+    cases = [name for name in PINS[client] if is_possible(CASES[name], session)]
+    meetings = [Meeting(name, client, tail, session) for name in cases]
+    for meeting in meetings:
+        meeting.case.before(meeting)
+        meeting.used.append(used_of(meeting))
+    deeds = [f"{meeting.name}={meeting.case.deed}" for meeting in meetings]
+    command = command_of(client, "refused", client, *deeds)
+    # Each case has a key of its own: the last part of it is all that the script knows.
+    environment = script_environment(session, tail, tail)
+    with operated(meetings) as problems:
+        printed, of_script = run_script(command, environment, session.directory)
     lines = [json.loads(line) for line in printed.splitlines()]
     seen = {line["case"]: line for line in lines if "case" in line}
-    meetings = []
-    for case in cases:
-        run, budget = f"{case}-{tail}", f"{case}-{client}"
-        recorded = settled_calls(session.admin, run, CASES[case].calls)
-        refused = after.get(budget, 0) - before.get(budget, 0)
-        pin = PINS[client][case]
-        meetings.append(Meeting(case, run, pin, seen.get(case, {}), recorded, refused))
-    # Asked last: whatever the refused requests did to the account is done.
-    if (now := call(session, f"spent-{tail}", key)) != standing:
-        problems.append(f"refused requests changed the account: {now!r} after {standing!r}")
-    billed = len(billed_to(session.upstream, key))
-    recorded_in_all = sum(len(meeting.recorded) for meeting in meetings)
-    if billed != recorded_in_all:
-        problems.append(f"under budgets {billed} calls were billed, {recorded_in_all} recorded")
-    return meetings, problems
+    for meeting in meetings:
+        complete(meeting, seen.get(meeting.name, {}))
+    return meetings, of_script + problems
 
 
-def is_possible(case: str, session: Session) -> bool:
+@contextmanager
+def operated(meetings: list[Meeting]) -> Iterator[list[str]]:
+    """Does what operators do meanwhile; what went wrong with that is told when it is over."""
+    over, problems = Event(), list[str]()
+    with ThreadPoolExecutor(len(meetings)) as pool:
+        deeds = [
+            pool.submit(meeting.case.meanwhile, meeting, over)
+            for meeting in meetings
+            if meeting.case.meanwhile
+        ]
+        try:
+            yield problems
+        finally:
+            over.set()
+    problems += [str(error) for deed in deeds if (error := deed.exception())]
+
+
+def complete(meeting: Meeting, seen: Json) -> None:
+    """Asks proxy and upstream what became of it."""
+    meeting.seen = seen
+    meeting.recorded = settled_calls(meeting.admin, meeting.run, meeting.case.calls)
+    if meeting.recorded:
+        last = get_json(f"{meeting.admin}/api/v1/calls/{meeting.recorded[0]['id']}")
+        meeting.decision = last["decision"] or ""
+    meeting.billed = len(billed_to(meeting.session.upstream, meeting.key))
+    meeting.refused = budget_refusals(meeting) + run_refusals(meeting)
+    meeting.used.append(used_of(meeting))
+
+
+def is_possible(case: Case, session: Session) -> bool:
     """Nothing can be put into a compressed stream: its connection is broken instead."""
-    return not (session.gzip and CASES[case] is CUT)
+    return not (session.gzip and case.is_cut)
 
 
-def call(session: Session, run: str, key: str) -> str:
-    """A call of our own; when it is refused, the message says how the account stands."""
-    url = f"{session.root}/run/{run}/agent/planner/v1/chat/completions"
-    body: Json = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What time?"}]}
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return str(response.status)
-    except urllib.error.HTTPError as error:
-        return f"{error.code} {json.load(error)['error']['message']}"
+def used_of(meeting: Meeting) -> dict[str, int]:
+    """What its account has used, and what running calls hold of it; empty where that is nothing."""
+    url = f"{meeting.admin}/api/v1/budgets?rule={meeting.budget}&value={meeting.run}"
+    (budget,) = get_json(url)["budgets"]
+    return {
+        f"{measure['measure']} {name}": amount
+        for account in budget["accounts"]
+        for measure in account["measures"]
+        for name, amount in measure.items()
+        if name.startswith(("used", "held")) and amount
+    }
 
 
-def refusals(admin: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{admin}/metrics", timeout=10) as response:
+def budget_refusals(meeting: Meeting) -> int:
+    with urllib.request.urlopen(f"{meeting.admin}/metrics", timeout=10) as response:
         text = response.read().decode()
-    return {budget: int(count) for budget, count in REFUSALS.findall(text)}
+    return int(dict(REFUSALS.findall(text)).get(meeting.budget, 0))
 
 
-def problems_of(client: str, meeting: Meeting) -> list[str]:
-    case, pin, seen = CASES[meeting.name], meeting.pin, meeting.seen
-    found = []
-    if meeting.requests != pin.requests:
-        found.append(f"{meeting.requests} requests, not {pin.requests}")
-    outcomes = [record["outcome"] for record in meeting.recorded]
-    if outcomes != [case.outcome] * case.calls:
-        found.append(f"the calls of it are {outcomes}, not {case.calls} x {case.outcome}")
-    if isinstance(pin, Answers):
-        found += [] if seen.get("answer") else [f"no answer: {seen}"]
-    elif seen.get("raised") != pin.error:
-        found.append(f"not {pin.error}: {seen}")
-    else:
-        remedy = f"open-aiops budgets raise {meeting.name}-{client} --key run={meeting.run} --"
-        texts = (case.says, remedy)
-        found += [f"{text!r} is not in {seen}" for text in texts if text not in seen["says"]]
-        if meeting.shows_code != pin.code:
-            found.append(f"{CODE} {'shows' if meeting.shows_code else 'does not show'}: {seen}")
+def run_refusals(meeting: Meeting) -> int:
+    """No figure tells them run by run: the log has one line for each."""
+    log = (meeting.session.directory / "proxy.err").read_text()
+    return log.count(f"open_aiops::proxy: the run {meeting.run} ")
+
+
+# Checks
+
+
+def problems_of(meeting: Meeting) -> list[str]:
+    found = [*problems_of_calls(meeting), *problems_of_user(meeting)]
     return [f"{meeting.name}: {problem}" for problem in found]
 
 
-def row_of(client: str, meeting: Meeting) -> list[str]:
+def problems_of_calls(meeting: Meeting) -> Iterator[str]:
+    """What went upstream, and what was charged."""
+    case, recorded = meeting.case, meeting.recorded
+    if meeting.requests != meeting.pin.requests:
+        yield f"{meeting.requests} requests, not {meeting.pin.requests}"
+    outcomes = [record["outcome"] for record in recorded]
+    if outcomes != [case.outcome] * case.calls:
+        yield f"the calls of it are {outcomes}, not {case.calls} x {case.outcome}"
+    if meeting.billed != len(recorded):
+        yield f"{meeting.billed} calls were billed, {len(recorded)} recorded"
+    if case.decision not in meeting.decision:
+        yield f"it was decided {meeting.decision!r}, not {case.decision!r}"
+    before, after = meeting.used
+    if case.is_refused_at_once and before != after:
+        yield f"refused requests changed the account: {after} after {before}"
+
+
+def problems_of_user(meeting: Meeting) -> Iterator[str]:
+    """What the client makes of it."""
+    case, pin, seen = meeting.case, meeting.pin, meeting.seen
+    if isinstance(pin, Answers):
+        if not seen.get("answer"):
+            yield f"no answer: {seen}"
+        return
+    if seen.get("raised") != pin.error:
+        yield f"not {pin.error}: {seen}"
+        return
+    texts = [text.format(budget=meeting.budget, run=meeting.run) for text in case.says]
+    yield from (f"{text!r} is not in {seen}" for text in texts if text not in seen["says"])
+    if meeting.shows_code != pin.code:
+        yield f"{case.code} {'shows' if meeting.shows_code else 'does not show'}: {seen}"
+
+
+def row_of(meeting: Meeting) -> list[str]:
     return [
-        client,
+        meeting.client,
         meeting.name,
         str(meeting.requests),
         meeting.seen.get("raised", "answers" if "answer" in meeting.seen else "-"),
-        CODE if meeting.shows_code else "-",
-        "no" if problems_of(client, meeting) else "yes",
+        meeting.case.code if meeting.shows_code else "-",
+        "no" if problems_of(meeting) else "yes",
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,8 @@ from client import (
 HERE = Path(__file__).resolve().parent
 START_TIMEOUT_SECONDS = 30
 PARALLEL_SCRIPTS = 2
+# With every refusal, which the checks count.
+LOG_LEVELS = "info,open_aiops::proxy=debug"
 
 # Model -> nano-USD per token: input, cached input, output.
 PRICES = {
@@ -63,9 +66,9 @@ class Result:
 
 
 @contextmanager
-def process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
-        child = subprocess.Popen(command, stdout=out, stderr=err)
+        child = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | environment)
     try:
         yield child
     finally:
@@ -119,7 +122,7 @@ base_url = "{upstream}/v1"
     )
     log = directory / "proxy.log"
     command = [str(binary), "serve", "--config", str(config)]
-    child = stack.enter_context(process(command, log))
+    child = stack.enter_context(process(command, log, RUST_LOG=LOG_LEVELS))
     try:
         proxy = wait_for("the proxy", printed(log, r"^proxy listening on (\S+)$"), child)
         admin = wait_for("the proxy", printed(log, r"^admin listening on (\S+)$"), child)
@@ -157,7 +160,7 @@ def run_client(client: str, session: Session) -> Result:
         result.meetings, problems = refusals.meet(client, session)
         result.problems += problems
         for meeting in result.meetings:
-            result.problems += refusals.problems_of(client, meeting)
+            result.problems += refusals.problems_of(meeting)
     except (OSError, LookupError, ValueError) as error:
         result.problems.append(f"the records cannot be read: {error!r}")
     return result
@@ -325,7 +328,7 @@ def print_table(rows: list[list[str]]) -> None:
 
 def print_refusals(results: list[Result]) -> None:
     head = ["client", "refusal", "requests", "user gets", "code", "ok"]
-    rows = [refusals.row_of(r.client, meeting) for r in results for meeting in r.meetings]
+    rows = [refusals.row_of(meeting) for r in results for meeting in r.meetings]
     print_table([head, *rows])
 
 

@@ -28,8 +28,8 @@ TEXTS = {
     "researcher": "The tides follow the moon: two high waters in 24 hours and 50 minutes.",
     None: "All done: the tide turns at noon.",
 }
-# About 4,000 tokens.
-LONG_TEXT = " ".join(f"On day {day} the tide turns at {day * 49 % 24} hours." for day in range(300))
+# About 40,000 tokens: piece by piece it takes longer than anybody waits for it to be ended.
+LONG_TEXT = " ".join(f"On day {day} the tide turns at {day * 49 % 24}." for day in range(3000))
 
 
 @dataclass(frozen=True)

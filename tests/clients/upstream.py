@@ -50,6 +50,8 @@ class BillEntry:
     include_usage: bool = False
     persona: str | None = None
     usage: Usage | None = None
+    # Sent so far, of a stream.
+    events: int = 0
     client_gone: bool = False
 
 
@@ -162,7 +164,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.bill.add(entry)
         try:
             if entry.stream and endpoint.stream:
-                self.send_stream(endpoint.stream(reply))
+                self.send_stream(endpoint.stream(reply), entry)
             else:
                 self.send_json(200, endpoint.render(reply))
         except OSError:
@@ -225,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
         self.send_json(404, {"error": error})
 
-    def send_stream(self, events: Iterator[bytes]) -> None:
+    def send_stream(self, events: Iterator[bytes], entry: BillEntry) -> None:
         coding = self.coding()
         headers = {
             "content-type": "text/event-stream; charset=utf-8",
@@ -234,6 +236,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_head(200, coding, headers)
         for event in events:
             self.send_chunk(coding.piece(event))
+            entry.events += 1
             time.sleep(self.server.pace_seconds)
         time.sleep(END_PAUSE_SECONDS)
         self.end_stream(coding.tail())

@@ -1,6 +1,7 @@
-// How a client of this language meets a refusal: `refused.mjs <client> <case>...`. Prints for each
-// case what its user gets: the answer, or what is raised.
+// How a client of this language meets a refusal: `refused.mjs <client> <case>=<deed>...`. Prints for
+// each case what its user gets: the answer, or what is raised.
 
+import { writeFileSync } from "node:fs";
 import { createOpenAI } from "@ai-sdk/openai";
 import {
   Agent,
@@ -14,6 +15,9 @@ import OpenAI from "openai";
 import { MODEL, PLANNER, QUESTION, ROOT, RUN } from "./job.mjs";
 
 const ENDLESS = "Tell us of the tides without end.";
+const UNPRICED = "tide-7b";
+// Of an answer: enough to know it by.
+const SHOWN = 200;
 
 setTracingDisabled(true);
 
@@ -28,17 +32,19 @@ async function joined(pieces, text) {
   return all;
 }
 
-async function ask(baseURL) {
+async function ask(baseURL, model = MODEL) {
   const completion = await new OpenAI({ baseURL }).chat.completions.create({
-    model: MODEL,
+    model,
     messages: prompt(QUESTION),
   });
   return completion.choices[0].message.content;
 }
 
 const openaiNode = {
-  spent: ask,
-  "cut-chat": async (baseURL) =>
+  ask: (baseURL) => ask(baseURL),
+  "ask-twice": async (baseURL) => (await ask(baseURL)) && (await ask(baseURL)),
+  "ask-unpriced": (baseURL) => ask(baseURL, UNPRICED),
+  chat: async (baseURL) =>
     joined(
       await new OpenAI({ baseURL }).chat.completions.create({
         model: MODEL,
@@ -47,7 +53,7 @@ const openaiNode = {
       }),
       (chunk) => chunk.choices[0].delta.content,
     ),
-  "cut-responses": async (baseURL) =>
+  responses: async (baseURL) =>
     joined(
       await new OpenAI({ baseURL }).responses.create({
         model: MODEL,
@@ -56,7 +62,6 @@ const openaiNode = {
       }),
       (event) => (event.type === "response.output_text.delta" ? event.delta : ""),
     ),
-  resets: async (baseURL) => (await ask(baseURL)) && (await ask(baseURL)),
 };
 
 /** Errors come to `onError`, and the text ends as if nothing were: its users look there. */
@@ -74,10 +79,10 @@ async function streamed(model) {
 }
 
 const aiSdk = {
-  spent: async (baseURL) =>
+  ask: async (baseURL) =>
     (await generateText({ model: createOpenAI({ baseURL })(MODEL), prompt: QUESTION })).text,
-  "cut-chat": (baseURL) => streamed(createOpenAI({ baseURL }).chat(MODEL)),
-  "cut-responses": (baseURL) => streamed(createOpenAI({ baseURL })(MODEL)),
+  chat: (baseURL) => streamed(createOpenAI({ baseURL }).chat(MODEL)),
+  responses: (baseURL) => streamed(createOpenAI({ baseURL })(MODEL)),
 };
 
 const agent = (Model, baseURL) =>
@@ -95,15 +100,15 @@ async function streamedRun(planner) {
 }
 
 const agentsNode = {
-  spent: async (baseURL) =>
+  ask: async (baseURL) =>
     (await run(agent(OpenAIResponsesModel, baseURL), QUESTION)).finalOutput,
-  "cut-chat": (baseURL) => streamedRun(agent(OpenAIChatCompletionsModel, baseURL)),
-  "cut-responses": (baseURL) => streamedRun(agent(OpenAIResponsesModel, baseURL)),
+  chat: (baseURL) => streamedRun(agent(OpenAIChatCompletionsModel, baseURL)),
+  responses: (baseURL) => streamedRun(agent(OpenAIResponsesModel, baseURL)),
 };
 
-async function met(test, url) {
+async function met(deed, url) {
   try {
-    return { answer: String(await test(url)) };
+    return { answer: String(await deed(url)).slice(0, SHOWN) };
   } catch (error) {
     const raised = error.name === "Error" ? error.constructor.name : error.name;
     const last = error.lastError ?? error;
@@ -112,10 +117,14 @@ async function met(test, url) {
   }
 }
 
-const [client, ...names] = process.argv.slice(2);
-const cases = { openai_node: openaiNode, ai_sdk: aiSdk, agents_node: agentsNode }[client];
-for (const name of names) {
-  const url = `${ROOT}/run/${name}-${RUN}/agent/planner/v1`;
-  console.log(JSON.stringify({ case: name, ...(await met(cases[name], url)) }));
+const [client, ...cases] = process.argv.slice(2);
+const deeds = { openai_node: openaiNode, ai_sdk: aiSdk, agents_node: agentsNode }[client];
+for (const [name, deed] of cases.map((text) => text.split("="))) {
+  const run = `${name}-${RUN}`;
+  process.env.OPENAI_API_KEY = `sk-${run}`;
+  // The runner waits for it where an operator has something to do.
+  writeFileSync(run, "");
+  const result = await met(deeds[deed], `${ROOT}/run/${run}/agent/planner/v1`);
+  console.log(JSON.stringify({ case: name, ...result }));
 }
 console.log(JSON.stringify({ ok: true }));

@@ -1,4 +1,4 @@
-"""How a client of this language meets a refusal: `refused.py <client> <case>...`.
+"""How a client of this language meets a refusal: `refused.py <client> <case>=<deed>...`.
 
 Prints for each case what its user gets: the answer, or what is raised. One client per environment
 is installed, so each is imported where it is used.
@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 from job import MODEL, PLANNER, QUESTION, ROOT, RUN
 
 ENDLESS = "Tell us of the tides without end."
-Case = Callable[[str], Any]
-# One for all cases: some clients share their connections between them.
+UNPRICED = "tide-7b"
+# Of an answer: enough to know it by.
+SHOWN = 200
+Deed = Callable[[str], Any]
+# One for all: some clients share their connections between them.
 LOOP = asyncio.Runner()
 
 
@@ -32,16 +37,16 @@ def spoken(events: Iterable[Any]) -> str:
     return "".join(e.delta for e in events if e.type == "response.output_text.delta")
 
 
-def blocking(case: Callable[[str], Coroutine[Any, Any, Any]]) -> Case:
-    return lambda url: LOOP.run(case(url))
+def blocking(deed: Callable[[str], Coroutine[Any, Any, Any]]) -> Deed:
+    return lambda url: LOOP.run(deed(url))
 
 
-def openai_sdk() -> dict[str, Case]:
+def openai_sdk() -> dict[str, Deed]:
     from openai import OpenAI
 
-    def ask(url: str) -> Any:
+    def ask(url: str, model: str = MODEL) -> Any:
         client = OpenAI(base_url=url)
-        completion = client.chat.completions.create(model=MODEL, messages=prompt(QUESTION))
+        completion = client.chat.completions.create(model=model, messages=prompt(QUESTION))
         return completion.choices[0].message.content
 
     def chat(url: str) -> str:
@@ -52,13 +57,16 @@ def openai_sdk() -> dict[str, Case]:
         client = OpenAI(base_url=url)
         return spoken(client.responses.create(model=MODEL, input=prompt(ENDLESS), stream=True))
 
-    def twice(url: str) -> Any:
-        return ask(url) and ask(url)
+    return {
+        "ask": ask,
+        "ask-twice": lambda url: ask(url) and ask(url),
+        "ask-unpriced": lambda url: ask(url, UNPRICED),
+        "chat": chat,
+        "responses": responses,
+    }
 
-    return {"spent": ask, "cut-chat": chat, "cut-responses": responses, "resets": twice}
 
-
-def langgraph_app() -> dict[str, Case]:
+def langgraph_app() -> dict[str, Deed]:
     from langchain_openai import ChatOpenAI
     from langgraph.prebuilt import create_react_agent
 
@@ -76,10 +84,10 @@ def langgraph_app() -> dict[str, Case]:
     def responses(url: str) -> str:
         return stream(url, use_responses_api=True)
 
-    return {"spent": ask, "cut-chat": stream, "cut-responses": responses}
+    return {"ask": ask, "chat": stream, "responses": responses}
 
 
-def agents_sdk() -> dict[str, Case]:
+def agents_sdk() -> dict[str, Deed]:
     from agents import Agent, OpenAIProvider, RunConfig, Runner
 
     agent = Agent(name="planner", instructions=PLANNER, model=MODEL)
@@ -98,13 +106,13 @@ def agents_sdk() -> dict[str, Case]:
         return result.final_output
 
     return {
-        "spent": blocking(ask),
-        "cut-chat": blocking(lambda url: stream(at(url, use_responses=False))),
-        "cut-responses": blocking(lambda url: stream(at(url))),
+        "ask": blocking(ask),
+        "chat": blocking(lambda url: stream(at(url, use_responses=False))),
+        "responses": blocking(lambda url: stream(at(url))),
     }
 
 
-def pydantic_ai_app() -> dict[str, Case]:
+def pydantic_ai_app() -> dict[str, Deed]:
     from pydantic_ai import Agent
     from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -120,13 +128,13 @@ def pydantic_ai_app() -> dict[str, Case]:
             return "".join([piece async for piece in answer.stream_text(delta=True)])
 
     return {
-        "spent": blocking(ask),
-        "cut-chat": blocking(lambda url: stream(agent(OpenAIChatModel, url))),
-        "cut-responses": blocking(lambda url: stream(agent(OpenAIResponsesModel, url))),
+        "ask": blocking(ask),
+        "chat": blocking(lambda url: stream(agent(OpenAIChatModel, url))),
+        "responses": blocking(lambda url: stream(agent(OpenAIResponsesModel, url))),
     }
 
 
-def smolagents_app() -> dict[str, Case]:
+def smolagents_app() -> dict[str, Deed]:
     from smolagents import LogLevel, OpenAIServerModel, ToolCallingAgent
 
     def run(url: str, question: str, stream: bool) -> Any:
@@ -139,12 +147,12 @@ def smolagents_app() -> dict[str, Case]:
         return agent.run(question)
 
     return {
-        "spent": lambda url: run(url, QUESTION, stream=False),
-        "cut-chat": lambda url: run(url, ENDLESS, stream=True),
+        "ask": lambda url: run(url, QUESTION, stream=False),
+        "chat": lambda url: run(url, ENDLESS, stream=True),
     }
 
 
-def autogen_app() -> dict[str, Case]:
+def autogen_app() -> dict[str, Deed]:
     from autogen_agentchat.agents import AssistantAgent
     from autogen_ext.models.openai import OpenAIChatCompletionClient
 
@@ -159,22 +167,22 @@ def autogen_app() -> dict[str, Case]:
         streamed: AsyncIterator[Any] = agent(url, model_client_stream=True).run_stream(task=ENDLESS)
         return [message async for message in streamed][-1].messages[-1].to_text()
 
-    return {"spent": blocking(ask), "cut-chat": blocking(stream)}
+    return {"ask": blocking(ask), "chat": blocking(stream)}
 
 
-def crewai_app() -> dict[str, Case]:
+def crewai_app() -> dict[str, Deed]:
     from crewai import LLM
 
     def call(url: str, question: str, stream: bool) -> Any:
         return LLM(model=f"openai/{MODEL}", base_url=url, stream=stream).call(prompt(question))
 
     return {
-        "spent": lambda url: call(url, QUESTION, stream=False),
-        "cut-chat": lambda url: call(url, ENDLESS, stream=True),
+        "ask": lambda url: call(url, QUESTION, stream=False),
+        "chat": lambda url: call(url, ENDLESS, stream=True),
     }
 
 
-def litellm_app() -> dict[str, Case]:
+def litellm_app() -> dict[str, Deed]:
     import litellm
 
     model = f"openai/{MODEL}"
@@ -190,10 +198,10 @@ def litellm_app() -> dict[str, Case]:
     def responses(url: str) -> str:
         return spoken(litellm.responses(prompt(ENDLESS), model, api_base=url, stream=True))
 
-    return {"spent": ask, "cut-chat": chat, "cut-responses": responses}
+    return {"ask": ask, "chat": chat, "responses": responses}
 
 
-def llama_index_app() -> dict[str, Case]:
+def llama_index_app() -> dict[str, Deed]:
     from llama_index.core.llms import ChatMessage
     from llama_index.llms.openai import OpenAI
 
@@ -207,25 +215,30 @@ def llama_index_app() -> dict[str, Case]:
         chunks = OpenAI(model=MODEL, api_base=url).stream_chat(messages(ENDLESS))
         return "".join(chunk.delta or "" for chunk in chunks)
 
-    return {"spent": ask, "cut-chat": stream}
+    return {"ask": ask, "chat": stream}
 
 
-def met(case: Case, url: str) -> dict[str, Any]:
+def met(deed: Deed, url: str) -> dict[str, Any]:
     try:
-        return {"answer": str(case(url))}
+        return {"answer": str(deed(url))[:SHOWN]}
     except Exception as error:
         kind = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
         return {"raised": kind, "says": str(error), "code": getattr(error, "code", None)}
 
 
 def main() -> None:
-    _, client, *names = sys.argv
+    _, client, *cases = sys.argv
     # Some clients speak up themselves, even late and from a thread.
     out, sys.stdout = sys.stdout, sys.stderr
-    cases: dict[str, Case] = globals()[client]()
-    for name in names:
-        url = f"{ROOT}/run/{name}-{RUN}/agent/planner/v1"
-        print(json.dumps({"case": name, **met(cases[name], url)}), file=out)
+    deeds: dict[str, Deed] = globals()[client]()
+    for case in cases:
+        name, _, deed = case.partition("=")
+        run = f"{name}-{RUN}"
+        os.environ["OPENAI_API_KEY"] = f"sk-{run}"
+        # The runner waits for it where an operator has something to do.
+        Path(run).touch()
+        result = met(deeds[deed], f"{ROOT}/run/{run}/agent/planner/v1")
+        print(json.dumps({"case": name, **result}), file=out)
     print(json.dumps({"ok": True}), file=out)
 
 

@@ -13,6 +13,7 @@ mod schedule;
 mod traffic;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use anyhow::ensure;
 use clap::{Parser, ValueEnum};
@@ -67,6 +68,9 @@ struct Options {
     /// Histories that grow side by side.
     #[arg(long, default_value_t = 16)]
     conversations: usize,
+    /// Small calls in a row that are of one run.
+    #[arg(long, default_value = "20")]
+    calls_per_run: NonZeroU64,
     /// Ask for a stream with usage.
     #[arg(long)]
     stream: bool,

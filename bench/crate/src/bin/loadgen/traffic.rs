@@ -8,7 +8,6 @@ use std::fmt::Write;
 use crate::Options;
 
 const AGENTS: u64 = 50;
-const SMALL_CALLS_PER_RUN: u64 = 20;
 const VOCABULARY: &str = concat!(
     "the function returns a request when stream of tokens is empty and error handler was called ",
     "with buffer size to config.yaml src/main.rs assert_eq! let mut async await for in if else ",
@@ -34,6 +33,7 @@ pub(crate) struct Traffic {
     seed: u64,
     body_start: String,
     small: Random,
+    calls_per_run: u64,
     sent: u64,
     conversations: Vec<Conversation>,
     growth: Growth,
@@ -63,6 +63,7 @@ impl Traffic {
             seed: options.seed,
             body_start: body_start(options),
             small: Random::new(options.seed, u64::MAX),
+            calls_per_run: options.calls_per_run.get(),
             sent: 0,
             conversations: (0..count)
                 .map(|n| Conversation::new(options.seed, n as u64, growth.start(n, count)))
@@ -80,7 +81,7 @@ impl Traffic {
             let mut messages = String::from("[{\"role\":\"user\",\"content\":\"");
             self.small.write_prose(90, &mut messages);
             messages.push_str("\"}");
-            let run = format!("{seed}-{}", sent / SMALL_CALLS_PER_RUN);
+            let run = format!("{seed}-{}", sent / self.calls_per_run);
             return self.write_request(sent % AGENTS, &run, &messages, request);
         }
         let index = (sent % self.conversations.len() as u64) as usize;
@@ -270,6 +271,21 @@ mod tests {
                 .all(|request| (150..280).contains(&body(request).len()))
         );
         assert!(sent.iter().zip(&sent[1..]).all(|(a, b)| body(a) != body(b)));
+    }
+
+    #[test]
+    fn small_calls_are_of_as_many_runs_as_asked_for() {
+        let runs = |arguments: &[&str]| {
+            let run = |request: &String| {
+                let (_, rest) = request.split_once("x-aiops-run: ").unwrap();
+                rest.split_once("\r\n").unwrap().0.to_owned()
+            };
+            let mut runs: Vec<_> = requests(arguments, 40).iter().map(run).collect();
+            runs.dedup();
+            runs
+        };
+        assert_eq!(runs(&[]), ["run-1-0", "run-1-1"]);
+        assert_eq!(runs(&["--calls-per-run", "1"]).len(), 40);
     }
 
     #[test]
