@@ -406,13 +406,15 @@ impl State {
     /// What was said may be said again once less is used of the limit. A call that is refused for
     /// its size does not stop smaller ones from passing.
     fn calm(&mut self, seat: &Seat<'_>) {
-        self.alert = match self.alert {
-            Alert::Spent if seat.used_permille() >= self.spent_at => Alert::Spent,
-            Alert::Warned if seat.is_warning() => Alert::Warned,
-            Alert::None | Alert::Warned => Alert::None,
-            Alert::Spent if seat.is_warning() => Alert::Warned,
-            Alert::Spent => Alert::None,
-        };
+        let is_still_spent = self.alert == Alert::Spent && seat.used_permille() >= self.spent_at;
+        if !is_still_spent {
+            let most = if seat.is_warning() {
+                Alert::Warned
+            } else {
+                Alert::None
+            };
+            self.alert = self.alert.min(most);
+        }
     }
 
     fn refuse(

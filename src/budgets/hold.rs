@@ -265,15 +265,12 @@ impl Drop for Hold {
         if self.parts.is_empty() {
             return;
         }
-        if !matches!(self.record, Record::Undecided) {
-            // The ledger settles such a call at its hold as well.
-            let at = self
-                .parts
-                .first()
-                .map_or_else(Timestamp::default, |part| part.bucket);
-            self.end(at, drop, |part| (part.bucket, part.amounts));
-        } else {
-            self.release();
+        if matches!(self.record, Record::Undecided) {
+            return self.release();
         }
+        // The ledger settles such a call at its hold as well.
+        let first = self.parts.first();
+        let at = first.map_or_else(Timestamp::default, |part| part.bucket);
+        self.end(at, drop, |part| (part.bucket, part.amounts));
     }
 }

@@ -98,11 +98,6 @@ impl Write for Counted {
 
 type Encoded = Result<(), minicbor::encode::Error<io::Error>>;
 
-/// Why a checkpoint cannot be packed.
-fn failed(error: minicbor::encode::Error<io::Error>) -> io::Error {
-    io::Error::other(error.to_string())
-}
-
 impl Packing {
     pub(crate) fn begin(calls: Calls) -> io::Result<Self> {
         let counted = Counted {
@@ -113,7 +108,7 @@ impl Packing {
             calls,
             encoder: Encoder::new(Writer::new(counted)),
         };
-        packing.head().map_err(failed)?;
+        packing.head().map_err(io::Error::other)?;
         Ok(packing)
     }
 
@@ -130,8 +125,8 @@ impl Packing {
 
     /// A summary, as it is encoded in the index.
     pub(crate) fn summary(&mut self, key: &Key, encoded: &[u8]) -> io::Result<()> {
-        let encoder = self.encoder.array(2).map_err(failed)?;
-        encoder.encode(key).map_err(failed)?;
+        let encoder = self.encoder.array(2).map_err(io::Error::other)?;
+        encoder.encode(key).map_err(io::Error::other)?;
         self.raw(encoded)
     }
 
@@ -140,13 +135,13 @@ impl Packing {
             encoder.end()?.u8(4)?.begin_array()?;
             Ok(())
         };
-        between(&mut self.encoder).map_err(failed)
+        between(&mut self.encoder).map_err(io::Error::other)
     }
 
     /// An account, as it is encoded in the index.
     pub(crate) fn account(&mut self, id: AccountId, encoded: &[u8]) -> io::Result<()> {
-        let encoder = self.encoder.array(2).map_err(failed)?;
-        encoder.encode(id).map_err(failed)?;
+        let encoder = self.encoder.array(2).map_err(io::Error::other)?;
+        encoder.encode(id).map_err(io::Error::other)?;
         self.raw(encoded)
     }
 
@@ -157,7 +152,7 @@ impl Packing {
 
     /// None when it is too large to be read again.
     pub(crate) fn finish(mut self) -> io::Result<Option<Packed>> {
-        self.encoder.end().map_err(failed)?;
+        self.encoder.end().map_err(io::Error::other)?;
         let Counted { compressor, bytes } = self.encoder.into_writer().into_inner();
         let packed = compressor.finish()?;
         Ok(u32::try_from(bytes).ok().map(|unpacked_len| Packed {

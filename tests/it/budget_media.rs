@@ -60,7 +60,7 @@ async fn another_agent_does_not_find_a_spent_budget_open() {
     let proxy = setup.start().await;
     let mut statuses = Vec::new();
     for number in 0..6 {
-        let painter = image(1).header("x-aiops-agent", &format!("painter-{number}"));
+        let painter = image(1).header("x-aiops-agent", format!("painter-{number}"));
         statuses.push(proxy.call(&painter).await.status());
         within("the end", proxy.app.settled()).await;
     }
@@ -92,7 +92,7 @@ async fn speech_costs_what_its_text_does() {
 
 #[tokio::test]
 async fn what_nobody_can_tell_afterwards_is_charged_as_it_was_held() {
-    let upstream = Upstream::answers(json("{\"text\":\"hello\"}".to_owned())).await;
+    let upstream = Upstream::answers(json("{\"text\":\"hello\"}")).await;
     let setup = Proxy::with(&upstream).sections(&budget("usd = 0.20\ntokens = 10_000"));
     let proxy = setup.start().await;
     let upload = format!(

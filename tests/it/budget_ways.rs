@@ -71,19 +71,19 @@ async fn call_that_names_only_its_parent_counts_against_that_one() {
 
 #[tokio::test]
 async fn deep_family_counts_against_its_root() {
-    const DEPTH: usize = 100;
+    const DEPTH: i64 = 100;
     let upstream = Upstream::answers(used(9, 41)).await;
     let rules = "[[budget]]\nname = \"root\"\nmatch = { run = \"run-0\" }\ntokens = 5090\n";
     let proxy = Proxy::with(&upstream).sections(rules).start().await;
     for run in 0..=DEPTH {
         let call = chat(&format!("run-{run}"), 41);
-        let parent = format!("run-{}", run.saturating_sub(1));
+        let parent = format!("run-{}", (run - 1).max(0));
         let status = proxy
             .call(&call.header("x-aiops-parent-run", &parent))
             .await;
         assert_eq!(status.status(), 200, "{run}");
     }
-    assert_eq!(tokens_used(&proxy).await, 50 * (DEPTH as i64 + 1));
+    assert_eq!(tokens_used(&proxy).await, 50 * (DEPTH + 1));
     let last = chat(&format!("run-{DEPTH}"), 41);
     check_refused(&proxy.call(&last).await, "budget_spent");
 }

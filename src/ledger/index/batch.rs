@@ -278,10 +278,10 @@ impl<'t> Batch<'t> {
     fn cover_ancestors(&mut self, parent: Option<Label>, at: Timestamp) -> Result<(), IndexError> {
         let mut next = parent;
         for _ in 0..MAX_ANCESTORS {
-            let Some(run) = next else { break };
+            let Some(run) = next.take() else { break };
             let summary = self.summary(Key::Run(run))?;
             summary.cover(at, at);
-            next = summary.parent.clone();
+            next.clone_from(&summary.parent);
         }
         Ok(())
     }

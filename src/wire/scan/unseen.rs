@@ -51,16 +51,16 @@ static TOOL_MARKS: LazyLock<Option<AhoCorasick>> =
 
 /// Marks of images, files and sound in a message.
 pub(super) fn parts(segment: &[u8]) -> u32 {
-    count(&PART_MARKS, segment)
+    count(PART_MARKS.as_ref(), segment)
 }
 
 /// Marks of tools that the upstream runs, in the tools of a request.
 pub(super) fn hosted_tools(segment: &[u8]) -> u32 {
-    count(&TOOL_MARKS, segment)
+    count(TOOL_MARKS.as_ref(), segment)
 }
 
-fn count(marks: &Option<AhoCorasick>, segment: &[u8]) -> u32 {
-    let found = marks.as_ref().map(|marks| marks.find_iter(segment).count());
+fn count(marks: Option<&AhoCorasick>, segment: &[u8]) -> u32 {
+    let found = marks.map(|marks| marks.find_iter(segment).count());
     u32::try_from(found.unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
