@@ -85,6 +85,47 @@ impl Budgets {
             })
             .collect();
         let now = self.clock.now();
+        match named(&rows, filter) {
+            Some(names) => self.add_named(&rules, &mut rows, &names, now)?,
+            None => self.add_all(&rules, &mut rows, filter, now)?,
+        }
+        for row in &mut rows {
+            row.keep(filter.limit);
+            self.complete(row, now)?;
+        }
+        Ok(rows)
+    }
+
+    fn add_named(
+        &self,
+        rules: &Rules,
+        rows: &mut [RuleRow],
+        names: &[AccountName],
+        now: Timestamp,
+    ) -> Result<(), IndexError> {
+        for (row, name) in rows.iter_mut().zip(names) {
+            let id = name.id(self.ledger.seed());
+            let limits = self.own_limits(rules, &row.rule, name);
+            let cell = self.bank.get(id).filter(|cell| cell.is_loaded());
+            if let Some(cell) = cell {
+                let state = cell.lock();
+                if let Some(account) = &state.account {
+                    row.add(name, account, Some(&state), limits, (now, 0));
+                }
+            } else if let Some(stored) = self.ledger.peek().account(id)? {
+                row.add(name, &stored, None, limits, (now, 0));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_all(
+        &self,
+        rules: &Rules,
+        rows: &mut [RuleRow],
+        filter: &AccountFilter,
+        now: Timestamp,
+    ) -> Result<(), IndexError> {
         let mut in_memory = HashSet::new();
         for cell in self.bank.cells() {
             let state = cell.lock();
@@ -93,9 +134,9 @@ impl Budgets {
             };
             in_memory.insert(cell.id);
             if filter.takes(&cell.name)
-                && let Some(row) = row_of(&mut rows, &cell.name)
+                && let Some(row) = row_of(rows, &cell.name)
             {
-                let limits = self.own_limits(&rules, &row.rule, &cell.name);
+                let limits = self.own_limits(rules, &row.rule, &cell.name);
                 row.add(
                     &cell.name,
                     account,
@@ -111,18 +152,14 @@ impl Budgets {
                 if let Some(name) = &stored.name
                     && !in_memory.contains(&id)
                     && filter.takes(name)
-                    && let Some(row) = row_of(&mut rows, name)
+                    && let Some(row) = row_of(rows, name)
                 {
-                    let limits = self.own_limits(&rules, &row.rule, name);
+                    let limits = self.own_limits(rules, &row.rule, name);
                     row.add(name, &stored, None, limits, (now, filter.limit));
                 }
                 ControlFlow::Continue(())
             })?;
-        for row in &mut rows {
-            row.keep(filter.limit);
-            self.complete(row, now)?;
-        }
-        Ok(rows)
+        Ok(())
     }
 
     /// Where clients set the limits, they are known with the run, which may not be in memory.
@@ -176,6 +213,20 @@ impl Budgets {
         let run = name.key.first().and_then(|(_, run)| run.as_ref());
         run.map_or_else(Limits::default, |run| self.runs.tightened(run))
     }
+}
+
+/// The only accounts that can be meant, where one value is asked for and each rule counts apart
+/// by one dimension.
+fn named(rows: &[RuleRow], filter: &AccountFilter) -> Option<Vec<AccountName>> {
+    let value = filter.value.as_ref()?;
+    let name = |row: &RuleRow| match row.rule.per.as_slice() {
+        [dimension] => Some(AccountName {
+            rule: row.rule.name.clone(),
+            key: vec![(dimension.clone(), Some(value.clone()))],
+        }),
+        _ => None,
+    };
+    rows.iter().map(name).collect()
 }
 
 fn row_of<'r>(rows: &'r mut [RuleRow], name: &AccountName) -> Option<&'r mut RuleRow> {
