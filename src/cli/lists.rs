@@ -132,15 +132,15 @@ fn agent_rows<'a>(
 pub(super) fn events(events: &[EventView], out: &mut Output<'_>) -> io::Result<()> {
     let mut table = Table::new(&[
         ("TIME (UTC)", Left),
-        ("WHO", Left),
         ("WHAT", Left),
+        ("WHO", Left),
         ("DETAILS", Left),
     ]);
     for event in events {
         table.row([
             format::time(event.at),
-            event.who.clone(),
             event.what.clone(),
+            event.who.clone(),
             event.details.clone().unwrap_or_else(|| NONE.to_owned()),
         ]);
     }

@@ -653,7 +653,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     drop(ledger);
     assert_eq!(answers(dir.path(), id), from_server);
     assert!(
-        from_server[4].ends_with("\tstarted\t-\n"),
+        from_server[4].ends_with("\tstarted\topen-aiops\t-\n"),
         "{}",
         from_server[4]
     );
