@@ -21,6 +21,7 @@ use crate::wire::output_limit;
 /// How long a client is made to wait that does not say how long it would.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
+
 /// A call that may go on, and on which terms.
 pub(super) struct Allowance {
     pub(super) hold: Hold,
@@ -51,9 +52,7 @@ impl Decision {
         }
         self.reasons.push(reason);
     }
-}
 
-impl Decision {
     /// In one sentence; none when the call was plainly let through.
     pub(super) fn text(&self) -> Option<String> {
         let words = self.words.join(", ");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::admin::sample::{self, PLANNER, Sample};
-use crate::budgets::{Ask, Budgets};
+use crate::budgets::{AccountFilter, Ask, Budgets};
 use crate::core::call::{Admission, Outcome, Settlement};
 
 const BOUND: usize = 500;
@@ -87,5 +87,15 @@ fn keys_beyond_the_bound_leave_memory_and_come_back_with_their_totals() {
         let state = claim.accounts[0].cell.lock();
         let spent = state.account.as_ref().unwrap().used(&Window::Total, NOW);
         assert_eq!(spent.of(Measure::Tokens), 30, "run-{key}");
+    }
+    for (run, expected) in [("run-1", vec![15]), ("run-none", Vec::new())] {
+        let filter = AccountFilter {
+            value: Some(label(run)),
+            ..AccountFilter::default()
+        };
+        let rules = budgets.list(&filter).unwrap();
+        let accounts = rules.iter().flat_map(|rule| &rule.accounts);
+        let used: Vec<_> = accounts.map(|account| account.measures[0].used).collect();
+        assert_eq!(used, expected, "{run}, long out of memory");
     }
 }
