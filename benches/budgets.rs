@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use open_aiops::budgets::{Ask, Budgets, Used};
 use open_aiops::clock::Clock;
 use open_aiops::config::Config;
-use open_aiops::core::attribution::{Attribution, Source};
+use open_aiops::core::attribution::{Attribution, Confidence, Source};
 use open_aiops::core::budget::decide::{Need, Tariff};
 use open_aiops::core::budget::{Limits, Rule};
 use open_aiops::core::call::Operation;
@@ -38,6 +38,7 @@ fn attribution() -> Option<Attribution> {
         metrics: BTreeMap::new(),
         agent_source: Source::Own,
         run_source: Some(Source::Own),
+        inferred: Confidence::default(),
     })
 }
 

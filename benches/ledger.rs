@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use open_aiops::clock::Clock;
 use open_aiops::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
-use open_aiops::core::attribution::{Attribution, Source};
+use open_aiops::core::attribution::{Attribution, Confidence, Source};
 use open_aiops::core::budget::Limits;
 use open_aiops::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use open_aiops::core::id::Label;
@@ -55,6 +55,7 @@ fn admission(clock: &Clock) -> Option<Admission> {
             metrics: BTreeMap::new(),
             agent_source: Source::Own,
             run_source: Some(Source::Own),
+            inferred: Confidence::default(),
         },
         upstream: label("openai")?,
         operation: Operation::Chat,

@@ -21,6 +21,7 @@ use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
+use crate::loops::Loops;
 use crate::listener::{self, CertificateError, Listener};
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
@@ -142,13 +143,14 @@ impl App {
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let budgets = budgets(&config, &ledger, &clock);
+        let loops = Arc::new(Loops::new(&config, ledger.clone(), clock.clone()));
         let proxy = Proxy::new(
             live,
             ledger.clone(),
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&memory),
-            Arc::clone(&budgets),
+            (Arc::clone(&budgets), Arc::clone(&loops)),
         );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -170,7 +172,7 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let sweeper = tokio::spawn(sweep(Arc::clone(&budgets)));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let admin = tokio::spawn(admin::serve(admin_socket, state, async {
@@ -293,16 +295,17 @@ impl App {
 }
 
 /// Lets go of idle accounts and runs, as long as the process lives.
-async fn sweep(budgets: Arc<Budgets>) {
+async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         tick.tick().await;
-        let budgets = Arc::clone(&budgets);
-        if tokio::task::spawn_blocking(move || budgets.sweep())
-            .await
-            .is_err()
-        {
-            tracing::error!("letting go of idle accounts failed; it is tried again");
+        let (budgets, loops) = (Arc::clone(&budgets), Arc::clone(&loops));
+        let swept = tokio::task::spawn_blocking(move || {
+            budgets.sweep();
+            loops.sweep();
+        });
+        if swept.await.is_err() {
+            tracing::error!("letting go of idle accounts and runs failed; it is tried again");
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::core::price::{PerMillion, PriceRow};
 mod budget;
 mod check;
 mod defaults;
+mod loops;
 mod problem;
 mod read;
 mod reload;
@@ -28,6 +29,7 @@ mod render;
 mod sections;
 mod value;
 
+pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule, presets};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back};
 
@@ -44,6 +46,8 @@ pub struct Config {
     /// At least one; the first is the default.
     pub upstreams: Vec<UpstreamConfig>,
     pub budgets: Vec<Rule>,
+    pub attribution: AttributionConfig,
+    pub loops: LoopsConfig,
     pub prices: Vec<PriceOverride>,
 }
 

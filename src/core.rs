@@ -8,6 +8,8 @@ pub mod build;
 pub mod call;
 pub mod digest;
 pub mod id;
+pub mod lineage;
+pub mod loops;
 pub mod memo;
 pub mod money;
 pub mod price;

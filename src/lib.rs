@@ -11,6 +11,7 @@ pub mod config;
 pub mod core;
 pub mod ledger;
 pub mod listener;
+pub mod loops;
 pub mod metrics;
 pub mod proxy;
 pub mod tokens;

@@ -11,6 +11,7 @@ mod body;
 mod call;
 mod charges;
 mod forward;
+mod hearing;
 pub mod headers;
 mod kept;
 mod need;
@@ -41,6 +42,7 @@ use crate::config::Config;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::ledger::Ledger;
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::tokens::Counter;
 use crate::upstream::Upstream;
@@ -57,6 +59,7 @@ pub struct Proxy {
     counter: Arc<Counter>,
     accountant: Accountant,
     budgets: Arc<Budgets>,
+    loops: Arc<Loops>,
     /// Taken by bodies of running calls.
     memory: Arc<Space>,
     /// For those who decode bodies of requests.
@@ -105,7 +108,7 @@ impl Proxy {
         clock: Clock,
         metrics: Arc<Metrics>,
         memory: Arc<Space>,
-        budgets: Arc<Budgets>,
+        (budgets, loops): (Arc<Budgets>, Arc<Loops>),
     ) -> Arc<Self> {
         let counter = Arc::new(Counter::new(MEMO_ENTRIES));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -113,12 +116,14 @@ impl Proxy {
             counter: Arc::clone(&counter),
             metrics: Arc::clone(&metrics),
             budgets: Arc::clone(&budgets),
+            loops: Arc::clone(&loops),
             ledger: ledger.clone(),
             clock: clock.clone(),
         };
         Arc::new(Self {
             accountant: Accountant::start(books),
             budgets,
+            loops,
             live: ArcSwap::from_pointee(live),
             memory,
             decoders: Arc::new(Semaphore::new(processors)),
@@ -136,6 +141,7 @@ impl Proxy {
         let config = &live.config;
         self.budgets
             .reload(&config.budgets, config.accounting.max_accounts);
+        self.loops.reload(config);
         self.live.store(Arc::new(live));
     }
 

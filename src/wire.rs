@@ -4,6 +4,7 @@ pub mod decode;
 pub mod edge;
 mod fields;
 pub mod include_usage;
+pub mod message;
 pub mod output_limit;
 pub mod refusal;
 pub mod response;

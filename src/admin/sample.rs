@@ -12,7 +12,7 @@ use super::AdminState;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::core::attribution::{Attribution, Source};
+use crate::core::attribution::{Attribution, Confidence, Source};
 use crate::core::budget::decide::{Need, Tariff};
 use crate::core::budget::{Action, Dimension, Limits, OnUnpriced, Rule, Slow, Unit, Window};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
@@ -236,6 +236,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
             metrics: [("score".to_owned(), 0.5)].into(),
             agent_source: Source::Own,
             run_source: Some(Source::Own),
+            inferred: Confidence::default(),
         },
         upstream: label("openai"),
         operation: Operation::Chat,

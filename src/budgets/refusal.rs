@@ -7,6 +7,7 @@ use crate::core::budget::decide::Why;
 use crate::core::budget::{Dimension, Measure};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
+use crate::loops::refusal as loops;
 
 /// A reset further away than this is not worth a client's waiting (seconds).
 const WORTH_WAITING: u64 = 60;
@@ -24,6 +25,8 @@ pub enum Refusal {
     Stopped(Label),
     /// An answer went on beyond what its budget pays for.
     Overrun(Box<Standing>),
+    /// The call is of a loop, or its run grew too large.
+    Loop(Box<loops::Refusal>),
 }
 
 impl Refusal {
@@ -43,6 +46,7 @@ impl Refusal {
             Self::Paused(_) => "run_paused",
             Self::Stopped(_) => "run_stopped",
             Self::Overrun(_) => "budget_overrun",
+            Self::Loop(of) => of.kind(),
         }
     }
 
@@ -54,6 +58,7 @@ impl Refusal {
             | Self::Busy(_)
             | Self::Paused(_)
             | Self::Stopped(_)
+            | Self::Loop(_)
             | Self::Overrun(_) => "circuit_break",
         }
     }
@@ -68,7 +73,7 @@ impl Refusal {
             | Self::Unpriced(standing)
             | Self::Busy(standing)
             | Self::Overrun(standing) => Some(standing),
-            Self::Paused(_) | Self::Stopped(_) => None,
+            Self::Paused(_) | Self::Stopped(_) | Self::Loop(_) => None,
         }
     }
 
@@ -81,6 +86,7 @@ impl Refusal {
                 let wait = standing.fits_at?.micros_since(now).div_ceil(1_000_000);
                 (wait <= WORTH_WAITING).then_some(wait.max(1))
             }
+            Self::Loop(of) => of.retry_after(),
             Self::Unpriced(_) | Self::Stopped(_) | Self::Overrun(_) => None,
         }
     }
@@ -136,6 +142,7 @@ impl fmt::Display for Refusal {
                 "the run {run} was stopped. To let it go on: open-aiops run resume {}",
                 quoted(run)
             ),
+            Self::Loop(of) => of.fmt(f),
             Self::Overrun(standing) => {
                 write!(
                     f,

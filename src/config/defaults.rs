@@ -8,9 +8,12 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{
-    AccountingConfig, AdminConfig, Config, Durability, FallbackPrice, LedgerConfig, OnFailure,
-    ProxyConfig, RecordLevel, UpstreamConfig,
+    AccountingConfig, AdminConfig, AttributionConfig, Config, Durability, FallbackPrice,
+    LedgerConfig, LoopsConfig, OnFailure, ProxyConfig, RecordLevel, UpstreamConfig,
 };
+use crate::core::loops::guard::Policy;
+use crate::core::loops::limits::RunLimits;
+use crate::core::loops::settings::Settings;
 use crate::core::id::Label;
 use crate::core::price::PerMillion;
 
@@ -30,6 +33,8 @@ impl Default for Config {
             ledger: LedgerConfig::default(),
             accounting,
             budgets: Vec::new(),
+            attribution: AttributionConfig::default(),
+            loops: LoopsConfig::default(),
             prices: Vec::new(),
         }
     }
@@ -74,6 +79,31 @@ impl Default for LedgerConfig {
             segment_bytes: 64 * (MIB as u64),
             on_failure: OnFailure::Serve,
             max_queue_bytes: 64 * MIB,
+        }
+    }
+}
+
+impl Default for AttributionConfig {
+    fn default() -> Self {
+        Self {
+            infer: true,
+            agents: Vec::new(),
+        }
+    }
+}
+
+impl Default for LoopsConfig {
+    fn default() -> Self {
+        Self {
+            max_runs: 100_000,
+            policy: Policy {
+                settings: Settings::default(),
+                limits: RunLimits::default(),
+                max_delay_ms: 4_000,
+                cool_down_us: 300_000_000,
+            },
+            agents: Vec::new(),
+            tools: Vec::new(),
         }
     }
 }

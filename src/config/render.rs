@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    UpstreamConfig, budget,
+    UpstreamConfig, budget, loops,
 };
 use crate::core::price::PerMillion;
 
@@ -26,6 +26,7 @@ impl Display for Config {
         self.budgets
             .iter()
             .try_for_each(|entry| budget::write(f, entry))?;
+        loops::write(f, &self.attribution, &self.loops)?;
         self.prices.iter().try_for_each(|entry| price(f, entry))
     }
 }

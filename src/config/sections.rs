@@ -13,7 +13,7 @@ use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
     PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, budget,
-    check,
+    check, loops,
 };
 
 type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -34,6 +34,8 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
                 .push(UpstreamConfig::openai(&config.accounting));
         }
         config.budgets = budget::read(root);
+        config.attribution = loops::attribution(root);
+        config.loops = loops::read(root);
         config.prices = prices(root);
         check::across_sections(root, &config);
         config

@@ -46,6 +46,60 @@ pub struct Attribution {
     pub agent_source: Source,
     #[n(12)]
     pub run_source: Option<Source>,
+    /// How sure it is of what nobody said.
+    #[cbor(n(13), default)]
+    pub inferred: Confidence,
+}
+
+/// How sure an inference is, in percent. None for what was claimed, or is not known.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, ToSchema,
+)]
+#[cbor(map)]
+pub struct Confidence {
+    #[n(0)]
+    pub agent: Option<Percent>,
+    #[n(1)]
+    pub caller: Option<Percent>,
+    #[n(2)]
+    pub run: Option<Percent>,
+    #[n(3)]
+    pub conversation: Option<Percent>,
+}
+
+impl Confidence {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// 0 to 100.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
+    ToSchema,
+)]
+#[cbor(transparent)]
+#[serde(transparent)]
+pub struct Percent(#[n(0)] u8);
+
+impl Percent {
+    pub const fn new(percent: u8) -> Self {
+        Self(if percent > 100 { 100 } else { percent })
+    }
+
+    pub const fn get(self) -> u8 {
+        self.0
+    }
 }
 
 /// Kinds of evidence, strongest first.
@@ -71,6 +125,9 @@ pub enum Source {
     /// A field of the request body.
     #[n(4)]
     Body,
+    /// Nobody said: it follows from what the call repeats and begins with.
+    #[n(6)]
+    Inferred,
     /// Nobody said: a placeholder.
     #[n(5)]
     Unknown,

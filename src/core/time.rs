@@ -30,6 +30,10 @@ impl Timestamp {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 
+    pub fn plus_micros(self, micros: u64) -> Self {
+        Self(self.0.saturating_add_unsigned(micros))
+    }
+
     /// The beginning of a [`day`](Self::day).
     pub fn of_day(day: i32) -> Self {
         Self(i64::from(day).saturating_mul(DAY_US))

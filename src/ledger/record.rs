@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::core::budget::{AccountId, AccountName, Act, StoredAccount};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
 use super::summary::{Key, Summary};
@@ -310,6 +311,9 @@ pub struct Event {
     pub what: String,
     #[n(3)]
     pub details: Option<String>,
+    /// The loop that was stopped, or may go on.
+    #[cbor(n(4), default)]
+    pub trip: Option<Box<Trip>>,
 }
 
 impl Event {
@@ -338,6 +342,7 @@ impl Event {
             who: "open-aiops".to_owned(),
             what: what.to_owned(),
             details,
+            trip: None,
         }
     }
 }
@@ -350,6 +355,7 @@ impl From<Act> for Event {
             who: act.who,
             what: what.to_owned(),
             details: Some(act.details),
+            trip: None,
         }
     }
 }

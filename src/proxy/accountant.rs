@@ -22,6 +22,7 @@ use crate::core::money::NanoUsd;
 use crate::core::price::billed_model;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::{Capture, Ledger};
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::tokens::{Counted, Counter};
 use crate::wire::response::ResponseFacts;
@@ -63,6 +64,7 @@ pub(super) struct Books {
     pub(super) counter: Arc<Counter>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) budgets: Arc<Budgets>,
+    pub(super) loops: Arc<Loops>,
     pub(super) ledger: Ledger,
     pub(super) clock: Clock,
 }
@@ -187,6 +189,10 @@ fn settle(mut call: EndedCall, books: &Books) {
         .call_settled(&settlement, call.origin.facts.stream);
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);
+    let tokens = settlement.usage.input_tokens.saturating_add(settlement.usage.output_tokens);
+    books
+        .loops
+        .used(settlement.run.as_ref(), settlement.id, tokens);
     let used = used(&call.origin, &settlement);
     // More is to come, and nobody knows yet how much; or it will never be known.
     let is_guess = settlement.is_pending || is_unknown(&call, &settlement);

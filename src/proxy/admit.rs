@@ -47,6 +47,7 @@ impl Received {
             traits,
             repeated,
         } = self.allow(proxy, decision).await?;
+        self.watch(proxy, decision).await?;
         let tightened = claim.tightened();
         let admission = self.admission(proxy, (&hold, tightened), decision);
         let capture = self.capture();
@@ -81,6 +82,7 @@ impl Received {
             },
             facts: Arc::clone(&self.facts),
             traits,
+            turn: self.turn.clone(),
         };
         let room = std::mem::replace(&mut self.room, proxy.memory.room());
         let ended = EndedCall::new(origin, room, (entry, hold));

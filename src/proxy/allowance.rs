@@ -46,7 +46,7 @@ pub(super) struct Decision {
 }
 
 impl Decision {
-    fn add(&mut self, word: &'static str, reason: String) {
+    pub(super) fn add(&mut self, word: &'static str, reason: String) {
         if !self.words.contains(&word) {
             self.words.push(word);
         }
@@ -170,6 +170,35 @@ impl Received {
             let millis = wait.as_millis();
             decision.add("slow", format!("waited {millis} ms for its run to go on"));
             proxy.metrics.call_slowed(wait);
+        }
+        Ok(())
+    }
+
+    /// Refuses a call of a loop, or makes it wait. What budgets refuse is no evidence: they were asked
+    /// before.
+    pub(super) async fn watch(
+        &self,
+        proxy: &Proxy,
+        decision: &mut Decision,
+    ) -> Result<(), Fault> {
+        let Some(turn) = &self.turn else {
+            return Ok(());
+        };
+        let judged = proxy.loops.judge(turn, &self.attribution, self.id);
+        let judged = judged.map_err(|why| self.refused(proxy, Arc::new(Refusal::Loop(why))))?;
+        if let Some(warning) = judged.warning {
+            decision.add("warn", warning);
+        }
+        if judged.is_probe {
+            decision.add("warn", "let through to see whether the loop goes on".to_owned());
+        }
+        if judged.delay_ms > 0 {
+            let delay = Duration::from_millis(judged.delay_ms);
+            let delay = delay.min(Patience::of(&self.headers).left());
+            let millis = delay.as_millis();
+            decision.add("slow", format!("made to wait for {millis} ms"));
+            proxy.metrics.call_slowed(delay);
+            tokio::time::sleep(delay).await;
         }
         Ok(())
     }

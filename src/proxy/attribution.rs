@@ -12,7 +12,7 @@ use self::gather::{Claim, Gathered, PathClaim};
 use self::rules::Slot;
 use super::tags::Tagged;
 use crate::config::RecordLevel;
-use crate::core::attribution::{Attribution, Source};
+use crate::core::attribution::{Attribution, Confidence, Source};
 use crate::core::budget::Limits;
 use crate::core::id::{Label, LabelError};
 
@@ -136,6 +136,7 @@ fn resolve(mut gathered: Gathered, headers: &HeaderMap) -> Attributed {
         metrics: std::mem::take(&mut gathered.metrics),
         agent_source,
         run_source,
+        inferred: Confidence::default(),
     };
     Attributed {
         attribution,

@@ -147,6 +147,9 @@ impl MeteredBody {
                 if let Some(overrun) = call.overrun() {
                     self.end.ask(Arc::new(overrun));
                 }
+                if let Some(chant) = call.chants() {
+                    self.end.ask(Arc::new(chant));
+                }
             }
             let Some(rewriter) = &mut self.rewriter else {
                 return Poll::Ready(Some(Ok(frame)));

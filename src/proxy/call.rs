@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::sync::watch;
 
 use super::accountant::Seat;
+use super::hearing::Hearing;
 use super::kept::Kept;
 use super::need::Traits;
 use super::{Live, Proxy, headers};
@@ -23,6 +24,8 @@ use crate::core::space::Room;
 use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
 use crate::ledger::{Durable, Entry};
+use crate::loops::recognise::Turn;
+use crate::loops::refusal as loops;
 use crate::upstream::{Upload, UploadEnd, Upstream};
 use crate::wire::response::ResponseReader;
 use crate::wire::route::Route;
@@ -50,6 +53,8 @@ pub(super) struct Origin {
     pub(super) body_bytes: u64,
     pub(super) facts: Arc<RequestFacts>,
     pub(super) traits: Option<Traits>,
+    /// Its place in a conversation.
+    pub(super) turn: Option<Arc<Turn>>,
 }
 
 /// What was seen of the response so far.
@@ -97,6 +102,7 @@ struct Open {
     enlisted: Enlisted,
     /// Progress of the output at which it is looked whether the answer is longer than was allowed.
     check_after: u64,
+    hearing: Hearing,
 }
 
 impl EndedCall {
@@ -130,6 +136,7 @@ impl OpenCall {
                 call,
                 enlisted,
                 check_after: allowed.saturating_add(OUTPUT_SLACK),
+                hearing: Hearing::default(),
             })),
         }
     }
@@ -180,6 +187,17 @@ impl OpenCall {
         }
         open.check_after = progress + (counted / 4).max(OUTPUT_SLACK);
         open.hold_more(counted).err().map(Refusal::Overrun)
+    }
+
+    /// Whether the answer says one piece over and over, and is to be ended for it.
+    pub(super) fn chants(&mut self) -> Option<Refusal> {
+        let open = self.open.as_mut()?;
+        open.call.origin.turn.as_ref()?;
+        let observed = open.call.observed.as_mut()?;
+        let chants = open.hearing.listen(&mut observed.reader);
+        let agent = &open.call.origin.attribution.agent;
+        let ends = chants && open.proxy.loops.ends_chants(agent);
+        ends.then(|| Refusal::Loop(Box::new(loops::Refusal::Chant)))
     }
 
     /// Resolves when the admission is on disk, as far as that is configured.
@@ -347,10 +365,12 @@ impl OpenCall {
             seat,
             mut call,
             enlisted,
+            hearing,
             ..
         } = *open;
         drop(enlisted);
         call.outcome = outcome;
+        hearing.end(&proxy.loops, &mut call);
         call.timings.total_us = proxy.clock.now().micros_since(call.origin.started_at);
         seat.settle(call);
     }

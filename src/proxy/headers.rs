@@ -50,6 +50,9 @@ pub const RESETS_AT: &str = "x-aiops-resets-at";
 /// Whether the SDKs of `OpenAI` and Anthropic try again by themselves.
 pub const SHOULD_RETRY: &str = "x-should-retry";
 
+/// How sure it is of what of agent, caller, run and conversation nobody said, in percent.
+pub const INFERRED: &str = "x-aiops-inferred";
+
 /// Marks a response that we made ourselves, and says what kind of fault it reports.
 pub const ERROR: &str = "x-aiops-error";
 

@@ -16,7 +16,7 @@ use super::respond::{Fault, Rejection};
 use super::tags::{self, Tagged};
 use super::{Live, Proxy};
 use crate::config::RecordLevel;
-use crate::core::attribution::Attribution;
+use crate::core::attribution::{Attribution, Confidence};
 use crate::core::budget::Limits;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
@@ -24,6 +24,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
+use crate::loops::recognise::{Request as Unrecognised, Turn};
 use crate::upstream::Upstream;
 use crate::wire::route::{Reading, Route, route};
 use crate::wire::scan::RequestFacts;
@@ -60,6 +61,8 @@ pub(super) struct Received {
     /// What the body takes of the memory for all running calls.
     pub(super) room: Room,
     pub(super) facts: Arc<RequestFacts>,
+    /// Its place in a conversation; none where it has no messages to go by.
+    pub(super) turn: Option<Arc<Turn>>,
     pub(super) upgrade: Option<OnUpgrade>,
 }
 
@@ -69,6 +72,7 @@ pub(super) struct Marks {
     run: Option<Label>,
     agent: Label,
     caller: Option<Label>,
+    inferred: Confidence,
     pub(super) decision: Decision,
 }
 
@@ -96,7 +100,7 @@ impl Received {
         let memory = (&mut room, &live.config.proxy);
         let text = RequestText::read(proxy, (&route, &head.headers), &body, memory);
         let RequestText { decoded, facts } = text.await?;
-        let attributed = attribute(&Claims {
+        let mut attributed = attribute(&Claims {
             headers: &head.headers,
             tags: &tagged,
             body: body_claims(&facts),
@@ -108,16 +112,31 @@ impl Received {
         let choice = choose(&live, &attributed, &tagged, model)?;
         let target = with_query(tagged.rest, query);
         let (uri, keeps_key) = choice.uri(&target)?;
+        let most = live.config.ledger.record;
+        let record = attributed.record.map_or(most, |claim| claim.min(most));
+        let id = proxy.clock.call_id();
+        let key = key_hash(proxy.ledger.seed(), &head.headers, query);
+        let text = read_text(&body, decoded.as_ref());
+        let turn = text.and_then(|text| {
+            let request = Unrecognised {
+                call: id,
+                operation: route.operation,
+                facts: &facts,
+                text,
+                key,
+                retry: attributed.retry,
+                shows: record == RecordLevel::Full,
+                now: started_at,
+            };
+            let who = &mut attributed.attribution;
+            proxy.loops.recognise(&request, who)
+        });
         Ok(Self {
-            id: proxy.clock.call_id(),
+            id,
             started_at,
-            key: key_hash(proxy.ledger.seed(), &head.headers, query),
+            key,
             client: client(&head.headers),
-            record: attributed
-                .record
-                .map_or(live.config.ledger.record, |claim| {
-                    claim.min(live.config.ledger.record)
-                }),
+            record,
             retry: attributed.retry,
             unusable_budget: unusable_budget(&attributed),
             tightened: attributed.tightened,
@@ -136,6 +155,7 @@ impl Received {
             trailers,
             room,
             facts: Arc::new(facts),
+            turn: turn.map(Arc::new),
             upgrade,
         })
     }
@@ -146,16 +166,14 @@ impl Received {
             run: self.attribution.run.clone(),
             agent: self.attribution.agent.clone(),
             caller: self.attribution.caller.clone(),
+            inferred: self.attribution.inferred,
             decision: Decision::default(),
         }
     }
 
     /// What the facts are about, where the body was read.
     pub(super) fn text(&self) -> Option<&Bytes> {
-        match &self.body {
-            ReceivedBody::Read(body) => Some(self.decoded.as_ref().unwrap_or(body)),
-            ReceivedBody::Unread { .. } => None,
-        }
+        read_text(&self.body, self.decoded.as_ref())
     }
 
     /// The model asked for: in the path where the dialect puts it there, else in the body.
@@ -184,6 +202,9 @@ impl Marks {
         if let Some(caller) = &self.caller {
             put(map, headers::CALLER, caller.as_str());
         }
+        if !self.inferred.is_empty() {
+            put(map, headers::INFERRED, &inferred(&self.inferred));
+        }
         let decision = &self.decision;
         if let Some(left) = decision.left_nano_usd {
             let left = NanoUsd::new(left).to_string();
@@ -197,6 +218,28 @@ impl Marks {
             put(map, headers::DECISION, &decision.words.join(", "));
             put(map, headers::REASON, &decision.reasons.join("; "));
         }
+    }
+}
+
+/// `agent=80, run=60`: how sure it is of what nobody said, in percent.
+fn inferred(sure: &Confidence) -> String {
+    let of = [
+        ("agent", sure.agent),
+        ("caller", sure.caller),
+        ("run", sure.run),
+        ("conversation", sure.conversation),
+    ];
+    let known = of.iter().filter_map(|(name, sure)| Some((name, (*sure)?)));
+    let parts: Vec<String> = known
+        .map(|(name, sure)| format!("{name}={}", sure.get()))
+        .collect();
+    parts.join(", ")
+}
+
+fn read_text<'a>(body: &'a ReceivedBody, decoded: Option<&'a Bytes>) -> Option<&'a Bytes> {
+    match body {
+        ReceivedBody::Read(body) => Some(decoded.unwrap_or(body)),
+        ReceivedBody::Unread { .. } => None,
     }
 }
 

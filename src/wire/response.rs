@@ -10,6 +10,7 @@ mod collect;
 mod decimal;
 mod interest;
 mod lines;
+mod said;
 mod tally;
 mod text;
 
@@ -23,6 +24,7 @@ use body::JsonBody;
 use collect::Collector;
 use interest::Kind;
 use lines::LineDecoder;
+pub use said::Said;
 pub use text::OutputText;
 
 /// Of an error in plain text this much is kept.
@@ -114,6 +116,24 @@ impl ResponseReader {
     /// The output so far. Reads all of it: not to be asked for often.
     pub fn text_so_far(&self) -> String {
         self.content.sink.text.clone().into_text()
+    }
+
+    /// What the response says and does as far as it is here. Each piece is read once.
+    pub fn said(&mut self) -> &Said {
+        if let Framing::Json(body) = &self.content.framing
+            && let Some(whole) = body.whole()
+        {
+            return self.content.sink.text.said_in(whole);
+        }
+        self.content.sink.text.said()
+    }
+
+    /// The id that the upstream gave the response, as far as it was read.
+    pub fn response_id(&self) -> Option<String> {
+        match &self.content.framing {
+            Framing::Json(body) => body.whole().and_then(collect::id_in),
+            _ => self.content.sink.collector.response_id(),
+        }
     }
 
     /// Bytes of the response that are kept to be read at its end.

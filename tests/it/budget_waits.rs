@@ -8,7 +8,7 @@ use std::time::Duration;
 use open_aiops::budgets::{Ask as Question, Budgets, Used};
 use open_aiops::clock::Clock;
 use open_aiops::config::{Config, Reload};
-use open_aiops::core::attribution::{Attribution, Source};
+use open_aiops::core::attribution::{Attribution, Confidence, Source};
 use open_aiops::core::budget::decide::{Need, Tariff};
 use open_aiops::core::budget::{Control, Limits, Measure};
 use open_aiops::core::call::Operation;
@@ -94,6 +94,7 @@ fn nobody() -> Attribution {
         metrics: BTreeMap::new(),
         agent_source: Source::Own,
         run_source: None,
+        inferred: Confidence::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
-use crate::core::attribution::{Attribution, Source};
+use crate::core::attribution::{Attribution, Confidence, Source};
 use crate::core::budget::{AccountId, Limits, RunState, StoredAccount};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
@@ -131,6 +131,7 @@ pub(crate) fn admission(
             metrics: BTreeMap::new(),
             agent_source: Source::Own,
             run_source: Some(Source::Own),
+            inferred: Confidence::default(),
         },
         upstream: label("openai"),
         operation: Operation::Chat,

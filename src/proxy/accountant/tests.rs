@@ -42,6 +42,7 @@ fn ended(sample: &Sample, model: &str) -> EndedCall {
             ..RequestFacts::default()
         }),
         traits: None,
+        turn: None,
     };
     EndedCall {
         outcome: Outcome::Completed,
@@ -60,6 +61,7 @@ fn books(sample: &Sample, metrics: &Arc<Metrics>) -> Books {
         counter: Arc::new(Counter::new(10)),
         metrics: Arc::clone(metrics),
         budgets: Arc::new(Budgets::new(&[], 10, ledger.clone(), clock.clone())),
+        loops: Arc::new(Loops::new(&Config::default(), ledger.clone(), clock.clone())),
         ledger,
         clock,
     }

@@ -60,6 +60,11 @@ impl JsonBody {
         }
     }
 
+    /// The body so far, if nothing of it was left out.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (!self.over_limit).then_some(self.bytes.as_slice())
+    }
+
     pub(super) fn is_over_limit(&self) -> bool {
         self.over_limit
     }

@@ -54,6 +54,10 @@ impl Collector {
         self.facts.ended = true;
     }
 
+    pub(super) fn response_id(&self) -> Option<String> {
+        self.facts.response_id.clone()
+    }
+
     pub(super) fn ended(&self) -> bool {
         self.facts.ended
     }
@@ -250,6 +254,12 @@ impl Collector {
             self.end();
         }
     }
+}
+
+/// The id in a whole body.
+pub(super) fn id_in(body: &[u8]) -> Option<String> {
+    let object = Fields::parse(body)?;
+    object.string("id").or_else(|| object.string("responseId"))
 }
 
 /// Events after which a stream has nothing more to say.

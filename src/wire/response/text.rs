@@ -7,6 +7,7 @@
 mod extract;
 
 use super::Dialect;
+use super::said::Said;
 use extract::extract;
 
 /// Unparsed deltas are kept up to this many bytes.
@@ -28,6 +29,9 @@ pub struct OutputText {
     raw_is_body: bool,
     /// What came after `raw` was full.
     later: Option<Lanes>,
+    said: Said,
+    /// Of `raw` so much was read into `said`.
+    said_to: usize,
 }
 
 impl OutputText {
@@ -53,6 +57,26 @@ impl OutputText {
         }
         lanes.append(self.later.unwrap_or_default());
         lanes.into_text()
+    }
+
+    /// What the events so far say.
+    pub(super) fn said(&mut self) -> &Said {
+        if !self.raw_is_body {
+            let new = self.raw.get(self.said_to..).unwrap_or_default();
+            for event in new.split(|byte| *byte == b'\n') {
+                self.said.take(event);
+            }
+        }
+        self.said_to = self.raw.len();
+        &self.said
+    }
+
+    /// What a whole body says.
+    pub(super) fn said_in(&mut self, body: &[u8]) -> &Said {
+        if self.wanted && self.said.is_empty() {
+            self.said.take(body);
+        }
+        &self.said
     }
 
     /// Bytes of text that were delivered but are not in [`OutputText::into_text`].

@@ -1,0 +1,368 @@
+//! Which conversation a call goes on with, and which one set it off: attribution by inference.
+//!
+//! A conversation is known by the chain of its messages: the next call repeats what was said and
+//! adds to it. Who set it off is known by what it begins with: a text, a tool call or an id that
+//! another conversation produced. All memory is bounded; nothing crosses from one tenant (a client
+//! key) to another.
+
+pub mod naming;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::attribution::Percent;
+use super::id::Label;
+use super::loops::reading::Mixer;
+use super::memo::Memo;
+
+/// Fronts of conversations that are remembered, about 60 bytes each.
+const FRONTS: usize = 200_000;
+/// Messages, texts and ids that tell where something came from, about 50 bytes each.
+const ORIGINS: usize = 400_000;
+/// The end of a conversation is looked for so many messages back.
+const LOOK_BACK: usize = 128;
+/// Of what a call adds so many messages are remembered one by one.
+const REMEMBERED: usize = 8;
+/// Lines of one answer that are remembered.
+const MAX_LINES: usize = 48;
+/// A shorter line says nothing of where it came from.
+const MIN_LINE: usize = 24;
+const MIN_TEXT: usize = 12;
+
+/// One conversation, as far as it is known by what it said.
+#[derive(Debug)]
+pub struct Thread {
+    /// What stands for it everywhere: a hash that no other conversation of this process has.
+    pub id: u64,
+    pub agent: Label,
+    /// Tells agents apart whose names are alike.
+    pub print: u64,
+    pub run: Option<Label>,
+    pub caller: Option<Label>,
+    /// The chain of agents, this one last.
+    pub path: Vec<Label>,
+    pub depth: u32,
+    /// The number of messages of its first request.
+    pub began_with: usize,
+    /// The last front that was answered.
+    answered: AtomicU64,
+    /// When its last call ended, in microseconds since the epoch; 0 for never.
+    ended_at: AtomicU64,
+}
+
+/// Who asks: conversations are looked for within it.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    pub tenant: u64,
+    /// Hash of the run, where a client named it; else 0.
+    pub run: u64,
+    pub print: u64,
+}
+
+/// How a request stands to what is known.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub thread: Arc<Thread>,
+    /// So many of its messages were there before.
+    pub known: usize,
+    pub confidence: Percent,
+    /// The very same messages were sent before.
+    pub is_again: bool,
+}
+
+/// Where something was said.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub thread: Arc<Thread>,
+    pub confidence: Percent,
+}
+
+/// What is remembered of all conversations.
+#[derive(Debug)]
+pub struct Lineage {
+    fronts: Memo<u64, Arc<Thread>>,
+    origins: Memo<u64, Arc<Thread>>,
+    threads: AtomicU64,
+}
+
+/// Kinds of things that tell an origin: equal values of two kinds are not the same.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Message = 1,
+    Text = 2,
+    Line = 3,
+    ToolCall = 4,
+    Response = 5,
+    Named = 6,
+}
+
+/// The hashes of all fronts of a list of messages.
+#[derive(Clone, Debug, Default)]
+pub struct Fronts(Vec<u64>);
+
+impl Fronts {
+    pub fn of(space: Space, messages: &[u64]) -> Self {
+        let mut chain = Mixer::of(&[space.tenant, space.run, space.print]);
+        let fronts = messages.iter().map(|message| {
+            chain = Mixer::of(&[chain, *message]);
+            chain
+        });
+        Self(fronts.collect())
+    }
+
+    /// What stands for the request as a whole.
+    pub fn whole(&self) -> u64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self {
+            fronts: Memo::new(FRONTS),
+            origins: Memo::new(ORIGINS),
+            threads: AtomicU64::new(1),
+        }
+    }
+}
+
+impl Lineage {
+    /// The conversation that these messages go on with: by the longest front that was sent before,
+    /// else by a message of its that is still there.
+    pub fn find(&self, space: Space, fronts: &Fronts, messages: &[u64]) -> Option<Found> {
+        let len = messages.len();
+        for known in (1..=len).rev().take(LOOK_BACK) {
+            let Some(thread) = self.front(*fronts.0.get(known - 1)?) else {
+                continue;
+            };
+            return Some(Found {
+                thread,
+                known,
+                confidence: Percent::new(99),
+                is_again: known == len,
+            });
+        }
+        for (at, message) in messages.iter().enumerate().rev().take(LOOK_BACK) {
+            let key = key(space, Of::Message, *message);
+            if let Some(thread) = self.origins.get(spread(key), &key) {
+                return Some(Found {
+                    thread,
+                    known: at + 1,
+                    confidence: Percent::new(80),
+                    is_again: false,
+                });
+            }
+        }
+        None
+    }
+
+    /// The conversation that an upstream knows by this id of a response or conversation.
+    pub fn find_by_id(&self, space: Space, id: &str) -> Option<Arc<Thread>> {
+        let found = self.origin(space, Of::Response, xxh3_64(id.as_bytes()));
+        found.filter(|thread| thread.print == space.print)
+    }
+
+    /// The conversation that a client gave this name.
+    pub fn find_named(&self, space: Space, name: &str) -> Option<Arc<Thread>> {
+        let key = key(space, Of::Named, xxh3_64(name.as_bytes()));
+        self.origins.get(spread(key), &key)
+    }
+
+    pub fn name(&self, space: Space, name: &str, thread: &Arc<Thread>) {
+        let key = key(space, Of::Named, xxh3_64(name.as_bytes()));
+        self.origins.insert(spread(key), key, Arc::clone(thread));
+    }
+
+    /// Who made the tool call with this id.
+    pub fn tool_call(&self, space: Space, id: &str) -> Option<Origin> {
+        let thread = self.origin(space, Of::ToolCall, xxh3_64(id.as_bytes()))?;
+        Some(Origin {
+            thread,
+            confidence: Percent::new(95),
+        })
+    }
+
+    /// Who said this text, or most of the lines in it.
+    pub fn said(&self, space: Space, text: &str) -> Option<Origin> {
+        let text = text.trim();
+        if text.len() >= MIN_TEXT
+            && let Some(thread) = self.origin(space, Of::Text, xxh3_64(text.as_bytes()))
+        {
+            return Some(Origin {
+                thread,
+                confidence: Percent::new(90),
+            });
+        }
+        let mut votes: Vec<(Arc<Thread>, u32)> = Vec::new();
+        for line in lines(text) {
+            let Some(thread) = self.origin(space, Of::Line, line) else {
+                continue;
+            };
+            match votes.iter_mut().find(|(known, _)| known.id == thread.id) {
+                Some((_, votes)) => *votes += 1,
+                None => votes.push((thread, 1)),
+            }
+        }
+        // Of equal numbers the later text counts: it is what is to be worked on.
+        let (thread, _) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
+        Some(Origin {
+            thread,
+            confidence: Percent::new(70),
+        })
+    }
+
+    /// A conversation that was not known.
+    pub fn begin(&self, describe: impl FnOnce(u64) -> Thread) -> Arc<Thread> {
+        let number = self.threads.fetch_add(1, Ordering::Relaxed);
+        Arc::new(describe(number))
+    }
+
+    /// Remembers a request, whose messages behind `known` are new.
+    pub fn asked(
+        &self,
+        space: Space,
+        thread: &Arc<Thread>,
+        (fronts, messages): (&Fronts, &[u64]),
+        known: usize,
+    ) {
+        let front = fronts.whole();
+        self.fronts.insert(spread(front), front, Arc::clone(thread));
+        // What a conversation begins with is common to many.
+        if known == 0 {
+            return;
+        }
+        let new = messages.iter().skip(known).rev().take(REMEMBERED);
+        for message in new {
+            let key = key(space, Of::Message, *message);
+            self.origins.insert(spread(key), key, Arc::clone(thread));
+        }
+    }
+
+    /// Whether this request has had its answer.
+    pub fn is_answered(thread: &Thread, fronts: &Fronts) -> bool {
+        thread.answered.load(Ordering::Relaxed) == fronts.whole()
+    }
+
+    /// Microseconds since the epoch at which the last call of the conversation ended.
+    pub fn ended_at(thread: &Thread) -> Option<u64> {
+        let at = thread.ended_at.load(Ordering::Relaxed);
+        (at > 0).then_some(at)
+    }
+
+    /// A call ended without an answer.
+    pub fn failed(thread: &Thread, at: u64) {
+        thread.ended_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Remembers an answer by its text, its tool calls and its id.
+    pub fn answered(
+        &self,
+        (space, thread, front): (Space, &Arc<Thread>, u64),
+        answer: &Answered<'_>,
+        at: u64,
+    ) {
+        thread.answered.store(front, Ordering::Relaxed);
+        thread.ended_at.store(at, Ordering::Relaxed);
+        self.remember_text(space, thread, answer.text);
+        for call in answer.calls {
+            if !call.id.is_empty() {
+                self.remember(space, thread, Of::ToolCall, xxh3_64(call.id.as_bytes()));
+            }
+            for text in &call.texts {
+                self.remember_text(space, thread, text);
+            }
+        }
+        if let Some(id) = answer.response_id {
+            self.remember(space, thread, Of::Response, xxh3_64(id.as_bytes()));
+        }
+    }
+
+    fn remember_text(&self, space: Space, thread: &Arc<Thread>, text: &str) {
+        let text = text.trim();
+        if text.len() >= MIN_TEXT {
+            self.remember(space, thread, Of::Text, xxh3_64(text.as_bytes()));
+        }
+        for line in lines(text) {
+            self.remember(space, thread, Of::Line, line);
+        }
+    }
+
+    fn remember(&self, space: Space, thread: &Arc<Thread>, of: Of, what: u64) {
+        let key = origin_key(space, of, what);
+        self.origins.insert(spread(key), key, Arc::clone(thread));
+    }
+
+    fn front(&self, front: u64) -> Option<Arc<Thread>> {
+        self.fronts.get(spread(front), &front)
+    }
+
+    fn origin(&self, space: Space, of: Of, what: u64) -> Option<Arc<Thread>> {
+        let key = origin_key(space, of, what);
+        self.origins.get(spread(key), &key)
+    }
+}
+
+/// What an answer is remembered by.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    pub text: &'a str,
+    pub calls: &'a [CallMade],
+    pub response_id: Option<&'a str>,
+}
+
+/// A tool call, and the texts that it hands over.
+#[derive(Clone, Debug, Default)]
+pub struct CallMade {
+    pub id: String,
+    pub texts: Vec<String>,
+}
+
+impl Thread {
+    pub fn new(id: u64, space: Space, who: Who) -> Self {
+        Self {
+            id: Mixer::of(&[space.tenant, space.run, space.print, id]),
+            agent: who.agent,
+            print: space.print,
+            run: who.run,
+            caller: who.caller,
+            depth: who.depth,
+            path: who.path,
+            began_with: who.began_with,
+            answered: AtomicU64::new(0),
+            ended_at: AtomicU64::new(0),
+        }
+    }
+}
+
+/// Whose conversation it is.
+#[derive(Clone, Debug)]
+pub struct Who {
+    pub agent: Label,
+    pub run: Option<Label>,
+    pub caller: Option<Label>,
+    pub path: Vec<Label>,
+    pub depth: u32,
+    pub began_with: usize,
+}
+
+fn lines(text: &str) -> impl Iterator<Item = u64> {
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| line.len() >= MIN_LINE);
+    lines.take(MAX_LINES).map(|line| xxh3_64(line.as_bytes()))
+}
+
+/// Within one run and agent.
+fn key(space: Space, of: Of, what: u64) -> u64 {
+    Mixer::of(&[space.tenant, space.run, space.print, of as u64, what])
+}
+
+/// Within one tenant: other agents and runs look for it too.
+fn origin_key(space: Space, of: Of, what: u64) -> u64 {
+    Mixer::of(&[space.tenant, of as u64, what])
+}
+
+fn spread(key: u64) -> u8 {
+    key.to_le_bytes()[0]
+}

@@ -1,0 +1,112 @@
+//! A model that says the same piece over and over within one answer.
+//!
+//! For each byte it is asked how far back the sixteen bytes that end there were seen last. Text
+//! that keeps one such distance has that period. Code, tables and structured answers repeat by
+//! nature and are not looked at. Constant time and memory; pieces may come in any sizes.
+
+/// Bytes that are compared.
+const GRAM: usize = 16;
+/// The longest piece that can be chanted.
+const MAX_PERIOD: u32 = 512;
+/// A piece is chanted when it comes so often, and covers so many bytes.
+const TIMES: u32 = 10;
+const LEAST: u32 = 600;
+/// One byte in so many may differ.
+const DOUBT: u32 = 8;
+const SLOTS: usize = 1024;
+
+/// Reads the text of one answer.
+#[derive(Clone, Debug, Default)]
+pub struct Chant {
+    /// Of the bytes looked at.
+    at: u32,
+    recent: u128,
+    /// Where a gram ended last, by its hash; empty until there is something to compare.
+    ends: Vec<(u32, u32)>,
+    period: u32,
+    matched: u32,
+    missed: u32,
+    line: Line,
+    fenced: bool,
+    structured: bool,
+    began: bool,
+    found: bool,
+}
+
+/// How the line that is being read began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Line {
+    #[default]
+    Blank,
+    /// So many back-ticks.
+    Ticks(u8),
+    Table,
+    Text,
+}
+
+impl Chant {
+    /// Takes more text; true once it is a chant.
+    pub fn push(&mut self, text: &str) -> bool {
+        for byte in text.bytes() {
+            if self.found {
+                break;
+            }
+            self.byte(byte);
+        }
+        self.found
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if !self.began && !byte.is_ascii_whitespace() {
+            self.began = true;
+            self.structured = matches!(byte, b'{' | b'[' | b'<');
+        }
+        self.line = match (self.line, byte) {
+            (_, b'\n') => Line::Blank,
+            (Line::Blank, b' ' | b'\t' | b'\r') => Line::Blank,
+            (Line::Blank, b'`') => Line::Ticks(1),
+            (Line::Ticks(2), b'`') => {
+                self.fenced = !self.fenced;
+                Line::Text
+            }
+            (Line::Ticks(count), b'`') => Line::Ticks(count + 1),
+            (Line::Blank, b'|') => Line::Table,
+            (Line::Blank | Line::Ticks(_), _) => Line::Text,
+            (line, _) => line,
+        };
+        let skips = self.fenced || self.structured || self.line == Line::Table;
+        if !skips && !(byte.is_ascii_whitespace() && self.recent & 0xff == u128::from(b' ')) {
+            self.look(if byte.is_ascii_whitespace() { b' ' } else { byte });
+        }
+    }
+
+    fn look(&mut self, byte: u8) {
+        self.recent = self.recent << 8 | u128::from(byte);
+        self.at = self.at.saturating_add(1);
+        if (self.at as usize) < GRAM {
+            return;
+        }
+        if self.ends.is_empty() {
+            self.ends = vec![(0, 0); SLOTS];
+        }
+        let folded = (self.recent >> 64) as u64 ^ (self.recent as u64).rotate_left(29);
+        let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let tag = (hash >> 32) as u32;
+        let Some(slot) = self.ends.get_mut((hash >> 20) as usize % SLOTS) else {
+            return;
+        };
+        let (known, end) = std::mem::replace(slot, (tag, self.at));
+        let gap = self.at - end;
+        let matches = known == tag && end > 0 && gap <= MAX_PERIOD;
+        if matches && gap == self.period {
+            self.matched += 1;
+        } else if self.missed * DOUBT < self.matched {
+            self.missed += 1;
+        } else {
+            self.period = if matches { gap } else { 0 };
+            self.matched = u32::from(matches);
+            self.missed = 0;
+        }
+        self.found = self.period > 0 && self.matched >= LEAST.max(TIMES * self.period);
+    }
+}

@@ -1,0 +1,284 @@
+//! Runs under watch: which conversation a call belongs to, whether it goes round in circles, and what
+//! is done about it. The memory and the locks; what is decided is decided in `core::loops`, whose
+//! conversation it is in `core::lineage`.
+
+mod identity;
+pub mod operate;
+mod read;
+pub mod recognise;
+pub mod refusal;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use self::identity::Identities;
+use self::read::Reader;
+use self::recognise::Turn;
+use self::refusal::Refusal;
+use crate::clock::Clock;
+use crate::config::{Config, LoopsConfig, RedactionRule};
+use crate::core::attribution::{Attribution, Source};
+use crate::core::id::{CallId, Label};
+use crate::core::lineage::{Answered, Lineage};
+use crate::core::loops::guard::{Caller, Guard, No, Verdict};
+use crate::core::loops::trip::Trip;
+use crate::core::time::Timestamp;
+use crate::ledger::{Event, Ledger};
+use crate::wire::response::Said;
+
+const SHARDS: usize = 16;
+
+/// Everything that is remembered of runs while they are watched.
+pub struct Loops {
+    lineage: Lineage,
+    identities: ArcSwap<Identities>,
+    infer: AtomicBool,
+    config: ArcSwap<LoopsConfig>,
+    runs: [Mutex<HashMap<Label, Arc<Mutex<Watched>>>>; SHARDS],
+    redact: Vec<RedactionRule>,
+    ledger: Ledger,
+    clock: Clock,
+}
+
+/// One run.
+#[derive(Default)]
+struct Watched {
+    guard: Guard,
+    last_used: Timestamp,
+}
+
+/// What becomes of a call, as far as loops are concerned.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// What the client is told of a call that goes on.
+    pub warning: Option<String>,
+    pub delay_ms: u64,
+    /// It is let through to see whether the loop goes on.
+    pub is_probe: bool,
+    /// Trips that opened with this call.
+    pub tripped: Option<&'static str>,
+}
+
+/// How an answered call ended.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    pub said: &'a Said,
+    pub response_id: Option<&'a str>,
+    /// The upstream answered well and to the end.
+    pub is_answered: bool,
+    /// It said one piece over and over.
+    pub chants: bool,
+}
+
+impl Loops {
+    pub fn new(config: &Config, ledger: Ledger, clock: Clock) -> Self {
+        let attribution = &config.attribution;
+        Self {
+            lineage: Lineage::default(),
+            identities: ArcSwap::from_pointee(Identities::new(&attribution.agents)),
+            infer: AtomicBool::new(attribution.infer),
+            config: ArcSwap::from_pointee(config.loops.clone()),
+            runs: Default::default(),
+            redact: config.ledger.redact.clone(),
+            ledger,
+            clock,
+        }
+    }
+
+    /// Takes over changed settings. What was counted so far stays.
+    pub fn reload(&self, config: &Config) {
+        let attribution = &config.attribution;
+        let identities = Identities::new(&attribution.agents);
+        self.identities.store(Arc::new(identities));
+        self.infer.store(attribution.infer, Ordering::Relaxed);
+        self.config.store(Arc::new(config.loops.clone()));
+    }
+
+    /// Judges a call that is about to go upstream.
+    pub fn judge(
+        &self,
+        turn: &Turn,
+        who: &Attribution,
+        call: CallId,
+    ) -> Result<Judgement, Box<Refusal>> {
+        let config = self.config.load();
+        let Some(run) = &who.run else {
+            return Ok(Judgement::default());
+        };
+        let policy = config.policy_for(&who.agent);
+        let now = self.clock.now();
+        let caller = Caller {
+            call,
+            run: Some(run),
+            conversation: who.conversation.as_ref(),
+            agent: &who.agent,
+            caller: who.caller.as_ref(),
+            is_run_certain: who
+                .run_source
+                .is_some_and(|source| source < Source::Inferred),
+            now,
+        };
+        let watched = self.watched(run);
+        let verdict = {
+            let mut watched = lock(&watched);
+            watched.last_used = now;
+            if turn.is_retry {
+                watched.guard.look(&turn.ask, &caller, policy)
+            } else {
+                watched.guard.judge(&turn.ask, &caller, policy)
+            }
+        };
+        self.tell(&verdict, (run, who));
+        let tripped = |trip: &&Trip| trip.closed.is_none();
+        let tripped = verdict.changed.iter().find(tripped);
+        match verdict.refusal {
+            Some(No::Tripped(trip)) => Err(Box::new(Refusal::Tripped(trip))),
+            Some(No::Beyond(beyond)) => Err(Box::new(Refusal::Beyond(beyond, run.clone()))),
+            None => Ok(Judgement {
+                warning: verdict.warning.as_ref().map(refusal::describe),
+                delay_ms: verdict.delay_ms,
+                is_probe: verdict.is_probe,
+                tripped: tripped.map(|trip| trip.evidence.signal.into()),
+            }),
+        }
+    }
+
+    /// A call ended and nothing was heard of its answer.
+    pub fn failed(&self, turn: &Turn) {
+        let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
+        Lineage::failed(&turn.thread, at);
+    }
+
+    /// Takes the answer to a call in, as soon as it is there.
+    pub fn ended(&self, turn: &Turn, run: Option<&Label>, ended: &Ended<'_>) {
+        if !ended.is_answered {
+            return self.failed(turn);
+        }
+        let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
+        let calls: Vec<_> = ended.said.calls().collect();
+        let made = read::calls_made(&calls);
+        let answered = Answered {
+            text: ended.said.text(),
+            calls: &made,
+            response_id: ended.response_id,
+        };
+        self.lineage
+            .answered((turn.space, &turn.thread, turn.front), &answered, at);
+        let config = self.config.load();
+        let reader = self.reader(&config, turn.shows);
+        let mut answer = reader.answer(ended.said.text(), &calls);
+        answer.chants = ended.chants;
+        if let Some(watched) = run.and_then(|run| self.known(run)) {
+            let mut watched = lock(&watched);
+            watched
+                .guard
+                .answer(turn.ask.conversation, &answer, turn.ask.idle_ms);
+        }
+    }
+
+    /// What a call used, for the evidence of loops it may be part of.
+    pub fn used(&self, run: Option<&Label>, call: CallId, tokens: u64) {
+        if let Some(watched) = run.and_then(|run| self.known(run)) {
+            lock(&watched).guard.used(call, tokens);
+        }
+    }
+
+    /// Whether answers that chant are ended while they run.
+    pub fn ends_chants(&self, agent: &Label) -> bool {
+        let config = self.config.load();
+        let settings = &config.policy_for(agent).settings;
+        settings.mode == crate::core::loops::settings::Mode::Break && settings.chant.trip > 0
+    }
+
+    /// Lets go of the runs that were not used for longest, beyond the configured number.
+    pub fn sweep(&self) {
+        let most = self.config.load().max_runs;
+        let mut idle = Vec::new();
+        for shard in &self.runs {
+            for (run, watched) in lock(shard).iter() {
+                idle.push((lock(watched).last_used, run.clone()));
+            }
+        }
+        let surplus = idle.len().saturating_sub(most);
+        if surplus == 0 {
+            return;
+        }
+        idle.sort_unstable();
+        let now = self.clock.now();
+        for (_, run) in idle.into_iter().take(surplus) {
+            let forgotten = lock(self.shard(&run)).remove(&run);
+            let ended = forgotten.map(|watched| lock(&watched).guard.end(now));
+            for trip in ended.into_iter().flatten() {
+                self.event("loop_closed", refusal::closed(&trip), Some(trip));
+            }
+        }
+    }
+
+    /// Runs that are watched now.
+    pub fn watched_runs(&self) -> usize {
+        self.runs.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn reader<'a>(&'a self, config: &'a LoopsConfig, shows: bool) -> Reader<'a> {
+        Reader {
+            tools: &config.tools,
+            redact: &self.redact,
+            shows,
+        }
+    }
+
+    fn tell(&self, verdict: &Verdict, (run, who): (&Label, &Attribution)) {
+        if let Some(evidence) = &verdict.told {
+            let details = format!(
+                "{}; agent {}, run {run}",
+                refusal::evidence(evidence),
+                who.agent
+            );
+            self.event("loop_warning", details, None);
+        }
+        for trip in &verdict.changed {
+            let (what, details) = match &trip.closed {
+                None => ("loop_tripped", refusal::opened(trip)),
+                Some(_) => ("loop_closed", refusal::closed(trip)),
+            };
+            self.event(what, details, Some(trip.clone()));
+        }
+    }
+
+    fn event(&self, what: &'static str, details: String, trip: Option<Trip>) {
+        tracing::warn!("{what}: {details}");
+        let mut event = Event::own(self.clock.now(), what, Some(details));
+        event.trip = trip.map(Box::new);
+        if let Err(error) = self.ledger.event(event) {
+            tracing::warn!(%error, "the event {what} is not recorded");
+        }
+    }
+
+    /// The run of this name, watched from now on.
+    fn watched(&self, run: &Label) -> Arc<Mutex<Watched>> {
+        let mut shard = lock(self.shard(run));
+        if let Some(watched) = shard.get(run) {
+            return Arc::clone(watched);
+        }
+        let watched = Arc::<Mutex<Watched>>::default();
+        shard.insert(run.clone(), Arc::clone(&watched));
+        watched
+    }
+
+    fn known(&self, run: &Label) -> Option<Arc<Mutex<Watched>>> {
+        lock(self.shard(run)).get(run).map(Arc::clone)
+    }
+
+    fn shard(&self, run: &Label) -> &Mutex<HashMap<Label, Arc<Mutex<Watched>>>> {
+        let hash = xxhash_rust::xxh3::xxh3_64(run.as_str().as_bytes());
+        let at = usize::try_from(hash % 16).unwrap_or(0);
+        self.runs.get(at).unwrap_or(&self.runs[0])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,115 @@
+//! Who an agent is that nobody named: told by its instructions and its tools.
+
+use std::sync::Arc;
+
+use crate::config::AgentRule;
+use crate::core::attribution::Percent;
+use crate::core::digest::Digest;
+use crate::core::id::Label;
+use crate::core::lineage::naming;
+use crate::core::loops::reading::{Mixer, Reading, Voice};
+use crate::core::memo::Memo;
+use crate::wire::message::{self, Piece, Role};
+use crate::wire::scan::{RequestFacts, Segment, SegmentKind};
+
+/// Agents whose instructions are remembered.
+const AGENTS: usize = 50_000;
+/// Instructions this long tell an agent apart, whatever tools a call of it has.
+const TELLING: usize = 40;
+
+/// One agent as its requests show it.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// Equal for calls of the same agent; 0 when nothing tells it.
+    pub(super) print: u64,
+    pub(super) name: Option<(Label, Percent)>,
+}
+
+/// All agents seen lately, by the digests of what tells them apart.
+pub(super) struct Identities {
+    rules: Vec<AgentRule>,
+    known: Memo<(Digest, Digest), Arc<Identity>>,
+}
+
+impl Identities {
+    pub(super) fn new(rules: &[AgentRule]) -> Self {
+        Self {
+            rules: rules.to_vec(),
+            known: Memo::new(AGENTS),
+        }
+    }
+
+    /// Who makes a request.
+    pub(super) fn of(&self, facts: &RequestFacts, text: &[u8]) -> Arc<Identity> {
+        let prompt = facts.segments.iter().find(|it| may_instruct(it));
+        let tools = facts
+            .segments
+            .iter()
+            .find(|it| it.kind == SegmentKind::Tools);
+        let none = Digest::from_bytes([0; 16]);
+        let digest = |segment: Option<&Segment>| segment.map_or(none, |segment| segment.digest);
+        let key = (digest(prompt), digest(tools));
+        let spread = key.0.to_bytes()[0];
+        if let Some(known) = self.known.get(spread, &key) {
+            return known;
+        }
+        let raw = |segment: &Segment| text.get(segment.range.clone());
+        let prompt = prompt
+            .and_then(|it| instructions(it.kind, raw(it)?))
+            .unwrap_or_default();
+        let tools = tools.and_then(raw).map(message::tool_names);
+        let identity = Arc::new(self.identify(&prompt, &tools.unwrap_or_default()));
+        self.known.insert(spread, key, Arc::clone(&identity));
+        identity
+    }
+
+    fn identify(&self, prompt: &str, tools: &[String]) -> Identity {
+        let said = Reading::of(Voice::World, prompt.trim()).hash;
+        let tools = Reading::of(Voice::World, &tools.join(" "));
+        let print = match (prompt.trim().len(), tools.len) {
+            (0, 0) => 0,
+            (TELLING.., _) => Mixer::of(&[said]),
+            _ => Mixer::of(&[said, tools.hash]),
+        };
+        if print == 0 {
+            return Identity { print, name: None };
+        }
+        let by_role = naming::name_of(prompt, print).map(|name| (name, Percent::new(80)));
+        let by_print = || {
+            let name = format!("agent-{}", naming::short(print));
+            Some((Label::parse(&name).ok()?, Percent::new(60)))
+        };
+        let name = by_role.or_else(by_print);
+        let renamed = self.rules.iter().find(|rule| {
+            rule.prompt
+                .as_ref()
+                .is_some_and(|glob| glob.matches(prompt))
+                || rule.inferred.as_ref().is_some_and(|glob| {
+                    name.as_ref()
+                        .is_some_and(|(name, _)| glob.matches(name.as_str()))
+                })
+        });
+        let name = renamed.map_or(name, |rule| Some((rule.name.clone(), Percent::new(95))));
+        Identity { print, name }
+    }
+}
+
+/// Instructions as a whole, or the first message, which may be of the system.
+fn may_instruct(segment: &Segment) -> bool {
+    matches!(
+        segment.kind,
+        SegmentKind::Instructions | SegmentKind::Message
+    )
+}
+
+fn instructions(kind: SegmentKind, raw: &[u8]) -> Option<String> {
+    let message = message::read(kind, raw)?;
+    if message.role != Role::System {
+        return None;
+    }
+    let texts = message.pieces.into_iter().filter_map(|piece| match piece {
+        Piece::Text(text) => Some(text),
+        Piece::Call(_) | Piece::Result { .. } => None,
+    });
+    Some(texts.collect::<Vec<_>>().join("\n"))
+}

@@ -1,0 +1,157 @@
+//! From what the wire says to what the detector compares.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::config::{RedactionRule, ToolRule};
+use crate::core::lineage::CallMade;
+use crate::core::loops::reading::{Reading, Voice};
+use crate::core::loops::settings::ToolTraits;
+use crate::core::loops::turn::{self, Action, Answer, From, Part};
+use crate::wire::message::{Message, Piece, Role, ToolCall};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Texts of one tool call that may be what another agent begins with.
+const MAX_TEXTS: usize = 16;
+const MIN_TEXT: usize = 12;
+/// So much of a text is searched for secrets; a sample of it is shorter.
+const SAMPLED: usize = 4096;
+
+/// How what is said is read, and what of it may be shown.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) tools: &'a [ToolRule],
+    pub(super) redact: &'a [RedactionRule],
+    pub(super) shows: bool,
+}
+
+impl Reader<'_> {
+    /// An answer by its text and its tool calls.
+    pub(super) fn answer(self, text: &str, calls: &[ToolCall]) -> Answer {
+        let sample = match calls.first() {
+            Some(call) => self.sample(&format!("{}({})", call.name, call.arguments)),
+            None => self.sample(text),
+        };
+        Answer {
+            text: Reading::of(Voice::Agent, text),
+            actions: calls.iter().map(|call| self.action(call)).collect(),
+            chants: false,
+            sample,
+        }
+    }
+
+    fn action(self, call: &ToolCall) -> Action {
+        let rule = self.tools.iter().find(|rule| rule.matches(&call.name));
+        Action {
+            id: xxh3_64(call.id.as_bytes()),
+            tool: xxh3_64(call.name.as_bytes()),
+            arguments: Reading::of(Voice::World, &call.arguments),
+            polls: turn::polls(&call.name, &call.arguments),
+            traits: rule.map_or_else(ToolTraits::default, |rule| rule.traits),
+        }
+    }
+
+    /// What the messages of a request say that is not the agent's own. `is_agent` tells whether a
+    /// text was said by another agent.
+    pub(super) fn parts(self, messages: &[Message], is_agent: impl Fn(&str) -> bool) -> Vec<Part> {
+        let others = messages.iter().filter(|it| it.role != Role::Assistant);
+        let pieces = others.flat_map(|message| {
+            let role = message.role;
+            message.pieces.iter().map(move |piece| (role, piece))
+        });
+        let parts = pieces.filter_map(|(role, piece)| self.part(role, piece, &is_agent));
+        parts.collect()
+    }
+
+    fn part(self, role: Role, piece: &Piece, is_agent: impl Fn(&str) -> bool) -> Option<Part> {
+        let (from, text) = match piece {
+            Piece::Call(_) => return None,
+            Piece::Text(text) if role == Role::System => (From::System, text),
+            Piece::Text(text) if is_agent(text) => (From::Agent, text),
+            Piece::Text(text) => (From::User, text),
+            Piece::Result {
+                call,
+                text,
+                is_error,
+            } => {
+                let call = xxh3_64(call.as_bytes());
+                let is_error = *is_error || turn::is_error(text);
+                (From::Tool { call, is_error }, text)
+            }
+        };
+        let voice = if from == From::Agent {
+            Voice::Agent
+        } else {
+            Voice::World
+        };
+        Some(Part {
+            from,
+            reading: Reading::of(voice, text),
+            sample: self.sample(text),
+        })
+    }
+
+    /// The last answer of the agent that a request repeats.
+    pub(super) fn own_answer(self, messages: &[Message]) -> Option<Answer> {
+        let mut text = String::new();
+        let mut calls = Vec::new();
+        let own = messages.iter().filter(|it| it.role == Role::Assistant);
+        for piece in own.flat_map(|message| &message.pieces) {
+            match piece {
+                Piece::Text(more) => text.push_str(more),
+                Piece::Call(call) => calls.push(call.clone()),
+                Piece::Result { .. } => {}
+            }
+        }
+        let is_empty = text.is_empty() && calls.is_empty();
+        (!is_empty).then(|| self.answer(&text, &calls))
+    }
+
+    /// The front of a text, secrets taken out.
+    fn sample(self, text: &str) -> String {
+        if !self.shows {
+            return String::new();
+        }
+        let front = text.get(..text.floor_char_boundary(SAMPLED));
+        let mut front = Cow::Borrowed(front.unwrap_or_default().as_bytes());
+        for rule in self.redact {
+            let replaced = rule
+                .pattern
+                .replace_all(&front, rule.replacement.as_bytes())
+                .into_owned();
+            front = Cow::Owned(replaced);
+        }
+        turn::sample(&String::from_utf8_lossy(&front))
+    }
+}
+
+/// The ids of tool calls, and the texts that they hand over.
+pub(super) fn calls_made(calls: &[ToolCall]) -> Vec<CallMade> {
+    let made = calls.iter().map(|call| CallMade {
+        id: call.id.clone(),
+        texts: texts_in(&call.arguments),
+    });
+    made.collect()
+}
+
+fn texts_in(arguments: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    match serde_json::from_str(arguments) {
+        Ok(value) => collect(&value, &mut texts),
+        Err(_) => texts.push(arguments.to_owned()),
+    }
+    texts
+}
+
+fn collect(value: &Value, texts: &mut Vec<String>) {
+    if texts.len() >= MAX_TEXTS {
+        return;
+    }
+    match value {
+        Value::String(text) if text.len() >= MIN_TEXT => texts.push(text.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+        _ => {}
+    }
+}
