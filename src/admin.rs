@@ -12,6 +12,7 @@ mod calls;
 mod connections;
 mod events;
 mod guard;
+mod loops;
 mod order;
 pub mod params;
 pub mod problem;
@@ -43,6 +44,7 @@ use crate::config::Config;
 use crate::core::space::Space;
 use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 
 /// What the listener shows. Cheap to clone.
@@ -54,6 +56,7 @@ pub struct AdminState {
     /// Taken by bodies of running calls.
     pub memory: Arc<Space>,
     pub budgets: Arc<Budgets>,
+    pub loops: Arc<Loops>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -76,12 +79,15 @@ pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Futu
 
 /// Everything the listener answers, guarded.
 pub fn router(state: AdminState) -> Router {
-    let records = Records::new(Source::Live(state.ledger.clone()), state.clock.clone());
+    let live = Source::Live(state.ledger.clone());
+    let loops = Some(Arc::clone(&state.loops));
+    let records = Records::new(live, state.clock.clone(), loops);
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
     Router::from(process::routes())
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes()).with_state(desk))
+        .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state, guard::guard))
@@ -89,7 +95,7 @@ pub fn router(state: AdminState) -> Router {
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
 pub fn records(source: Source, clock: Clock) -> Router {
-    Router::from(record_routes()).with_state(Records::new(source, clock))
+    Router::from(record_routes()).with_state(Records::new(source, clock, None))
 }
 
 /// What [`router`] answers, as an `OpenAPI` document.
@@ -98,6 +104,7 @@ pub fn document() -> Document {
     document.merge(process::routes().into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
+    document.merge(loops::deeds().into_openapi());
     document
 }
 
@@ -105,6 +112,7 @@ fn record_routes() -> OpenApiRouter<Records> {
     calls::routes()
         .merge(totals::routes())
         .merge(events::routes())
+        .merge(loops::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
@@ -116,7 +124,7 @@ async fn no_such_path(uri: Uri) -> Problem {
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
-    Problem::method_not_allowed(if budgets::is_deed(path) {
+    Problem::method_not_allowed(if budgets::is_deed(path) || loops::is_deed(path) {
         format!("{path} does something: use POST, not {method}")
     } else {
         format!("{path} can only be read: use GET, not {method}")

@@ -143,7 +143,7 @@ impl App {
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let budgets = budgets(&config, &ledger, &clock);
-        let loops = Arc::new(Loops::new(&config, ledger.clone(), clock.clone()));
+        let loops = loops(&config, &ledger, &clock);
         let proxy = Proxy::new(
             live,
             ledger.clone(),
@@ -168,6 +168,7 @@ impl App {
             config: Arc::clone(&shared),
             memory,
             budgets: Arc::clone(&budgets),
+            loops: Arc::clone(&loops),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -348,6 +349,18 @@ fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
     let max_idle = config.accounting.max_accounts;
     let (ledger, clock) = (ledger.clone(), clock.clone());
     Arc::new(Budgets::new(&config.budgets, max_idle, ledger, clock))
+}
+
+fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
+    let ledger = ledger.clone();
+    let tell = move |event: Event| {
+        let (what, details) = (&event.what, event.details.as_deref().unwrap_or_default());
+        tracing::warn!("{what}: {details}");
+        if let Err(error) = ledger.event(event) {
+            tracing::warn!(%error, "an event of a loop is not recorded");
+        }
+    };
+    Arc::new(Loops::new(config, clock.clone(), Box::new(tell)))
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {

@@ -5,11 +5,13 @@
 //! runs need a running server. Exit codes: 0 done, 1 not found or not in
 //! order, 2 wrong usage or impossible.
 
+mod backtest;
 mod budgets;
 mod call;
 mod command;
 mod format;
 mod lists;
+mod loops;
 mod operate;
 mod source;
 mod table;
@@ -21,12 +23,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use strum::VariantNames;
 
 pub use self::table::Output;
-use crate::admin::params::{BudgetParams, CallParams, SpanParams};
+use crate::admin::params::{BudgetParams, CallParams, SpanParams, When};
 use crate::core::budget::Dimension;
 use crate::core::build::DESCRIPTION;
-use crate::core::id::Label;
+use crate::core::id::{CallId, Label};
+use crate::core::loops::settings::Preset;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,6 +44,9 @@ Examples:
   open-aiops budgets                           what is used, held and left of each budget
   open-aiops budgets raise 'each run' --key run=nightly-42 --usd 1.00
   open-aiops run stop nightly-42               end its calls and refuse new ones
+  open-aiops loops --since 1d                  what went round in circles, and is refused
+  open-aiops backtest --since 7d --preset cautious
+                                               what other settings would have done
 
 Agents need one setting: OPENAI_BASE_URL=http://127.0.0.1:8787/v1";
 
@@ -90,6 +97,12 @@ pub enum Command {
     Budgets(BudgetsArgs),
     /// Pause, resume or stop a run; needs a running server
     Run(RunArgs),
+    /// List loops that were stopped, open and past, newest first; let them go on
+    #[command(after_help = LOOPS_EXAMPLES)]
+    Loops(LoopsArgs),
+    /// Go through recorded runs once more: which loops would be stopped, which budgets spent
+    #[command(after_help = BACKTEST_NOTE)]
+    Backtest(BacktestArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -231,6 +244,82 @@ pub struct RunName {
     pub run: Label,
 }
 
+const LOOPS_EXAMPLES: &str = "\
+Examples:
+  open-aiops loops
+  open-aiops loops --since 1d --json
+  open-aiops loops reset 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e
+  open-aiops loops allow 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --calls 50";
+
+#[derive(Args, Debug)]
+pub struct LoopsArgs {
+    #[command(flatten)]
+    pub params: SpanParams,
+    #[command(subcommand)]
+    pub command: Option<LoopsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LoopsCommand {
+    /// Let a loop that was stopped go on; its pattern has to show again from nothing
+    Reset(LoopId),
+    /// Let it go on, and so many calls of it pass whatever they repeat
+    Allow(AllowArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct LoopId {
+    /// The loop, as `open-aiops loops` lists it
+    pub id: CallId,
+}
+
+#[derive(Args, Debug)]
+pub struct AllowArgs {
+    /// The loop, as `open-aiops loops` lists it
+    pub id: CallId,
+    /// How many calls
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub calls: u32,
+}
+
+const BACKTEST_NOTE: &str = "\
+A file has one run a line, as JSON, gzipped or not, - is stdin:
+  {\"id\": \"r1\", \"calls\": [{\"agent\": \"a\", \"caller\": null, \"new_messages\": [...], \"response\": {...}}]}
+New messages are those a call adds to its agent's history, as chat messages; \"fresh\": true begins it
+anew, none are the same request again, a response of null failed.
+
+Without a file runs are read from the ledger, as far as their bodies are recorded.
+
+Examples:
+  open-aiops backtest --since 7d
+  open-aiops backtest --run nightly-42 --preset cautious
+  open-aiops backtest runs.jsonl.gz --config other.toml --verdicts out.jsonl";
+
+#[derive(Args, Debug)]
+pub struct BacktestArgs {
+    /// Runs as JSON lines
+    #[arg(required_unless_present_any = ["run", "since"], conflicts_with_all = ["run", "since"])]
+    pub file: Option<PathBuf>,
+    /// One recorded run
+    #[arg(long)]
+    pub run: Option<Label>,
+    /// All runs with calls from this time on: 1h, 7d (that long ago), 2026-11-01
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<When>,
+    /// These thresholds in place of the configured ones
+    #[arg(long, value_parser = preset)]
+    pub preset: Option<Preset>,
+    /// Write for each run the first call that would have been refused, as JSON lines
+    #[arg(long, value_name = "OUT")]
+    pub verdicts: Option<PathBuf>,
+}
+
+fn preset(text: &str) -> Result<Preset, String> {
+    let known = || Preset::VARIANTS.join(", ");
+    text.parse()
+        .map_err(|_| format!("found `{text}`, expected one of {}", known()))
+}
+
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum LedgerCommand {
     /// Read every record and verify checksums, the chain and the index
@@ -321,6 +410,17 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(BudgetsCommand::Reset(account)) => operate::reset(&common, &account, out),
         },
         Command::Run(RunArgs { command }) => operate::run(&common, &command, out),
+        Command::Loops(LoopsArgs { params, command }) => match command {
+            None => loops::list(&common, &params, out),
+            Some(_) if params != SpanParams::default() => Err(Failure::Impossible(
+                "--since, --until, --limit and --before choose what is listed: give them without a \
+                 command"
+                    .to_owned(),
+            )),
+            Some(LoopsCommand::Reset(id)) => loops::reset(&common, &id, out),
+            Some(LoopsCommand::Allow(args)) => loops::allow(&common, &args, out),
+        },
+        Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod backtest;
 pub mod budgets;
 pub mod cli;
 pub mod clock;

@@ -4,9 +4,8 @@
 
 mod identity;
 pub mod operate;
-mod read;
+pub mod read;
 pub mod recognise;
-pub mod refusal;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,19 +16,23 @@ use arc_swap::ArcSwap;
 use self::identity::Identities;
 use self::read::Reader;
 use self::recognise::Turn;
-use self::refusal::Refusal;
 use crate::clock::Clock;
 use crate::config::{Config, LoopsConfig, RedactionRule};
 use crate::core::attribution::{Attribution, Source};
 use crate::core::id::{CallId, Label};
 use crate::core::lineage::{Answered, Lineage};
 use crate::core::loops::guard::{Caller, Guard, No, Verdict};
+use crate::core::loops::refusal::{self, Refusal};
 use crate::core::loops::trip::Trip;
+use crate::core::loops::turn::Answer;
 use crate::core::time::Timestamp;
-use crate::ledger::{Event, Ledger};
+use crate::ledger::Event;
 use crate::wire::response::Said;
 
 const SHARDS: usize = 16;
+
+/// Who keeps what happens.
+pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
 
 /// Everything that is remembered of runs while they are watched.
 pub struct Loops {
@@ -39,7 +42,7 @@ pub struct Loops {
     config: ArcSwap<LoopsConfig>,
     runs: [Mutex<HashMap<Label, Arc<Mutex<Watched>>>>; SHARDS],
     redact: Vec<RedactionRule>,
-    ledger: Ledger,
+    tell: Tell,
     clock: Clock,
 }
 
@@ -74,7 +77,8 @@ pub struct Ended<'a> {
 }
 
 impl Loops {
-    pub fn new(config: &Config, ledger: Ledger, clock: Clock) -> Self {
+    /// `tell` keeps what happens.
+    pub fn new(config: &Config, clock: Clock, tell: Tell) -> Self {
         let attribution = &config.attribution;
         Self {
             lineage: Lineage::default(),
@@ -83,7 +87,7 @@ impl Loops {
             config: ArcSwap::from_pointee(config.loops.clone()),
             runs: Default::default(),
             redact: config.ledger.redact.clone(),
-            ledger,
+            tell,
             clock,
         }
     }
@@ -147,15 +151,19 @@ impl Loops {
     }
 
     /// A call ended and nothing was heard of its answer.
-    pub fn failed(&self, turn: &Turn) {
+    pub fn failed(&self, turn: &Turn, run: Option<&Label>) {
+        if let Some(watched) = run.and_then(|run| self.known(run)) {
+            lock(&watched).guard.fail(turn.ask.conversation);
+        }
         let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
         Lineage::failed(&turn.thread, at);
+        turn.end();
     }
 
     /// Takes the answer to a call in, as soon as it is there.
     pub fn ended(&self, turn: &Turn, run: Option<&Label>, ended: &Ended<'_>) {
         if !ended.is_answered {
-            return self.failed(turn);
+            return self.failed(turn, run);
         }
         let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
         let calls: Vec<_> = ended.said.calls().collect();
@@ -167,16 +175,24 @@ impl Loops {
         };
         self.lineage
             .answered((turn.space, &turn.thread, turn.front), &answered, at);
-        let config = self.config.load();
-        let reader = self.reader(&config, turn.shows);
-        let mut answer = reader.answer(ended.said.text(), &calls);
-        answer.chants = ended.chants;
+        turn.end();
+        let answer = self.answer(turn, ended.said, ended.chants);
         if let Some(watched) = run.and_then(|run| self.known(run)) {
             let mut watched = lock(&watched);
             watched
                 .guard
                 .answer(turn.ask.conversation, &answer, turn.ask.idle_ms);
         }
+    }
+
+    /// An answer as it is compared.
+    pub fn answer(&self, turn: &Turn, said: &Said, chants: bool) -> Answer {
+        let config = self.config.load();
+        let calls: Vec<_> = said.calls().collect();
+        let reader = self.reader(&config, turn.shows);
+        let mut answer = reader.answer(said.text(), &calls);
+        answer.chants = chants;
+        answer
     }
 
     /// What a call used, for the evidence of loops it may be part of.
@@ -249,12 +265,9 @@ impl Loops {
     }
 
     fn event(&self, what: &'static str, details: String, trip: Option<Trip>) {
-        tracing::warn!("{what}: {details}");
         let mut event = Event::own(self.clock.now(), what, Some(details));
         event.trip = trip.map(Box::new);
-        if let Err(error) = self.ledger.event(event) {
-            tracing::warn!(%error, "the event {what} is not recorded");
-        }
+        (self.tell)(event);
     }
 
     /// The run of this name, watched from now on.

@@ -70,6 +70,17 @@ pub(super) struct ControlOrder {
     who: Option<String>,
 }
 
+/// Lets a loop that was stopped go on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoopOrder {
+    /// So many calls pass whatever they repeat; 0 when not given.
+    #[serde(default)]
+    allow: u32,
+    /// Who orders it, for the record; `api` when not given.
+    who: Option<String>,
+}
+
 /// Which account, and who wants something of it.
 pub(super) struct Addressed {
     pub(super) rule: Label,
@@ -105,6 +116,13 @@ impl ResetOrder {
 impl ControlOrder {
     pub(super) fn who(self) -> Result<String, Problem> {
         read_who(self.who)
+    }
+}
+
+impl LoopOrder {
+    /// How many calls are allowed, and who says so.
+    pub(super) fn read(self) -> Result<(u32, String), Problem> {
+        Ok((self.allow, read_who(self.who)?))
     }
 }
 

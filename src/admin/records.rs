@@ -9,6 +9,7 @@ use super::problem::Problem;
 use crate::clock::Clock;
 use crate::ledger::check::ReadOnly;
 use crate::ledger::{IndexError, Ledger, View};
+use crate::loops::Loops;
 
 /// Queries that may read the disk at once.
 const CONCURRENT_QUERIES: usize = 4;
@@ -37,14 +38,17 @@ impl Source {
 pub(super) struct Records {
     source: Source,
     pub(super) clock: Clock,
+    /// Of the running proxy; none where only files are read.
+    pub(super) loops: Option<Arc<Loops>>,
     slots: Arc<Semaphore>,
 }
 
 impl Records {
-    pub(super) fn new(source: Source, clock: Clock) -> Self {
+    pub(super) fn new(source: Source, clock: Clock, loops: Option<Arc<Loops>>) -> Self {
         Self {
             source,
             clock,
+            loops,
             slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
         }
     }

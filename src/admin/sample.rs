@@ -20,6 +20,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
+use crate::loops::Loops;
 use crate::ledger::{self, Capture, Ledger};
 
 pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
@@ -85,6 +86,7 @@ impl Sample {
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             memory: Arc::default(),
             budgets: Arc::new(Budgets::new(rules, 1000, ledger, clock.clone())),
+            loops: Arc::new(Loops::new(&Config::default(), clock.clone(), Box::new(|_| ()))),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

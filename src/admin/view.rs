@@ -14,10 +14,12 @@ pub use self::budgets::{
     AccountAnswer, AccountView, BudgetList, BudgetView, CountedMeasure, KeyPart, MeasureView,
     Raised, RunControlled, UsdMeasure,
 };
-use crate::core::attribution::Source;
+use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
 use crate::core::call::{CostSource, Operation};
 use crate::core::id::{CallId, Label};
+use crate::core::loops::finding::{Scope, Signal};
+use crate::core::loops::trip::{ClosedBy, Trip};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -90,6 +92,8 @@ pub struct CallView {
     pub tags: BTreeMap<String, Label>,
     pub agent_source: Option<Source>,
     pub run_source: Option<Source>,
+    /// How sure it is of what nobody said, in percent.
+    pub inferred: Confidence,
     pub upstream: Label,
     pub operation: Operation,
     pub method: String,
@@ -295,6 +299,48 @@ pub struct EventList {
     pub next: Option<Timestamp>,
 }
 
+/// Loops, newest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoopList {
+    pub loops: Vec<LoopView>,
+    /// What to pass as `before` for those that follow; null when there are none.
+    pub next: Option<Timestamp>,
+}
+
+/// A loop that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoopView {
+    /// The call at which it was stopped, which is also its name.
+    pub id: CallId,
+    pub at: Timestamp,
+    /// Calls of it are refused.
+    pub is_open: bool,
+    pub run: Option<Label>,
+    pub conversation: Option<Label>,
+    pub agent: Label,
+    pub caller: Option<Label>,
+    pub signal: Signal,
+    /// What is refused: a conversation, an edge, a run.
+    pub scope: Scope,
+    /// Calls of one round of the pattern.
+    pub period: u32,
+    /// Rounds, or what else the signal counts.
+    pub count: u32,
+    pub agents: Vec<Label>,
+    /// The last of its calls, oldest first.
+    pub calls: Vec<CallId>,
+    /// When the first of these calls began.
+    pub since: Timestamp,
+    /// What these calls used, as far as it was known.
+    pub tokens: u64,
+    /// What was done again, and what came of it; empty where bodies are not recorded.
+    pub sample: Vec<String>,
+    pub refused: u32,
+    pub closed_at: Option<Timestamp>,
+    /// Null while it is open, and when the process ended meanwhile.
+    pub closed_by: Option<ClosedBy>,
+}
+
 /// Something that is no call: what was done to the proxy, or befell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
@@ -304,7 +350,7 @@ pub struct EventView {
     /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
     /// `ledger_failed`, `ledger_resumed`, `budget_warning`, `budget_spent`, `budget_raised`,
     /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`,
-    /// `charges_recorded`, `unpriced_model`.
+    /// `charges_recorded`, `unpriced_model`, `loop_warning`, `loop_tripped`, `loop_closed`.
     pub what: String,
     pub details: Option<String>,
 }
@@ -324,4 +370,31 @@ pub struct RollupView {
     pub upstream: Label,
     #[serde(flatten)]
     pub totals: TotalsView,
+}
+
+impl LoopView {
+    pub(super) fn new(trip: Trip, is_open: bool) -> Self {
+        let evidence = trip.evidence;
+        Self {
+            id: trip.id,
+            at: trip.at,
+            is_open,
+            run: trip.run,
+            conversation: trip.conversation,
+            agent: trip.agent,
+            caller: trip.caller,
+            signal: evidence.signal,
+            scope: evidence.scope,
+            period: evidence.period,
+            count: evidence.count,
+            agents: evidence.agents,
+            calls: evidence.calls,
+            since: evidence.since,
+            tokens: evidence.tokens,
+            sample: evidence.sample,
+            refused: trip.refused,
+            closed_at: trip.closed.as_ref().map(|closed| closed.at),
+            closed_by: trip.closed.map(|closed| closed.by),
+        }
+    }
 }

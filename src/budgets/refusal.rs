@@ -7,7 +7,7 @@ use crate::core::budget::decide::Why;
 use crate::core::budget::{Dimension, Measure};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
-use crate::loops::refusal as loops;
+use crate::core::loops::refusal as loops;
 
 /// A reset further away than this is not worth a client's waiting (seconds).
 const WORTH_WAITING: u64 = 60;

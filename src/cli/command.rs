@@ -122,7 +122,7 @@ pub(super) fn events(
     )
 }
 
-fn list<T: DeserializeOwned>(
+pub(super) fn list<T: DeserializeOwned>(
     common: &Common,
     path: &str,
     params: &impl Serialize,
@@ -248,7 +248,7 @@ pub(super) fn raw(body: &[u8], out: &mut Output<'_>) -> Result<(), Failure> {
 }
 
 /// The running server's API, else the same over the files.
-fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
+pub(super) fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     let runtime = runtime()?;
     let dir = ledger_dir(common)?;
     let source = if let Some(address) = ledger::running_server(&dir) {

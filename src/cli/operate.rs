@@ -74,13 +74,13 @@ pub(super) fn run(
     };
     let run = utf8_percent_encode(run.as_str(), NON_ALPHANUMERIC);
     let path = format!("/api/v1/runs/{run}/{deed}");
-    let order: Map<String, Value> = [("who".to_owned(), who().into())].into_iter().collect();
+    let order = order_by([]);
     post(common, &path, &order, out, |done: RunControlled| {
         print::controlled(&done)
     })
 }
 
-fn post<T: DeserializeOwned>(
+pub(super) fn post<T: DeserializeOwned>(
     common: &Common,
     path: &str,
     order: &impl Serialize,
@@ -106,6 +106,13 @@ fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
         ))
     })?;
     Ok((command::runtime()?, Source::server(address)?))
+}
+
+/// An order in the name of whoever is at this machine.
+pub(super) fn order_by<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    let who = [("who", who().into())];
+    let named = fields.into_iter().chain(who);
+    named.map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn order(account: &Account) -> Result<Map<String, Value>, Failure> {

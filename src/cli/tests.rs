@@ -10,7 +10,7 @@ use crate::admin::view::{
     AgentView, BodyView, CallDetail, CallList, CallView, EventView, OPEN, RunAgentView, RunDetail,
     RunEdgeView, RunView, TotalsView,
 };
-use crate::core::attribution::Source;
+use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
 use crate::core::build;
 use crate::core::call::{CostSource, Operation};
@@ -53,6 +53,7 @@ fn finished() -> CallView {
         tags: BTreeMap::new(),
         agent_source: Some(Source::Own),
         run_source: Some(Source::Own),
+        inferred: Confidence::default(),
         upstream: label("openai"),
         operation: Operation::Chat,
         method: "POST".to_owned(),

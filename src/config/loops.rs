@@ -46,6 +46,20 @@ const MOST: Kind<Option<u32>> = Kind::new(
     },
 );
 
+const NAME: Kind<Label> = Kind::new(
+    "a name of up to 256 bytes without control characters",
+    "\"planner\"",
+    |value| Label::parse(value.as_str()?).ok(),
+);
+
+const AGENT: Kind<WildMatch> = glob("\"research*\"");
+const PROMPT: Kind<WildMatch> = glob("\"*You plan trips*\"");
+const TOOL: Kind<WildMatch> = glob("\"get_job*\"");
+
+const fn glob(example: &'static str) -> Kind<WildMatch> {
+    Kind::new("a text in which * and ? are wildcards", example, value::GLOB.parse)
+}
+
 const DELAY: Kind<Duration> = Kind::new("a duration up to \"30s\"", "\"4s\"", |value| {
     (value::DURATION_OR_ZERO.parse)(value).filter(|delay| *delay <= MAX_DELAY)
 });
@@ -121,9 +135,9 @@ pub(super) fn attribution(root: &mut Section<'_, '_>) -> AttributionConfig {
         section.set("infer", &value::BOOL, &mut config.infer);
     });
     config.agents = root.tables("agent", |_, section| {
-        let name = section.demand("name", &value::NAME);
-        let prompt = section.get("prompt", &value::GLOB);
-        let inferred = section.get("inferred", &value::GLOB);
+        let name = section.demand("name", &NAME);
+        let prompt = section.get("prompt", &PROMPT);
+        let inferred = section.get("inferred", &AGENT);
         if prompt.is_none() && inferred.is_none() && !section.has("prompt") && !section.has("inferred")
         {
             section.problem("prompt", "a glob of the agent's prompt, or inferred = a glob of the \
@@ -148,14 +162,14 @@ pub(super) fn read(root: &mut Section<'_, '_>) -> LoopsConfig {
         policy(section, &mut config.policy);
         let base = config.policy.clone();
         let agents = section.tables("agent", |_, section| {
-            let name = section.demand("match", &value::GLOB);
+            let name = section.demand("match", &AGENT);
             let mut own = base.clone();
             policy(section, &mut own);
             Some((name?, own))
         });
         config.agents = agents.into_iter().flatten().collect();
         let tools = section.tables("tool", |_, section| {
-            let name = section.demand("match", &value::GLOB);
+            let name = section.demand("match", &TOOL);
             let polls = section.get("poll", &value::BOOL);
             let repeats = section.get("repeats", &TIMES);
             Some(ToolRule {

@@ -8,7 +8,7 @@
 pub mod naming;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +30,8 @@ const MAX_LINES: usize = 48;
 /// A shorter line says nothing of where it came from.
 const MIN_LINE: usize = 24;
 const MIN_TEXT: usize = 12;
+/// Agents that begin with one question within this time work on it side by side.
+const SIDE_BY_SIDE_US: u64 = 10 * 60 * 1_000_000;
 
 /// One conversation, as far as it is known by what it said.
 #[derive(Debug)]
@@ -44,12 +46,16 @@ pub struct Thread {
     /// The chain of agents, this one last.
     pub path: Vec<Label>,
     pub depth: u32,
-    /// The number of messages of its first request.
+    /// The number of messages of its first request, and when that came, in microseconds since the
+    /// epoch.
     pub began_with: usize,
+    pub began_at: u64,
     /// The last front that was answered.
     answered: AtomicU64,
     /// When its last call ended, in microseconds since the epoch; 0 for never.
     ended_at: AtomicU64,
+    /// Calls of it that run now.
+    running: AtomicU32,
 }
 
 /// Who asks: conversations are looked for within it.
@@ -96,6 +102,8 @@ enum Of {
     ToolCall = 4,
     Response = 5,
     Named = 6,
+    /// What a user asked at first: agents that work on it side by side share it.
+    Question = 7,
 }
 
 /// The hashes of all fronts of a list of messages.
@@ -213,6 +221,24 @@ impl Lineage {
         })
     }
 
+    /// The conversation of another agent that began lately with the same question of a user.
+    pub fn asked_alike(&self, space: Space, question: &str, now: u64) -> Option<Origin> {
+        let hash = xxh3_64(question.trim().as_bytes());
+        let thread = self.origin(space, Of::Question, hash)?;
+        let is_other = thread.print != space.print;
+        let is_late = now.saturating_sub(thread.began_at) > SIDE_BY_SIDE_US;
+        (is_other && !is_late).then_some(Origin {
+            thread,
+            confidence: Percent::new(50),
+        })
+    }
+
+    /// Remembers what a user asked at first.
+    pub fn question(&self, space: Space, question: &str, thread: &Arc<Thread>) {
+        let hash = xxh3_64(question.trim().as_bytes());
+        self.remember(space, thread, Of::Question, hash);
+    }
+
     /// A conversation that was not known.
     pub fn begin(&self, describe: impl FnOnce(u64) -> Thread) -> Arc<Thread> {
         let number = self.threads.fetch_add(1, Ordering::Relaxed);
@@ -320,6 +346,19 @@ pub struct CallMade {
 }
 
 impl Thread {
+    /// A call of it goes upstream, or waits to.
+    pub fn begins_call(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn ends_call(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed) > 0
+    }
+
     pub fn new(id: u64, space: Space, who: Who) -> Self {
         Self {
             id: Mixer::of(&[space.tenant, space.run, space.print, id]),
@@ -330,8 +369,10 @@ impl Thread {
             depth: who.depth,
             path: who.path,
             began_with: who.began_with,
+            began_at: who.began_at,
             answered: AtomicU64::new(0),
             ended_at: AtomicU64::new(0),
+            running: AtomicU32::new(0),
         }
     }
 }
@@ -345,6 +386,7 @@ pub struct Who {
     pub path: Vec<Label>,
     pub depth: u32,
     pub began_with: usize,
+    pub began_at: u64,
 }
 
 fn lines(text: &str) -> impl Iterator<Item = u64> {

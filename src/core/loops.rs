@@ -13,6 +13,7 @@ pub mod limits;
 pub mod novelty;
 pub mod periods;
 pub mod reading;
+pub mod refusal;
 pub mod settings;
 pub mod trip;
 pub mod turn;

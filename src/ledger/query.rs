@@ -10,6 +10,7 @@ use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
 use crate::core::call::{Admission, Settlement, StoredBody};
 use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
+use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
 mod budgets;
@@ -240,6 +241,12 @@ impl View {
     /// What happened to the proxy in the span, newest first.
     pub fn events(&self, filter: &SpanFilter) -> Result<Page<Event, Timestamp>, IndexError> {
         self.index.read(|txn| spans::events(txn, filter))
+    }
+
+    /// Loops that were stopped or may go on again in the span, each as it was said last, newest
+    /// first.
+    pub fn trips(&self, filter: &SpanFilter) -> Result<Page<Trip, Timestamp>, IndexError> {
+        self.index.read(|txn| spans::trips(txn, filter))
     }
 
     /// Whether the process that wrote last said that it stopped.

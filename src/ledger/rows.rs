@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
 
-use crate::core::attribution::Source;
+use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
 use crate::core::call::{Admission, CostSource, LateUsage, Operation, Outcome, Settlement};
 use crate::core::id::{CallId, Label};
@@ -45,6 +45,8 @@ pub struct CallRow {
     pub agent_source: Option<Source>,
     #[n(12)]
     pub run_source: Option<Source>,
+    #[cbor(n(39), default)]
+    pub inferred: Confidence,
     #[n(13)]
     pub upstream: Label,
     #[n(14)]
@@ -133,6 +135,7 @@ impl CallRow {
             tags: who.tags,
             agent_source: Some(who.agent_source),
             run_source: who.run_source,
+            inferred: who.inferred,
             method: admission.method,
             target: admission.target,
             request_model: admission.request_model.clone(),
@@ -190,6 +193,7 @@ impl CallRow {
             tags: BTreeMap::new(),
             agent_source: None,
             run_source: None,
+            inferred: Confidence::default(),
             upstream,
             operation,
             method: String::new(),

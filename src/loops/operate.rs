@@ -1,7 +1,8 @@
 //! What operators see and do of loops while calls run.
 
-use super::{Loops, lock, refusal};
-use crate::core::id::{CallId, Label};
+use super::{Loops, lock};
+use crate::core::id::CallId;
+use crate::core::loops::refusal;
 use crate::core::loops::trip::Trip;
 
 /// Why nothing was done.
@@ -9,8 +10,6 @@ use crate::core::loops::trip::Trip;
 pub enum OperateError {
     #[error("no trip {0} is open")]
     NoSuchTrip(CallId),
-    #[error("the run {0} is not watched: no call of it was seen lately")]
-    NoSuchRun(Label),
 }
 
 impl Loops {
@@ -42,15 +41,5 @@ impl Loops {
             }
         }
         Err(OperateError::NoSuchTrip(id))
-    }
-
-    /// Lets so many calls of a run pass whatever they repeat.
-    pub fn allow(&self, run: &Label, calls: u32, who: &str) -> Result<(), OperateError> {
-        let watched = self.known(run);
-        let watched = watched.ok_or_else(|| OperateError::NoSuchRun(run.clone()))?;
-        lock(&watched).guard.allow(calls);
-        let details = format!("by {who}: {calls} calls of the run {run} whatever they repeat");
-        self.event("loop_allowed", details, None);
-        Ok(())
     }
 }

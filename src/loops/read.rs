@@ -20,15 +20,15 @@ const SAMPLED: usize = 4096;
 
 /// How what is said is read, and what of it may be shown.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
-    pub(super) tools: &'a [ToolRule],
-    pub(super) redact: &'a [RedactionRule],
-    pub(super) shows: bool,
+pub struct Reader<'a> {
+    pub tools: &'a [ToolRule],
+    pub redact: &'a [RedactionRule],
+    pub shows: bool,
 }
 
 impl Reader<'_> {
     /// An answer by its text and its tool calls.
-    pub(super) fn answer(self, text: &str, calls: &[ToolCall]) -> Answer {
+    pub fn answer(self, text: &str, calls: &[ToolCall]) -> Answer {
         let sample = match calls.first() {
             Some(call) => self.sample(&format!("{}({})", call.name, call.arguments)),
             None => self.sample(text),
@@ -52,23 +52,23 @@ impl Reader<'_> {
         }
     }
 
-    /// What the messages of a request say that is not the agent's own. `is_agent` tells whether a
-    /// text was said by another agent.
-    pub(super) fn parts(self, messages: &[Message], is_agent: impl Fn(&str) -> bool) -> Vec<Part> {
-        let others = messages.iter().filter(|it| it.role != Role::Assistant);
-        let pieces = others.flat_map(|message| {
-            let role = message.role;
-            message.pieces.iter().map(move |piece| (role, piece))
-        });
-        let parts = pieces.filter_map(|(role, piece)| self.part(role, piece, &is_agent));
-        parts.collect()
+    /// What the messages of a request say that is not the agent's own. `is_agent` tells whether
+    /// another agent said it.
+    pub fn parts(self, messages: &[Message], is_agent: impl Fn(&Message) -> bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for message in messages.iter().filter(|it| it.role != Role::Assistant) {
+            let is_agent = is_agent(message);
+            let pieces = message.pieces.iter();
+            parts.extend(pieces.filter_map(|piece| self.part(message.role, piece, is_agent)));
+        }
+        parts
     }
 
-    fn part(self, role: Role, piece: &Piece, is_agent: impl Fn(&str) -> bool) -> Option<Part> {
+    fn part(self, role: Role, piece: &Piece, is_agent: bool) -> Option<Part> {
         let (from, text) = match piece {
             Piece::Call(_) => return None,
             Piece::Text(text) if role == Role::System => (From::System, text),
-            Piece::Text(text) if is_agent(text) => (From::Agent, text),
+            Piece::Text(text) if is_agent => (From::Agent, text),
             Piece::Text(text) => (From::User, text),
             Piece::Result {
                 call,
@@ -93,7 +93,7 @@ impl Reader<'_> {
     }
 
     /// The last answer of the agent that a request repeats.
-    pub(super) fn own_answer(self, messages: &[Message]) -> Option<Answer> {
+    pub fn own_answer(self, messages: &[Message]) -> Option<Answer> {
         let mut text = String::new();
         let mut calls = Vec::new();
         let own = messages.iter().filter(|it| it.role == Role::Assistant);
@@ -127,7 +127,7 @@ impl Reader<'_> {
 }
 
 /// The ids of tool calls, and the texts that they hand over.
-pub(super) fn calls_made(calls: &[ToolCall]) -> Vec<CallMade> {
+pub fn calls_made(calls: &[ToolCall]) -> Vec<CallMade> {
     let made = calls.iter().map(|call| CallMade {
         id: call.id.clone(),
         texts: texts_in(&call.arguments),

@@ -2,7 +2,7 @@
 //! brings that is new.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -23,6 +23,10 @@ use crate::wire::scan::{RequestFacts, Segment, SegmentKind};
 const MAX_NEW: usize = 32;
 /// Messages at the end in which a client may have moved a mark of its cache.
 const MARKED: usize = 6;
+/// A question shorter than this may be anybody's.
+const MIN_QUESTION: usize = 24;
+/// Agents of a chain that are named.
+const MAX_PATH: usize = 64;
 /// How sure it is that a call that nothing leads to begins a run.
 const ROOT: Percent = Percent::new(60);
 
@@ -37,6 +41,27 @@ pub struct Turn {
     pub(super) is_retry: bool,
     /// What it says may be shown and kept.
     pub(super) shows: bool,
+    has_ended: AtomicBool,
+}
+
+impl Turn {
+    /// What is compared of its request.
+    pub fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    /// Its call is over, however it ended.
+    pub(super) fn end(&self) {
+        if !self.has_ended.swap(true, Ordering::Relaxed) {
+            self.thread.ends_call();
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// A request to be recognised.
@@ -59,6 +84,8 @@ pub struct Request<'a> {
 struct Lead {
     found: Option<Found>,
     origin: Option<Origin>,
+    /// What it shares its run with, where nothing led to it.
+    beside: Option<Origin>,
     kind: Kind,
 }
 
@@ -82,22 +109,34 @@ impl Loops {
         let known = found.as_ref().map_or(0, |found| found.known);
         let new = new_messages(request, &messages, known);
         let found = self.refine(space, found, &new);
-        let lead = self.lead(space, (found, &fronts, hashes.len()), &new);
+        let lead = self.lead(space, (found, &fronts, hashes.len()), (&new, request.now));
         let thread = self.thread(space, &lead, request, who);
         fill(who, &thread, &lead);
+        thread.begins_call();
         self.lineage
             .asked(space, &thread, (&fronts, &hashes), known);
         if let Some(name) = &request.facts.conversation {
             self.lineage.name(space, name, &thread);
         }
-        let is_agent = |text: &str| {
-            let origin = self.lineage.said(space, text);
-            origin.is_some_and(|origin| origin.thread.id != thread.id)
+        if lead.kind == Kind::Fresh
+            && let Some(question) = question(&new)
+        {
+            self.lineage.question(space, question, &thread);
+        }
+        let said_by_other = |piece: &Piece| match piece {
+            Piece::Text(text) => self
+                .lineage
+                .said(space, text)
+                .is_some_and(|origin| origin.thread.id != thread.id),
+            Piece::Call(_) | Piece::Result { .. } => false,
+        };
+        let is_agent = |message: &Message| {
+            message.role == Role::User && message.pieces.iter().any(said_by_other)
         };
         let reader = self.reader(&config, request.shows);
         let hash = |label: Option<&Label>| label.map_or(0, |it| xxh3_64(it.as_str().as_bytes()));
         let ended = Lineage::ended_at(&thread);
-        let now = u64::try_from(request.now.micros()).unwrap_or(0);
+        let now = micros(request.now);
         let ask = Ask {
             agent: hash(Some(&who.agent)),
             caller: hash(who.caller.as_ref()),
@@ -115,6 +154,7 @@ impl Loops {
             ask,
             is_retry: request.retry > 0,
             shows: request.shows,
+            has_ended: AtomicBool::new(false),
         })
     }
 
@@ -195,11 +235,13 @@ impl Loops {
         &self,
         space: Space,
         (found, fronts, len): (Option<Found>, &Fronts, usize),
-        new: &[Message],
+        (new, now): (&[Message], Timestamp),
     ) -> Lead {
         let kind = match &found {
             None => Kind::Fresh,
             Some(found) if !found.is_again => Kind::Next,
+            // Asked several times at once: samples.
+            Some(found) if found.thread.is_running() => Kind::Fresh,
             Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
             // What began a conversation and was answered begins another one.
             Some(found) if found.thread.began_with == len => Kind::Fresh,
@@ -208,9 +250,14 @@ impl Loops {
         let own = found.as_ref().filter(|_| kind != Kind::Fresh);
         let own = own.map(|found| found.thread.id);
         let origin = self.origin(space, own, new);
+        let beside = match origin {
+            None => self.beside(space, (found.as_ref(), kind), new, now),
+            Some(_) => None,
+        };
         Lead {
             found,
             origin,
+            beside,
             kind,
         }
     }
@@ -253,12 +300,15 @@ impl Loops {
             return Arc::clone(&found.thread);
         }
         let origin = lead.origin.as_ref().map(|origin| &origin.thread);
+        let beside = lead.beside.as_ref().map(|origin| &origin.thread);
         let run = who.run.clone();
-        let run = run.or_else(|| origin.and_then(|thread| thread.run.clone()));
+        let run = run.or_else(|| origin.or(beside)?.run.clone());
         let caller = who.caller.clone();
         let caller = caller.or_else(|| origin.map(|thread| thread.agent.clone()));
         let mut path = origin.map_or_else(Vec::new, |thread| thread.path.clone());
-        path.push(who.agent.clone());
+        if path.len() < MAX_PATH {
+            path.push(who.agent.clone());
+        }
         let depth = origin.map_or(1, |thread| thread.depth.saturating_add(1));
         let began_with = messages_in(request.facts);
         self.lineage.begin(|number| {
@@ -269,10 +319,49 @@ impl Loops {
                 depth: depth.max(who.depth),
                 path,
                 began_with,
+                began_at: micros(request.now),
             };
             Thread::new(number, space, who)
         })
     }
+
+    /// What a new conversation without a caller shares its run with: one that asks the same at this
+    /// moment, or another agent's that began with the same question.
+    fn beside(
+        &self,
+        space: Space,
+        (found, kind): (Option<&Found>, Kind),
+        new: &[Message],
+        now: Timestamp,
+    ) -> Option<Origin> {
+        if kind != Kind::Fresh {
+            return None;
+        }
+        if let Some(found) = found.filter(|found| found.thread.is_running()) {
+            return Some(Origin {
+                thread: Arc::clone(&found.thread),
+                confidence: Percent::new(50),
+            });
+        }
+        let question = question(new)?;
+        self.lineage.asked_alike(space, question, micros(now))
+    }
+}
+
+/// The first text of a user that says enough to be told from others.
+fn question(messages: &[Message]) -> Option<&str> {
+    let of_users = messages.iter().filter(|it| it.role == Role::User);
+    let mut texts = of_users
+        .flat_map(|message| &message.pieces)
+        .filter_map(|piece| match piece {
+            Piece::Text(text) => Some(text.trim()),
+            Piece::Call(_) | Piece::Result { .. } => None,
+        });
+    texts.find(|text| text.len() >= MIN_QUESTION)
+}
+
+fn micros(at: Timestamp) -> u64 {
+    u64::try_from(at.micros()).unwrap_or(0)
 }
 
 /// Puts what follows from `lead` where nothing was claimed.
@@ -284,7 +373,8 @@ fn fill(who: &mut Attribution, thread: &Thread, lead: &Lead) {
     if who.run.is_none() {
         who.run.clone_from(&thread.run);
         who.run_source = Some(Source::Inferred);
-        who.inferred.run = Some(known.or(led).unwrap_or(ROOT));
+        let beside = lead.beside.as_ref().map(|origin| origin.confidence);
+        who.inferred.run = Some(known.or(led).or(beside).unwrap_or(ROOT));
     }
     if who.caller.is_none() && who.path.is_empty() {
         // Who hands over new text now, else who began the conversation.

@@ -25,7 +25,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
 use crate::ledger::{Durable, Entry};
 use crate::loops::recognise::Turn;
-use crate::loops::refusal as loops;
+use crate::core::loops::refusal as loops;
 use crate::upstream::{Upload, UploadEnd, Upstream};
 use crate::wire::response::ResponseReader;
 use crate::wire::route::Route;

@@ -44,8 +44,10 @@ impl Hearing {
         let Some(turn) = call.origin.turn.take() else {
             return;
         };
+        let run = call.origin.attribution.run.clone();
+        let run = run.as_ref();
         let Some(observed) = &mut call.observed else {
-            return loops.failed(&turn);
+            return loops.failed(&turn, run);
         };
         self.hear(&mut observed.reader);
         let is_good = call.status.is_some_and(|status| status.as_u16() < 400);
@@ -57,6 +59,6 @@ impl Hearing {
             is_answered: is_good && is_whole,
             chants: self.chants,
         };
-        loops.ended(&turn, call.origin.attribution.run.as_ref(), &ended);
+        loops.ended(&turn, run, &ended);
     }
 }

@@ -101,6 +101,7 @@ def command_of(client: str, script: str, *arguments: str) -> list[str]:
 
 
 def script_environment(session: Session, run: str, key: str) -> dict[str, str]:
+    """Without a run the script tags nothing."""
     base_url = f"{session.root}/v1"
     return QUIET | {
         "AIOPS_ROOT": session.root,
@@ -161,4 +162,15 @@ def settled_calls(admin: str, run: str, expected: int) -> list[Json]:
         settled = sum(call["outcome"] != "open" for call in calls)
         if settled >= expected or time.monotonic() > deadline:
             return calls
+        time.sleep(POLL_SECONDS)
+
+
+def settled_by_id(admin: str, ids: set[str]) -> dict[str, Json]:
+    """The records of these responses, whatever run they are of."""
+    deadline = time.monotonic() + SETTLE_TIMEOUT_SECONDS
+    while True:
+        calls: list[Json] = get_json(f"{admin}/api/v1/calls?limit=1000")["calls"]
+        found = {call["response_id"]: call for call in calls if call["response_id"] in ids}
+        if len(found) == len(ids) or time.monotonic() > deadline:
+            return found
         time.sleep(POLL_SECONDS)

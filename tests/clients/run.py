@@ -19,7 +19,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import loops
 import refusals
+import untagged
 from client import (
     CLIENTS,
     Json,
@@ -30,6 +32,7 @@ from client import (
     script_environment,
     settled_calls,
 )
+from truth import Truth, truths_of
 
 HERE = Path(__file__).resolve().parent
 START_TIMEOUT_SECONDS = 30
@@ -49,6 +52,7 @@ USAGE_FIELDS = (
     "cache_read_input_tokens",
     "reasoning_output_tokens",
 )
+# What the tags say; whom the planner works for is inferred.
 CALLER_OF = {"planner": None, "researcher": "planner"}
 
 
@@ -156,7 +160,8 @@ def run_client(client: str, session: Session) -> Result:
         return result
     try:
         result.recorded = settled_calls(session.admin, run, len(result.billed))
-        result.problems += problems_of_records(result.billed, result.recorded, run)
+        truths = truths_of(client, result.billed)
+        result.problems += problems_of_records(result.billed, result.recorded, (run, truths))
         result.meetings, problems = refusals.meet(client, session)
         result.problems += problems
         for meeting in result.meetings:
@@ -198,7 +203,9 @@ def problems_of_tags(billed: list[Json], run: str) -> list[str]:
     return found
 
 
-def problems_of_records(billed: list[Json], recorded: list[Json], run: str) -> list[str]:
+def problems_of_records(
+    billed: list[Json], recorded: list[Json], expected: tuple[str, dict[str, Truth]]
+) -> list[str]:
     found = []
     if len(billed) != len(recorded):
         found.append(f"{len(billed)} calls billed, {len(recorded)} recorded")
@@ -209,7 +216,7 @@ def problems_of_records(billed: list[Json], recorded: list[Json], run: str) -> l
             found.append(f"{name_of(entry)}: not recorded")
             continue
         left.remove(call)
-        found += problems_of_record(entry, call, run)
+        found += problems_of_record(entry, call, expected)
     found += [f"{call['target']} {call['response_id']}: never billed" for call in left]
     for name in USAGE_FIELDS:
         bill, record = total(billed, name), total(recorded, name)
@@ -226,12 +233,16 @@ def is_same_call(entry: Json, call: Json) -> bool:
     return path_of(call) == entry["path"] and same_tokens
 
 
-def problems_of_record(entry: Json, call: Json, run: str) -> list[str]:
+def problems_of_record(
+    entry: Json, call: Json, expected: tuple[str, dict[str, Truth]]
+) -> list[str]:
+    run, truths = expected
     agent = expected_agent(entry)
-    expected: Json = {
+    truth = truths.get(entry["id"])
+    fields: Json = {
         "run": run,
         "agent": agent,
-        "caller": CALLER_OF[agent],
+        "caller": CALLER_OF[agent] or (truth.caller if truth else None),
         "request_model": entry["model"],
         "response_model": entry["response_model"],
         "stream": entry["stream"],
@@ -240,7 +251,7 @@ def problems_of_record(entry: Json, call: Json, run: str) -> list[str]:
     }
     found = [
         f"{name_of(entry)}: {name} is {call.get(name)!r}, not {value!r}"
-        for name, value in expected.items()
+        for name, value in fields.items()
         if call.get(name) != value
     ]
     if entry["headers"]:
@@ -346,18 +357,54 @@ def report(results: list[Result], direct: bool) -> bool:
     return failed == 0
 
 
+def report_untagged(measured: list[untagged.Measured]) -> bool:
+    head = ["client", "calls", "agent right", "caller right", "run right", "ok"]
+    print_table([head, *untagged.rows_of(measured)])
+    print()
+    head = ["client", "program", "calls", "user gets", "agents", "ok"]
+    print_table([head, *(loops.row_of(it) for one in measured for it in one.programs)])
+    for one in measured:
+        for problem in one.problems:
+            print(f"{one.client}: {problem}")
+    failed = sum(bool(one.problems) for one in measured)
+    print(f"{len(measured) - failed} passed, {failed} failed")
+    return failed == 0
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--binary", type=Path, help="the proxy to run the clients through")
     where.add_argument("--direct", action="store_true", help="no proxy: check the scripts alone")
     parser.add_argument("--only", default=",".join(CLIENTS), help="names, separated by commas")
+    parser.add_argument("--untagged", action="store_true", help="nothing says who calls")
+    parser.add_argument("--dump", type=Path, help="where to write what untagged calls were")
     parser.add_argument("--gzip", action="store_true", help="let the upstream compress")
     options = parser.parse_args()
     options.only = options.only.split(",")
+    if options.untagged and options.direct:
+        parser.error("nothing is inferred without a proxy")
     if unknown := set(options.only) - set(CLIENTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CLIENTS)}")
     return options
+
+
+def run_tagged(options: argparse.Namespace, session: Session) -> bool:
+    with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
+        results = list(pool.map(lambda client: run_client(client, session), options.only))
+    return report(results, options.direct)
+
+
+def run_untagged(options: argparse.Namespace, session: Session) -> bool:
+    def measure(client: str) -> untagged.Measured:
+        measured = untagged.measure(client, session, options.dump)
+        if client in loops.PINS:
+            measured.programs, problems = loops.run(client, session)
+            measured.problems += problems
+        return measured
+
+    with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
+        return report_untagged(list(pool.map(measure, options.only)))
 
 
 def main() -> int:
@@ -369,9 +416,7 @@ def main() -> int:
         if options.binary:
             root, admin = start_proxy(stack, options.binary, directory, upstream)
         session = Session(root, upstream, admin, directory, options.gzip)
-        with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
-            results = list(pool.map(lambda client: run_client(client, session), options.only))
-        passed = report(results, options.direct)
+        passed = run_untagged(options, session) if options.untagged else run_tagged(options, session)
         if options.binary and not passed:
             sys.stderr.write((directory / "proxy.err").read_text()[-4000:])
     return 0 if passed else 1

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """A scripted OpenAI-compatible upstream on loopback that keeps a bill.
 
-`GET /_bill` lists every request it answered with the usage it charged; `POST /_reset`
-empties the list. Prints the port it listens on.
+`GET /_bill` lists every request it answered with the usage it charged; `GET /_exchanges`
+has what was asked and answered, by response id; `POST /_reset` empties both. Prints the
+port it listens on.
 """
 
 from __future__ import annotations
@@ -59,14 +60,24 @@ class Bill:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[BillEntry] = []
+        self._exchanges: dict[str, Json] = {}
 
     def add(self, entry: BillEntry) -> None:
         with self._lock:
             self._entries.append(entry)
 
+    def keep(self, reply: wire.Reply) -> None:
+        with self._lock:
+            self._exchanges[reply.id] = {"request": reply.body, "answer": asdict(reply.answer)}
+
     def reset(self) -> None:
         with self._lock:
             self._entries.clear()
+            self._exchanges.clear()
+
+    def exchanges(self) -> dict[str, Json]:
+        with self._lock:
+            return dict(self._exchanges)
 
     def to_json(self) -> list[Json]:
         with self._lock:
@@ -137,6 +148,8 @@ class Handler(BaseHTTPRequestHandler):
         path, tags = self.split_path()
         if path == "/_bill":
             self.send_json(200, self.server.bill.to_json())
+        elif path == "/_exchanges":
+            self.send_json(200, self.server.bill.exchanges())
         elif path == "/v1/models":
             self.server.bill.add(self.bill_entry(path, tags, b""))
             self.send_json(200, wire.models())
@@ -162,6 +175,7 @@ class Handler(BaseHTTPRequestHandler):
         entry.include_usage = reply.wants_usage_chunk
         entry.stream = bool(reply.body.get("stream"))
         self.server.bill.add(entry)
+        self.server.bill.keep(reply)
         try:
             if entry.stream and endpoint.stream:
                 self.send_stream(endpoint.stream(reply), entry)

@@ -50,8 +50,8 @@ async fn tokens_used(proxy: &Proxy) -> i64 {
 #[tokio::test]
 async fn call_that_names_only_its_parent_counts_against_that_one() {
     let upstream = Upstream::answers(used(9, 41)).await;
-    let setup = Proxy::with(&upstream).sections(&per_run("tokens = 120"));
-    let proxy = setup.start().await;
+    let rules = per_run("tokens = 120") + "[attribution]\ninfer = false\n";
+    let proxy = Proxy::with(&upstream).sections(&rules).start().await;
     let orphan = without_run(41).header("x-aiops-parent-run", "parent");
     for status in [200, 200, 429] {
         assert_eq!(proxy.call(&orphan).await.status(), status);

@@ -185,7 +185,10 @@ async fn thousand_calls_at_once_never_pass_the_limit_and_use_nearly_all_of_it() 
         used(10, 5 + (n * 7) % 41)
     })
     .await;
-    let setup = Proxy::with(&upstream).sections(&per_run(&format!("tokens = {LIMIT}")));
+    // A thousand times the same is what loops do.
+    let unwatched = "[loops]\nmode = \"off\"\n";
+    let rules = per_run(&format!("tokens = {LIMIT}")) + unwatched;
+    let setup = Proxy::with(&upstream).sections(&rules);
     let proxy = Arc::new(setup.start().await);
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..CALLS {
@@ -565,7 +568,9 @@ async fn stream_that_ignores_its_limit_is_ended_when_nothing_is_left() {
 async fn answer_that_only_seems_too_long_to_a_foreign_tokenizer_is_not_ended() {
     let head = reply(200).header("content-type", "text/event-stream");
     let (upstream, driver) = Upstream::streams(head).await;
-    let setup = Proxy::with(&upstream).sections(&per_run("output_tokens = 200"));
+    let chanting = "[loops]\nchant = { trip = 0 }\n";
+    let rules = per_run("output_tokens = 200") + chanting;
+    let setup = Proxy::with(&upstream).sections(&rules);
     let proxy = setup.start().await;
     let model = object!({"stream": true, "max_tokens": 200, "model": "claude-sonnet-4-5",
         "stream_options": {"include_usage": true}});

@@ -89,10 +89,22 @@ const RULES: &[Rule] = &[
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {
+        room: "loops",
+        rooms: Some(&["core", "wire", "clock", "config", "ledger", "loops"]),
+        never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
+    },
+    Rule {
+        room: "backtest",
+        rooms: Some(&[
+            "core", "wire", "clock", "config", "loops", "backtest",
+        ]),
+        never: &["tokio", "hyper", "redb", "axum", "clap", "toml::", "std::fs"],
+    },
+    Rule {
         room: "proxy",
         rooms: Some(&[
             "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger",
-            "budgets", "proxy",
+            "budgets", "loops", "proxy",
         ]),
         never: &["redb", "clap", "axum", "toml::", "std::fs", "std::env"],
     },
@@ -104,7 +116,7 @@ const RULES: &[Rule] = &[
     Rule {
         room: "admin",
         rooms: Some(&[
-            "core", "clock", "config", "metrics", "ledger", "budgets", "admin",
+            "core", "clock", "config", "metrics", "ledger", "budgets", "loops", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },

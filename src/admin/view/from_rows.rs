@@ -38,6 +38,7 @@ impl From<CallRow> for CallView {
             tags: row.tags,
             agent_source: row.agent_source,
             run_source: row.run_source,
+            inferred: row.inferred,
             upstream: row.upstream,
             operation: row.operation,
             method: row.method,

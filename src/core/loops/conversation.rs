@@ -27,6 +27,8 @@ pub(super) struct Conversation {
     pub(super) chants: u32,
     /// The call before has no answer yet.
     pub(super) is_open: bool,
+    /// It went upstream and is over, with an answer or without.
+    pub(super) has_ended: bool,
     /// What the call before brought was news.
     pub(super) brought_news: bool,
     pub(super) fresh_request: Option<u64>,

@@ -179,6 +179,11 @@ impl Guard {
         self.watch.answer(conversation, answer, idle_ms);
     }
 
+    /// A call that was let through got no answer.
+    pub fn fail(&mut self, conversation: u64) {
+        self.watch.fail(conversation);
+    }
+
     /// What a call used, for the evidence.
     pub fn used(&mut self, call: CallId, tokens: u64) {
         let mark = self.recent.iter_mut().rev().find(|mark| mark.call == call);
@@ -207,12 +212,6 @@ impl Guard {
             self.allowed.push((open.reach, allow));
         }
         Some(closed(open, now, ClosedBy::Operator))
-    }
-
-    /// Lets so many calls of the whole run pass whatever they repeat.
-    pub fn allow(&mut self, calls: u32) {
-        self.allowed.retain(|(reach, _)| *reach != Reach::Run);
-        self.allowed.push((Reach::Run, calls));
     }
 
     /// The run is over or forgotten: so are its trips.

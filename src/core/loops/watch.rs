@@ -85,12 +85,16 @@ impl Watch {
         }
         let mut found = Findings::default();
         if ask.kind == Kind::Again {
-            conversation.repeats += weight(ask.idle_ms);
+            // What never went upstream was not tried.
+            if std::mem::take(&mut conversation.has_ended) {
+                conversation.repeats += weight(ask.idle_ms);
+            }
             let again = (Signal::SameRequest, Scope::Conversation);
             let times = conversation.repeats / QUARTERS;
             found.add(again, (1, times), times + 1, settings.same_request);
         } else {
             conversation.repeats = 0;
+            conversation.has_ended = false;
             let news = self.bring(&mut conversation, ask);
             for count in &news.errors {
                 let same = (Signal::SameError, Scope::Conversation);
@@ -117,6 +121,13 @@ impl Watch {
         if let Some(mut it) = self.conversations.remove(&conversation) {
             self.answered(&mut it, answer, idle_ms);
             self.conversations.insert(conversation, it);
+        }
+    }
+
+    /// The last request of a conversation went upstream and got no answer.
+    pub fn fail(&mut self, conversation: u64) {
+        if let Some(it) = self.conversations.get_mut(&conversation) {
+            it.has_ended = true;
         }
     }
 
@@ -349,6 +360,7 @@ impl Watch {
     }
 
     fn answered(&mut self, conversation: &mut Conversation, answer: &Answer, idle_ms: Option<u64>) {
+        conversation.has_ended = true;
         let mut is_news = self.grams.take(&answer.text.grams).is_news();
         for action in &answer.actions {
             is_news |= self.grams.take(&action.arguments.grams).is_news();

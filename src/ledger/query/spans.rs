@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadTransaction, ReadableTable};
 
 use crate::core::id::Label;
+use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
 use super::super::index::{EVENTS, IndexError};
@@ -185,23 +186,60 @@ pub(super) fn events(
 ) -> Result<Page<Event, Timestamp>, IndexError> {
     let mut items: Vec<Event> = Vec::new();
     let limit = super::rows(filter.limit);
+    let next = each_event(txn, filter, |event| {
+        let last = items.last().map(|last| last.at);
+        if items.len() >= limit && last != Some(event.at) {
+            return last;
+        }
+        items.push(event);
+        None
+    })?;
+    Ok(Page { items, next })
+}
+
+/// Of each trip the last that was said of it.
+pub(super) fn trips(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+) -> Result<Page<Trip, Timestamp>, IndexError> {
+    let mut items: Vec<Trip> = Vec::new();
+    let mut last = None;
+    let limit = super::rows(filter.limit);
+    let next = each_event(txn, filter, |event| {
+        let trip = event.trip?;
+        if items.iter().any(|known| known.id == trip.id) {
+            return None;
+        }
+        if items.len() >= limit && last != Some(event.at) {
+            return last;
+        }
+        last = Some(event.at);
+        items.push(*trip);
+        None
+    })?;
+    Ok(Page { items, next })
+}
+
+/// Events of the span, newest first, until `take` says where to go on another time.
+fn each_event(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+    mut take: impl FnMut(Event) -> Option<Timestamp>,
+) -> Result<Option<Timestamp>, IndexError> {
     let from = filter.since.map_or(i64::MIN, Timestamp::micros);
     let until = [filter.until, filter.before];
     let until = until.into_iter().flatten().min();
     let until = until.map_or(i64::MAX, Timestamp::micros);
-    if let Some(events) = table(txn, EVENTS)?
-        && from < until
-    {
-        for entry in events.range((from, 0, 0)..(until, 0, 0))?.rev() {
-            let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
-            let last = items.last().map(|last| last.at);
-            if items.len() >= limit && last != Some(event.at) {
-                return Ok(Page { items, next: last });
-            }
-            items.push(event);
+    let Some(events) = table(txn, EVENTS)?.filter(|_| from < until) else {
+        return Ok(None);
+    };
+    for entry in events.range((from, 0, 0)..(until, 0, 0))?.rev() {
+        let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
+        if let Some(next) = take(event) {
+            return Ok(Some(next));
         }
     }
-    Ok(Page { items, next: None })
+    Ok(None)
 }
 
 /// Whether the last that a process said of its life is that it stopped. Last in the log, whatever

@@ -14,12 +14,11 @@ import {
   MODEL,
   PLANNER,
   PLANNER_HEADERS,
+  PLANNER_URL,
   QUESTION,
   report,
   RESEARCHER,
   RESEARCHER_HEADERS,
-  ROOT,
-  RUN,
 } from "./job.mjs";
 
 setTracingDisabled(true);
@@ -50,7 +49,7 @@ const chatPlanner = new Agent({
   name: "planner",
   instructions: PLANNER,
   model: new OpenAIChatCompletionsModel(
-    new OpenAI({ baseURL: `${ROOT}/run/${RUN}/agent/planner/v1` }),
+    new OpenAI({ baseURL: PLANNER_URL }),
     MODEL,
   ),
   tools: [

@@ -7,18 +7,17 @@ import {
   MODEL,
   PLANNER,
   PLANNER_HEADERS,
+  PLANNER_URL,
   QUESTION,
   report,
   RESEARCHER,
   RESEARCHER_HEADERS,
-  ROOT,
-  RUN,
 } from "./job.mjs";
 
 const planner = new OpenAI({ defaultHeaders: PLANNER_HEADERS });
 const researcher = new OpenAI({ defaultHeaders: RESEARCHER_HEADERS });
 // Without headers: the tags are in the base URL.
-const taggedByUrl = new OpenAI({ baseURL: `${ROOT}/run/${RUN}/agent/planner/v1` });
+const taggedByUrl = new OpenAI({ baseURL: PLANNER_URL });
 
 const LOOKUP = {
   name: "lookup",

@@ -10,11 +10,10 @@ from job import (
     MODEL,
     PLANNER,
     PLANNER_HEADERS,
+    PLANNER_URL,
     QUESTION,
     RESEARCHER,
     RESEARCHER_HEADERS,
-    ROOT,
-    RUN,
     lookup,
     report,
 )
@@ -25,7 +24,7 @@ researcher = OpenAI(default_headers=RESEARCHER_HEADERS)
 async_planner = AsyncOpenAI(default_headers=PLANNER_HEADERS)
 async_researcher = AsyncOpenAI(default_headers=RESEARCHER_HEADERS)
 # Without headers: the tags are in the base URL.
-tagged_by_url = OpenAI(base_url=f"{ROOT}/run/{RUN}/agent/planner/v1")
+tagged_by_url = OpenAI(base_url=PLANNER_URL)
 
 TOPIC = {
     "type": "object",

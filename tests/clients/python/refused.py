@@ -14,12 +14,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-from job import MODEL, PLANNER, QUESTION, ROOT, RUN
+from job import MODEL, PLANNER, QUESTION, ROOT, RUN, met
 
 ENDLESS = "Tell us of the tides without end."
 UNPRICED = "tide-7b"
-# Of an answer: enough to know it by.
-SHOWN = 200
 Deed = Callable[[str], Any]
 # One for all: some clients share their connections between them.
 LOOP = asyncio.Runner()
@@ -216,14 +214,6 @@ def llama_index_app() -> dict[str, Deed]:
         return "".join(chunk.delta or "" for chunk in chunks)
 
     return {"ask": ask, "chat": stream}
-
-
-def met(deed: Deed, url: str) -> dict[str, Any]:
-    try:
-        return {"answer": str(deed(url))[:SHOWN]}
-    except Exception as error:
-        kind = f"{type(error).__module__.partition('.')[0]}.{type(error).__name__}"
-        return {"raised": kind, "says": str(error), "code": getattr(error, "code", None)}
 
 
 def main() -> None:

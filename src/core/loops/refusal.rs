@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::core::id::Label;
-use crate::core::loops::finding::{Finding, Scope, Signal};
-use crate::core::loops::limits::Beyond;
-use crate::core::loops::trip::{ClosedBy, Evidence, Trip};
+use super::super::id::Label;
+use super::finding::{Finding, Scope, Signal};
+use super::limits::Beyond;
+use super::trip::{ClosedBy, Evidence, Trip};
 
 /// Calls and agents that are named in one sentence.
 const NAMED: usize = 6;
@@ -104,11 +104,10 @@ fn pattern(signal: Signal, period: u32, count: u32) -> String {
     }
 }
 
-/// Which pattern, by whom, in which calls, at what cost.
-pub fn evidence(evidence: &Evidence) -> String {
+/// Which pattern, how far it reaches, by whom.
+pub fn summary(evidence: &Evidence) -> String {
     let what = pattern(evidence.signal, evidence.period, evidence.count);
     let agents = named(evidence.agents.iter().map(Label::to_string));
-    let calls = evidence.calls.len();
     let scope = match evidence.scope {
         Scope::Conversation => "one conversation",
         Scope::Edge => "one caller and agent",
@@ -118,6 +117,13 @@ pub fn evidence(evidence: &Evidence) -> String {
     if !agents.is_empty() {
         text += &format!(", by {agents}");
     }
+    text
+}
+
+/// Which pattern, by whom, in which calls, at what cost.
+pub fn evidence(evidence: &Evidence) -> String {
+    let mut text = summary(evidence);
+    let calls = evidence.calls.len();
     if let (Some(first), Some(last)) = (evidence.calls.first(), evidence.calls.last()) {
         text += &format!(
             "; its last {calls} calls, {first} to {last}, used {} tokens since {}",
@@ -127,7 +133,8 @@ pub fn evidence(evidence: &Evidence) -> String {
     text
 }
 
-pub(super) fn opened(trip: &Trip) -> String {
+/// That a trip opened, for whoever reads the events.
+pub fn opened(trip: &Trip) -> String {
     format!(
         "{}: {}; agent {}, {}",
         trip.id,
@@ -137,7 +144,8 @@ pub(super) fn opened(trip: &Trip) -> String {
     )
 }
 
-pub(super) fn closed(trip: &Trip) -> String {
+/// That it closed, and why.
+pub fn closed(trip: &Trip) -> String {
     let by = trip.closed.as_ref().map(|closed| closed.by);
     let why = match by {
         None => "is open",
