@@ -158,7 +158,11 @@ fn why(no: No, call: &Call) -> String {
     match no {
         No::Tripped(trip) => refusal::summary(&trip.evidence),
         No::Beyond(beyond) => {
-            let run = call.who.run.clone().unwrap_or_else(|| call.who.agent.clone());
+            let run = call
+                .who
+                .run
+                .clone()
+                .unwrap_or_else(|| call.who.agent.clone());
             refusal::Refusal::Beyond(beyond, run).to_string()
         }
     }

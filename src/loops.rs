@@ -173,8 +173,12 @@ impl Loops {
             calls: &made,
             response_id: ended.response_id,
         };
-        self.lineage
-            .answered((turn.space, &turn.thread, turn.front), &answered, at);
+        self.lineage.answered(
+            (turn.space, &turn.thread),
+            (turn.front, turn.messages),
+            &answered,
+            at,
+        );
         turn.end();
         let answer = self.answer(turn, ended.said, ended.chants);
         if let Some(watched) = run.and_then(|run| self.known(run)) {

@@ -20,8 +20,8 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
-use crate::loops::Loops;
 use crate::ledger::{self, Capture, Ledger};
+use crate::loops::Loops;
 
 pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
 pub(crate) const RESPONSE: &[u8] = b"<script>alert(1)</script>";
@@ -86,7 +86,11 @@ impl Sample {
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             memory: Arc::default(),
             budgets: Arc::new(Budgets::new(rules, 1000, ledger, clock.clone())),
-            loops: Arc::new(Loops::new(&Config::default(), clock.clone(), Box::new(|_| ()))),
+            loops: Arc::new(Loops::new(
+                &Config::default(),
+                clock.clone(),
+                Box::new(|_| ()),
+            )),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

@@ -99,7 +99,11 @@ fn call_of(
     config: &LoopsConfig,
 ) -> Call {
     let read = |raw: &RawValue| message::read(SegmentKind::Message, raw.get().as_bytes());
-    let messages: Vec<Message> = line.new_messages.iter().filter_map(|raw| read(raw)).collect();
+    let messages: Vec<Message> = line
+        .new_messages
+        .iter()
+        .filter_map(|raw| read(raw))
+        .collect();
     let answered = line.response.and_then(read);
     let of_caller = line.caller.as_ref().and_then(|caller| agents.get(caller));
     let depth = of_caller.map_or(1, |caller| caller.depth + 1);

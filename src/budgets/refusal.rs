@@ -6,8 +6,8 @@ use super::bank::Standing;
 use crate::core::budget::decide::Why;
 use crate::core::budget::{Dimension, Measure};
 use crate::core::id::Label;
-use crate::core::time::Timestamp;
 use crate::core::loops::refusal as loops;
+use crate::core::time::Timestamp;
 
 /// A reset further away than this is not worth a client's waiting (seconds).
 const WORTH_WAITING: u64 = 60;

@@ -59,9 +59,8 @@ fn apply(preset: Preset, config: &mut Config) {
 }
 
 fn from_file(file: &Path, config: &Config) -> Result<Vec<Run>, Failure> {
-    let unreadable = |error: &dyn std::fmt::Display| {
-        Failure::Impossible(format!("{}: {error}", file.display()))
-    };
+    let unreadable =
+        |error: &dyn std::fmt::Display| Failure::Impossible(format!("{}: {error}", file.display()));
     let bytes = if file == Path::new("-") {
         io::read_to_string(io::stdin()).map(String::into_bytes)
     } else {
@@ -97,12 +96,16 @@ fn from_ledger(common: &Common, args: &BacktestArgs, config: &Config) -> Result<
         }
     }
     if let Some(run) = args.run.as_ref().filter(|_| calls.is_empty()) {
-        return Err(Failure::Negative(format!("no call of a run {run} is recorded")));
+        return Err(Failure::Negative(format!(
+            "no call of a run {run} is recorded"
+        )));
     }
     calls.reverse();
     let mut runs: Vec<(Label, Vec<CallView>)> = Vec::new();
     for call in calls {
-        let Some(run) = call.run.clone() else { continue };
+        let Some(run) = call.run.clone() else {
+            continue;
+        };
         match runs.iter_mut().find(|(known, _)| *known == run) {
             Some((_, calls)) => calls.push(call),
             None => runs.push((run, vec![call])),
@@ -110,9 +113,9 @@ fn from_ledger(common: &Common, args: &BacktestArgs, config: &Config) -> Result<
     }
     let reader = Rereader::new(config);
     let runs = runs.into_iter().map(|(run, calls)| {
-        let calls = calls.into_iter().filter_map(|call| {
-            recorded(&runtime, &source, call).transpose()
-        });
+        let calls = calls
+            .into_iter()
+            .filter_map(|call| recorded(&runtime, &source, call).transpose());
         let calls = calls.collect::<Result<Vec<_>, Failure>>()?;
         Ok(reader.run(run.to_string(), calls))
     });
@@ -200,7 +203,10 @@ fn print(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
             at(run.tripped_at),
             run.saved_calls.to_string(),
             format::count(run.saved_tokens),
-            run.why.clone().or_else(|| run.warning.clone()).unwrap_or_default(),
+            run.why
+                .clone()
+                .or_else(|| run.warning.clone())
+                .unwrap_or_default(),
         ]);
     }
     table.write(out)?;
@@ -228,7 +234,11 @@ fn print(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
             "budget \"{}\", {}: {} from {} on: {} calls, {} tokens, {}",
             spent.budget,
             spent.account,
-            if spent.is_refused { "refused" } else { "warned" },
+            if spent.is_refused {
+                "refused"
+            } else {
+                "warned"
+            },
             spent.call,
             format::count(spent.calls),
             format::count(spent.tokens),

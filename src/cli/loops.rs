@@ -15,10 +15,16 @@ pub(super) fn list(
     params: &SpanParams,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    command::list(common, "/api/v1/loops", params, out, |list: LoopList, out| {
-        table(&list.loops, out)?;
-        lists::more("--before", list.next, out)
-    })
+    command::list(
+        common,
+        "/api/v1/loops",
+        params,
+        out,
+        |list: LoopList, out| {
+            table(&list.loops, out)?;
+            lists::more("--before", list.next, out)
+        },
+    )
 }
 
 pub(super) fn reset(
@@ -75,7 +81,10 @@ fn table(loops: &[LoopView], out: &mut Output<'_>) -> io::Result<()> {
             format::count(u64::from(it.count)),
             format::count(it.tokens),
             format::count(u64::from(it.refused)),
-            it.sample.first().cloned().unwrap_or_else(|| NONE.to_owned()),
+            it.sample
+                .first()
+                .cloned()
+                .unwrap_or_else(|| NONE.to_owned()),
         ]);
     }
     table.write(out)

@@ -112,7 +112,9 @@ fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
 pub(super) fn order_by<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
     let who = [("who", who().into())];
     let named = fields.into_iter().chain(who);
-    named.map(|(name, value)| (name.to_owned(), value)).collect()
+    named
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 fn order(account: &Account) -> Result<Map<String, Value>, Failure> {

@@ -11,10 +11,10 @@ use super::{
     AccountingConfig, AdminConfig, AttributionConfig, Config, Durability, FallbackPrice,
     LedgerConfig, LoopsConfig, OnFailure, ProxyConfig, RecordLevel, UpstreamConfig,
 };
+use crate::core::id::Label;
 use crate::core::loops::guard::Policy;
 use crate::core::loops::limits::RunLimits;
 use crate::core::loops::settings::Settings;
-use crate::core::id::Label;
 use crate::core::price::PerMillion;
 
 const KIB: usize = 1 << 10;

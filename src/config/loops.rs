@@ -57,7 +57,11 @@ const PROMPT: Kind<WildMatch> = glob("\"*You plan trips*\"");
 const TOOL: Kind<WildMatch> = glob("\"get_job*\"");
 
 const fn glob(example: &'static str) -> Kind<WildMatch> {
-    Kind::new("a text in which * and ? are wildcards", example, value::GLOB.parse)
+    Kind::new(
+        "a text in which * and ? are wildcards",
+        example,
+        value::GLOB.parse,
+    )
 }
 
 const DELAY: Kind<Duration> = Kind::new("a duration up to \"30s\"", "\"4s\"", |value| {
@@ -134,24 +138,32 @@ pub(super) fn attribution(root: &mut Section<'_, '_>) -> AttributionConfig {
     root.table("attribution", |section| {
         section.set("infer", &value::BOOL, &mut config.infer);
     });
-    config.agents = root.tables("agent", |_, section| {
-        let name = section.demand("name", &NAME);
-        let prompt = section.get("prompt", &PROMPT);
-        let inferred = section.get("inferred", &AGENT);
-        if prompt.is_none() && inferred.is_none() && !section.has("prompt") && !section.has("inferred")
-        {
-            section.problem("prompt", "a glob of the agent's prompt, or inferred = a glob of the \
-                            name that was inferred for it", "\"*You plan trips*\"");
-        }
-        Some(AgentRule {
-            name: name?,
-            prompt,
-            inferred,
+    config.agents = root
+        .tables("agent", |_, section| {
+            let name = section.demand("name", &NAME);
+            let prompt = section.get("prompt", &PROMPT);
+            let inferred = section.get("inferred", &AGENT);
+            if prompt.is_none()
+                && inferred.is_none()
+                && !section.has("prompt")
+                && !section.has("inferred")
+            {
+                section.problem(
+                    "prompt",
+                    "a glob of the agent's prompt, or inferred = a glob of the \
+                            name that was inferred for it",
+                    "\"*You plan trips*\"",
+                );
+            }
+            Some(AgentRule {
+                name: name?,
+                prompt,
+                inferred,
+            })
         })
-    })
-    .into_iter()
-    .flatten()
-    .collect();
+        .into_iter()
+        .flatten()
+        .collect();
     config
 }
 

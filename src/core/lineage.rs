@@ -8,7 +8,7 @@
 pub mod naming;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,8 +30,6 @@ const MAX_LINES: usize = 48;
 /// A shorter line says nothing of where it came from.
 const MIN_LINE: usize = 24;
 const MIN_TEXT: usize = 12;
-/// Agents that begin with one question within this time work on it side by side.
-const SIDE_BY_SIDE_US: u64 = 10 * 60 * 1_000_000;
 
 /// One conversation, as far as it is known by what it said.
 #[derive(Debug)]
@@ -46,10 +44,12 @@ pub struct Thread {
     /// The chain of agents, this one last.
     pub path: Vec<Label>,
     pub depth: u32,
-    /// The number of messages of its first request, and when that came, in microseconds since the
-    /// epoch.
+    /// The number of messages of its first request.
     pub began_with: usize,
-    pub began_at: u64,
+    /// The conversation that set it off, if it did so by a tool call: what it says then is the result.
+    pub called_by: Option<u64>,
+    /// Its first request was answered.
+    began_well: AtomicBool,
     /// The last front that was answered.
     answered: AtomicU64,
     /// When its last call ended, in microseconds since the epoch; 0 for never.
@@ -83,14 +83,23 @@ pub struct Found {
 pub struct Origin {
     pub thread: Arc<Thread>,
     pub confidence: Percent,
+    /// It was said in the arguments of a tool call.
+    pub is_call: bool,
 }
 
 /// What is remembered of all conversations.
 #[derive(Debug)]
 pub struct Lineage {
     fronts: Memo<u64, Arc<Thread>>,
-    origins: Memo<u64, Arc<Thread>>,
+    origins: Memo<u64, Source>,
     threads: AtomicU64,
+}
+
+/// Who said something, and whether in the arguments of a tool call.
+#[derive(Clone, Debug)]
+struct Source {
+    thread: Arc<Thread>,
+    is_call: bool,
 }
 
 /// Kinds of things that tell an origin: equal values of two kinds are not the same.
@@ -104,6 +113,23 @@ enum Of {
     Named = 6,
     /// What a user asked at first: agents that work on it side by side share it.
     Question = 7,
+}
+
+impl Source {
+    fn of(thread: &Arc<Thread>) -> Self {
+        Self {
+            thread: Arc::clone(thread),
+            is_call: false,
+        }
+    }
+
+    fn origin(self, confidence: Percent) -> Origin {
+        Origin {
+            thread: self.thread,
+            confidence,
+            is_call: self.is_call,
+        }
+    }
 }
 
 /// The hashes of all fronts of a list of messages.
@@ -154,9 +180,9 @@ impl Lineage {
         }
         for (at, message) in messages.iter().enumerate().rev().take(LOOK_BACK) {
             let key = key(space, Of::Message, *message);
-            if let Some(thread) = self.origins.get(spread(key), &key) {
+            if let Some(source) = self.origins.get(spread(key), &key) {
                 return Some(Found {
-                    thread,
+                    thread: source.thread,
                     known: at + 1,
                     confidence: Percent::new(80),
                     is_again: false,
@@ -168,75 +194,64 @@ impl Lineage {
 
     /// The conversation that an upstream knows by this id of a response or conversation.
     pub fn find_by_id(&self, space: Space, id: &str) -> Option<Arc<Thread>> {
-        let found = self.origin(space, Of::Response, xxh3_64(id.as_bytes()));
-        found.filter(|thread| thread.print == space.print)
+        let found = self.origin(space, Of::Response, xxh3_64(id.as_bytes()))?;
+        Some(found.thread).filter(|thread| thread.print == space.print)
     }
 
     /// The conversation that a client gave this name.
     pub fn find_named(&self, space: Space, name: &str) -> Option<Arc<Thread>> {
         let key = key(space, Of::Named, xxh3_64(name.as_bytes()));
-        self.origins.get(spread(key), &key)
+        Some(self.origins.get(spread(key), &key)?.thread)
     }
 
     pub fn name(&self, space: Space, name: &str, thread: &Arc<Thread>) {
         let key = key(space, Of::Named, xxh3_64(name.as_bytes()));
-        self.origins.insert(spread(key), key, Arc::clone(thread));
+        self.origins.insert(spread(key), key, Source::of(thread));
     }
 
     /// Who made the tool call with this id.
     pub fn tool_call(&self, space: Space, id: &str) -> Option<Origin> {
-        let thread = self.origin(space, Of::ToolCall, xxh3_64(id.as_bytes()))?;
-        Some(Origin {
-            thread,
-            confidence: Percent::new(95),
-        })
+        let source = self.origin(space, Of::ToolCall, xxh3_64(id.as_bytes()))?;
+        Some(source.origin(Percent::new(95)))
     }
 
     /// Who said this text, or most of the lines in it.
     pub fn said(&self, space: Space, text: &str) -> Option<Origin> {
         let text = text.trim();
         if text.len() >= MIN_TEXT
-            && let Some(thread) = self.origin(space, Of::Text, xxh3_64(text.as_bytes()))
+            && let Some(source) = self.origin(space, Of::Text, xxh3_64(text.as_bytes()))
         {
-            return Some(Origin {
-                thread,
-                confidence: Percent::new(90),
-            });
+            return Some(source.origin(Percent::new(90)));
         }
-        let mut votes: Vec<(Arc<Thread>, u32)> = Vec::new();
+        let mut votes: Vec<(Source, u32)> = Vec::new();
         for line in lines(text) {
-            let Some(thread) = self.origin(space, Of::Line, line) else {
+            let Some(source) = self.origin(space, Of::Line, line) else {
                 continue;
             };
-            match votes.iter_mut().find(|(known, _)| known.id == thread.id) {
+            let is_same = |known: &Source| known.thread.id == source.thread.id;
+            match votes.iter_mut().find(|(known, _)| is_same(known)) {
                 Some((_, votes)) => *votes += 1,
-                None => votes.push((thread, 1)),
+                None => votes.push((source, 1)),
             }
         }
         // Of equal numbers the later text counts: it is what is to be worked on.
-        let (thread, _) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
-        Some(Origin {
-            thread,
-            confidence: Percent::new(70),
-        })
+        let (source, _) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
+        Some(source.origin(Percent::new(70)))
     }
 
-    /// The conversation of another agent that began lately with the same question of a user.
-    pub fn asked_alike(&self, space: Space, question: &str, now: u64) -> Option<Origin> {
+    /// The conversation of another agent that works on the same question of a user at this moment.
+    pub fn asked_alike(&self, space: Space, question: &str) -> Option<Origin> {
         let hash = xxh3_64(question.trim().as_bytes());
-        let thread = self.origin(space, Of::Question, hash)?;
-        let is_other = thread.print != space.print;
-        let is_late = now.saturating_sub(thread.began_at) > SIDE_BY_SIDE_US;
-        (is_other && !is_late).then_some(Origin {
-            thread,
-            confidence: Percent::new(50),
-        })
+        let source = self.origin(space, Of::Question, hash)?;
+        let thread = &source.thread;
+        let is_beside = thread.print != space.print && thread.is_running();
+        is_beside.then(|| source.origin(Percent::new(50)))
     }
 
     /// Remembers what a user asked at first.
     pub fn question(&self, space: Space, question: &str, thread: &Arc<Thread>) {
         let hash = xxh3_64(question.trim().as_bytes());
-        self.remember(space, thread, Of::Question, hash);
+        self.remember(space, Of::Question, hash, &Source::of(thread));
     }
 
     /// A conversation that was not known.
@@ -262,13 +277,15 @@ impl Lineage {
         let new = messages.iter().skip(known).rev().take(REMEMBERED);
         for message in new {
             let key = key(space, Of::Message, *message);
-            self.origins.insert(spread(key), key, Arc::clone(thread));
+            self.origins.insert(spread(key), key, Source::of(thread));
         }
     }
 
-    /// Whether this request has had its answer.
+    /// Whether this request of so many messages has had its answer.
     pub fn is_answered(thread: &Thread, fronts: &Fronts) -> bool {
-        thread.answered.load(Ordering::Relaxed) == fronts.whole()
+        let is_first = fronts.0.len() == thread.began_with;
+        is_first && thread.began_well.load(Ordering::Relaxed)
+            || thread.answered.load(Ordering::Relaxed) == fronts.whole()
     }
 
     /// Microseconds since the epoch at which the last call of the conversation ended.
@@ -285,46 +302,57 @@ impl Lineage {
     /// Remembers an answer by its text, its tool calls and its id.
     pub fn answered(
         &self,
-        (space, thread, front): (Space, &Arc<Thread>, u64),
+        (space, thread): (Space, &Arc<Thread>),
+        (front, messages): (u64, usize),
         answer: &Answered<'_>,
         at: u64,
     ) {
         thread.answered.store(front, Ordering::Relaxed);
+        if messages == thread.began_with {
+            thread.began_well.store(true, Ordering::Relaxed);
+        }
         thread.ended_at.store(at, Ordering::Relaxed);
-        self.remember_text(space, thread, answer.text);
+        let plain = Source::of(thread);
+        let called = Source {
+            is_call: true,
+            ..plain.clone()
+        };
+        self.remember_text(space, answer.text, &plain);
         for call in answer.calls {
             if !call.id.is_empty() {
-                self.remember(space, thread, Of::ToolCall, xxh3_64(call.id.as_bytes()));
+                let id = xxh3_64(call.id.as_bytes());
+                self.remember(space, Of::ToolCall, id, &called);
             }
             for text in &call.texts {
-                self.remember_text(space, thread, text);
+                self.remember_text(space, text, &called);
             }
         }
         if let Some(id) = answer.response_id {
-            self.remember(space, thread, Of::Response, xxh3_64(id.as_bytes()));
+            let id = xxh3_64(id.as_bytes());
+            self.remember(space, Of::Response, id, &plain);
         }
     }
 
-    fn remember_text(&self, space: Space, thread: &Arc<Thread>, text: &str) {
+    fn remember_text(&self, space: Space, text: &str, source: &Source) {
         let text = text.trim();
         if text.len() >= MIN_TEXT {
-            self.remember(space, thread, Of::Text, xxh3_64(text.as_bytes()));
+            self.remember(space, Of::Text, xxh3_64(text.as_bytes()), source);
         }
         for line in lines(text) {
-            self.remember(space, thread, Of::Line, line);
+            self.remember(space, Of::Line, line, source);
         }
     }
 
-    fn remember(&self, space: Space, thread: &Arc<Thread>, of: Of, what: u64) {
+    fn remember(&self, space: Space, of: Of, what: u64, source: &Source) {
         let key = origin_key(space, of, what);
-        self.origins.insert(spread(key), key, Arc::clone(thread));
+        self.origins.insert(spread(key), key, source.clone());
     }
 
     fn front(&self, front: u64) -> Option<Arc<Thread>> {
         self.fronts.get(spread(front), &front)
     }
 
-    fn origin(&self, space: Space, of: Of, what: u64) -> Option<Arc<Thread>> {
+    fn origin(&self, space: Space, of: Of, what: u64) -> Option<Source> {
         let key = origin_key(space, of, what);
         self.origins.get(spread(key), &key)
     }
@@ -369,7 +397,8 @@ impl Thread {
             depth: who.depth,
             path: who.path,
             began_with: who.began_with,
-            began_at: who.began_at,
+            called_by: who.called_by,
+            began_well: AtomicBool::new(false),
             answered: AtomicU64::new(0),
             ended_at: AtomicU64::new(0),
             running: AtomicU32::new(0),
@@ -386,7 +415,7 @@ pub struct Who {
     pub path: Vec<Label>,
     pub depth: u32,
     pub began_with: usize,
-    pub began_at: u64,
+    pub called_by: Option<u64>,
 }
 
 fn lines(text: &str) -> impl Iterator<Item = u64> {

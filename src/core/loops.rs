@@ -18,3 +18,6 @@ pub mod settings;
 pub mod trip;
 pub mod turn;
 pub mod watch;
+
+#[cfg(test)]
+mod tests;

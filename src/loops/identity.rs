@@ -41,11 +41,10 @@ impl Identities {
 
     /// Who makes a request.
     pub(super) fn of(&self, facts: &RequestFacts, text: &[u8]) -> Arc<Identity> {
-        let prompt = facts.segments.iter().find(|it| may_instruct(it));
-        let tools = facts
-            .segments
-            .iter()
-            .find(|it| it.kind == SegmentKind::Tools);
+        let first = |kind| facts.segments.iter().find(|it| it.kind == kind);
+        // Instructions may stand behind the messages.
+        let prompt = first(SegmentKind::Instructions).or_else(|| first(SegmentKind::Message));
+        let tools = first(SegmentKind::Tools);
         let none = Digest::from_bytes([0; 16]);
         let digest = |segment: Option<&Segment>| segment.map_or(none, |segment| segment.digest);
         let key = (digest(prompt), digest(tools));
@@ -94,14 +93,7 @@ impl Identities {
     }
 }
 
-/// Instructions as a whole, or the first message, which may be of the system.
-fn may_instruct(segment: &Segment) -> bool {
-    matches!(
-        segment.kind,
-        SegmentKind::Instructions | SegmentKind::Message
-    )
-}
-
+/// The text of instructions, or of a first message if it is of the system.
 fn instructions(kind: SegmentKind, raw: &[u8]) -> Option<String> {
     let message = message::read(kind, raw)?;
     if message.role != Role::System {

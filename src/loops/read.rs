@@ -56,8 +56,11 @@ impl Reader<'_> {
     /// another agent said it.
     pub fn parts(self, messages: &[Message], is_agent: impl Fn(&Message) -> bool) -> Vec<Part> {
         let mut parts = Vec::new();
-        for message in messages.iter().filter(|it| it.role != Role::Assistant) {
-            let is_agent = is_agent(message);
+        for message in messages {
+            let is_agent = message.role != Role::System && is_agent(message);
+            if message.role == Role::Assistant && !is_agent {
+                continue;
+            }
             let pieces = message.pieces.iter();
             parts.extend(pieces.filter_map(|piece| self.part(message.role, piece, is_agent)));
         }
@@ -93,10 +96,16 @@ impl Reader<'_> {
     }
 
     /// The last answer of the agent that a request repeats.
-    pub fn own_answer(self, messages: &[Message]) -> Option<Answer> {
+    pub fn own_answer(
+        self,
+        messages: &[Message],
+        is_agent: impl Fn(&Message) -> bool,
+    ) -> Option<Answer> {
         let mut text = String::new();
         let mut calls = Vec::new();
-        let own = messages.iter().filter(|it| it.role == Role::Assistant);
+        let own = messages
+            .iter()
+            .filter(|it| it.role == Role::Assistant && !is_agent(it));
         for piece in own.flat_map(|message| &message.pieces) {
             match piece {
                 Piece::Text(more) => text.push_str(more),

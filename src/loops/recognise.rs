@@ -36,6 +36,8 @@ pub struct Turn {
     pub(super) space: Space,
     pub(super) thread: Arc<Thread>,
     pub(super) front: u64,
+    /// Messages of the request.
+    pub(super) messages: usize,
     pub(super) ask: Ask,
     /// The client's library repeats a call by itself.
     pub(super) is_retry: bool,
@@ -106,10 +108,12 @@ impl Loops {
         let hashes: Vec<u64> = messages.iter().map(|(_, hash)| *hash).collect();
         let fronts = Fronts::of(space, &hashes);
         let found = self.find(space, request, who, (&fronts, &hashes));
+        let kind = kind(found.as_ref(), &fronts, hashes.len());
+        let found = found.filter(|_| kind != Kind::Fresh);
         let known = found.as_ref().map_or(0, |found| found.known);
         let new = new_messages(request, &messages, known);
         let found = self.refine(space, found, &new);
-        let lead = self.lead(space, (found, &fronts, hashes.len()), (&new, request.now));
+        let lead = self.lead(space, (found, kind), &new);
         let thread = self.thread(space, &lead, request, who);
         fill(who, &thread, &lead);
         thread.begins_call();
@@ -119,19 +123,20 @@ impl Loops {
             self.lineage.name(space, name, &thread);
         }
         if lead.kind == Kind::Fresh
+            && lead.origin.is_none()
             && let Some(question) = question(&new)
         {
             self.lineage.question(space, question, &thread);
         }
-        let said_by_other = |piece: &Piece| match piece {
-            Piece::Text(text) => self
-                .lineage
-                .said(space, text)
-                .is_some_and(|origin| origin.thread.id != thread.id),
-            Piece::Call(_) | Piece::Result { .. } => false,
+        let is_other = |text: &str| {
+            let origin = self.lineage.said(space, text);
+            origin.is_some_and(|origin| origin.thread.id != thread.id)
         };
         let is_agent = |message: &Message| {
-            message.role == Role::User && message.pieces.iter().any(said_by_other)
+            message.pieces.iter().any(|piece| match piece {
+                Piece::Text(text) => is_other(text),
+                Piece::Call(_) | Piece::Result { .. } => false,
+            })
         };
         let reader = self.reader(&config, request.shows);
         let hash = |label: Option<&Label>| label.map_or(0, |it| xxh3_64(it.as_str().as_bytes()));
@@ -144,13 +149,14 @@ impl Loops {
             depth: who.depth,
             kind: lead.kind,
             brought: reader.parts(&new, is_agent),
-            said: reader.own_answer(&new),
+            said: reader.own_answer(&new, is_agent),
             idle_ms: ended.map(|ended| now.saturating_sub(ended) / 1000),
         };
         Some(Turn {
             space,
             thread,
             front: fronts.whole(),
+            messages: hashes.len(),
             ask,
             is_retry: request.retry > 0,
             shows: request.shows,
@@ -230,30 +236,13 @@ impl Loops {
         Some(found)
     }
 
-    /// How a request stands to its conversation, and who set it off.
-    fn lead(
-        &self,
-        space: Space,
-        (found, fronts, len): (Option<Found>, &Fronts, usize),
-        (new, now): (&[Message], Timestamp),
-    ) -> Lead {
-        let kind = match &found {
-            None => Kind::Fresh,
-            Some(found) if !found.is_again => Kind::Next,
-            // Asked several times at once: samples.
-            Some(found) if found.thread.is_running() => Kind::Fresh,
-            Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
-            // What began a conversation and was answered begins another one.
-            Some(found) if found.thread.began_with == len => Kind::Fresh,
-            Some(_) => Kind::Again,
-        };
-        let own = found.as_ref().filter(|_| kind != Kind::Fresh);
-        let own = own.map(|found| found.thread.id);
+    /// Who set a request off.
+    fn lead(&self, space: Space, (found, kind): (Option<Found>, Kind), new: &[Message]) -> Lead {
+        let own = found.as_ref().map(|found| found.thread.id);
         let origin = self.origin(space, own, new);
-        let beside = match origin {
-            None => self.beside(space, (found.as_ref(), kind), new, now),
-            Some(_) => None,
-        };
+        let is_alone = kind == Kind::Fresh && origin.is_none();
+        let question = question(new).filter(|_| is_alone);
+        let beside = question.and_then(|question| self.lineage.asked_alike(space, question));
         Lead {
             found,
             origin,
@@ -264,7 +253,11 @@ impl Loops {
 
     /// Who said what is new, or made the tool call that it is about.
     fn origin(&self, space: Space, own: Option<u64>, new: &[Message]) -> Option<Origin> {
-        let is_other = |origin: &Origin| Some(origin.thread.id) != own;
+        // What was called for by this conversation itself is a result, even where it looks like a user's.
+        let leads = |origin: &Origin| {
+            let thread = &origin.thread;
+            Some(thread.id) != own && (own.is_none() || thread.called_by != own)
+        };
         let mut handed = None;
         for message in new.iter().rev() {
             for piece in message.pieces.iter().rev() {
@@ -277,7 +270,7 @@ impl Loops {
                     }
                     _ => None,
                 };
-                if let Some(origin) = origin.filter(is_other) {
+                if let Some(origin) = origin.filter(leads) {
                     return Some(origin);
                 }
             }
@@ -311,6 +304,8 @@ impl Loops {
         }
         let depth = origin.map_or(1, |thread| thread.depth.saturating_add(1));
         let began_with = messages_in(request.facts);
+        let by_call = lead.origin.as_ref().filter(|origin| origin.is_call);
+        let called_by = by_call.map(|origin| origin.thread.id);
         self.lineage.begin(|number| {
             let who = Who {
                 agent: who.agent.clone(),
@@ -319,32 +314,24 @@ impl Loops {
                 depth: depth.max(who.depth),
                 path,
                 began_with,
-                began_at: micros(request.now),
+                called_by,
             };
             Thread::new(number, space, who)
         })
     }
+}
 
-    /// What a new conversation without a caller shares its run with: one that asks the same at this
-    /// moment, or another agent's that began with the same question.
-    fn beside(
-        &self,
-        space: Space,
-        (found, kind): (Option<&Found>, Kind),
-        new: &[Message],
-        now: Timestamp,
-    ) -> Option<Origin> {
-        if kind != Kind::Fresh {
-            return None;
-        }
-        if let Some(found) = found.filter(|found| found.thread.is_running()) {
-            return Some(Origin {
-                thread: Arc::clone(&found.thread),
-                confidence: Percent::new(50),
-            });
-        }
-        let question = question(new)?;
-        self.lineage.asked_alike(space, question, micros(now))
+/// How a request stands to the conversation that was found for it.
+fn kind(found: Option<&Found>, fronts: &Fronts, len: usize) -> Kind {
+    match found {
+        None => Kind::Fresh,
+        Some(found) if !found.is_again => Kind::Next,
+        // Asked several times at once: samples.
+        Some(found) if found.thread.is_running() => Kind::Fresh,
+        Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
+        // What began a conversation and was answered begins another one.
+        Some(found) if found.thread.began_with == len => Kind::Fresh,
+        Some(_) => Kind::Again,
     }
 }
 
@@ -455,11 +442,7 @@ fn without_marks(raw: &[u8]) -> Option<u64> {
 }
 
 /// The messages behind the first `known` ones, as far as they are understood.
-fn new_messages(
-    request: &Request<'_>,
-    messages: &[(&Segment, u64)],
-    known: usize,
-) -> Vec<Message> {
+fn new_messages(request: &Request<'_>, messages: &[(&Segment, u64)], known: usize) -> Vec<Message> {
     let from = known.max(messages.len().saturating_sub(MAX_NEW));
     let new = messages.get(from..).unwrap_or_default().iter();
     let read = new.filter_map(|(segment, _)| {

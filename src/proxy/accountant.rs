@@ -189,7 +189,10 @@ fn settle(mut call: EndedCall, books: &Books) {
         .call_settled(&settlement, call.origin.facts.stream);
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);
-    let tokens = settlement.usage.input_tokens.saturating_add(settlement.usage.output_tokens);
+    let tokens = settlement
+        .usage
+        .input_tokens
+        .saturating_add(settlement.usage.output_tokens);
     books
         .loops
         .used(settlement.run.as_ref(), settlement.id, tokens);

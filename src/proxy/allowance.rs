@@ -176,11 +176,7 @@ impl Received {
 
     /// Refuses a call of a loop, or makes it wait. What budgets refuse is no evidence: they were asked
     /// before.
-    pub(super) async fn watch(
-        &self,
-        proxy: &Proxy,
-        decision: &mut Decision,
-    ) -> Result<(), Fault> {
+    pub(super) async fn watch(&self, proxy: &Proxy, decision: &mut Decision) -> Result<(), Fault> {
         let Some(turn) = &self.turn else {
             return Ok(());
         };
@@ -190,7 +186,10 @@ impl Received {
             decision.add("warn", warning);
         }
         if judged.is_probe {
-            decision.add("warn", "let through to see whether the loop goes on".to_owned());
+            decision.add(
+                "warn",
+                "let through to see whether the loop goes on".to_owned(),
+            );
         }
         if judged.delay_ms > 0 {
             let delay = Duration::from_millis(judged.delay_ms);

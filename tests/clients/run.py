@@ -416,7 +416,8 @@ def main() -> int:
         if options.binary:
             root, admin = start_proxy(stack, options.binary, directory, upstream)
         session = Session(root, upstream, admin, directory, options.gzip)
-        passed = run_untagged(options, session) if options.untagged else run_tagged(options, session)
+        check = run_untagged if options.untagged else run_tagged
+        passed = check(options, session)
         if options.binary and not passed:
             sys.stderr.write((directory / "proxy.err").read_text()[-4000:])
     return 0 if passed else 1

@@ -95,10 +95,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         room: "backtest",
-        rooms: Some(&[
-            "core", "wire", "clock", "config", "loops", "backtest",
-        ]),
-        never: &["tokio", "hyper", "redb", "axum", "clap", "toml::", "std::fs"],
+        rooms: Some(&["core", "wire", "clock", "config", "loops", "backtest"]),
+        never: &[
+            "tokio", "hyper", "redb", "axum", "clap", "toml::", "std::fs",
+        ],
     },
     Rule {
         room: "proxy",

@@ -13,7 +13,8 @@ const TIMES: u32 = 10;
 const LEAST: u32 = 600;
 /// One byte in so many may differ.
 const DOUBT: u32 = 8;
-const SLOTS: usize = 1024;
+/// Each for two grams, so that few push each other out.
+const SLOTS: usize = 512;
 
 /// Reads the text of one answer.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +23,7 @@ pub struct Chant {
     at: u32,
     recent: u128,
     /// Where a gram ended last, by its hash; empty until there is something to compare.
-    ends: Vec<(u32, u32)>,
+    ends: Vec<[(u32, u32); 2]>,
     period: u32,
     matched: u32,
     missed: u32,
@@ -76,7 +77,11 @@ impl Chant {
         };
         let skips = self.fenced || self.structured || self.line == Line::Table;
         if !skips && !(byte.is_ascii_whitespace() && self.recent & 0xff == u128::from(b' ')) {
-            self.look(if byte.is_ascii_whitespace() { b' ' } else { byte });
+            self.look(if byte.is_ascii_whitespace() {
+                b' '
+            } else {
+                byte
+            });
         }
     }
 
@@ -87,13 +92,18 @@ impl Chant {
             return;
         }
         if self.ends.is_empty() {
-            self.ends = vec![(0, 0); SLOTS];
+            self.ends = vec![[(0, 0); 2]; SLOTS];
         }
         let folded = (self.recent >> 64) as u64 ^ (self.recent as u64).rotate_left(29);
         let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let tag = (hash >> 32) as u32;
-        let Some(slot) = self.ends.get_mut((hash >> 20) as usize % SLOTS) else {
+        let Some([one, other]) = self.ends.get_mut((hash >> 20) as usize % SLOTS) else {
             return;
+        };
+        let slot = if one.0 == tag || (other.0 != tag && one.1 <= other.1) {
+            one
+        } else {
+            other
         };
         let (known, end) = std::mem::replace(slot, (tag, self.at));
         let gap = self.at - end;

@@ -21,8 +21,8 @@ pub(super) struct Conversation {
     pub(super) pairs: Periods,
     /// Quarters of a call, see [`weight`].
     pub(super) pair_weight: u32,
-    /// Calls that brought nothing new, in quarters.
-    pub(super) stale: u32,
+    /// Calls that brought nothing new, in quarters, since so many news of the run.
+    stale: (u64, u32),
     pub(super) repeats: u32,
     pub(super) chants: u32,
     /// The call before has no answer yet.
@@ -61,6 +61,7 @@ struct ErrorStreak {
     tool: u64,
     /// Without the words of the arguments, and with them.
     marks: (u64, u64),
+    numbers: Vec<u64>,
     count: u32,
 }
 
@@ -145,8 +146,16 @@ impl Conversation {
         let known = self.errors.iter_mut().find(|streak| streak.tool == tool);
         if let Some(streak) = known {
             let is_same = streak.marks.0 == marks.0 || streak.marks.1 == marks.1;
-            streak.count = if is_same { streak.count + 1 } else { 1 };
+            // Fewer failures than before are progress; more attempts are not.
+            let numbers = streak.numbers.iter().zip(&result.numbers);
+            let falls = numbers.into_iter().any(|(before, now)| now < before);
+            streak.count = if is_same && !falls {
+                streak.count + 1
+            } else {
+                1
+            };
             streak.marks = marks;
+            streak.numbers.clone_from(&result.numbers);
             return streak.count;
         }
         push_bounded(
@@ -154,6 +163,7 @@ impl Conversation {
             ErrorStreak {
                 tool,
                 marks,
+                numbers: result.numbers.clone(),
                 count: 1,
             },
         );
@@ -181,11 +191,21 @@ impl Conversation {
         moves
     }
 
+    /// Calls in a row that brought nothing new, in quarters, when the run has had so much news.
+    pub(super) fn stale_since(&self, news: u64) -> u32 {
+        let (since, quarters) = self.stale;
+        if since == news { quarters } else { 0 }
+    }
+
+    pub(super) fn is_stale(&mut self, news: u64, quarters: u32) {
+        self.stale = (news, self.stale_since(news) + quarters);
+    }
+
     /// Begins anew: what was counted so far is no evidence any more.
     pub(super) fn forgive(&mut self) {
         self.pairs.clear();
         self.pair_weight = 0;
-        self.stale = 0;
+        self.stale = (0, 0);
         self.repeats = 0;
         self.chants = 0;
         self.errors.clear();

@@ -280,9 +280,10 @@ impl Guard {
         verdict: &mut Verdict,
     ) {
         let edge = edge(ask);
-        let at = self.open.iter().position(|open| {
-            open.probe.is_some() && open.reach.covers(ask.conversation, edge)
-        });
+        let at = self
+            .open
+            .iter()
+            .position(|open| open.probe.is_some() && open.reach.covers(ask.conversation, edge));
         let Some(at) = at.filter(|_| !verdict.is_probe) else {
             return;
         };
@@ -293,7 +294,8 @@ impl Guard {
             verdict.changed.push(trip);
         } else if let Some(open) = self.open.get_mut(at) {
             open.probe = None;
-            open.cool_down_us = (open.cool_down_us * 2).clamp(policy.cool_down_us, MAX_COOL_DOWN_US);
+            open.cool_down_us =
+                (open.cool_down_us * 2).clamp(policy.cool_down_us, MAX_COOL_DOWN_US);
             open.until = caller.now.plus_micros(open.cool_down_us);
             open.trip.refused += 1;
             verdict.refusal = Some(No::Tripped(Box::new(open.trip.clone())));
@@ -352,13 +354,7 @@ impl Guard {
         true
     }
 
-    fn trip(
-        &mut self,
-        finding: &Finding,
-        ask: &Ask,
-        caller: &Caller<'_>,
-        policy: &Policy,
-    ) -> Trip {
+    fn trip(&mut self, finding: &Finding, ask: &Ask, caller: &Caller<'_>, policy: &Policy) -> Trip {
         let trip = Trip {
             id: caller.call,
             at: caller.now,
@@ -406,7 +402,9 @@ impl Guard {
             count: finding.count,
             agents,
             calls: marks.iter().map(|mark| mark.call).collect(),
-            since: marks.first().map_or_else(Timestamp::default, |mark| mark.at),
+            since: marks
+                .first()
+                .map_or_else(Timestamp::default, |mark| mark.at),
             tokens: marks.iter().map(|mark| mark.tokens).sum(),
             sample: self.watch.sample(ask.conversation),
         }

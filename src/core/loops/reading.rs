@@ -4,6 +4,8 @@
 //! whole numbers count in what the world answers ("12 %" to "15 %" is news) and are dropped in what
 //! an agent wrote ("attempt 7" is not).
 
+use std::borrow::Cow;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Of a longer text so many bytes of its front and of its end are read, and its length counts.
@@ -44,13 +46,13 @@ impl Reading {
     pub fn of(voice: Voice, text: &str) -> Self {
         let mut reader = Reader::new(voice);
         if text.len() <= 2 * WINDOW {
-            reader.read(text.as_bytes());
+            reader.read(text);
         } else {
             let front = text.floor_char_boundary(WINDOW);
             let end = text.ceil_char_boundary(text.len() - WINDOW);
-            reader.read(text.get(..front).unwrap_or_default().as_bytes());
+            reader.read(text.get(..front).unwrap_or_default());
             reader.word(&text.len().to_le_bytes(), Kind::Word);
-            reader.read(text.get(end..).unwrap_or_default().as_bytes());
+            reader.read(text.get(end..).unwrap_or_default());
         }
         reader.finish(text.len())
     }
@@ -133,21 +135,15 @@ impl Reader {
         }
     }
 
-    fn read(&mut self, text: &[u8]) {
-        let mut rest = text;
-        while let Some(start) = rest.iter().position(|byte| is_inner(*byte)) {
-            self.between(rest.get(..start).unwrap_or_default());
-            rest = rest.get(start..).unwrap_or_default();
-            let end = atom_len(rest);
-            let (atom, tail) = rest.split_at(end);
-            let is_colour = atom.last() == Some(&b'm')
-                && text.len() - rest.len() > 1
-                && before(text, rest) == Some(b'[')
-                && is_escape(text, rest);
+    fn read(&mut self, text: &str) {
+        let text = without_colours(text);
+        let mut rest = text.as_bytes();
+        while let Some(start) = rest.iter().position(|byte| is_word(*byte)) {
+            let (between, tail) = rest.split_at(start);
+            let (atom, tail) = tail.split_at(atom_len(tail));
+            self.between(between);
+            self.atom(atom, tail);
             rest = tail;
-            if !is_colour {
-                self.atom(atom, tail);
-            }
         }
     }
 
@@ -248,11 +244,6 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// What an atom begins with.
-fn is_inner(byte: u8) -> bool {
-    is_word(byte)
-}
-
 fn is_joint(byte: u8) -> bool {
     matches!(byte, b'-' | b':' | b'.' | b'+' | b'/' | b'\'' | b'@' | b'#')
 }
@@ -271,14 +262,19 @@ fn atom_len(text: &[u8]) -> usize {
     end
 }
 
-fn before(text: &[u8], rest: &[u8]) -> Option<u8> {
-    text.get((text.len() - rest.len()).checked_sub(1)?).copied()
-}
-
-/// Whether `rest` stands behind `ESC [` in `text`, parameters among it.
-fn is_escape(text: &[u8], rest: &[u8]) -> bool {
-    let at = text.len() - rest.len();
-    at.checked_sub(2).and_then(|at| text.get(at)) == Some(&0x1b)
+/// Without what makes terminals change colour: `ESC [ parameters letter`.
+fn without_colours(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return Cow::Borrowed(text);
+    }
+    let mut pieces = text.split("\u{1b}[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let parameters = piece.bytes().take_while(|byte| !byte.is_ascii_alphabetic());
+        let end = parameters.count() + 1;
+        plain.push_str(piece.get(end..).unwrap_or_default());
+    }
+    Cow::Owned(plain)
 }
 
 /// A time, a UUID, a long hexadecimal or a duration.
@@ -364,8 +360,19 @@ fn is_plain(word: &[u8]) -> bool {
 /// Names whose value differs each time.
 fn is_id_name(atom: &[u8]) -> bool {
     const NAMES: [&[u8]; 14] = [
-        b"request_id", b"requestid", b"req", b"req_id", b"trace", b"trace_id", b"traceid",
-        b"span_id", b"correlation_id", b"timestamp", b"elapsed_ms", b"duration_ms", b"nonce",
+        b"request_id",
+        b"requestid",
+        b"req",
+        b"req_id",
+        b"trace",
+        b"trace_id",
+        b"traceid",
+        b"span_id",
+        b"correlation_id",
+        b"timestamp",
+        b"elapsed_ms",
+        b"duration_ms",
+        b"nonce",
         b"request-id",
     ];
     NAMES.iter().any(|name| atom.eq_ignore_ascii_case(name))

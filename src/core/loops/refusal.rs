@@ -27,7 +27,9 @@ impl Refusal {
             Self::Chant => "chant",
             Self::Beyond(Beyond::Depth(_), _) => "too_deep",
             Self::Beyond(Beyond::FanOut(_), _) => "too_wide",
-            Self::Beyond(Beyond::Calls(_) | Beyond::CallsPerMinute(..), _) => "too_many_calls_of_run",
+            Self::Beyond(Beyond::Calls(_) | Beyond::CallsPerMinute(..), _) => {
+                "too_many_calls_of_run"
+            }
         }
     }
 
@@ -50,7 +52,7 @@ impl fmt::Display for Refusal {
                 }
                 write!(
                     f,
-                    ". It goes on when a user says something new. To let it go on: open-aiops loops \
+                    " | It goes on when a user says something new. To let it go on: open-aiops loops \
                      reset {}",
                     trip.id
                 )

@@ -49,7 +49,10 @@ pub enum From {
     /// Another agent, by a message that looks like a user's.
     Agent,
     /// The result of the tool call with this hash of its id.
-    Tool { call: u64, is_error: bool },
+    Tool {
+        call: u64,
+        is_error: bool,
+    },
 }
 
 /// What an agent answered.
@@ -107,8 +110,18 @@ pub fn is_error(text: &str) -> bool {
 /// Whether a tool by its name, or what it is told to do, asks if something is done.
 pub fn polls(tool: &str, arguments: &str) -> bool {
     const WORDS: [&str; 12] = [
-        "poll", "polls", "wait", "await", "sleep", "status", "watch", "monitor", "heartbeat",
-        "progress", "pending", "health",
+        "poll",
+        "polls",
+        "wait",
+        "await",
+        "sleep",
+        "status",
+        "watch",
+        "monitor",
+        "heartbeat",
+        "progress",
+        "pending",
+        "health",
     ];
     const LOOKED_AT: usize = 512;
     let arguments = arguments.get(..arguments.floor_char_boundary(LOOKED_AT));

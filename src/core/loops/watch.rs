@@ -39,8 +39,10 @@ pub struct Watch {
     /// Of (caller, agent), and of (agent, action, result) over all conversations.
     edges: Periods,
     pairs: Periods,
-    /// Calls that brought nothing new, in quarters.
+    /// Calls that brought nothing new, in quarters, since the last news of the run.
     stale: u32,
+    /// How often there was news.
+    news: u64,
     /// Of the last calls that began a conversation: task, depth.
     tasks: Vec<(u64, u32)>,
     /// How often a first request got the same answer, in quarters.
@@ -67,6 +69,7 @@ impl Default for Watch {
             edges: Periods::default(),
             pairs: Periods::default(),
             stale: 0,
+            news: 0,
             tasks: Vec::new(),
             answers: FxHashMap::default(),
             asked: 0,
@@ -133,9 +136,8 @@ impl Watch {
 
     /// Whether a user says something that was not said in this run.
     pub fn hears_user(&self, ask: &Ask) -> bool {
-        let is_new = |part: &Part| {
-            part.from == From::User && self.grams.look(&part.reading.grams).is_news()
-        };
+        let is_new =
+            |part: &Part| part.from == From::User && self.grams.look(&part.reading.grams).is_news();
         ask.brought.iter().any(is_new)
     }
 
@@ -253,6 +255,11 @@ impl Watch {
         found: &mut Findings,
         settings: &Settings,
     ) {
+        if ask.caller == 0 {
+            // Another job of the run: that it goes like the one before is no pattern of calls.
+            self.edges.clear();
+            self.pairs.clear();
+        }
         self.edges.push(Mixer::of(&[ask.caller, ask.agent]));
         let request = Mixer::of(&[ask.agent, news.hash]);
         conversation.fresh_request = Some(request);
@@ -336,9 +343,9 @@ impl Watch {
         settings: &Settings,
     ) {
         if news.is_news {
-            self.stale = 0;
-            conversation.stale = 0;
+            self.is_news();
         }
+        let own = conversation.stale_since(self.news) / QUARTERS;
         let (period, covered) = self.edges.shortest();
         let is_circle = period > 1 && covered >= CIRCLE_ROUNDS * period;
         let trip = match settings.stale.trip {
@@ -351,9 +358,13 @@ impl Watch {
             warn: settings.stale.warn,
             trip,
         };
-        let own = conversation.stale / QUARTERS;
         let all = self.stale / QUARTERS;
-        found.add((Signal::Stale, Scope::Conversation), (1, own), own, threshold);
+        found.add(
+            (Signal::Stale, Scope::Conversation),
+            (1, own),
+            own,
+            threshold,
+        );
         if all > own {
             found.add((Signal::Stale, Scope::Run), (1, all), all, threshold);
         }
@@ -383,12 +394,17 @@ impl Watch {
             return;
         }
         if is_news || conversation.brought_news {
-            self.stale = 0;
-            conversation.stale = 0;
+            self.is_news();
         } else {
             self.stale += weight(idle_ms);
-            conversation.stale += weight(idle_ms);
+            conversation.is_stale(self.news, weight(idle_ms));
         }
+    }
+
+    /// What is new to one agent may come from another: news of one are news of the run.
+    fn is_news(&mut self) {
+        self.stale = 0;
+        self.news += 1;
     }
 
     /// The same first request with the same answer as before: one more sample, and no progress.
@@ -410,13 +426,7 @@ impl Watch {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(
-        &mut self,
-        what: (Signal, Scope),
-        rounds: (u32, u32),
-        calls: u32,
-        threshold: Threshold,
-    ) {
+    fn add(&mut self, what: (Signal, Scope), rounds: (u32, u32), calls: u32, threshold: Threshold) {
         self.0.extend(Finding::of(what, rounds, calls, threshold));
     }
 }
