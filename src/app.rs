@@ -64,6 +64,7 @@ pub struct App {
     admin_address: SocketAddr,
     proxy: Arc<Proxy>,
     budgets: Arc<Budgets>,
+    loops: Arc<Loops>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -186,6 +187,7 @@ impl App {
             admin_address,
             proxy,
             budgets,
+            loops,
             ledger,
             clock,
             metrics,
@@ -208,6 +210,10 @@ impl App {
 
     pub fn budgets(&self) -> &Arc<Budgets> {
         &self.budgets
+    }
+
+    pub fn loops(&self) -> &Arc<Loops> {
+        &self.loops
     }
 
     pub fn ledger(&self) -> &Ledger {

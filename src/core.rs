@@ -14,5 +14,6 @@ pub mod memo;
 pub mod money;
 pub mod price;
 pub mod space;
+pub mod text;
 pub mod time;
 pub mod usage;

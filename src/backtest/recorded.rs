@@ -1,5 +1,7 @@
 //! Runs as the ledger has them: each call's bodies read again as they were read live.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use http::Method;
 
@@ -77,6 +79,7 @@ impl Rereader {
             operation: route.operation,
             facts: &facts,
             text: &recorded.request,
+            seed,
             key: None,
             retry: recorded.retry,
             shows: true,
@@ -141,8 +144,8 @@ fn claims(recorded: &Recorded) -> Attribution {
         user: who.user,
         variant: who.variant,
         conversation: None,
-        tags: Default::default(),
-        metrics: Default::default(),
+        tags: BTreeMap::new(),
+        metrics: BTreeMap::new(),
         agent_source: match recorded.agent_source {
             Source::Unknown => Source::Inferred,
             known => known,

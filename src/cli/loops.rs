@@ -7,6 +7,7 @@ use super::table::{Output, Table};
 use super::{AllowArgs, Common, Failure, LoopId, command, format, lists, operate};
 use crate::admin::params::SpanParams;
 use crate::admin::view::{LoopList, LoopView};
+use crate::core::id::Label;
 
 const NONE: &str = "-";
 
@@ -70,12 +71,12 @@ fn table(loops: &[LoopView], out: &mut Output<'_>) -> io::Result<()> {
     for it in loops {
         let signal: &'static str = it.signal.into();
         let scope: &'static str = it.scope.into();
-        let agents: Vec<&str> = it.agents.iter().map(|agent| agent.as_str()).collect();
+        let agents: Vec<&str> = it.agents.iter().map(Label::as_str).collect();
         table.row([
             it.id.to_string(),
             format::time(it.at),
             state(it),
-            it.run.as_ref().map_or(NONE, |run| run.as_str()).to_owned(),
+            it.run.as_ref().map_or(NONE, Label::as_str).to_owned(),
             agents.join(", "),
             format!("{signal} in {scope}"),
             format::count(u64::from(it.count)),

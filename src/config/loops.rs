@@ -34,7 +34,7 @@ const MODE: Kind<Mode> = Kind::new(
 const TIMES: Kind<u32> = Kind::new(
     "a whole number from 0 to 1000000, where 0 is never",
     "5",
-    |value| times(value),
+    times,
 );
 
 const MOST: Kind<Option<u32>> = Kind::new(

@@ -9,6 +9,7 @@ use crate::core::lineage::CallMade;
 use crate::core::loops::reading::{Reading, Voice};
 use crate::core::loops::settings::ToolTraits;
 use crate::core::loops::turn::{self, Action, Answer, From, Part};
+use crate::core::text;
 use crate::wire::message::{Message, Piece, Role, ToolCall};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -122,8 +123,7 @@ impl Reader<'_> {
         if !self.shows {
             return String::new();
         }
-        let front = text.get(..text.floor_char_boundary(SAMPLED));
-        let mut front = Cow::Borrowed(front.unwrap_or_default().as_bytes());
+        let mut front = Cow::Borrowed(text::front(text, SAMPLED).as_bytes());
         for rule in self.redact {
             let replaced = rule
                 .pattern

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Loops;
+use super::{Loops, lock};
 use crate::core::attribution::{Attribution, Percent, Source};
 use crate::core::call::Operation;
-use crate::core::digest::Digest;
+use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::{CallId, Label};
 use crate::core::lineage::{Found, Fronts, Lineage, Origin, Space, Thread, Who};
 use crate::core::loops::turn::{Ask, Kind};
@@ -74,6 +74,8 @@ pub struct Request<'a> {
     pub facts: &'a RequestFacts,
     /// What the facts are about.
     pub text: &'a Bytes,
+    /// What the digests of `facts` are made with.
+    pub seed: DigestSeed,
     /// Hash of the client's key.
     pub key: Option<Digest>,
     pub retry: u32,
@@ -108,7 +110,7 @@ impl Loops {
         let hashes: Vec<u64> = messages.iter().map(|(_, hash)| *hash).collect();
         let fronts = Fronts::of(space, &hashes);
         let found = self.find(space, request, who, (&fronts, &hashes));
-        let kind = kind(found.as_ref(), &fronts, hashes.len());
+        let kind = self.kind(found.as_ref(), (&fronts, hashes.len()), request.now);
         let found = found.filter(|_| kind != Kind::Fresh);
         let known = found.as_ref().map_or(0, |found| found.known);
         let new = new_messages(request, &messages, known);
@@ -236,6 +238,26 @@ impl Loops {
         Some(found)
     }
 
+    /// How a request stands to the conversation that was found for it.
+    fn kind(&self, found: Option<&Found>, (fronts, len): (&Fronts, usize), now: Timestamp) -> Kind {
+        match found {
+            None => Kind::Fresh,
+            Some(found) if !found.is_again => Kind::Next,
+            // Asked several times at once: samples.
+            Some(found) if found.thread.is_running() => Kind::Fresh,
+            Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
+            Some(found) if self.was_just_refused(&found.thread, now) => Kind::Again,
+            // What began a conversation and was answered begins another one.
+            Some(found) if found.thread.began_with == len => Kind::Fresh,
+            Some(_) => Kind::Again,
+        }
+    }
+
+    fn was_just_refused(&self, thread: &Thread, now: Timestamp) -> bool {
+        let watched = thread.run.as_ref().and_then(|run| self.known(run));
+        watched.is_some_and(|watched| lock(&watched).guard.was_just_refused(thread.id, now))
+    }
+
     /// Who set a request off.
     fn lead(&self, space: Space, (found, kind): (Option<Found>, Kind), new: &[Message]) -> Lead {
         let own = found.as_ref().map(|found| found.thread.id);
@@ -321,20 +343,6 @@ impl Loops {
     }
 }
 
-/// How a request stands to the conversation that was found for it.
-fn kind(found: Option<&Found>, fronts: &Fronts, len: usize) -> Kind {
-    match found {
-        None => Kind::Fresh,
-        Some(found) if !found.is_again => Kind::Next,
-        // Asked several times at once: samples.
-        Some(found) if found.thread.is_running() => Kind::Fresh,
-        Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
-        // What began a conversation and was answered begins another one.
-        Some(found) if found.thread.began_with == len => Kind::Fresh,
-        Some(_) => Kind::Again,
-    }
-}
-
 /// The first text of a user that says enough to be told from others.
 fn question(messages: &[Message]) -> Option<&str> {
     let of_users = messages.iter().filter(|it| it.role == Role::User);
@@ -388,8 +396,8 @@ fn run_of(call: CallId) -> Option<Label> {
 }
 
 fn fold(digest: Digest) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = digest.to_bytes();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    let front = digest.to_bytes().first_chunk().copied();
+    u64::from_le_bytes(front.unwrap_or_default())
 }
 
 fn is_message(segment: &Segment) -> bool {
@@ -410,35 +418,39 @@ fn transcript<'a>(request: &Request<'a>) -> Vec<(&'a Segment, u64)> {
         .collect();
     let plain = segments.len().saturating_sub(MARKED);
     let hashed = segments.into_iter().enumerate().map(|(at, segment)| {
-        let marked = (at >= plain && request.operation == Operation::Messages)
-            .then(|| request.text.get(segment.range.clone()))
-            .flatten()
-            .and_then(without_marks);
-        (segment, marked.unwrap_or_else(|| fold(segment.digest)))
+        let may_be_marked = at >= plain && request.operation == Operation::Messages;
+        let raw = request.text.get(segment.range.clone());
+        let plain = raw.filter(|_| may_be_marked).and_then(without_marks);
+        let digest = plain.map_or(segment.digest, |plain| request.seed.digest(&plain));
+        (segment, fold(digest))
     });
     hashed.collect()
 }
 
-/// The hash of a message without the marks that say up to where a cache reaches: they move on with
-/// each call.
-fn without_marks(raw: &[u8]) -> Option<u64> {
+/// A message without the marks that say up to where a cache reaches: they move on with each call.
+/// None where there are none.
+fn without_marks(raw: &[u8]) -> Option<Vec<u8>> {
     const MARK: &[u8] = b"\"cache_control\"";
+    let mut at = Some(memmem::find(raw, MARK)?);
     let mut rest = raw;
     let mut kept: Vec<u8> = Vec::new();
-    let mut at = memmem::find(rest, MARK);
-    if at.is_none() {
-        return Some(xxh3_64(raw));
-    }
     while let Some(start) = at {
         let (front, tail) = rest.split_at(start);
         let front = front.trim_ascii_end();
-        kept.extend_from_slice(front.strip_suffix(b",").unwrap_or(front));
         let end = memchr::memchr(b'}', tail)?;
         rest = tail.get(end + 1..)?;
+        // One of the commas around it goes too.
+        if let Some(front) = front.strip_suffix(b",") {
+            kept.extend_from_slice(front);
+        } else {
+            kept.extend_from_slice(front);
+            let next = rest.trim_ascii_start();
+            rest = next.strip_prefix(b",").unwrap_or(rest);
+        }
         at = memmem::find(rest, MARK);
     }
     kept.extend_from_slice(rest);
-    Some(xxh3_64(&kept))
+    Some(kept)
 }
 
 /// The messages behind the first `known` ones, as far as they are understood.

@@ -15,6 +15,7 @@ use crate::config::RecordLevel;
 use crate::core::attribution::{Attribution, Confidence, Source};
 use crate::core::budget::Limits;
 use crate::core::id::{Label, LabelError};
+use crate::core::text::front as cut;
 
 mod formats;
 mod gather;
@@ -237,14 +238,6 @@ fn unknown_agent(headers: &HeaderMap) -> Label {
     };
     let name = if name.is_empty() { FALLBACK } else { name };
     label_of(cut(&format!("unknown:{name}"), Label::MAX_BYTES))
-}
-
-/// The front of `text`, whole characters only.
-fn cut(text: &str, max_bytes: usize) -> &str {
-    let end = (0..=max_bytes.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 #[expect(

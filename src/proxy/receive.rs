@@ -29,6 +29,9 @@ use crate::upstream::Upstream;
 use crate::wire::route::{Reading, Route, route};
 use crate::wire::scan::RequestFacts;
 
+/// Why a client's limits are of no use.
+const NO_RUN: &str = "x-aiops-budget-* is for a run, and this call names none";
+
 /// A request whose head, and whose body where it is read at all, has arrived.
 pub(super) struct Received {
     pub(super) id: CallId,
@@ -100,7 +103,7 @@ impl Received {
         let memory = (&mut room, &live.config.proxy);
         let text = RequestText::read(proxy, (&route, &head.headers), &body, memory);
         let RequestText { decoded, facts } = text.await?;
-        let mut attributed = attribute(&Claims {
+        let attributed = attribute(&Claims {
             headers: &head.headers,
             tags: &tagged,
             body: body_claims(&facts),
@@ -114,27 +117,10 @@ impl Received {
         let (uri, keeps_key) = choice.uri(&target)?;
         let most = live.config.ledger.record;
         let record = attributed.record.map_or(most, |claim| claim.min(most));
-        let id = proxy.clock.call_id();
-        let key = key_hash(proxy.ledger.seed(), &head.headers, query);
-        let text = read_text(&body, decoded.as_ref());
-        let turn = text.and_then(|text| {
-            let request = Unrecognised {
-                call: id,
-                operation: route.operation,
-                facts: &facts,
-                text,
-                key,
-                retry: attributed.retry,
-                shows: record == RecordLevel::Full,
-                now: started_at,
-            };
-            let who = &mut attributed.attribution;
-            proxy.loops.recognise(&request, who)
-        });
-        Ok(Self {
-            id,
+        let received = Self {
+            id: proxy.clock.call_id(),
             started_at,
-            key,
+            key: key_hash(proxy.ledger.seed(), &head.headers, query),
             client: client(&head.headers),
             record,
             retry: attributed.retry,
@@ -155,9 +141,34 @@ impl Received {
             trailers,
             room,
             facts: Arc::new(facts),
-            turn: turn.map(Arc::new),
+            turn: None,
             upgrade,
-        })
+        };
+        Ok(received.recognised(proxy))
+    }
+
+    /// Finds its place in a conversation, and with that what it does not say of itself.
+    fn recognised(mut self, proxy: &Proxy) -> Self {
+        let Some(text) = read_text(&self.body, self.decoded.as_ref()) else {
+            return self;
+        };
+        let request = Unrecognised {
+            call: self.id,
+            operation: self.route.operation,
+            facts: &self.facts,
+            text,
+            seed: proxy.ledger.seed(),
+            key: self.key,
+            retry: self.retry,
+            shows: self.record == RecordLevel::Full,
+            now: self.started_at,
+        };
+        let turn = proxy.loops.recognise(&request, &mut self.attribution);
+        self.turn = turn.map(Arc::new);
+        if self.attribution.run.is_some() {
+            self.unusable_budget = self.unusable_budget.filter(|why| *why != NO_RUN);
+        }
+        self
     }
 
     pub(super) fn marks(&self) -> Marks {
@@ -203,7 +214,7 @@ impl Marks {
             put(map, headers::CALLER, caller.as_str());
         }
         if !self.inferred.is_empty() {
-            put(map, headers::INFERRED, &inferred(&self.inferred));
+            put(map, headers::INFERRED, &inferred(self.inferred));
         }
         let decision = &self.decision;
         if let Some(left) = decision.left_nano_usd {
@@ -222,7 +233,7 @@ impl Marks {
 }
 
 /// `agent=80, run=60`: how sure it is of what nobody said, in percent.
-fn inferred(sure: &Confidence) -> String {
+fn inferred(sure: Confidence) -> String {
     let of = [
         ("agent", sure.agent),
         ("caller", sure.caller),
@@ -249,7 +260,7 @@ fn unusable_budget(attributed: &Attributed) -> Option<&'static str> {
         return Some("a header x-aiops-budget-* is not understood");
     }
     let lost = !attributed.tightened.is_empty() && attributed.attribution.run.is_none();
-    lost.then_some("x-aiops-budget-* is for a run, and this call names none")
+    lost.then_some(NO_RUN)
 }
 
 fn take_upgrade(head: &mut request::Parts) -> Option<OnUpgrade> {

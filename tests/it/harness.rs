@@ -15,6 +15,7 @@ pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod records;
+pub(crate) mod talk;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 

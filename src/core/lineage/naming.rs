@@ -1,6 +1,7 @@
 //! A readable name for an agent that nobody named: the role in its prompt.
 
 use super::super::id::Label;
+use super::super::text;
 
 /// Words of a role that are kept.
 const MAX_WORDS: usize = 4;
@@ -89,8 +90,7 @@ const LOOKED_AT: usize = 16 << 10;
 /// The name that a prompt gives, told apart by `print` where it says little; none where it says
 /// nothing.
 pub fn name_of(prompt: &str, print: u64) -> Option<Label> {
-    let front = prompt.get(..prompt.floor_char_boundary(LOOKED_AT))?;
-    let lower = front.to_lowercase();
+    let lower = text::front(prompt, LOOKED_AT).to_lowercase();
     let mut generic = None;
     for role in roles(&lower) {
         if !GENERIC.contains(&role.as_str()) {

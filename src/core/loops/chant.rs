@@ -4,6 +4,8 @@
 //! that keeps one such distance has that period. Code, tables and structured answers repeat by
 //! nature and are not looked at. Constant time and memory; pieces may come in any sizes.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 /// Bytes that are compared.
 const GRAM: usize = 16;
 /// The longest piece that can be chanted.
@@ -29,9 +31,18 @@ pub struct Chant {
     missed: u32,
     line: Line,
     fenced: bool,
-    structured: bool,
-    began: bool,
+    kind: Kind,
     found: bool,
+}
+
+/// What the text is, by its first character.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Unknown,
+    Prose,
+    /// JSON or markup.
+    Structured,
 }
 
 /// How the line that is being read began.
@@ -58,13 +69,14 @@ impl Chant {
     }
 
     fn byte(&mut self, byte: u8) {
-        if !self.began && !byte.is_ascii_whitespace() {
-            self.began = true;
-            self.structured = matches!(byte, b'{' | b'[' | b'<');
+        if self.kind == Kind::Unknown && !byte.is_ascii_whitespace() {
+            self.kind = match byte {
+                b'{' | b'[' | b'<' => Kind::Structured,
+                _ => Kind::Prose,
+            };
         }
         self.line = match (self.line, byte) {
-            (_, b'\n') => Line::Blank,
-            (Line::Blank, b' ' | b'\t' | b'\r') => Line::Blank,
+            (_, b'\n') | (Line::Blank, b' ' | b'\t' | b'\r') => Line::Blank,
             (Line::Blank, b'`') => Line::Ticks(1),
             (Line::Ticks(2), b'`') => {
                 self.fenced = !self.fenced;
@@ -75,13 +87,11 @@ impl Chant {
             (Line::Blank | Line::Ticks(_), _) => Line::Text,
             (line, _) => line,
         };
-        let skips = self.fenced || self.structured || self.line == Line::Table;
-        if !skips && !(byte.is_ascii_whitespace() && self.recent & 0xff == u128::from(b' ')) {
-            self.look(if byte.is_ascii_whitespace() {
-                b' '
-            } else {
-                byte
-            });
+        let skips = self.fenced || self.kind == Kind::Structured || self.line == Line::Table;
+        let is_blank = byte.is_ascii_whitespace();
+        let repeats_blank = is_blank && self.recent & 0xff == u128::from(b' ');
+        if !skips && !repeats_blank {
+            self.look(if is_blank { b' ' } else { byte });
         }
     }
 
@@ -94,10 +104,10 @@ impl Chant {
         if self.ends.is_empty() {
             self.ends = vec![[(0, 0); 2]; SLOTS];
         }
-        let folded = (self.recent >> 64) as u64 ^ (self.recent as u64).rotate_left(29);
-        let hash = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = xxh3_64(&self.recent.to_le_bytes());
         let tag = (hash >> 32) as u32;
-        let Some([one, other]) = self.ends.get_mut((hash >> 20) as usize % SLOTS) else {
+        let at = usize::try_from(hash % SLOTS as u64).unwrap_or(0);
+        let Some([one, other]) = self.ends.get_mut(at) else {
             return;
         };
         let slot = if one.0 == tag || (other.0 != tag && one.1 <= other.1) {

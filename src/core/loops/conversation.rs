@@ -140,8 +140,11 @@ impl Conversation {
         by_id.or_else(|| actions.get(place))
     }
 
-    /// Counts an error of a tool; how often it said the same in a row.
-    pub(super) fn error(&mut self, tool: u64, words: &[u64], result: &Reading) -> u32 {
+    /// Counts an error that came of an action; how often its tool said the same in a row.
+    pub(super) fn error_of(&mut self, call: u64, place: usize, result: &Reading) -> u32 {
+        let action = self.action_of(call, place);
+        let tool = action.map_or(0, |action| action.tool);
+        let words = action.map_or(&[][..], |action| &action.words);
         let marks = (result.error_mark(words), result.error_mark(&[]));
         let known = self.errors.iter_mut().find(|streak| streak.tool == tool);
         if let Some(streak) = known {

@@ -22,6 +22,8 @@ const MAX_OPEN: usize = 16;
 const MAX_CALLERS: usize = 64;
 /// The first delay of a call in a loop; each further step doubles it.
 const FIRST_DELAY_MS: u64 = 250;
+/// Whoever begins anew within this time after a refusal is a program that tries again.
+const AT_ONCE_US: u64 = 15_000_000;
 /// A cool-down never grows beyond this.
 const MAX_COOL_DOWN_US: u64 = 3_600_000_000;
 
@@ -90,6 +92,7 @@ struct Open {
     trip: Trip,
     until: Timestamp,
     cool_down_us: u64,
+    refused_at: Timestamp,
     /// The conversation of the call that was let through to see.
     probe: Option<u64>,
 }
@@ -196,8 +199,13 @@ impl Guard {
         self.open.iter().map(|open| &open.trip)
     }
 
-    pub fn calls(&self) -> u32 {
-        self.calls
+    /// Whether a conversation was refused moments ago: who begins it anew at once does not heed that.
+    pub fn was_just_refused(&self, conversation: u64, now: Timestamp) -> bool {
+        self.open.iter().any(|open| {
+            let covers =
+                matches!(open.reach, Reach::Run) || open.reach == Reach::Conversation(conversation);
+            covers && now.micros_since(open.refused_at) < AT_ONCE_US
+        })
     }
 
     /// Closes a trip by its id: its pattern has to show again from nothing, or `allow` more calls
@@ -256,9 +264,10 @@ impl Guard {
         }
         let open = self.open.get_mut(at)?;
         let sees = match open.probe {
+            // The call after the probe, once that has its answer.
             Some(conversation) => {
-                conversation == ask.conversation && !self.watch.is_open(conversation)
-                    || ask.said.is_some() && conversation == ask.conversation
+                let is_over = ask.said.is_some() || !self.watch.is_open(conversation);
+                conversation == ask.conversation && is_over
             }
             None => now >= open.until,
         };
@@ -268,6 +277,7 @@ impl Guard {
             return None;
         }
         open.trip.refused += 1;
+        open.refused_at = now;
         Some(open.trip.clone())
     }
 
@@ -374,6 +384,7 @@ impl Guard {
             trip: trip.clone(),
             until: caller.now.plus_micros(policy.cool_down_us),
             cool_down_us: policy.cool_down_us,
+            refused_at: caller.now,
             probe: None,
         });
         trip

@@ -2,6 +2,7 @@
 
 /// The longest period that is looked for.
 pub const MAX_PERIOD: usize = 8;
+const LONGEST: u32 = 8;
 
 /// The last tokens of a sequence, and for each period how long it has held.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +33,7 @@ impl Periods {
     /// is a period of one that covers one.
     pub fn shortest(&self) -> (u32, u32) {
         let held = |period: &u32| self.covered(*period) >= 2 * period;
-        let period = (1..=MAX_PERIOD as u32).find(held).unwrap_or(1);
+        let period = (1..=LONGEST).find(held).unwrap_or(1);
         (period, self.covered(period))
     }
 

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::super::text;
+
 /// Of a longer text so many bytes of its front and of its end are read, and its length counts.
 const WINDOW: usize = 8 * 1024;
 /// Of a text with more words only every eighth group of four is kept.
@@ -48,11 +50,9 @@ impl Reading {
         if text.len() <= 2 * WINDOW {
             reader.read(text);
         } else {
-            let front = text.floor_char_boundary(WINDOW);
-            let end = text.ceil_char_boundary(text.len() - WINDOW);
-            reader.read(text.get(..front).unwrap_or_default());
+            reader.read(text::front(text, WINDOW));
             reader.word(&text.len().to_le_bytes(), Kind::Word);
-            reader.read(text.get(end..).unwrap_or_default());
+            reader.read(text::end(text, WINDOW));
         }
         reader.finish(text.len())
     }

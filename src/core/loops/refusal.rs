@@ -1,6 +1,6 @@
 //! Why a call of a loop is not let through, in words that a person can act on.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::super::id::Label;
 use super::finding::{Finding, Scope, Signal};
@@ -117,7 +117,7 @@ pub fn summary(evidence: &Evidence) -> String {
     };
     let mut text = format!("{what}, in {scope}");
     if !agents.is_empty() {
-        text += &format!(", by {agents}");
+        let _ = write!(text, ", by {agents}");
     }
     text
 }
@@ -127,7 +127,8 @@ pub fn evidence(evidence: &Evidence) -> String {
     let mut text = summary(evidence);
     let calls = evidence.calls.len();
     if let (Some(first), Some(last)) = (evidence.calls.first(), evidence.calls.last()) {
-        text += &format!(
+        let _ = write!(
+            text,
             "; its last {calls} calls, {first} to {last}, used {} tokens since {}",
             evidence.tokens, evidence.since
         );
@@ -176,7 +177,7 @@ fn named(names: impl ExactSizeIterator<Item = String>) -> String {
     let more = names.len().saturating_sub(NAMED);
     let mut text = names.take(NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 {
-        text += &format!(" and {more} more");
+        let _ = write!(text, " and {more} more");
     }
     text
 }

@@ -1,5 +1,6 @@
 //! What a call brings and what it answers, as far as loops are concerned. Made outside any lock.
 
+use super::super::text;
 use super::reading::Reading;
 use super::settings::ToolTraits;
 
@@ -99,9 +100,8 @@ const ERROR_WORDS: [&str; 13] = [
 pub fn is_error(text: &str) -> bool {
     const FRONT: usize = 120;
     const END: usize = 160;
-    let front = text.get(..text.floor_char_boundary(FRONT));
-    let end = text.get(text.ceil_char_boundary(text.len().saturating_sub(END))..);
-    [front, end].into_iter().flatten().any(|part| {
+    let ends = [text::front(text, FRONT), text::end(text, END)];
+    ends.into_iter().any(|part| {
         let part = part.to_ascii_lowercase();
         ERROR_WORDS.iter().any(|word| part.contains(word))
     })
@@ -124,12 +124,12 @@ pub fn polls(tool: &str, arguments: &str) -> bool {
         "health",
     ];
     const LOOKED_AT: usize = 512;
-    let arguments = arguments.get(..arguments.floor_char_boundary(LOOKED_AT));
+    let arguments = text::front(arguments, LOOKED_AT);
     let words = |text: &str| {
         let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
         words.any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
     };
-    words(tool) || words(&split_camel(tool)) || arguments.is_some_and(words)
+    words(tool) || words(&split_camel(tool)) || words(arguments)
 }
 
 /// `getJobStatus` -> `get Job Status`
@@ -148,13 +148,12 @@ fn split_camel(name: &str) -> String {
 pub fn sample(text: &str) -> String {
     const LEN: usize = 160;
     let text = text.trim();
-    let end = text.floor_char_boundary(LEN);
-    let front = text.get(..end).unwrap_or_default();
+    let front = text::front(text, LEN);
     let mut sample: String = front
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    if end < text.len() {
+    if front.len() < text.len() {
         sample.push_str("...");
     }
     sample

@@ -54,7 +54,7 @@ pub struct Watch {
 struct News {
     /// Of all that it brings.
     hash: u64,
-    is_news: bool,
+    counts: bool,
     errors: Vec<u32>,
     polls: bool,
 }
@@ -185,7 +185,7 @@ impl Watch {
         let mut hash = Mixer::default();
         let mut news = News {
             hash: 0,
-            is_news: false,
+            counts: false,
             errors: Vec::new(),
             polls: false,
         };
@@ -194,17 +194,16 @@ impl Watch {
             let is_new = self.grams.take(&part.reading.grams).is_news();
             match part.from {
                 From::System => continue,
-                From::User | From::Agent => news.is_news |= is_new,
+                From::User | From::Agent => news.counts |= is_new,
                 From::Tool { call, is_error } => {
                     let place = results;
                     results += 1;
-                    let result = (part, call, place);
                     if is_error {
-                        let times = self.error(conversation, result);
-                        news.is_news |= is_new && times == 1;
+                        let times = conversation.error_of(call, place, &part.reading);
+                        news.counts |= is_new && times == 1;
                         news.errors.push(times);
                     } else {
-                        news.is_news |= self.result(conversation, result) || is_new;
+                        news.counts |= self.result(conversation, (part, call, place)) || is_new;
                     }
                 }
             }
@@ -213,20 +212,8 @@ impl Watch {
         }
         news.polls = results > 0 && conversation.said.polls();
         news.hash = hash.finish();
-        conversation.brought_news = news.is_news;
+        conversation.brought_news = news.counts;
         news
-    }
-
-    /// How often a tool said this error in a row.
-    fn error(
-        &mut self,
-        conversation: &mut Conversation,
-        (part, call, place): (&Part, u64, usize),
-    ) -> u32 {
-        let action = conversation.action_of(call, place);
-        let tool = action.map_or(0, |action| action.tool);
-        let words = action.map_or_else(Vec::new, |action| action.words.clone());
-        conversation.error(tool, &words, &part.reading)
     }
 
     /// Whether a result is news by itself: new, for new arguments or long; or its numbers move on.
@@ -342,7 +329,7 @@ impl Watch {
         found: &mut Findings,
         settings: &Settings,
     ) {
-        if news.is_news {
+        if news.counts {
             self.is_news();
         }
         let own = conversation.stale_since(self.news) / QUARTERS;
