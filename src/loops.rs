@@ -61,8 +61,6 @@ pub struct Judgement {
     pub delay_ms: u64,
     /// It is let through to see whether the loop goes on.
     pub is_probe: bool,
-    /// Trips that opened with this call.
-    pub tripped: Option<&'static str>,
 }
 
 /// How an answered call ended.
@@ -136,8 +134,6 @@ impl Loops {
             }
         };
         self.tell(&verdict, (run, who));
-        let tripped = |trip: &&Trip| trip.closed.is_none();
-        let tripped = verdict.changed.iter().find(tripped);
         match verdict.refusal {
             Some(No::Tripped(trip)) => Err(Box::new(Refusal::Tripped(trip))),
             Some(No::Beyond(beyond)) => Err(Box::new(Refusal::Beyond(beyond, run.clone()))),
@@ -145,7 +141,6 @@ impl Loops {
                 warning: verdict.warning.as_ref().map(refusal::describe),
                 delay_ms: verdict.delay_ms,
                 is_probe: verdict.is_probe,
-                tripped: tripped.map(|trip| trip.evidence.signal.into()),
             }),
         }
     }

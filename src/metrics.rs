@@ -7,6 +7,7 @@
 mod budgets;
 mod calls;
 mod ledger;
+mod loops;
 
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
+use self::loops::LoopMetrics;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
+use crate::core::loops::finding::Signal;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,6 +41,7 @@ pub struct Metrics {
     body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
     budgets: BudgetMetrics,
+    loops: LoopMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -110,6 +114,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             budgets: BudgetMetrics::register(&mut to),
+            loops: LoopMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -190,6 +195,16 @@ impl Metrics {
     /// A budget was why; rules are named in the config.
     pub fn budget_refused(&self, budget: &Label) {
         self.budgets.refused(budget);
+    }
+
+    /// A loop was stopped.
+    pub fn loop_stopped(&self, signal: Signal) {
+        self.loops.stopped(signal);
+    }
+
+    /// So many runs are watched for loops.
+    pub fn watched_runs(&self, runs: usize) {
+        self.loops.watched(runs);
     }
 
     /// A request was malformed or too large; `kind` is one of a closed list.

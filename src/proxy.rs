@@ -185,6 +185,9 @@ impl Proxy {
                 if let Some(budget) = refused.refusal.rule() {
                     self.metrics.budget_refused(budget);
                 }
+                if let Some(signal) = refused.refusal.stops_loop() {
+                    self.metrics.loop_stopped(signal);
+                }
                 // Some clients repeat a refused call many times over: said once by an event.
                 tracing::debug!(kind, "{}", refused.refusal);
             }

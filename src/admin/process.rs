@@ -74,6 +74,7 @@ async fn prometheus(State(state): State<AdminState>) -> impl IntoResponse {
     });
     state.metrics.ledger(&figures(&status), syncs.collect());
     state.metrics.body_bytes(state.memory.taken());
+    state.metrics.watched_runs(state.loops.watched_runs());
     (
         [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
         state.metrics.render(),

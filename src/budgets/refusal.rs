@@ -6,6 +6,7 @@ use super::bank::Standing;
 use crate::core::budget::decide::Why;
 use crate::core::budget::{Dimension, Measure};
 use crate::core::id::Label;
+use crate::core::loops::finding::Signal;
 use crate::core::loops::refusal as loops;
 use crate::core::time::Timestamp;
 
@@ -74,6 +75,14 @@ impl Refusal {
             | Self::Busy(standing)
             | Self::Overrun(standing) => Some(standing),
             Self::Paused(_) | Self::Stopped(_) | Self::Loop(_) => None,
+        }
+    }
+
+    /// What gave a loop away that is stopped with this call.
+    pub fn stops_loop(&self) -> Option<Signal> {
+        match self {
+            Self::Loop(of) => of.opens(),
+            _ => None,
         }
     }
 

@@ -29,7 +29,10 @@ from truth import SCRIPTS, Truth, truths_of
 AT_ONCE = 2
 WHAT = ("agent", "caller", "run")
 # Percent that must come out right, of agent, caller and run.
-FLOORS: dict[str, tuple[int, int, int]] = dict.fromkeys(SCRIPTS, (100, 100, 100))
+FLOORS: dict[str, tuple[int, int, int]] = dict.fromkeys(SCRIPTS, (100, 100, 100)) | {
+    # Two of its jobs hand over the same words at the same time: whose they are nobody can tell.
+    "ai_sdk": (100, 100, 60),
+}
 
 
 @dataclass

@@ -33,6 +33,14 @@ impl Refusal {
         }
     }
 
+    /// What gave the loop away, if it is stopped with this call.
+    pub fn opens(&self) -> Option<Signal> {
+        match self {
+            Self::Tripped(trip) if trip.refused == 1 => Some(trip.evidence.signal),
+            _ => None,
+        }
+    }
+
     /// Seconds after which trying again makes sense.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
