@@ -2,10 +2,12 @@
 //! is done about it. The memory and the locks; what is decided is decided in `core::loops`, whose
 //! conversation it is in `core::lineage`.
 
+mod attribute;
 mod identity;
 pub mod operate;
 pub mod read;
 pub mod recognise;
+mod transcript;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +32,8 @@ use crate::ledger::Event;
 use crate::wire::response::Said;
 
 const SHARDS: usize = 16;
+/// A guessed run that was not used for so long is over.
+const IDLE_US: u64 = 3_600_000_000;
 
 /// Who keeps what happens.
 pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
@@ -40,17 +44,21 @@ pub struct Loops {
     identities: ArcSwap<Identities>,
     infer: AtomicBool,
     config: ArcSwap<LoopsConfig>,
-    runs: [Mutex<HashMap<Label, Arc<Mutex<Watched>>>>; SHARDS],
+    runs: [Mutex<Shard>; SHARDS],
     redact: Vec<RedactionRule>,
     tell: Tell,
     clock: Clock,
 }
+
+/// Runs by the client's key and their name: what one client does in a run stops no other.
+type Shard = HashMap<(u64, Label), Arc<Mutex<Watched>>>;
 
 /// One run.
 #[derive(Default)]
 struct Watched {
     guard: Guard,
     last_used: Timestamp,
+    is_guessed: bool,
 }
 
 /// What becomes of a call, as far as loops are concerned.
@@ -123,10 +131,11 @@ impl Loops {
                 .is_some_and(|source| source < Source::Inferred),
             now,
         };
-        let watched = self.watched(run);
+        let watched = self.watched(turn.space.tenant, run);
         let verdict = {
             let mut watched = lock(&watched);
             watched.last_used = now;
+            watched.is_guessed = !caller.is_run_certain;
             if turn.is_retry {
                 watched.guard.look(&turn.ask, &caller, policy)
             } else {
@@ -147,7 +156,8 @@ impl Loops {
 
     /// A call ended and nothing was heard of its answer.
     pub fn failed(&self, turn: &Turn, run: Option<&Label>) {
-        if let Some(watched) = run.and_then(|run| self.known(run)) {
+        let tenant = turn.space.tenant;
+        if let Some(watched) = run.and_then(|run| self.known(tenant, run)) {
             lock(&watched).guard.fail(turn.ask.conversation);
         }
         let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
@@ -160,6 +170,10 @@ impl Loops {
         if !ended.is_answered {
             return self.failed(turn, run);
         }
+        if ended.said.is_cut() {
+            // What the next request repeats of it will be heard instead.
+            self.failed(turn, run);
+        }
         let at = u64::try_from(self.clock.now().micros()).unwrap_or(0);
         let calls: Vec<_> = ended.said.calls().collect();
         let made = read::calls_made(&calls);
@@ -168,15 +182,15 @@ impl Loops {
             calls: &made,
             response_id: ended.response_id,
         };
-        self.lineage.answered(
-            (turn.space, &turn.thread),
-            (turn.front, turn.messages),
-            &answered,
-            at,
-        );
+        self.lineage
+            .answered((turn.space, &turn.thread), turn.front, &answered, at);
         turn.end();
+        if ended.said.is_cut() {
+            return;
+        }
         let answer = self.answer(turn, ended.said, ended.chants);
-        if let Some(watched) = run.and_then(|run| self.known(run)) {
+        let tenant = turn.space.tenant;
+        if let Some(watched) = run.and_then(|run| self.known(tenant, run)) {
             let mut watched = lock(&watched);
             watched
                 .guard
@@ -195,8 +209,9 @@ impl Loops {
     }
 
     /// What a call used, for the evidence of loops it may be part of.
-    pub fn used(&self, run: Option<&Label>, call: CallId, tokens: u64) {
-        if let Some(watched) = run.and_then(|run| self.known(run)) {
+    pub fn used(&self, turn: &Turn, run: Option<&Label>, call: CallId, tokens: u64) {
+        let tenant = turn.space.tenant;
+        if let Some(watched) = run.and_then(|run| self.known(tenant, run)) {
             lock(&watched).guard.used(call, tokens);
         }
     }
@@ -208,23 +223,32 @@ impl Loops {
         settings.mode == crate::core::loops::settings::Mode::Break && settings.chant.trip > 0
     }
 
-    /// Lets go of the runs that were not used for longest, beyond the configured number.
+    /// Lets go of guessed runs that were not used for an hour, and of those that were not used for
+    /// longest beyond the configured number.
     pub fn sweep(&self) {
-        let most = self.config.load().max_runs;
-        let mut idle = Vec::new();
+        let now = self.clock.now();
+        let mut all = Vec::new();
         for shard in &self.runs {
-            for (run, watched) in lock(shard).iter() {
-                idle.push((lock(watched).last_used, run.clone()));
+            let runs: Vec<_> = lock(shard)
+                .iter()
+                .map(|(key, watched)| (key.clone(), Arc::clone(watched)))
+                .collect();
+            for (key, watched) in runs {
+                let watched = lock(&watched);
+                let idle_us = now.micros_since(watched.last_used);
+                let is_over = watched.is_guessed && idle_us > IDLE_US;
+                all.push((is_over, idle_us, key));
             }
         }
-        let surplus = idle.len().saturating_sub(most);
+        let surplus = all.len().saturating_sub(self.config.load().max_runs);
+        let over = all.iter().filter(|(is_over, ..)| *is_over).count();
+        let surplus = surplus.max(over);
         if surplus == 0 {
             return;
         }
-        idle.sort_unstable();
-        let now = self.clock.now();
-        for (_, run) in idle.into_iter().take(surplus) {
-            let forgotten = lock(self.shard(&run)).remove(&run);
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        for (.., key) in all.into_iter().take(surplus) {
+            let forgotten = lock(self.shard(&key)).remove(&key);
             let ended = forgotten.map(|watched| lock(&watched).guard.end(now));
             for trip in ended.into_iter().flatten() {
                 self.event("loop_closed", refusal::closed(&trip), Some(trip));
@@ -270,23 +294,20 @@ impl Loops {
     }
 
     /// The run of this name, watched from now on.
-    fn watched(&self, run: &Label) -> Arc<Mutex<Watched>> {
-        let mut shard = lock(self.shard(run));
-        if let Some(watched) = shard.get(run) {
-            return Arc::clone(watched);
-        }
-        let watched = Arc::<Mutex<Watched>>::default();
-        shard.insert(run.clone(), Arc::clone(&watched));
-        watched
+    fn watched(&self, tenant: u64, run: &Label) -> Arc<Mutex<Watched>> {
+        let key = (tenant, run.clone());
+        let mut shard = lock(self.shard(&key));
+        Arc::clone(shard.entry(key).or_default())
     }
 
-    fn known(&self, run: &Label) -> Option<Arc<Mutex<Watched>>> {
-        lock(self.shard(run)).get(run).map(Arc::clone)
+    fn known(&self, tenant: u64, run: &Label) -> Option<Arc<Mutex<Watched>>> {
+        let key = (tenant, run.clone());
+        lock(self.shard(&key)).get(&key).map(Arc::clone)
     }
 
-    fn shard(&self, run: &Label) -> &Mutex<HashMap<Label, Arc<Mutex<Watched>>>> {
+    fn shard(&self, (_, run): &(u64, Label)) -> &Mutex<Shard> {
         let hash = xxhash_rust::xxh3::xxh3_64(run.as_str().as_bytes());
-        let at = usize::try_from(hash % 16).unwrap_or(0);
+        let at = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         self.runs.get(at).unwrap_or(&self.runs[0])
     }
 }

@@ -189,7 +189,7 @@ impl Proxy {
                     self.metrics.loop_stopped(signal);
                 }
                 // Some clients repeat a refused call many times over: said once by an event.
-                tracing::debug!(kind, "{}", refused.refusal);
+                tracing::debug!(kind, "{:#}", refused.refusal);
             }
         }
         fault.into_response().map(ResponseBody::Ours)

@@ -144,6 +144,7 @@ fn call_of(
                 message.role == Role::User && message.name.is_some()
             }),
             said: None,
+            request: 0,
             idle_ms: idle,
         },
         answer: answered.map(|message| {

@@ -8,7 +8,7 @@
 pub mod naming;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -30,6 +30,8 @@ const MAX_LINES: usize = 48;
 /// A shorter line says nothing of where it came from.
 const MIN_LINE: usize = 24;
 const MIN_TEXT: usize = 12;
+/// So many lines of one answer tell that a text has it from there.
+const MIN_LINES: u32 = 3;
 
 /// One conversation, as far as it is known by what it said.
 #[derive(Debug)]
@@ -39,6 +41,9 @@ pub struct Thread {
     pub agent: Label,
     /// Tells agents apart whose names are alike.
     pub print: u64,
+    pub tenant: u64,
+    /// Hash of the run, where a client named it; else 0.
+    pub space_run: u64,
     pub run: Option<Label>,
     pub caller: Option<Label>,
     /// The chain of agents, this one last.
@@ -48,10 +53,6 @@ pub struct Thread {
     pub began_with: usize,
     /// The conversation that set it off, if it did so by a tool call: what it says then is the result.
     pub called_by: Option<u64>,
-    /// Its first request was answered.
-    began_well: AtomicBool,
-    /// The last front that was answered.
-    answered: AtomicU64,
     /// When its last call ended, in microseconds since the epoch; 0 for never.
     ended_at: AtomicU64,
     /// Calls of it that run now.
@@ -76,6 +77,8 @@ pub struct Found {
     pub confidence: Percent,
     /// The very same messages were sent before.
     pub is_again: bool,
+    /// And answered.
+    pub is_answered: bool,
 }
 
 /// Where something was said.
@@ -90,7 +93,7 @@ pub struct Origin {
 /// What is remembered of all conversations.
 #[derive(Debug)]
 pub struct Lineage {
-    fronts: Memo<u64, Arc<Thread>>,
+    fronts: Memo<u64, Front>,
     origins: Memo<u64, Source>,
     threads: AtomicU64,
 }
@@ -100,6 +103,13 @@ pub struct Lineage {
 struct Source {
     thread: Arc<Thread>,
     is_call: bool,
+}
+
+/// A request that was sent.
+#[derive(Clone, Debug)]
+struct Front {
+    thread: Arc<Thread>,
+    is_answered: bool,
 }
 
 /// Kinds of things that tell an origin: equal values of two kinds are not the same.
@@ -132,15 +142,24 @@ impl Source {
     }
 }
 
+/// One message of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub hash: u64,
+    /// It is long enough to be nobody else's by chance.
+    pub tells: bool,
+}
+
 /// The hashes of all fronts of a list of messages.
 #[derive(Clone, Debug, Default)]
 pub struct Fronts(Vec<u64>);
 
 impl Fronts {
-    pub fn of(space: Space, messages: &[u64]) -> Self {
-        let mut chain = Mixer::of(&[space.tenant, space.run, space.print]);
+    /// `behind` stands for what the upstream knows and the request does not repeat.
+    pub fn of(space: Space, behind: u64, messages: &[Told]) -> Self {
+        let mut chain = Mixer::of(&[space.tenant, space.run, space.print, behind]);
         let fronts = messages.iter().map(|message| {
-            chain = Mixer::of(&[chain, *message]);
+            chain = Mixer::of(&[chain, message.hash]);
             chain
         });
         Self(fronts.collect())
@@ -165,31 +184,47 @@ impl Default for Lineage {
 impl Lineage {
     /// The conversation that these messages go on with: by the longest front that was sent before,
     /// else by a message of its that is still there.
-    pub fn find(&self, space: Space, fronts: &Fronts, messages: &[u64]) -> Option<Found> {
+    pub fn find(&self, space: Space, fronts: &Fronts, messages: &[Told]) -> Option<Found> {
         let len = messages.len();
         for known in (1..=len).rev().take(LOOK_BACK) {
-            let Some(thread) = self.front(*fronts.0.get(known - 1)?) else {
+            let Some(front) = self.front(*fronts.0.get(known - 1)?) else {
                 continue;
             };
             return Some(Found {
-                thread,
+                thread: front.thread,
                 known,
                 confidence: Percent::new(99),
                 is_again: known == len,
+                is_answered: known == len && front.is_answered,
             });
         }
-        for (at, message) in messages.iter().enumerate().rev().take(LOOK_BACK) {
-            let key = key(space, Of::Message, *message);
+        let telling = |(at, message): (usize, &Told)| message.tells.then_some((at, message.hash));
+        let last = messages.iter().enumerate().rev().take(LOOK_BACK);
+        for (at, message) in last.filter_map(telling) {
+            let key = key(space, Of::Message, message);
             if let Some(source) = self.origins.get(spread(key), &key) {
                 return Some(Found {
                     thread: source.thread,
                     known: at + 1,
                     confidence: Percent::new(80),
                     is_again: false,
+                    is_answered: false,
                 });
             }
         }
         None
+    }
+
+    /// The same request as a whole, if it was sent before.
+    pub fn find_again(&self, fronts: &Fronts) -> Option<Found> {
+        let front = self.front(fronts.whole())?;
+        Some(Found {
+            thread: front.thread,
+            known: fronts.0.len(),
+            confidence: Percent::new(100),
+            is_again: true,
+            is_answered: front.is_answered,
+        })
     }
 
     /// The conversation that an upstream knows by this id of a response or conversation.
@@ -217,14 +252,15 @@ impl Lineage {
 
     /// Who said this text, or most of the lines in it.
     pub fn said(&self, space: Space, text: &str) -> Option<Origin> {
-        let text = text.trim();
-        if text.len() >= MIN_TEXT
-            && let Some(source) = self.origin(space, Of::Text, xxh3_64(text.as_bytes()))
-        {
-            return Some(source.origin(Percent::new(90)));
+        if let Some(origin) = self.said_all(space, text) {
+            return Some(origin);
         }
         let mut votes: Vec<(Source, u32)> = Vec::new();
         for line in lines(text) {
+            // A line that is all that somebody said.
+            if let Some(source) = self.origin(space, Of::Text, line) {
+                return Some(source.origin(Percent::new(70)));
+            }
             let Some(source) = self.origin(space, Of::Line, line) else {
                 continue;
             };
@@ -234,9 +270,19 @@ impl Lineage {
                 None => votes.push((source, 1)),
             }
         }
+        // Single lines are common to many: imports, headings, labels.
+        votes.retain(|(_, votes)| *votes >= MIN_LINES);
         // Of equal numbers the later text counts: it is what is to be worked on.
         let (source, _) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
         Some(source.origin(Percent::new(70)))
+    }
+
+    /// Who said all of this text.
+    pub fn said_all(&self, space: Space, text: &str) -> Option<Origin> {
+        let text = text.trim();
+        let source = self.origin(space, Of::Text, xxh3_64(text.as_bytes()));
+        let source = source.filter(|_| text.len() >= MIN_TEXT)?;
+        Some(source.origin(Percent::new(90)))
     }
 
     /// The conversation of another agent that works on the same question of a user at this moment.
@@ -265,27 +311,24 @@ impl Lineage {
         &self,
         space: Space,
         thread: &Arc<Thread>,
-        (fronts, messages): (&Fronts, &[u64]),
+        (fronts, messages): (&Fronts, &[Told]),
         known: usize,
     ) {
         let front = fronts.whole();
-        self.fronts.insert(spread(front), front, Arc::clone(thread));
+        let asked = Front {
+            thread: Arc::clone(thread),
+            is_answered: false,
+        };
+        self.fronts.insert(spread(front), front, asked);
         // What a conversation begins with is common to many.
         if known == 0 {
             return;
         }
         let new = messages.iter().skip(known).rev().take(REMEMBERED);
-        for message in new {
-            let key = key(space, Of::Message, *message);
+        for message in new.filter(|message| message.tells) {
+            let key = key(space, Of::Message, message.hash);
             self.origins.insert(spread(key), key, Source::of(thread));
         }
-    }
-
-    /// Whether this request of so many messages has had its answer.
-    pub fn is_answered(thread: &Thread, fronts: &Fronts) -> bool {
-        let is_first = fronts.0.len() == thread.began_with;
-        is_first && thread.began_well.load(Ordering::Relaxed)
-            || thread.answered.load(Ordering::Relaxed) == fronts.whole()
     }
 
     /// Microseconds since the epoch at which the last call of the conversation ended.
@@ -303,14 +346,15 @@ impl Lineage {
     pub fn answered(
         &self,
         (space, thread): (Space, &Arc<Thread>),
-        (front, messages): (u64, usize),
+        front: u64,
         answer: &Answered<'_>,
         at: u64,
     ) {
-        thread.answered.store(front, Ordering::Relaxed);
-        if messages == thread.began_with {
-            thread.began_well.store(true, Ordering::Relaxed);
-        }
+        let answered = Front {
+            thread: Arc::clone(thread),
+            is_answered: true,
+        };
+        self.fronts.insert(spread(front), front, answered);
         thread.ended_at.store(at, Ordering::Relaxed);
         let plain = Source::of(thread);
         let called = Source {
@@ -348,7 +392,7 @@ impl Lineage {
         self.origins.insert(spread(key), key, source.clone());
     }
 
-    fn front(&self, front: u64) -> Option<Arc<Thread>> {
+    fn front(&self, front: u64) -> Option<Front> {
         self.fronts.get(spread(front), &front)
     }
 
@@ -387,19 +431,20 @@ impl Thread {
         self.running.load(Ordering::Relaxed) > 0
     }
 
-    pub fn new(id: u64, space: Space, who: Who) -> Self {
+    /// `salt` makes its id another one in each process.
+    pub fn new((id, salt): (u64, u64), space: Space, who: Who) -> Self {
         Self {
-            id: Mixer::of(&[space.tenant, space.run, space.print, id]),
+            id: Mixer::of(&[space.tenant, space.run, space.print, id, salt]),
             agent: who.agent,
             print: space.print,
+            tenant: space.tenant,
+            space_run: space.run,
             run: who.run,
             caller: who.caller,
             depth: who.depth,
             path: who.path,
             began_with: who.began_with,
             called_by: who.called_by,
-            began_well: AtomicBool::new(false),
-            answered: AtomicU64::new(0),
             ended_at: AtomicU64::new(0),
             running: AtomicU32::new(0),
         }

@@ -23,6 +23,8 @@ pub(super) struct Identity {
     /// Equal for calls of the same agent; 0 when nothing tells it.
     pub(super) print: u64,
     pub(super) name: Option<(Label, Percent)>,
+    /// What tells is the first of the messages.
+    pub(super) is_first_message: bool,
 }
 
 /// All agents seen lately, by the digests of what tells them apart.
@@ -53,11 +55,13 @@ impl Identities {
             return known;
         }
         let raw = |segment: &Segment| text.get(segment.range.clone());
-        let prompt = prompt
-            .and_then(|it| instructions(it.kind, raw(it)?))
-            .unwrap_or_default();
+        let said = prompt.and_then(|it| instructions(it.kind, raw(it)?));
+        let is_message = prompt.is_some_and(|it| it.kind == SegmentKind::Message);
         let tools = tools.and_then(raw).map(message::tool_names);
-        let identity = Arc::new(self.identify(&prompt, &tools.unwrap_or_default()));
+        let identity = Arc::new(Identity {
+            is_first_message: said.is_some() && is_message,
+            ..self.identify(&said.unwrap_or_default(), &tools.unwrap_or_default())
+        });
         self.known.insert(spread, key, Arc::clone(&identity));
         identity
     }
@@ -71,7 +75,11 @@ impl Identities {
             _ => Mixer::of(&[said, tools.hash]),
         };
         if print == 0 {
-            return Identity { print, name: None };
+            return Identity {
+                print,
+                name: None,
+                is_first_message: false,
+            };
         }
         let by_role = naming::name_of(prompt, print).map(|name| (name, Percent::new(80)));
         let by_print = || {
@@ -89,7 +97,11 @@ impl Identities {
                 })
         });
         let name = renamed.map_or(name, |rule| Some((rule.name.clone(), Percent::new(95))));
-        Identity { print, name }
+        Identity {
+            print,
+            name,
+            is_first_message: false,
+        }
     }
 }
 

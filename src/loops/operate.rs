@@ -17,8 +17,9 @@ impl Loops {
     pub fn open_trips(&self) -> Vec<Trip> {
         let mut open = Vec::new();
         for shard in &self.runs {
-            for watched in lock(shard).values() {
-                open.extend(lock(watched).guard.open_trips().cloned());
+            let all: Vec<_> = lock(shard).values().cloned().collect();
+            for watched in all {
+                open.extend(lock(&watched).guard.open_trips().cloned());
             }
         }
         open.sort_unstable_by_key(|trip| std::cmp::Reverse(trip.id));

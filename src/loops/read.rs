@@ -16,6 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Texts of one tool call that may be what another agent begins with.
 const MAX_TEXTS: usize = 16;
 const MIN_TEXT: usize = 12;
+/// In an answer shorter than this numbers are what it says.
+const SHORT: usize = 64;
 /// So much of a text is searched for secrets; a sample of it is shorter.
 const SAMPLED: usize = 4096;
 
@@ -34,8 +36,14 @@ impl Reader<'_> {
             Some(call) => self.sample(&format!("{}({})", call.name, call.arguments)),
             None => self.sample(text),
         };
+        // A number alone is all that it says.
+        let voice = if text.len() < SHORT {
+            Voice::World
+        } else {
+            Voice::Agent
+        };
         Answer {
-            text: Reading::of(Voice::Agent, text),
+            text: Reading::of(voice, text),
             actions: calls.iter().map(|call| self.action(call)).collect(),
             chants: false,
             sample,
@@ -45,7 +53,7 @@ impl Reader<'_> {
     fn action(self, call: &ToolCall) -> Action {
         let rule = self.tools.iter().find(|rule| rule.matches(&call.name));
         Action {
-            id: xxh3_64(call.id.as_bytes()),
+            id: id_hash(&call.id),
             tool: xxh3_64(call.name.as_bytes()),
             arguments: Reading::of(Voice::World, &call.arguments),
             polls: turn::polls(&call.name, &call.arguments),
@@ -79,7 +87,7 @@ impl Reader<'_> {
                 text,
                 is_error,
             } => {
-                let call = xxh3_64(call.as_bytes());
+                let call = id_hash(call);
                 let is_error = *is_error || turn::is_error(text);
                 (From::Tool { call, is_error }, text)
             }
@@ -132,6 +140,15 @@ impl Reader<'_> {
             front = Cow::Owned(replaced);
         }
         turn::sample(&String::from_utf8_lossy(&front))
+    }
+}
+
+/// 0 where there is none: then results are matched by their place.
+fn id_hash(id: &str) -> u64 {
+    if id.is_empty() {
+        0
+    } else {
+        xxh3_64(id.as_bytes())
     }
 }
 

@@ -5,30 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use memchr::memmem;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::attribute::{descent, fill, name_agent};
+use super::identity::Identity;
+use super::transcript::{fold, new_messages, transcript};
 use super::{Loops, lock};
 use crate::core::attribution::{Attribution, Percent, Source};
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::{CallId, Label};
-use crate::core::lineage::{Found, Fronts, Lineage, Origin, Space, Thread, Who};
+use crate::core::lineage::{Found, Fronts, Lineage, Origin, Space, Thread, Told, Who};
 use crate::core::loops::turn::{Ask, Kind};
 use crate::core::time::Timestamp;
-use crate::wire::message::{self, Message, Piece, Role};
-use crate::wire::scan::{RequestFacts, Segment, SegmentKind};
+use crate::wire::message::{Message, Piece, Role};
+use crate::wire::scan::{RequestFacts, Segment};
 
-/// New messages of one request that are looked at: the last ones.
-const MAX_NEW: usize = 32;
-/// Messages at the end in which a client may have moved a mark of its cache.
-const MARKED: usize = 6;
+/// Messages at the end that are looked at for who spoke last.
+const BRANCH: usize = 8;
 /// A question shorter than this may be anybody's.
 const MIN_QUESTION: usize = 24;
-/// Agents of a chain that are named.
-const MAX_PATH: usize = 64;
-/// How sure it is that a call that nothing leads to begins a run.
-const ROOT: Percent = Percent::new(60);
 
 /// A request as it is recognised.
 #[derive(Debug)]
@@ -36,8 +32,6 @@ pub struct Turn {
     pub(super) space: Space,
     pub(super) thread: Arc<Thread>,
     pub(super) front: u64,
-    /// Messages of the request.
-    pub(super) messages: usize,
     pub(super) ask: Ask,
     /// The client's library repeats a call by itself.
     pub(super) is_retry: bool,
@@ -85,51 +79,86 @@ pub struct Request<'a> {
 }
 
 /// What leads to a call.
-struct Lead {
-    found: Option<Found>,
-    origin: Option<Origin>,
+pub(super) struct Lead {
+    /// The conversation that goes on; none where one begins.
+    pub(super) found: Option<Found>,
+    /// So many messages are not new, of so many.
+    pub(super) known: usize,
+    pub(super) messages: usize,
+    pub(super) new: Vec<Message>,
+    pub(super) origin: Option<Origin>,
+    /// The conversation that a sample is taken of.
+    pub(super) kin: Option<Arc<Thread>>,
     /// What it shares its run with, where nothing led to it.
-    beside: Option<Origin>,
-    kind: Kind,
+    pub(super) beside: Option<(Arc<Thread>, Percent)>,
+    /// When the call before, or the same one before, ended.
+    pub(super) ended_at: Option<u64>,
+    pub(super) kind: Kind,
 }
 
 impl Loops {
     /// Recognises a request, and fills in what it does not say of itself. None when it has no
     /// messages to go by.
     pub fn recognise(&self, request: &Request<'_>, who: &mut Attribution) -> Option<Turn> {
-        let config = self.config.load();
-        let is_off = !self.infer.load(Ordering::Relaxed);
-        if is_off || !request.operation.generates() || !request.facts.readable {
+        let facts = request.facts;
+        if !request.operation.generates() || !facts.readable {
             return None;
         }
-        let messages = transcript(request);
-        if messages.is_empty() && request.facts.previous_response_id.is_none() {
+        let infers = self.infer.load(Ordering::Relaxed);
+        let identity = self.identities.load().of(facts, request.text);
+        if infers {
+            name_agent(who, &identity);
+        }
+        let space = space(request, who, &identity);
+        let messages = transcript(request, identity.is_first_message);
+        let behind = facts.previous_response_id.as_ref();
+        let behind = behind.or(facts.conversation.as_ref());
+        if messages.is_empty() && behind.is_none() {
             return None;
         }
-        let space = self.space(request, who);
-        let hashes: Vec<u64> = messages.iter().map(|(_, hash)| *hash).collect();
-        let fronts = Fronts::of(space, &hashes);
-        let found = self.find(space, request, who, (&fronts, &hashes));
-        let kind = self.kind(found.as_ref(), (&fronts, hashes.len()), request.now);
-        let found = found.filter(|_| kind != Kind::Fresh);
-        let known = found.as_ref().map_or(0, |found| found.known);
-        let new = new_messages(request, &messages, known);
-        let found = self.refine(space, found, &new);
-        let lead = self.lead(space, (found, kind), &new);
+        let told: Vec<Told> = messages.iter().map(|(_, told)| *told).collect();
+        let id = behind.map_or(0, |id| xxh3_64(id.as_bytes()));
+        let fronts = Fronts::of(space, id, &told);
+        let found = self.find(space, facts, (&fronts, &told));
+        let lead = self.lead(space, (found, &messages), request);
         let thread = self.thread(space, &lead, request, who);
-        fill(who, &thread, &lead);
+        if infers {
+            fill(who, &thread, &lead);
+        }
         thread.begins_call();
         self.lineage
-            .asked(space, &thread, (&fronts, &hashes), known);
-        if let Some(name) = &request.facts.conversation {
-            self.lineage.name(space, name, &thread);
+            .asked(space, &thread, (&fronts, &told), lead.known);
+        self.remember(space, facts, &lead, &thread);
+        Some(Turn {
+            ask: self.ask(space, &lead, (&thread, fronts.whole()), (request, who)),
+            space,
+            thread,
+            front: fronts.whole(),
+            is_retry: request.retry > 0,
+            shows: request.shows,
+            has_ended: AtomicBool::new(false),
+        })
+    }
+
+    /// What the conversation is known by from now on, apart from its messages.
+    fn remember(&self, space: Space, facts: &RequestFacts, lead: &Lead, thread: &Arc<Thread>) {
+        if let Some(name) = &facts.conversation {
+            self.lineage.name(space, name, thread);
         }
-        if lead.kind == Kind::Fresh
-            && lead.origin.is_none()
-            && let Some(question) = question(&new)
-        {
-            self.lineage.question(space, question, &thread);
+        let begins = lead.kind == Kind::Fresh && lead.origin.is_none();
+        if let Some(question) = question(&lead.new).filter(|_| begins) {
+            self.lineage.question(space, question, thread);
         }
+    }
+
+    /// What of the request is compared with others.
+    fn ask(
+        &self,
+        space: Space,
+        lead: &Lead,
+        (thread, front): (&Thread, u64),
+        (request, who): (&Request<'_>, &Attribution),
+    ) -> Ask {
         let is_other = |text: &str| {
             let origin = self.lineage.said(space, text);
             origin.is_some_and(|origin| origin.thread.id != thread.id)
@@ -140,137 +169,176 @@ impl Loops {
                 Piece::Call(_) | Piece::Result { .. } => false,
             })
         };
+        let config = self.config.load();
         let reader = self.reader(&config, request.shows);
         let hash = |label: Option<&Label>| label.map_or(0, |it| xxh3_64(it.as_str().as_bytes()));
-        let ended = Lineage::ended_at(&thread);
         let now = micros(request.now);
-        let ask = Ask {
+        Ask {
             agent: hash(Some(&who.agent)),
             caller: hash(who.caller.as_ref()),
             conversation: thread.id,
             depth: who.depth,
             kind: lead.kind,
-            brought: reader.parts(&new, is_agent),
-            said: reader.own_answer(&new, is_agent),
-            idle_ms: ended.map(|ended| now.saturating_sub(ended) / 1000),
-        };
-        Some(Turn {
-            space,
-            thread,
-            front: fronts.whole(),
-            messages: hashes.len(),
-            ask,
-            is_retry: request.retry > 0,
-            shows: request.shows,
-            has_ended: AtomicBool::new(false),
-        })
-    }
-
-    /// Names the agent, where nobody did, and says within what its conversations are looked for.
-    fn space(&self, request: &Request<'_>, who: &mut Attribution) -> Space {
-        let identities = self.identities.load();
-        let identity = identities.of(request.facts, request.text);
-        let is_named = who.agent_source != Source::Unknown;
-        if !is_named && let Some((name, confidence)) = &identity.name {
-            who.agent = name.clone();
-            who.agent_source = Source::Inferred;
-            who.inferred.agent = Some(*confidence);
-        }
-        let hash = |label: &Label| xxh3_64(label.as_str().as_bytes());
-        Space {
-            tenant: request.key.map_or(0, fold),
-            run: who.run.as_ref().map_or(0, hash),
-            print: if is_named {
-                hash(&who.agent)
-            } else {
-                identity.print
-            },
+            brought: reader.parts(&lead.new, is_agent),
+            said: reader.own_answer(&lead.new, is_agent),
+            request: front,
+            idle_ms: lead.ended_at.map(|ended| now.saturating_sub(ended) / 1000),
         }
     }
 
     fn find(
         &self,
         space: Space,
-        request: &Request<'_>,
-        who: &Attribution,
-        (fronts, hashes): (&Fronts, &[u64]),
+        facts: &RequestFacts,
+        (fronts, told): (&Fronts, &[Told]),
     ) -> Option<Found> {
-        let certain = |thread| Found {
-            thread,
-            known: 0,
-            confidence: Percent::new(100),
-            is_again: false,
+        let known = match (&facts.previous_response_id, &facts.conversation) {
+            (Some(id), _) => self.lineage.find_by_id(space, id),
+            (None, Some(name)) => self.lineage.find_named(space, name),
+            (None, None) => return self.lineage.find(space, fronts, told),
         };
-        let facts = request.facts;
-        if let Some(id) = &facts.previous_response_id
-            && let Some(thread) = self.lineage.find_by_id(space, id)
-        {
-            return Some(certain(thread));
+        let goes_on = || {
+            Some(Found {
+                thread: known?,
+                known: 0,
+                confidence: Percent::new(100),
+                is_again: false,
+                is_answered: false,
+            })
+        };
+        self.lineage.find_again(fronts).or_else(goes_on)
+    }
+
+    /// How a request stands to the conversation that was found for it, and who set it off.
+    fn lead(
+        &self,
+        space: Space,
+        (found, messages): (Option<Found>, &[(&Segment, Told)]),
+        request: &Request<'_>,
+    ) -> Lead {
+        let found = match found {
+            Some(found) => Some(self.branch(space, found, messages, request)),
+            None => self.by_last_answer(space, messages, request),
+        };
+        let kind = self.kind(found.as_ref(), messages.len(), request.now);
+        let ended_at = found.as_ref().and_then(|it| Lineage::ended_at(&it.thread));
+        // A sample of what was asked within a conversation belongs to the same run.
+        let kin = found.as_ref().filter(|found| {
+            kind == Kind::Fresh && (found.thread.began_with != messages.len() || found.known == 0)
+        });
+        let kin = kin.map(|found| Arc::clone(&found.thread));
+        let found = found.filter(|_| kind != Kind::Fresh);
+        let known = found.as_ref().map_or(0, |found| found.known);
+        let new = new_messages(request, messages, known);
+        let found = found.map(|found| self.refine(space, found, &new));
+        let own = found.as_ref().map(|found| found.thread.id);
+        let origin = self.origin(space, own, &new);
+        let is_alone = kind == Kind::Fresh && origin.is_none();
+        let question = question(&new).filter(|_| is_alone);
+        let beside = question.and_then(|question| self.lineage.asked_alike(space, question));
+        Lead {
+            known,
+            messages: messages.len(),
+            kind,
+            kin,
+            beside: beside.map(|origin| (origin.thread, origin.confidence)),
+            ended_at,
+            found,
+            origin,
+            new,
         }
-        let named = facts.conversation.as_deref();
-        let named = named.or(who.conversation.as_ref().map(Label::as_str));
-        if let Some(name) = named.filter(|_| facts.conversation.is_some())
-            && let Some(thread) = self.lineage.find_named(space, name)
-        {
-            return Some(certain(thread));
+    }
+
+    /// A request that was answered before may be that of a conversation which only went the same way
+    /// so far: the one that said what it repeats last.
+    fn branch(
+        &self,
+        space: Space,
+        found: Found,
+        messages: &[(&Segment, Told)],
+        request: &Request<'_>,
+    ) -> Found {
+        let is_inner = found.thread.began_with < messages.len() && found.known > 0;
+        if !(found.is_again && found.is_answered && is_inner) {
+            return found;
         }
-        self.lineage.find(space, fronts, hashes)
+        match self.by_last_answer(space, messages, request) {
+            Some(other) if other.thread.id != found.thread.id => other,
+            _ => found,
+        }
+    }
+
+    /// The conversation that said what a request repeats last.
+    fn by_last_answer(
+        &self,
+        space: Space,
+        messages: &[(&Segment, Told)],
+        request: &Request<'_>,
+    ) -> Option<Found> {
+        let last = new_messages(request, messages, messages.len().saturating_sub(BRANCH));
+        let is_own = |message: &Message| message.role == Role::Assistant;
+        let at = last.iter().rposition(is_own)?;
+        Some(Found {
+            thread: self.speaker(space, last.get(at)?)?,
+            known: messages.len() - last.len() + at + 1,
+            confidence: Percent::new(80),
+            is_again: false,
+            is_answered: false,
+        })
+    }
+
+    /// The conversation of this agent that said all of a message.
+    fn speaker(&self, space: Space, message: &Message) -> Option<Arc<Thread>> {
+        let calls = message.pieces.iter().filter_map(|piece| match piece {
+            Piece::Call(call) => self.lineage.tool_call(space, &call.id),
+            Piece::Text(_) | Piece::Result { .. } => None,
+        });
+        let texts = message.pieces.iter().filter_map(|piece| match piece {
+            Piece::Text(text) => self.lineage.said_all(space, text),
+            Piece::Call(_) | Piece::Result { .. } => None,
+        });
+        let origin = calls.chain(texts).next()?;
+        Some(origin.thread).filter(|thread| thread.print == space.print)
     }
 
     /// Of conversations that began alike, the one whose answer is repeated.
-    fn refine(&self, space: Space, found: Option<Found>, new: &[Message]) -> Option<Found> {
-        let mut found = found?;
-        let own = new.iter().filter(|message| message.role == Role::Assistant);
-        for piece in own.flat_map(|message| &message.pieces) {
-            let origin = match piece {
-                Piece::Call(call) => self.lineage.tool_call(space, &call.id),
-                Piece::Text(text) => self.lineage.said(space, text),
-                Piece::Result { .. } => None,
-            };
-            if let Some(origin) = origin
-                && origin.thread.print == space.print
-                && origin.thread.run == found.thread.run
-            {
-                found.thread = origin.thread;
-                return Some(found);
-            }
+    fn refine(&self, space: Space, found: Found, new: &[Message]) -> Found {
+        if found.is_again || found.known != found.thread.began_with {
+            return found;
         }
-        Some(found)
+        let own = new.iter().find(|message| message.role == Role::Assistant);
+        match own.and_then(|message| self.speaker(space, message)) {
+            Some(thread) if thread.run == found.thread.run || found.thread.run.is_none() => {
+                Found { thread, ..found }
+            }
+            Some(thread) if thread.began_with == found.thread.began_with => {
+                Found { thread, ..found }
+            }
+            _ => found,
+        }
     }
 
     /// How a request stands to the conversation that was found for it.
-    fn kind(&self, found: Option<&Found>, (fronts, len): (&Fronts, usize), now: Timestamp) -> Kind {
+    fn kind(&self, found: Option<&Found>, len: usize, now: Timestamp) -> Kind {
         match found {
             None => Kind::Fresh,
             Some(found) if !found.is_again => Kind::Next,
             // Asked several times at once: samples.
             Some(found) if found.thread.is_running() => Kind::Fresh,
-            Some(found) if !Lineage::is_answered(&found.thread, fronts) => Kind::Again,
+            Some(found) if !found.is_answered => Kind::Again,
             Some(found) if self.was_just_refused(&found.thread, now) => Kind::Again,
-            // What began a conversation and was answered begins another one.
-            Some(found) if found.thread.began_with == len => Kind::Fresh,
+            // What was answered before and is asked again is asked anew.
+            Some(_) if len > 0 => Kind::Fresh,
             Some(_) => Kind::Again,
         }
     }
 
     fn was_just_refused(&self, thread: &Thread, now: Timestamp) -> bool {
-        let watched = thread.run.as_ref().and_then(|run| self.known(run));
+        let watched = thread
+            .run
+            .as_ref()
+            .and_then(|run| self.known(thread.tenant, run));
         watched.is_some_and(|watched| lock(&watched).guard.was_just_refused(thread.id, now))
-    }
-
-    /// Who set a request off.
-    fn lead(&self, space: Space, (found, kind): (Option<Found>, Kind), new: &[Message]) -> Lead {
-        let own = found.as_ref().map(|found| found.thread.id);
-        let origin = self.origin(space, own, new);
-        let is_alone = kind == Kind::Fresh && origin.is_none();
-        let question = question(new).filter(|_| is_alone);
-        let beside = question.and_then(|question| self.lineage.asked_alike(space, question));
-        Lead {
-            found,
-            origin,
-            beside,
-            kind,
-        }
     }
 
     /// Who said what is new, or made the tool call that it is about.
@@ -278,7 +346,9 @@ impl Loops {
         // What was called for by this conversation itself is a result, even where it looks like a user's.
         let leads = |origin: &Origin| {
             let thread = &origin.thread;
-            Some(thread.id) != own && (own.is_none() || thread.called_by != own)
+            let is_same_run = space.run == 0 || space.run == thread.space_run;
+            let is_result = own.is_some() && thread.called_by == own;
+            Some(thread.id) != own && is_same_run && !is_result
         };
         let mut handed = None;
         for message in new.iter().rev() {
@@ -309,36 +379,29 @@ impl Loops {
         request: &Request<'_>,
         who: &Attribution,
     ) -> Arc<Thread> {
-        if lead.kind != Kind::Fresh
-            && let Some(found) = &lead.found
-        {
+        if let Some(found) = &lead.found {
             return Arc::clone(&found.thread);
         }
-        let origin = lead.origin.as_ref().map(|origin| &origin.thread);
-        let beside = lead.beside.as_ref().map(|origin| &origin.thread);
+        let origin = lead.origin.as_ref();
+        let of_run = origin.map(|origin| &origin.thread);
+        let of_run = of_run.or(lead.kin.as_ref());
+        let of_run = of_run.or(lead.beside.as_ref().map(|(thread, _)| thread));
         let run = who.run.clone();
-        let run = run.or_else(|| origin.or(beside)?.run.clone());
-        let caller = who.caller.clone();
-        let caller = caller.or_else(|| origin.map(|thread| thread.agent.clone()));
-        let mut path = origin.map_or_else(Vec::new, |thread| thread.path.clone());
-        if path.len() < MAX_PATH {
-            path.push(who.agent.clone());
-        }
-        let depth = origin.map_or(1, |thread| thread.depth.saturating_add(1));
-        let began_with = messages_in(request.facts);
-        let by_call = lead.origin.as_ref().filter(|origin| origin.is_call);
-        let called_by = by_call.map(|origin| origin.thread.id);
+        let run = run.or_else(|| of_run?.run.clone());
+        let descent = descent(lead, space, who);
+        let called_by = origin.filter(|origin| origin.is_call);
+        let called_by = called_by.map(|origin| origin.thread.id);
         self.lineage.begin(|number| {
             let who = Who {
                 agent: who.agent.clone(),
                 run: run.or_else(|| run_of(request.call)),
-                caller,
-                depth: depth.max(who.depth),
-                path,
-                began_with,
+                caller: who.caller.clone().or(descent.caller),
+                depth: descent.depth.max(who.depth),
+                path: descent.path,
+                began_with: lead.messages,
                 called_by,
             };
-            Thread::new(number, space, who)
+            Thread::new((number, salt(request.call)), space, who)
         })
     }
 }
@@ -359,31 +422,18 @@ fn micros(at: Timestamp) -> u64 {
     u64::try_from(at.micros()).unwrap_or(0)
 }
 
-/// Puts what follows from `lead` where nothing was claimed.
-fn fill(who: &mut Attribution, thread: &Thread, lead: &Lead) {
-    let found = lead.found.as_ref().filter(|_| lead.kind != Kind::Fresh);
-    let known = found.map(|found| found.confidence);
-    let origin = lead.origin.as_ref();
-    let led = origin.map(|origin| origin.confidence);
-    if who.run.is_none() {
-        who.run.clone_from(&thread.run);
-        who.run_source = Some(Source::Inferred);
-        let beside = lead.beside.as_ref().map(|origin| origin.confidence);
-        who.inferred.run = Some(known.or(led).or(beside).unwrap_or(ROOT));
-    }
-    if who.caller.is_none() && who.path.is_empty() {
-        // Who hands over new text now, else who began the conversation.
-        let now = origin.map(|origin| origin.thread.agent.clone());
-        who.caller = now.or_else(|| thread.caller.clone());
-        if who.caller.is_some() {
-            who.inferred.caller = Some(led.or(known).unwrap_or(ROOT));
-            who.depth = who.depth.max(thread.depth);
-            who.path.clone_from(&thread.path);
-        }
-    }
-    if who.conversation.is_none() {
-        who.conversation = Label::parse(&format!("c-{:016x}", thread.id)).ok();
-        who.inferred.conversation = Some(known.unwrap_or(ROOT));
+/// Within what the conversations of a call are looked for.
+fn space(request: &Request<'_>, who: &Attribution, identity: &Identity) -> Space {
+    let hash = |label: &Label| xxh3_64(label.as_str().as_bytes());
+    let is_named = who.agent_source < Source::Inferred;
+    Space {
+        tenant: request.key.map_or(0, fold),
+        run: who.run.as_ref().map_or(0, hash),
+        print: if is_named {
+            hash(&who.agent)
+        } else {
+            identity.print
+        },
     }
 }
 
@@ -395,70 +445,8 @@ fn run_of(call: CallId) -> Option<Label> {
     Label::parse(&format!("auto-{short}{end}")).ok()
 }
 
-fn fold(digest: Digest) -> u64 {
-    let front = digest.to_bytes().first_chunk().copied();
-    u64::from_le_bytes(front.unwrap_or_default())
-}
-
-fn is_message(segment: &Segment) -> bool {
-    matches!(segment.kind, SegmentKind::Message | SegmentKind::Input)
-}
-
-fn messages_in(facts: &RequestFacts) -> usize {
-    facts.segments.iter().filter(|it| is_message(it)).count()
-}
-
-/// The messages of a request, each with what stands for it.
-fn transcript<'a>(request: &Request<'a>) -> Vec<(&'a Segment, u64)> {
-    let segments: Vec<&Segment> = request
-        .facts
-        .segments
-        .iter()
-        .filter(|it| is_message(it))
-        .collect();
-    let plain = segments.len().saturating_sub(MARKED);
-    let hashed = segments.into_iter().enumerate().map(|(at, segment)| {
-        let may_be_marked = at >= plain && request.operation == Operation::Messages;
-        let raw = request.text.get(segment.range.clone());
-        let plain = raw.filter(|_| may_be_marked).and_then(without_marks);
-        let digest = plain.map_or(segment.digest, |plain| request.seed.digest(&plain));
-        (segment, fold(digest))
-    });
-    hashed.collect()
-}
-
-/// A message without the marks that say up to where a cache reaches: they move on with each call.
-/// None where there are none.
-fn without_marks(raw: &[u8]) -> Option<Vec<u8>> {
-    const MARK: &[u8] = b"\"cache_control\"";
-    let mut at = Some(memmem::find(raw, MARK)?);
-    let mut rest = raw;
-    let mut kept: Vec<u8> = Vec::new();
-    while let Some(start) = at {
-        let (front, tail) = rest.split_at(start);
-        let front = front.trim_ascii_end();
-        let end = memchr::memchr(b'}', tail)?;
-        rest = tail.get(end + 1..)?;
-        // One of the commas around it goes too.
-        if let Some(front) = front.strip_suffix(b",") {
-            kept.extend_from_slice(front);
-        } else {
-            kept.extend_from_slice(front);
-            let next = rest.trim_ascii_start();
-            rest = next.strip_prefix(b",").unwrap_or(rest);
-        }
-        at = memmem::find(rest, MARK);
-    }
-    kept.extend_from_slice(rest);
-    Some(kept)
-}
-
-/// The messages behind the first `known` ones, as far as they are understood.
-fn new_messages(request: &Request<'_>, messages: &[(&Segment, u64)], known: usize) -> Vec<Message> {
-    let from = known.max(messages.len().saturating_sub(MAX_NEW));
-    let new = messages.get(from..).unwrap_or_default().iter();
-    let read = new.filter_map(|(segment, _)| {
-        message::read(segment.kind, request.text.get(segment.range.clone())?)
-    });
-    read.collect()
+/// Differs from call to call, and so from process to process.
+fn salt(call: CallId) -> u64 {
+    let end = call.to_bytes().last_chunk().copied();
+    u64::from_le_bytes(end.unwrap_or_default())
 }

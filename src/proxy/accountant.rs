@@ -193,9 +193,10 @@ fn settle(mut call: EndedCall, books: &Books) {
         .usage
         .input_tokens
         .saturating_add(settlement.usage.output_tokens);
-    books
-        .loops
-        .used(settlement.run.as_ref(), settlement.id, tokens);
+    if let Some(turn) = &call.origin.turn {
+        let run = settlement.run.as_ref();
+        books.loops.used(turn, run, settlement.id, tokens);
+    }
     let used = used(&call.origin, &settlement);
     // More is to come, and nobody knows yet how much; or it will never be known.
     let is_guess = settlement.is_pending || is_unknown(&call, &settlement);

@@ -41,7 +41,7 @@ impl Hearing {
 
     /// The call ended: its conversation learns of the answer.
     pub(super) fn end(mut self, loops: &Loops, call: &mut EndedCall) {
-        let Some(turn) = call.origin.turn.take() else {
+        let Some(turn) = call.origin.turn.clone() else {
             return;
         };
         let run = call.origin.attribution.run.clone();

@@ -131,7 +131,7 @@ fn spoken(item: &Map<String, Value>) -> Message {
         name: word(item, "name").map(str::to_owned),
         pieces: Vec::new(),
     };
-    if role == Role::Tool {
+    if role == Role::Tool && item.contains_key("content") {
         message.pieces.push(result_of(item, "content"));
         return message;
     }

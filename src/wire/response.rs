@@ -125,6 +125,11 @@ impl ResponseReader {
         {
             return self.content.sink.text.said_in(whole);
         }
+        if matches!(self.encoding, Encoding::Unreadable)
+            || matches!(self.content.framing, Framing::Json(_))
+        {
+            self.content.sink.text.cut_said();
+        }
         self.content.sink.text.said()
     }
 

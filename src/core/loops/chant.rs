@@ -1,7 +1,7 @@
 //! A model that says the same piece over and over within one answer.
 //!
-//! For each byte it is asked how far back the sixteen bytes that end there were seen last. Text
-//! that keeps one such distance has that period. Code, tables and structured answers repeat by
+//! How far back the last sixteen bytes were seen before is what the text may repeat by; from there on
+//! each byte is compared with the one so far back. Code, tables and structured answers repeat by
 //! nature and are not looked at. Constant time and memory; pieces may come in any sizes.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -14,9 +14,10 @@ const MAX_PERIOD: u32 = 512;
 const TIMES: u32 = 10;
 const LEAST: u32 = 600;
 /// One byte in so many may differ.
-const DOUBT: u32 = 8;
-/// Each for two grams, so that few push each other out.
+const DOUBT: u32 = 32;
 const SLOTS: usize = 512;
+/// Bytes that are kept to be compared: more than the longest piece.
+const LAST: usize = 1024;
 
 /// Reads the text of one answer.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,9 @@ pub struct Chant {
     at: u32,
     recent: u128,
     /// Where a gram ended last, by its hash; empty until there is something to compare.
-    ends: Vec<[(u32, u32); 2]>,
+    ends: Vec<(u32, u32)>,
+    /// The bytes looked at last.
+    last: Vec<u8>,
     period: u32,
     matched: u32,
     missed: u32,
@@ -96,37 +99,52 @@ impl Chant {
     }
 
     fn look(&mut self, byte: u8) {
+        if self.last.is_empty() {
+            self.last = vec![0; LAST];
+            self.ends = vec![(0, 0); SLOTS];
+        }
+        let before = self.last_at(self.period);
+        if self.period > 0 {
+            if before == Some(byte) {
+                self.matched += 1;
+            } else {
+                self.missed += 1;
+            }
+            if self.missed * DOUBT > self.matched + DOUBT {
+                self.period = 0;
+            }
+        }
         self.recent = self.recent << 8 | u128::from(byte);
+        let at = self.at as usize % LAST;
+        if let Some(slot) = self.last.get_mut(at) {
+            *slot = byte;
+        }
         self.at = self.at.saturating_add(1);
         if (self.at as usize) < GRAM {
             return;
         }
-        if self.ends.is_empty() {
-            self.ends = vec![[(0, 0); 2]; SLOTS];
+        let gap = self.gap();
+        if self.period == 0 && (1..=MAX_PERIOD).contains(&gap) {
+            (self.period, self.matched, self.missed) = (gap, 0, 0);
         }
+        self.found = self.period > 0 && self.matched >= LEAST.max(TIMES * self.period);
+    }
+
+    /// How far back the last sixteen bytes were seen before; 0 when they were not, or it is forgotten.
+    fn gap(&mut self) -> u32 {
         let hash = xxh3_64(&self.recent.to_le_bytes());
         let tag = (hash >> 32) as u32;
         let at = usize::try_from(hash % SLOTS as u64).unwrap_or(0);
-        let Some([one, other]) = self.ends.get_mut(at) else {
-            return;
-        };
-        let slot = if one.0 == tag || (other.0 != tag && one.1 <= other.1) {
-            one
-        } else {
-            other
+        let Some(slot) = self.ends.get_mut(at) else {
+            return 0;
         };
         let (known, end) = std::mem::replace(slot, (tag, self.at));
-        let gap = self.at - end;
-        let matches = known == tag && end > 0 && gap <= MAX_PERIOD;
-        if matches && gap == self.period {
-            self.matched += 1;
-        } else if self.missed * DOUBT < self.matched {
-            self.missed += 1;
-        } else {
-            self.period = if matches { gap } else { 0 };
-            self.matched = u32::from(matches);
-            self.missed = 0;
-        }
-        self.found = self.period > 0 && self.matched >= LEAST.max(TIMES * self.period);
+        if known == tag { self.at - end } else { 0 }
+    }
+
+    /// The byte so far back.
+    fn last_at(&self, back: u32) -> Option<u8> {
+        let at = self.at.checked_sub(back)?;
+        self.last.get(at as usize % LAST).copied()
     }
 }

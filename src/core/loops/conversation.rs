@@ -9,6 +9,8 @@ use super::turn::{Action, Answer};
 const MAX_TOOLS: usize = 16;
 /// Actions of one answer that results are matched with.
 const MAX_ACTIONS: usize = 32;
+/// Words of arguments that do not make errors differ.
+const MAX_WORDS: usize = 64;
 /// What is shorter than this is repeated more easily; what is as long as that, hardly by chance
 /// (bytes that an agent wrote).
 const SHORT: usize = 64;
@@ -23,7 +25,9 @@ pub(super) struct Conversation {
     pub(super) pair_weight: u32,
     /// Calls that brought nothing new, in quarters, since so many news of the run.
     stale: (u64, u32),
+    /// Of the request that was sent last.
     pub(super) repeats: u32,
+    pub(super) request: u64,
     pub(super) chants: u32,
     /// The call before has no answer yet.
     pub(super) is_open: bool,
@@ -104,7 +108,7 @@ impl Said {
         if let Some(repeats) = self.actions.iter().find_map(|action| action.repeats) {
             return Threshold {
                 warn: settings.warn.max(repeats / 2),
-                trip: repeats + 1,
+                trip: if repeats == 0 { 0 } else { repeats + 1 },
             };
         }
         if settings.trip == 0 {
@@ -125,7 +129,13 @@ impl ActionMark {
             id: action.id,
             tool: action.tool,
             arguments: action.arguments.hash,
-            words: action.arguments.words().to_vec(),
+            words: action
+                .arguments
+                .words()
+                .iter()
+                .take(MAX_WORDS)
+                .copied()
+                .collect(),
             polls: action.traits.polls.unwrap_or(action.polls),
             repeats: action.traits.repeats,
         }
@@ -136,7 +146,7 @@ impl Conversation {
     /// The action that a result is of: by its id, else by its place.
     pub(super) fn action_of(&self, call: u64, place: usize) -> Option<&ActionMark> {
         let actions = &self.said.actions;
-        let by_id = actions.iter().find(|action| action.id == call);
+        let by_id = actions.iter().find(|action| call != 0 && action.id == call);
         by_id.or_else(|| actions.get(place))
     }
 

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::id::{CallId, Label};
 use super::super::time::Timestamp;
-use super::finding::{Finding, Scope};
+use super::finding::{Finding, Scope, Signal};
 use super::limits::{Beyond, Pace, RunLimits};
 use super::reading::Mixer;
 use super::settings::{Mode, Settings};
@@ -80,7 +80,7 @@ pub struct Guard {
     allowed: Vec<(Reach, u32)>,
     recent: VecDeque<Mark>,
     /// Of the last warning: it is told when another begins.
-    warned: Option<(super::finding::Signal, Scope)>,
+    warned: Option<(Signal, Scope)>,
     pace: Pace,
     calls: u32,
     fan_out: FxHashMap<u64, u32>,
@@ -93,15 +93,22 @@ struct Open {
     until: Timestamp,
     cool_down_us: u64,
     refused_at: Timestamp,
-    /// The conversation of the call that was let through to see.
-    probe: Option<u64>,
+    probe: Option<Probe>,
+}
+
+/// A call that was let through to see.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    conversation: u64,
+    at: Timestamp,
 }
 
 /// What a trip covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     Conversation(u64),
-    Edge(u64),
+    /// One first request of a caller and agent.
+    Request(u64),
     Run,
 }
 
@@ -120,15 +127,15 @@ impl Reach {
     fn of(scope: Scope, ask: &Ask) -> Self {
         match scope {
             Scope::Conversation => Self::Conversation(ask.conversation),
-            Scope::Edge => Self::Edge(edge(ask)),
+            Scope::Edge => Self::Request(ask.first_request()),
             Scope::Run => Self::Run,
         }
     }
 
-    fn covers(self, conversation: u64, edge: u64) -> bool {
+    fn covers(self, ask: &Ask) -> bool {
         match self {
-            Self::Conversation(of) => of == conversation,
-            Self::Edge(of) => of == edge,
+            Self::Conversation(of) => of == ask.conversation,
+            Self::Request(of) => ask.kind == Kind::Fresh && of == ask.first_request(),
             Self::Run => true,
         }
     }
@@ -139,7 +146,7 @@ fn edge(ask: &Ask) -> u64 {
 }
 
 impl Guard {
-    /// Judges a call. What is refused leaves no trace in what is remembered.
+    /// Judges a call. What an open trip bars leaves no trace in what is remembered.
     pub fn judge(&mut self, ask: &Ask, caller: &Caller<'_>, policy: &Policy) -> Verdict {
         let mut verdict = Verdict::default();
         if policy.settings.mode == Mode::Off {
@@ -247,38 +254,57 @@ impl Guard {
         over(limits.max_fan_out.filter(|_| begins), begun + 1).map(Beyond::FanOut)
     }
 
-    /// The open trip that bars a call. A user who says something new closes it; after the cool-down
-    /// one call is let through.
+    /// The open trip that bars a call. A user who says something new closes all there are; after
+    /// the cool-down one call is let through.
     fn barred(&mut self, ask: &Ask, now: Timestamp, verdict: &mut Verdict) -> Option<Trip> {
-        let edge = edge(ask);
-        let at = self
-            .open
-            .iter()
-            .position(|open| open.reach.covers(ask.conversation, edge))?;
-        if self.watch.hears_user(ask) {
-            let open = self.open.remove(at);
+        let (covering, others): (Vec<Open>, Vec<Open>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(|open| open.reach.covers(ask));
+        self.open = others;
+        if !covering.is_empty() && self.watch.hears_user(ask) {
             self.watch.forgive();
             self.warned = None;
-            verdict.changed.push(closed(open, now, ClosedBy::User));
+            let ended = covering.into_iter();
+            let ended = ended.map(|open| closed(open, now, ClosedBy::User));
+            verdict.changed.extend(ended);
             return None;
         }
-        let open = self.open.get_mut(at)?;
-        let sees = match open.probe {
-            // The call after the probe, once that has its answer.
-            Some(conversation) => {
-                let is_over = ask.said.is_some() || !self.watch.is_open(conversation);
-                conversation == ask.conversation && is_over
+        let mut bars = None;
+        for mut open in covering {
+            if self.passes(&open, ask, now) {
+                verdict.is_probe |= open.probe.is_none_or(|probe| !self.is_next(probe, ask));
+                open.probe.get_or_insert(Probe {
+                    conversation: ask.conversation,
+                    at: now,
+                });
+            } else {
+                open.trip.refused += 1;
+                open.refused_at = now;
+                bars.get_or_insert_with(|| open.trip.clone());
             }
-            None => now >= open.until,
-        };
-        if sees {
-            verdict.is_probe = open.probe.is_none();
-            open.probe = Some(ask.conversation);
-            return None;
+            self.open.push(open);
         }
-        open.trip.refused += 1;
-        open.refused_at = now;
-        Some(open.trip.clone())
+        bars
+    }
+
+    /// Whether a trip lets a call through: as a probe once it has cooled down, or as the call that
+    /// follows a probe and tells what came of it.
+    fn passes(&self, open: &Open, ask: &Ask, now: Timestamp) -> bool {
+        match open.probe {
+            None => now >= open.until,
+            Some(probe) => {
+                let is_late = now.micros_since(probe.at) >= open.cool_down_us;
+                self.is_next(probe, ask) && tells(&open.trip, ask) || is_late
+            }
+        }
+    }
+
+    /// A probe is over, and this call comes after it: of its conversation, or of another where that
+    /// had but one call.
+    fn is_next(&self, probe: Probe, ask: &Ask) -> bool {
+        let is_own = probe.conversation == ask.conversation;
+        let is_over = is_own && ask.said.is_some() || !self.watch.is_running(probe.conversation);
+        is_over && (is_own || ask.kind == Kind::Fresh)
     }
 
     /// What the call after a probe shows decides whether the trip stays.
@@ -289,26 +315,29 @@ impl Guard {
         (caller, policy): (&Caller<'_>, &Policy),
         verdict: &mut Verdict,
     ) {
-        let edge = edge(ask);
-        let at = self
-            .open
-            .iter()
-            .position(|open| open.probe.is_some() && open.reach.covers(ask.conversation, edge));
-        let Some(at) = at.filter(|_| !verdict.is_probe) else {
+        if verdict.is_probe {
             return;
-        };
+        }
+        let is_probed = |open: &Open| open.probe.is_some() && open.reach.covers(ask);
+        let (probed, others): (Vec<Open>, Vec<Open>) = std::mem::take(&mut self.open)
+            .into_iter()
+            .partition(is_probed);
+        self.open = others;
         let goes_on = found.iter().any(Finding::trips);
-        if !goes_on {
-            let open = self.open.remove(at);
-            let trip = closed(open, caller.now, ClosedBy::Probe);
-            verdict.changed.push(trip);
-        } else if let Some(open) = self.open.get_mut(at) {
+        for mut open in probed {
+            if !goes_on {
+                let trip = closed(open, caller.now, ClosedBy::Probe);
+                verdict.changed.push(trip);
+                continue;
+            }
             open.probe = None;
             open.cool_down_us =
                 (open.cool_down_us * 2).clamp(policy.cool_down_us, MAX_COOL_DOWN_US);
             open.until = caller.now.plus_micros(open.cool_down_us);
             open.trip.refused += 1;
+            open.refused_at = caller.now;
             verdict.refusal = Some(No::Tripped(Box::new(open.trip.clone())));
+            self.open.push(open);
         }
     }
 
@@ -330,7 +359,7 @@ impl Guard {
         if let Some(finding) = trips.filter(|_| mode == Mode::Break && !verdict.is_probe)
             && !self.is_allowed(ask)
         {
-            let trip = self.trip(finding, ask, caller, policy);
+            let trip = self.trip(finding, ask, (caller, policy), verdict);
             verdict.changed.push(trip.clone());
             verdict.refusal = Some(No::Tripped(Box::new(trip)));
             return;
@@ -342,7 +371,7 @@ impl Guard {
         };
         let kind = (strongest.signal, strongest.scope);
         if self.warned.replace(kind) != Some(kind) {
-            verdict.told = Some(self.evidence(strongest, ask));
+            verdict.told = Some(self.evidence(strongest, ask, caller.now));
         }
         verdict.warning = Some(*strongest);
         let steps = strongest.slow_steps();
@@ -354,8 +383,7 @@ impl Guard {
 
     /// Whether an operator lets the pattern go on for a while.
     fn is_allowed(&mut self, ask: &Ask) -> bool {
-        let edge = edge(ask);
-        let covers = |(reach, _): &&mut (Reach, u32)| reach.covers(ask.conversation, edge);
+        let covers = |(reach, _): &&mut (Reach, u32)| reach.covers(ask);
         let Some((_, left)) = self.allowed.iter_mut().find(covers) else {
             return false;
         };
@@ -364,7 +392,13 @@ impl Guard {
         true
     }
 
-    fn trip(&mut self, finding: &Finding, ask: &Ask, caller: &Caller<'_>, policy: &Policy) -> Trip {
+    fn trip(
+        &mut self,
+        finding: &Finding,
+        ask: &Ask,
+        (caller, policy): (&Caller<'_>, &Policy),
+        verdict: &mut Verdict,
+    ) -> Trip {
         let trip = Trip {
             id: caller.call,
             at: caller.now,
@@ -372,12 +406,14 @@ impl Guard {
             conversation: caller.conversation.cloned(),
             agent: caller.agent.clone(),
             caller: caller.caller.cloned(),
-            evidence: self.evidence(finding, ask),
+            evidence: self.evidence(finding, ask, caller.now),
             refused: 1,
             closed: None,
         };
         if self.open.len() >= MAX_OPEN {
-            self.open.remove(0);
+            let oldest = self.open.remove(0);
+            let closed = closed(oldest, caller.now, ClosedBy::End);
+            verdict.changed.push(closed);
         }
         self.open.push(Open {
             reach: Reach::of(finding.scope, ask),
@@ -390,11 +426,11 @@ impl Guard {
         trip
     }
 
-    fn evidence(&self, finding: &Finding, ask: &Ask) -> Evidence {
+    fn evidence(&self, finding: &Finding, ask: &Ask, now: Timestamp) -> Evidence {
         let (reach, edge) = (Reach::of(finding.scope, ask), edge(ask));
         let belongs = |mark: &&Mark| match reach {
             Reach::Conversation(of) => mark.conversation == of,
-            Reach::Edge(_) => mark.edge == edge,
+            Reach::Request(_) => mark.edge == edge,
             Reach::Run => true,
         };
         let last = self.recent.iter().rev().filter(belongs);
@@ -413,9 +449,7 @@ impl Guard {
             count: finding.count,
             agents,
             calls: marks.iter().map(|mark| mark.call).collect(),
-            since: marks
-                .first()
-                .map_or_else(Timestamp::default, |mark| mark.at),
+            since: marks.first().map_or(now, |mark| mark.at),
             tokens: marks.iter().map(|mark| mark.tokens).sum(),
             sample: self.watch.sample(ask.conversation),
         }
@@ -442,6 +476,12 @@ impl Guard {
             tokens: 0,
         });
     }
+}
+
+/// Whether a call tells what came of a probe: one that is sent again tells nothing but of requests sent
+/// again.
+fn tells(trip: &Trip, ask: &Ask) -> bool {
+    ask.kind != Kind::Again || trip.evidence.signal == Signal::SameRequest
 }
 
 fn closed(open: Open, at: Timestamp, by: ClosedBy) -> Trip {

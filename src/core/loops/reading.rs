@@ -16,6 +16,11 @@ const WINDOW: usize = 8 * 1024;
 const DENSE_WORDS: usize = 256;
 /// Numbers kept to be compared.
 const MAX_NUMBERS: usize = 16;
+/// First bytes of characters from U+0800 on, of three bytes each as far as they are common: many of
+/// these scripts do without spaces. What is longer than so many bytes is no word of theirs.
+const WIDE: u8 = 0xe0;
+const CHARACTER: usize = 3;
+const SPACED: usize = 12;
 /// Words of an error's end that are its mark.
 const ERROR_WORDS: usize = 24;
 
@@ -166,10 +171,21 @@ impl Reader {
             if word.is_empty() || is_identifier(word) {
                 continue;
             }
+            if word.len() > SPACED && word.iter().any(|byte| *byte >= WIDE) {
+                self.unspaced(word);
+                continue;
+            }
             let is_number = word.iter().all(u8::is_ascii_digit);
             self.word(word, if is_number { Kind::Number } else { Kind::Word });
         }
         self.names_id = is_id_name(atom);
+    }
+
+    /// Scripts that put no spaces between words: each two characters count as one.
+    fn unspaced(&mut self, word: &[u8]) {
+        for pair in word.chunks(2 * CHARACTER) {
+            self.word(pair, Kind::Word);
+        }
     }
 
     fn word(&mut self, word: &[u8], kind: Kind) {
@@ -237,7 +253,14 @@ fn word_hash(word: &[u8], voice: Voice) -> u64 {
             len += 1;
         }
     }
-    xxh3_64(lower.get(..len).unwrap_or_default()) & !NUMBER
+    let rest = word.get(lower.len()..).unwrap_or_default();
+    let front = xxh3_64(lower.get(..len).unwrap_or_default());
+    let hash = if rest.is_empty() {
+        front
+    } else {
+        front ^ xxh3_64(rest)
+    };
+    hash & !NUMBER
 }
 
 fn is_word(byte: u8) -> bool {

@@ -55,7 +55,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::Tripped(trip) => {
                 write!(f, "a loop was stopped: {}", evidence(&trip.evidence))?;
-                for sample in &trip.evidence.sample {
+                // Bodies do not reach the log.
+                let hides = f.alternate();
+                for sample in trip.evidence.sample.iter().filter(|_| !hides) {
                     write!(f, " | {sample}")?;
                 }
                 write!(

@@ -1,7 +1,7 @@
 //! What a call brings and what it answers, as far as loops are concerned. Made outside any lock.
 
 use super::super::text;
-use super::reading::Reading;
+use super::reading::{Mixer, Reading};
 use super::settings::ToolTraits;
 
 /// What one call brings that its conversation had not said yet.
@@ -17,8 +17,22 @@ pub struct Ask {
     pub brought: Vec<Part>,
     /// The answer to the call before, where the request repeats it.
     pub said: Option<Answer>,
-    /// Milliseconds since the last answer of the conversation; none when there was none.
+    /// Milliseconds since the call before of the conversation ended, or the same one before where this
+    /// begins another; none when there was none.
     pub idle_ms: Option<u64>,
+    /// Stands for the request as a whole.
+    pub request: u64,
+}
+
+impl Ask {
+    /// Stands for a request that begins a conversation, by who asks whom for what.
+    pub fn first_request(&self) -> u64 {
+        let mut hash = Mixer::of(&[self.caller, self.agent]);
+        for part in self.brought.iter().filter(|part| part.from != From::System) {
+            hash = Mixer::of(&[hash, part.reading.hash]);
+        }
+        hash
+    }
 }
 
 /// How a call stands to its conversation.
@@ -96,14 +110,42 @@ const ERROR_WORDS: [&str; 13] = [
     "timeout",
 ];
 
-/// Whether a tool's result reads like an error.
+/// Whether a tool's result reads like an error: it says so at its front or its end, and does not
+/// deny it (`"error": null`, `0 errors`, `isError: false`).
 pub fn is_error(text: &str) -> bool {
     const FRONT: usize = 120;
     const END: usize = 160;
     let ends = [text::front(text, FRONT), text::end(text, END)];
     ends.into_iter().any(|part| {
         let part = part.to_ascii_lowercase();
-        ERROR_WORDS.iter().any(|word| part.contains(word))
+        let mut found = ERROR_WORDS.iter().flat_map(|word| part.match_indices(word));
+        found.any(|(at, word)| !is_denied(&part, at, at + word.len()))
+    })
+}
+
+/// Whether what stands around a word says that there is none of it.
+fn is_denied(text: &str, from: usize, to: usize) -> bool {
+    const NONE: [&str; 9] = ["null", "none", "false", "0", "\"\"", "''", "[]", "{}", "no"];
+    let before = text.get(..from).unwrap_or_default();
+    let before = before.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    let word = before
+        .rsplit(|c: char| !c.is_ascii_alphanumeric())
+        .next()
+        .unwrap_or_default();
+    if matches!(word, "0" | "no" | "without" | "zero") {
+        return true;
+    }
+    let after = text.get(to..).unwrap_or_default();
+    let after = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    // The name of a field, closed, and its value.
+    let value = after.trim_start_matches(['"', '\'']).trim_start();
+    let Some(value) = value.strip_prefix([':', '=']) else {
+        return false;
+    };
+    let value = value.trim_start();
+    NONE.iter().any(|none| {
+        let rest = value.strip_prefix(none);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.'))
     })
 }
 

@@ -52,8 +52,9 @@ pub struct Watch {
 
 /// What a call brings, weighed.
 struct News {
-    /// Of all that it brings.
+    /// Of all that it brings; and with all numbers alike.
     hash: u64,
+    masked: u64,
     counts: bool,
     errors: Vec<u32>,
     polls: bool,
@@ -88,6 +89,9 @@ impl Watch {
         }
         let mut found = Findings::default();
         if ask.kind == Kind::Again {
+            if conversation.request != ask.request {
+                conversation.repeats = 0;
+            }
             // What never went upstream was not tried.
             if std::mem::take(&mut conversation.has_ended) {
                 conversation.repeats += weight(ask.idle_ms);
@@ -99,9 +103,17 @@ impl Watch {
             conversation.repeats = 0;
             conversation.has_ended = false;
             let news = self.bring(&mut conversation, ask);
+            let threshold = if news.polls {
+                Threshold {
+                    trip: settings.stale_poll,
+                    ..settings.stale
+                }
+            } else {
+                settings.same_error
+            };
             for count in &news.errors {
                 let same = (Signal::SameError, Scope::Conversation);
-                found.add(same, (1, *count), *count, settings.same_error);
+                found.add(same, (1, *count), *count, threshold);
             }
             if ask.kind == Kind::Fresh {
                 self.begin(&mut conversation, ask, &news, &mut found, settings);
@@ -114,6 +126,7 @@ impl Watch {
             found.add(chant, (1, chants), chants, settings.chant);
             conversation.is_open = true;
         }
+        conversation.request = ask.request;
         self.conversations.insert(ask.conversation, conversation);
         found.0
     }
@@ -141,10 +154,10 @@ impl Watch {
         ask.brought.iter().any(is_new)
     }
 
-    /// The call before in a conversation has no answer yet.
-    pub fn is_open(&self, conversation: u64) -> bool {
+    /// The last call of a conversation is not over.
+    pub fn is_running(&self, conversation: u64) -> bool {
         let it = self.conversations.get(&conversation);
-        it.is_some_and(|it| it.is_open)
+        it.is_some_and(|it| it.is_open && !it.has_ended)
     }
 
     /// What a conversation did last, and what came of it.
@@ -182,9 +195,10 @@ impl Watch {
 
     /// Takes in what is new in a request.
     fn bring(&mut self, conversation: &mut Conversation, ask: &Ask) -> News {
-        let mut hash = Mixer::default();
+        let (mut hash, mut masked) = (Mixer::default(), Mixer::default());
         let mut news = News {
             hash: 0,
+            masked: 0,
             counts: false,
             errors: Vec::new(),
             polls: false,
@@ -208,10 +222,12 @@ impl Watch {
                 }
             }
             hash.push(part.reading.hash);
+            masked.push(part.reading.masked);
             conversation.samples.1.clone_from(&part.sample);
         }
         news.polls = results > 0 && conversation.said.polls();
         news.hash = hash.finish();
+        news.masked = masked.finish();
         conversation.brought_news = news.counts;
         news
     }
@@ -250,6 +266,8 @@ impl Watch {
         self.edges.push(Mixer::of(&[ask.caller, ask.agent]));
         let request = Mixer::of(&[ask.agent, news.hash]);
         conversation.fresh_request = Some(request);
+        // One template over many items: each item is news, however little of it differs.
+        conversation.brought_news |= self.results.insert(Mixer::of(&[ask.agent, news.masked]));
         let asked = |part: &&Part| matches!(part.from, From::User | From::Agent);
         let asked: Vec<u64> = ask
             .brought
@@ -288,6 +306,10 @@ impl Watch {
     ) {
         self.edges.push(Mixer::of(&[ask.caller, ask.agent]));
         conversation.fresh_request = None;
+        // Asking whether something is done is part of no pattern.
+        if news.polls && news.errors.is_empty() {
+            return;
+        }
         let pair = Mixer::of(&[ask.agent, conversation.said.hash, news.hash]);
         let is_same = conversation.pairs.push(pair);
         self.pairs.push(pair);

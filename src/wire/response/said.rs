@@ -49,6 +49,11 @@ impl Said {
         self.is_cut
     }
 
+    /// From here on something is missing.
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     /// Takes one document in: a delta, an event, a line or a whole body.
     pub(super) fn take(&mut self, json: &[u8]) {
         if let Some(object) = Fields::parse(json) {

@@ -71,6 +71,10 @@ impl OutputText {
         &self.said
     }
 
+    pub(super) fn cut_said(&mut self) {
+        self.said.cut();
+    }
+
     /// What a whole body says.
     pub(super) fn said_in(&mut self, body: &[u8]) -> &Said {
         if self.wanted && self.said.is_empty() {
@@ -90,6 +94,8 @@ impl OutputText {
 
     /// From here on only bytes are counted.
     pub(super) fn keep_less(&mut self) {
+        self.said();
+        self.said.cut();
         let later = self.later.get_or_insert_default();
         later.limit = later.len;
     }
@@ -123,6 +129,8 @@ impl OutputText {
             self.raw.extend_from_slice(rest);
             self.raw.push(b'\n');
         } else {
+            self.said();
+            self.said.take(data);
             extract(data, self.later.get_or_insert_with(Lanes::bounded));
         }
     }

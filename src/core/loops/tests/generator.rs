@@ -167,6 +167,7 @@ impl Step {
                 .map(|(from, text)| part(*from, text))
                 .collect(),
             said: None,
+            request: 0,
             idle_ms: self.idle_ms,
         }
     }
