@@ -160,18 +160,23 @@ fn resident() -> u64 {
 }
 
 fn of_many_runs(_: &mut Criterion) {
-    let bodies: Vec<_> = (0..CALLS).map(|n| body(2 * n)).collect();
-    let facts: Vec<_> = bodies
-        .iter()
-        .map(|text| scan(Operation::Chat, Dialect::Chat, text, SEED))
+    // One conversation that grows: each request begins as the one before.
+    let text = body(2 * CALLS);
+    let whole = scan(Operation::Chat, Dialect::Chat, &text, SEED);
+    let facts: Vec<RequestFacts> = (0..CALLS)
+        .map(|n| {
+            let mut facts = whole.clone();
+            facts.segments.truncate(2 + 2 * n);
+            facts
+        })
         .collect();
     let loops = engine();
     let before = resident();
     let mut said = answer();
     for run in 0..RUNS {
         let run = format!("run-{run}");
-        for (text, facts) in bodies.iter().zip(&facts) {
-            call(&loops, (text, facts), &run, &mut said);
+        for facts in &facts {
+            call(&loops, (&text, facts), &run, &mut said);
         }
     }
     let taken = resident().saturating_sub(before);

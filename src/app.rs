@@ -143,8 +143,7 @@ impl App {
         }
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
-        let budgets = budgets(&config, &ledger, &clock);
-        let loops = loops(&config, &ledger, &clock);
+        let (budgets, loops) = engines(&config, &ledger, &clock);
         let proxy = Proxy::new(
             live,
             ledger.clone(),
@@ -349,6 +348,11 @@ async fn open_ledger(
         tell(&ledger, clock, Event::RECOVERED, Some(told.to_owned()));
     }
     Ok(ledger)
+}
+
+/// What decides on calls.
+fn engines(config: &Config, ledger: &Ledger, clock: &Clock) -> (Arc<Budgets>, Arc<Loops>) {
+    (budgets(config, ledger, clock), loops(config, ledger, clock))
 }
 
 fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {

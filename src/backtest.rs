@@ -36,6 +36,7 @@ pub struct Call {
     pub answer: Option<Answer>,
     pub who: Who,
     pub at: Timestamp,
+    pub ended_at: Timestamp,
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub nano_usd: u64,
@@ -78,26 +79,28 @@ pub struct Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub runs: Vec<Outcome>,
+    /// Calls whose bodies were not recorded, and so say nothing.
+    pub unread_calls: usize,
     pub budgets: Vec<spend::Spent>,
 }
 
 /// Goes through the runs under these settings.
-pub fn replay(runs: impl IntoIterator<Item = Run>, loops: &LoopsConfig, rules: &[Rule]) -> Report {
+pub fn replay(runs: &[Run], loops: &LoopsConfig, rules: &[Rule]) -> Report {
     let mut spending = Spending::new(rules);
-    let outcomes = runs.into_iter().map(|run| {
-        for call in &run.calls {
-            spending.charge(call);
-        }
-        replay_run(&run, loops)
-    });
+    let mut calls: Vec<&Call> = runs.iter().flat_map(|run| &run.calls).collect();
+    calls.sort_by_key(|call| call.at);
+    for call in calls {
+        spending.charge(call);
+    }
     Report {
-        runs: outcomes.collect(),
+        runs: runs.iter().map(|run| replay_run(run, loops)).collect(),
+        unread_calls: 0,
         budgets: spending.finish(),
     }
 }
 
 fn replay_run(run: &Run, loops: &LoopsConfig) -> Outcome {
-    let mut guard = Guard::default();
+    let (mut guard, mut running) = (Guard::default(), Vec::new());
     let mut outcome = Outcome {
         id: run.id.clone(),
         calls: run.calls.len(),
@@ -127,13 +130,25 @@ fn replay_run(run: &Run, loops: &LoopsConfig) -> Outcome {
             outcome.saved_nano_usd = rest.iter().map(|call| call.nano_usd).sum();
             break;
         }
+        running.push(call);
+        let next = run.calls.get(at + 1).map(|next| next.at);
+        end_calls(&mut guard, &mut running, next);
+    }
+    outcome
+}
+
+/// Ends the calls that were over when the next one began.
+fn end_calls(guard: &mut Guard, running: &mut Vec<&Call>, next: Option<Timestamp>) {
+    running.sort_by_key(|call| call.ended_at);
+    let is_over = |call: &&Call| next.is_none_or(|next| call.ended_at <= next);
+    let over = running.iter().take_while(|call| is_over(call)).count();
+    for call in running.drain(..over) {
         guard.used(call.id, tokens(call));
         match &call.answer {
             Some(answer) => guard.answer(call.ask.conversation, answer, call.ask.idle_ms),
             None => guard.fail(call.ask.conversation),
         }
     }
-    outcome
 }
 
 fn judge(guard: &mut Guard, call: &Call, loops: &LoopsConfig) -> Verdict {

@@ -16,7 +16,7 @@ use crate::config::LoopsConfig;
 use crate::core::attribution::Confidence;
 use crate::core::id::{CallId, Label};
 use crate::core::loops::chant::Chant;
-use crate::core::loops::turn::{Ask, Kind};
+use crate::core::loops::turn::{Answer, Ask, Kind};
 use crate::core::time::Timestamp;
 use crate::loops::read::Reader;
 use crate::wire::message::{self, Message, Piece, Role, ToolCall};
@@ -147,12 +147,7 @@ fn call_of(
             request: 0,
             idle_ms: idle,
         },
-        answer: answered.map(|message| {
-            let (text, calls) = parts(message);
-            let mut answer = reader.answer(&text, &calls);
-            answer.chants = Chant::default().push(&text);
-            answer
-        }),
+        answer: answered.map(|message| answer_of(message, reader)),
         who: Who {
             run: run.cloned(),
             agent: line.agent.clone(),
@@ -164,11 +159,19 @@ fn call_of(
             inferred: Confidence::default(),
         },
         at,
+        ended_at: at,
         input_tokens: input / BYTES_PER_TOKEN,
         output_tokens: output / BYTES_PER_TOKEN,
         nano_usd: 0,
         is_retry: false,
     }
+}
+
+fn answer_of(message: Message, reader: Reader<'_>) -> Answer {
+    let (text, calls) = parts(message);
+    let mut answer = reader.answer(&text, &calls);
+    answer.chants = Chant::default().push(&text);
+    answer
 }
 
 fn parts(message: Message) -> (String, Vec<ToolCall>) {

@@ -12,8 +12,9 @@ use crate::core::attribution::{Attribution, Confidence, Source};
 use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
 use crate::core::loops::chant::Chant;
+use crate::core::loops::turn::Answer;
 use crate::core::time::Timestamp;
-use crate::loops::recognise::Request;
+use crate::loops::recognise::{Request, Turn};
 use crate::loops::{Ended, Loops};
 use crate::wire::response::ResponseReader;
 use crate::wire::route::route;
@@ -56,24 +57,64 @@ impl Rereader {
         }
     }
 
-    /// A run of these calls, in order of their times.
+    /// A run of these calls. What ended before another began had its answer by then.
     pub fn run(&self, id: String, mut calls: Vec<Recorded>) -> Run {
         calls.sort_by_key(|call| call.at);
-        let calls = calls.into_iter().filter_map(|call| self.call(call));
+        let mut begun: Vec<(Recorded, Turn, Option<Answer>)> = Vec::new();
+        let mut open: Vec<usize> = Vec::new();
+        for recorded in calls {
+            self.end(&mut open, &mut begun, Some(recorded.at));
+            self.stand_at(recorded.at);
+            if let Some(turn) = self.turn(&recorded) {
+                open.push(begun.len());
+                begun.push((recorded, turn, None));
+            }
+        }
+        self.end(&mut open, &mut begun, None);
+        let calls = begun.into_iter().map(|(recorded, turn, answer)| Call {
+            id: recorded.id,
+            ask: turn.ask().clone(),
+            answer,
+            who: recorded.who,
+            at: recorded.at,
+            ended_at: recorded.at.plus_micros(recorded.duration_us),
+            input_tokens: recorded.input_tokens,
+            output_tokens: recorded.output_tokens,
+            nano_usd: recorded.nano_usd,
+            is_retry: recorded.retry > 0,
+        });
         Run {
             calls: calls.collect(),
             id,
         }
     }
 
+    /// Takes in the answers that were there by `now`.
+    fn end(
+        &self,
+        open: &mut Vec<usize>,
+        begun: &mut [(Recorded, Turn, Option<Answer>)],
+        now: Option<Timestamp>,
+    ) {
+        open.retain(|at| {
+            let Some((recorded, turn, answer)) = begun.get_mut(*at) else {
+                return false;
+            };
+            let ended_at = recorded.at.plus_micros(recorded.duration_us);
+            if now.is_some_and(|now| ended_at > now) {
+                return true;
+            }
+            self.stand_at(ended_at);
+            *answer = self.answer(recorded, turn);
+            false
+        });
+    }
+
     /// None for a call that has no messages to go by.
-    fn call(&self, recorded: Recorded) -> Option<Call> {
-        self.stand_at(recorded.at);
-        let path = recorded.target.split('?').next().unwrap_or_default();
-        let route = route(&Method::POST, path);
+    fn turn(&self, recorded: &Recorded) -> Option<Turn> {
+        let route = route(&Method::POST, path(&recorded.target));
         let seed = DigestSeed(0);
         let facts = scan(route.operation, route.dialect, &recorded.request, seed);
-        let mut who = claims(&recorded);
         let request = Request {
             call: recorded.id,
             operation: route.operation,
@@ -85,50 +126,47 @@ impl Rereader {
             shows: true,
             now: recorded.at,
         };
-        let turn = self.loops.recognise(&request, &mut who)?;
-        let ask = turn.ask().clone();
-        let ended_at = recorded.at.plus_micros(recorded.duration_us);
-        self.stand_at(ended_at);
-        let answer = recorded.response.filter(|_| recorded.is_completed);
-        let answer = answer.map(|(body, encoding)| {
+        self.loops.recognise(&request, &mut claims(recorded))
+    }
+
+    /// None where the call failed, or nothing of its answer can be read.
+    fn answer(&self, recorded: &mut Recorded, turn: &Turn) -> Option<Answer> {
+        let heard = recorded.response.take().and_then(|(body, encoding)| {
+            let dialect = route(&Method::POST, path(&recorded.target)).dialect;
             let encoding = encoding.as_deref();
-            let mut reader = ResponseReader::new(route.dialect, None, encoding, recorded.status);
+            let mut reader = ResponseReader::new(dialect, None, encoding, recorded.status);
             reader.push(&body);
             let response_id = reader.response_id();
             let said = reader.said();
             let chants = Chant::default().push(said.text());
-            self.loops.ended(
-                &turn,
-                None,
-                &Ended {
-                    said,
-                    response_id: response_id.as_deref(),
-                    is_answered: true,
-                    chants,
-                },
-            );
-            self.loops.answer(&turn, said, chants)
+            // An answer that chanted was ended for that.
+            let is_answered = recorded.is_completed || chants;
+            if !is_answered || said.is_empty() {
+                return None;
+            }
+            let ended = Ended {
+                said,
+                response_id: response_id.as_deref(),
+                is_answered,
+                chants,
+            };
+            self.loops.ended(turn, None, &ended);
+            Some(self.loops.answer(turn, said, chants))
         });
-        if answer.is_none() {
-            self.loops.failed(&turn, None);
+        if heard.is_none() {
+            self.loops.failed(turn, None);
         }
-        Some(Call {
-            id: recorded.id,
-            ask,
-            answer,
-            who: recorded.who,
-            at: recorded.at,
-            input_tokens: recorded.input_tokens,
-            output_tokens: recorded.output_tokens,
-            nano_usd: recorded.nano_usd,
-            is_retry: recorded.retry > 0,
-        })
+        heard
     }
 
     fn stand_at(&self, at: Timestamp) {
         let passed = at.micros().saturating_sub(self.clock.now().micros());
         self.clock.advance_micros(passed);
     }
+}
+
+fn path(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 /// What is known of a call is not inferred once more.

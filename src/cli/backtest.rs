@@ -1,5 +1,6 @@
 //! What other settings would have done to recorded runs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -36,10 +37,14 @@ pub(super) fn run(
         apply(preset, &mut config);
     }
     let runs = match &args.file {
-        Some(file) => from_file(file, &config)?,
+        Some(file) => (from_file(file, &config)?, 0),
         None => from_ledger(common, args, &config)?,
     };
-    let report = replay(runs, &config.loops, &config.budgets);
+    let (runs, unread_calls) = runs;
+    let report = Report {
+        unread_calls,
+        ..replay(&runs, &config.loops, &config.budgets)
+    };
     if let Some(file) = &args.verdicts {
         fs::write(file, report.verdicts())
             .map_err(|error| Failure::Impossible(format!("{}: {error}", file.display())))?;
@@ -78,7 +83,11 @@ fn from_file(file: &Path, config: &Config) -> Result<Vec<Run>, Failure> {
 }
 
 /// Calls of one run, or of all runs of a time, as the ledger has them.
-fn from_ledger(common: &Common, args: &BacktestArgs, config: &Config) -> Result<Vec<Run>, Failure> {
+fn from_ledger(
+    common: &Common,
+    args: &BacktestArgs,
+    config: &Config,
+) -> Result<(Vec<Run>, usize), Failure> {
     let (runtime, source) = command::open(common)?;
     let mut params = CallParams {
         run: args.run.clone(),
@@ -101,25 +110,18 @@ fn from_ledger(common: &Common, args: &BacktestArgs, config: &Config) -> Result<
         )));
     }
     calls.reverse();
-    let mut runs: Vec<(Label, Vec<CallView>)> = Vec::new();
+    let (mut by_run, mut unread) = (BTreeMap::<Label, Vec<Recorded>>::new(), 0);
     for call in calls {
-        let Some(run) = call.run.clone() else {
-            continue;
-        };
-        match runs.iter_mut().find(|(known, _)| *known == run) {
-            Some((_, calls)) => calls.push(call),
-            None => runs.push((run, vec![call])),
+        let run = call.run.clone();
+        match (run, recorded(&runtime, &source, call)?) {
+            (Some(run), Some(call)) => by_run.entry(run).or_default().push(call),
+            _ => unread += 1,
         }
     }
     let reader = Rereader::new(config);
-    let runs = runs.into_iter().map(|(run, calls)| {
-        let calls = calls
-            .into_iter()
-            .filter_map(|call| recorded(&runtime, &source, call).transpose());
-        let calls = calls.collect::<Result<Vec<_>, Failure>>()?;
-        Ok(reader.run(run.to_string(), calls))
-    });
-    runs.collect()
+    let runs = by_run.into_iter();
+    let runs = runs.map(|(run, calls)| reader.run(run.to_string(), calls));
+    Ok((runs.collect(), unread))
 }
 
 /// None where its request was not recorded.
@@ -214,6 +216,11 @@ fn print(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
     if more > 0 {
         writeln!(out.writer, "... and {more} more; --json has all")?;
     }
+    sums(report, out)
+}
+
+fn sums(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
+    let runs = &report.runs;
     let stopped = runs.iter().filter(|run| run.tripped_at.is_some());
     let saved: u64 = stopped.clone().map(|run| run.saved_tokens).sum();
     let cost: u64 = stopped.clone().map(|run| run.saved_nano_usd).sum();
@@ -228,6 +235,13 @@ fn print(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
         format::count(all),
         NanoUsd::new(i64::try_from(cost).unwrap_or(i64::MAX)),
     )?;
+    if report.unread_calls > 0 {
+        let unread = format::count(report.unread_calls as u64);
+        writeln!(
+            out.writer,
+            "{unread} calls are left out: they name no run, or their bodies are not recorded"
+        )?;
+    }
     for spent in &report.budgets {
         writeln!(
             out.writer,

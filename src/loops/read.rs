@@ -16,8 +16,6 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Texts of one tool call that may be what another agent begins with.
 const MAX_TEXTS: usize = 16;
 const MIN_TEXT: usize = 12;
-/// In an answer shorter than this numbers are what it says.
-const SHORT: usize = 64;
 /// So much of a text is searched for secrets; a sample of it is shorter.
 const SAMPLED: usize = 4096;
 
@@ -36,14 +34,8 @@ impl Reader<'_> {
             Some(call) => self.sample(&format!("{}({})", call.name, call.arguments)),
             None => self.sample(text),
         };
-        // A number alone is all that it says.
-        let voice = if text.len() < SHORT {
-            Voice::World
-        } else {
-            Voice::Agent
-        };
         Answer {
-            text: Reading::of(voice, text),
+            text: Reading::of(turn::voice_of_answer(text), text),
             actions: calls.iter().map(|call| self.action(call)).collect(),
             chants: false,
             sample,

@@ -90,6 +90,18 @@ fn work(rng: &mut Rng) -> Vec<(&'static str, Script)> {
             "failures that become fewer",
             tests_that_all_fail_at_first(rng),
         ),
+        ("results that deny an error", denied_errors(rng)),
+        (
+            "a job that is polled and says that no error is there",
+            polled_job(rng),
+        ),
+        ("a wait with two tools", wait_with_two_tools(rng)),
+        (
+            "a batch of short items under a long template",
+            short_items(rng),
+        ),
+        ("numbers alone as answers", numbers_alone(rng)),
+        ("pages in a script without spaces", unspaced_pages(rng)),
         ("heartbeats", heartbeats(rng)),
         ("a tool that is asked four times", asked_four_times(rng)),
         ("code that is mended by its blanks", mended_blanks(rng)),
@@ -539,6 +551,75 @@ fn tests_that_all_fail_at_first(rng: &mut Rng) -> Script {
         script.tool("coder", "run_tests", r#"{"suite":"all"}"#, &failed);
         let edit = format!(r#"{{"path":"src/app.py","new":"{}"}}"#, rng.sentence(8));
         script.tool("coder", "edit_file", &edit, "ok");
+    }
+    script
+}
+
+fn denied_errors(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for _ in 0..20 {
+        let file = format!(
+            r#"{{"path":"src/{}.rs","text":"{}"}}"#,
+            rng.word(),
+            rng.sentence(9)
+        );
+        let written = r#"{"success":true,"error":null,"isError":false,"warnings":"0 errors"}"#;
+        script.tool("coder", "write_file", &file, written);
+    }
+    script
+}
+
+fn polled_job(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for at in 0..30 {
+        let state = format!(
+            r#"{{"status":"running","progress":{},"errors":[]}}"#,
+            at * 3
+        );
+        script.tool("runner", "get_job_status", r#"{"job":"j1"}"#, &state);
+    }
+    script
+}
+
+fn wait_with_two_tools(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for _ in 0..12 {
+        script.tool("runner", "sleep", r#"{"seconds":60}"#, "ok");
+        script.tool("runner", "get_run_status", r#"{"run":7}"#, "in_progress");
+        script.last().waits(60_000);
+    }
+    script
+}
+
+fn short_items(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    let template = rng.sentence(100);
+    for _ in 0..60 {
+        let item = format!("{template}\n{}", rng.sentence(6));
+        script.push(Step::of("judge").fresh().hears(&item).says("positive"));
+    }
+    script
+}
+
+fn numbers_alone(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for _ in 0..60 {
+        let number = rng.below(100_000).to_string();
+        script.push(Step::of("guesser").fresh().hears("How many?").says(&number));
+    }
+    script
+}
+
+fn unspaced_pages(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for _ in 0..20 {
+        let text: String = rng
+            .sentence(30)
+            .bytes()
+            .map(|byte| char::from_u32(0x4e00 + u32::from(byte) * 7).unwrap())
+            .collect();
+        let page = format!("\u{67e5}\u{8be2}\u{7ed3}\u{679c}\u{ff1a}{text}");
+        script.tool("reader", "next_page", "{}", &page);
     }
     script
 }

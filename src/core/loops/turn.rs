@@ -1,7 +1,7 @@
 //! What a call brings and what it answers, as far as loops are concerned. Made outside any lock.
 
 use super::super::text;
-use super::reading::{Mixer, Reading};
+use super::reading::{Mixer, Reading, Voice};
 use super::settings::ToolTraits;
 
 /// What one call brings that its conversation had not said yet.
@@ -184,6 +184,17 @@ fn split_camel(name: &str) -> String {
         split.push(c);
     }
     split
+}
+
+/// How an answer is read: numbers count in one that is little else.
+pub fn voice_of_answer(text: &str) -> Voice {
+    const WORDY: usize = 8;
+    let letters = text.chars().filter(|c| c.is_alphabetic());
+    if letters.take(WORDY).count() < WORDY {
+        Voice::World
+    } else {
+        Voice::Agent
+    }
 }
 
 /// So much of a text is shown as a sample.

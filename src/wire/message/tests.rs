@@ -90,8 +90,22 @@ fn messages_of_every_dialect_are_taken_apart_alike() {
             Role::Assistant,
             call("", "f", arguments),
         ),
+    ] {
+        check(&value, role, &[piece]);
+    }
+}
+
+#[test]
+fn results_of_every_dialect_are_taken_apart_alike() {
+    for (value, role, piece) in [
         (
             json!({"role": "tool", "tool_call_id": "c1", "content": "done"}),
+            Role::Tool,
+            result("c1", "done", false),
+        ),
+        (
+            json!({"role": "tool", "parts": [{"functionResponse": {"name": "f", "id": "c1",
+                "response": {"output": "done"}}}]}),
             Role::Tool,
             result("c1", "done", false),
         ),

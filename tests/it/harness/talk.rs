@@ -61,20 +61,20 @@ impl Talk {
 
 /// A completion that says something.
 pub(crate) fn saying(text: &str) -> Value {
-    answer(object!({"role": "assistant", "content": text}))
+    answer(&object!({"role": "assistant", "content": text}))
 }
 
 /// A completion that calls a tool.
 pub(crate) fn calling(id: &str, tool: &str, arguments: &Value) -> Value {
     answer(
-        object!({"role": "assistant", "content": null, "tool_calls": [{
+        &object!({"role": "assistant", "content": null, "tool_calls": [{
             "id": id, "type": "function",
             "function": {"name": tool, "arguments": arguments.to_string()},
         }]}),
     )
 }
 
-fn answer(message: Value) -> Value {
+fn answer(message: &Value) -> Value {
     object!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o-mini",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],

@@ -33,10 +33,16 @@ fn check(dialect: Dialect, body: &str, text: &str) {
     for piece in [1, 7, 64, body.len()] {
         let (said, mut calls) = heard(dialect, body, piece);
         if dialect == Dialect::Gemini {
-            calls.iter_mut().for_each(|call| call.id = "c1".to_owned());
+            for call in &mut calls {
+                call.id = "c1".to_owned();
+            }
         }
         assert_eq!(said, text, "in pieces of {piece}");
-        assert_eq!(calls, [expected.clone()], "in pieces of {piece}");
+        assert_eq!(
+            calls,
+            std::slice::from_ref(&expected),
+            "in pieces of {piece}"
+        );
     }
 }
 
