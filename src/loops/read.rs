@@ -35,7 +35,7 @@ impl Reader<'_> {
             None => self.sample(text),
         };
         Answer {
-            text: Reading::of(turn::voice_of_answer(text), text),
+            text: turn::read_answer(text),
             actions: calls.iter().map(|call| self.action(call)).collect(),
             chants: false,
             sample,

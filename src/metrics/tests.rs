@@ -4,6 +4,7 @@ use std::fmt::Write;
 use super::*;
 use crate::core::call::{Operation, Outcome, Timings};
 use crate::core::id::CallId;
+use crate::core::loops::finding::Signal;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -77,6 +78,7 @@ fn exercised() -> Metrics {
     metrics.call_rejected("body_too_large");
     metrics.refused("budget");
     metrics.budget_refused(&Label::parse("each run").unwrap());
+    metrics.loop_stopped(Signal::Repeat);
     metrics.upstream_fault(&label("openai"), "connect");
     metrics.ignored_header();
     metrics.connection_opened();

@@ -67,6 +67,12 @@ impl Reading {
         &self.words
     }
 
+    /// It says a number and next to nothing else.
+    pub fn is_numbers(&self) -> bool {
+        let words = self.words.iter().filter(|word| **word & NUMBER == 0);
+        !self.numbers.is_empty() && words.count() < 2
+    }
+
     /// What an error says at its end, but for numbers and the words that `arguments` brought up.
     pub fn error_mark(&self, arguments: &[u64]) -> u64 {
         let mut hash = Mixer::default();

@@ -186,15 +186,16 @@ fn split_camel(name: &str) -> String {
     split
 }
 
-/// How an answer is read: numbers count in one that is little else.
-pub fn voice_of_answer(text: &str) -> Voice {
-    const WORDY: usize = 8;
-    let letters = text.chars().filter(|c| c.is_alphabetic());
-    if letters.take(WORDY).count() < WORDY {
-        Voice::World
-    } else {
-        Voice::Agent
+/// An answer as it is compared: numbers count in one that says nothing else.
+pub fn read_answer(text: &str) -> Reading {
+    const SHORT: usize = 256;
+    if text.len() < SHORT {
+        let whole = Reading::of(Voice::World, text);
+        if whole.is_numbers() {
+            return whole;
+        }
     }
+    Reading::of(Voice::Agent, text)
 }
 
 /// So much of a text is shown as a sample.

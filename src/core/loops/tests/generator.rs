@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::chant::Chant;
 use super::super::reading::{Reading, Voice};
 use super::super::settings::ToolTraits;
-use super::super::turn::{Action, Answer, Ask, From, Kind, Part, is_error, polls, voice_of_answer};
+use super::super::turn::{Action, Answer, Ask, From, Kind, Part, is_error, polls, read_answer};
 
 const VOCABULARY: u64 = 4000;
 
@@ -175,7 +175,7 @@ impl Step {
     pub(super) fn answer(&self) -> Option<Answer> {
         Some(match self.said.as_ref()? {
             Saying::Text(text) => Answer {
-                text: Reading::of(voice_of_answer(text), text),
+                text: read_answer(text),
                 chants: Chant::default().push(text),
                 ..Answer::default()
             },
