@@ -31,7 +31,8 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Call {
     pub id: CallId,
-    pub ask: Ask,
+    /// None where it has no messages to go by: then budgets alone are concerned.
+    pub ask: Option<Ask>,
     /// None when it failed or nothing is known of it.
     pub answer: Option<Answer>,
     pub who: Who,
@@ -114,7 +115,8 @@ fn replay_run(run: &Run, loops: &LoopsConfig) -> Outcome {
         saved_nano_usd: 0,
     };
     for (at, call) in run.calls.iter().enumerate() {
-        let verdict = judge(&mut guard, call, loops);
+        let Some(ask) = &call.ask else { continue };
+        let verdict = judge(&mut guard, (call, ask), loops);
         if let Some(finding) = &verdict.warning
             && outcome.warned_at.is_none()
         {
@@ -144,14 +146,15 @@ fn end_calls(guard: &mut Guard, running: &mut Vec<&Call>, next: Option<Timestamp
     let over = running.iter().take_while(|call| is_over(call)).count();
     for call in running.drain(..over) {
         guard.used(call.id, tokens(call));
+        let Some(ask) = &call.ask else { continue };
         match &call.answer {
-            Some(answer) => guard.answer(call.ask.conversation, answer, call.ask.idle_ms),
-            None => guard.fail(call.ask.conversation),
+            Some(answer) => guard.answer(ask.conversation, answer, ask.idle_ms),
+            None => guard.fail(ask.conversation),
         }
     }
 }
 
-fn judge(guard: &mut Guard, call: &Call, loops: &LoopsConfig) -> Verdict {
+fn judge(guard: &mut Guard, (call, ask): (&Call, &Ask), loops: &LoopsConfig) -> Verdict {
     let policy = loops.policy_for(&call.who.agent);
     let caller = Caller {
         call: call.id,
@@ -163,9 +166,9 @@ fn judge(guard: &mut Guard, call: &Call, loops: &LoopsConfig) -> Verdict {
         now: call.at,
     };
     if call.is_retry {
-        guard.look(&call.ask, &caller, policy)
+        guard.judge_retry(ask, &caller, policy)
     } else {
-        guard.judge(&call.ask, &caller, policy)
+        guard.judge(ask, &caller, policy)
     }
 }
 

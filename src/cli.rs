@@ -288,7 +288,8 @@ A file has one run a line, as JSON, gzipped or not, - is stdin:
 New messages are those a call adds to its agent's history, as chat messages; \"fresh\": true begins it
 anew, none are the same request again, a response of null failed.
 
-Without a file runs are read from the ledger, as far as their bodies are recorded.
+Without a file runs are read from the ledger, as far as their bodies are recorded. What was refused
+is not recorded: a run that was stopped ends a call earlier there.
 
 Examples:
   open-aiops backtest --since 7d

@@ -29,7 +29,7 @@ mod render;
 mod sections;
 mod value;
 
-pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule, presets};
+pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back};
 

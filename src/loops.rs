@@ -10,7 +10,7 @@ pub mod recognise;
 mod transcript;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -34,6 +34,8 @@ use crate::wire::response::Said;
 const SHARDS: usize = 16;
 /// A guessed run that was not used for so long is over.
 const IDLE_US: u64 = 3_600_000_000;
+/// Idle runs are looked for so often.
+const SWEEP_US: i64 = 60_000_000;
 
 /// Who keeps what happens.
 pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
@@ -46,6 +48,7 @@ pub struct Loops {
     config: ArcSwap<LoopsConfig>,
     runs: [Mutex<Shard>; SHARDS],
     redact: Vec<RedactionRule>,
+    swept_at: AtomicI64,
     tell: Tell,
     clock: Clock,
 }
@@ -93,6 +96,7 @@ impl Loops {
             config: ArcSwap::from_pointee(config.loops.clone()),
             runs: Default::default(),
             redact: config.ledger.redact.clone(),
+            swept_at: AtomicI64::new(0),
             tell,
             clock,
         }
@@ -137,7 +141,7 @@ impl Loops {
             watched.last_used = now;
             watched.is_guessed = !caller.is_run_certain;
             if turn.is_retry {
-                watched.guard.look(&turn.ask, &caller, policy)
+                watched.guard.judge_retry(&turn.ask, &caller, policy)
             } else {
                 watched.guard.judge(&turn.ask, &caller, policy)
             }
@@ -227,6 +231,13 @@ impl Loops {
     /// longest beyond the configured number.
     pub fn sweep(&self) {
         let now = self.clock.now();
+        let most = self.config.load().max_runs;
+        let last = self.swept_at.load(Ordering::Relaxed);
+        let is_due = now.micros().saturating_sub(last) > SWEEP_US;
+        if self.watched_runs() <= most && !is_due {
+            return;
+        }
+        self.swept_at.store(now.micros(), Ordering::Relaxed);
         let mut all = Vec::new();
         for shard in &self.runs {
             let runs: Vec<_> = lock(shard)
@@ -240,7 +251,7 @@ impl Loops {
                 all.push((is_over, idle_us, key));
             }
         }
-        let surplus = all.len().saturating_sub(self.config.load().max_runs);
+        let surplus = all.len().saturating_sub(most);
         let over = all.iter().filter(|(is_over, ..)| *is_over).count();
         let surplus = surplus.max(over);
         if surplus == 0 {

@@ -134,7 +134,7 @@ fn call_of(
     };
     Call {
         id,
-        ask: Ask {
+        ask: Some(Ask {
             agent: hash(&line.agent),
             caller: line.caller.as_ref().map_or(0, hash),
             conversation: hash(&line.agent),
@@ -146,7 +146,7 @@ fn call_of(
             said: None,
             request: 0,
             idle_ms: idle,
-        },
+        }),
         answer: answered.map(|message| answer_of(message, reader)),
         who: Who {
             run: run.cloned(),

@@ -42,6 +42,9 @@ pub struct Recorded {
     pub retry: u32,
 }
 
+/// A call, its place in a conversation, and its answer once that is there.
+type Begun = (Recorded, Option<Turn>, Option<Answer>);
+
 /// Reads runs one after the other; conversations are recognised within each.
 pub struct Rereader {
     loops: Loops,
@@ -60,20 +63,19 @@ impl Rereader {
     /// A run of these calls. What ended before another began had its answer by then.
     pub fn run(&self, id: String, mut calls: Vec<Recorded>) -> Run {
         calls.sort_by_key(|call| call.at);
-        let mut begun: Vec<(Recorded, Turn, Option<Answer>)> = Vec::new();
+        let mut begun: Vec<Begun> = Vec::new();
         let mut open: Vec<usize> = Vec::new();
         for recorded in calls {
             self.end(&mut open, &mut begun, Some(recorded.at));
             self.stand_at(recorded.at);
-            if let Some(turn) = self.turn(&recorded) {
-                open.push(begun.len());
-                begun.push((recorded, turn, None));
-            }
+            let turn = self.turn(&recorded);
+            open.push(begun.len());
+            begun.push((recorded, turn, None));
         }
         self.end(&mut open, &mut begun, None);
         let calls = begun.into_iter().map(|(recorded, turn, answer)| Call {
             id: recorded.id,
-            ask: turn.ask().clone(),
+            ask: turn.map(|turn| turn.ask().clone()),
             answer,
             who: recorded.who,
             at: recorded.at,
@@ -90,12 +92,7 @@ impl Rereader {
     }
 
     /// Takes in the answers that were there by `now`.
-    fn end(
-        &self,
-        open: &mut Vec<usize>,
-        begun: &mut [(Recorded, Turn, Option<Answer>)],
-        now: Option<Timestamp>,
-    ) {
+    fn end(&self, open: &mut Vec<usize>, begun: &mut [Begun], now: Option<Timestamp>) {
         open.retain(|at| {
             let Some((recorded, turn, answer)) = begun.get_mut(*at) else {
                 return false;
@@ -105,7 +102,9 @@ impl Rereader {
                 return true;
             }
             self.stand_at(ended_at);
-            *answer = self.answer(recorded, turn);
+            if let Some(turn) = turn {
+                *answer = self.answer(recorded, turn);
+            }
             false
         });
     }
@@ -141,7 +140,7 @@ impl Rereader {
             let chants = Chant::default().push(said.text());
             // An answer that chanted was ended for that.
             let is_answered = recorded.is_completed || chants;
-            if !is_answered || said.is_empty() {
+            if !is_answered || said.is_empty() || said.is_cut() {
                 return None;
             }
             let ended = Ended {

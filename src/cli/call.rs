@@ -34,6 +34,9 @@ fn who(detail: &CallDetail, lines: &mut Lines<'_, '_>) -> io::Result<()> {
         let path: Vec<_> = call.path.iter().map(Label::as_str).collect();
         lines.put("path", &format!("/{}", path.join("/")))?;
     }
+    if !call.inferred.is_empty() {
+        lines.put("inferred, in %", &call.inferred.to_string())?;
+    }
     lines.some("user", call.user.as_ref())?;
     lines.some("variant", call.variant.as_ref())?;
     lines.some("conversation", detail.conversation.as_ref())?;

@@ -3,7 +3,6 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use strum::VariantNames;
 use toml::de::DeValue;
 use wildmatch::WildMatch;
 
@@ -305,9 +304,4 @@ fn write_policy(f: &mut impl Write, policy: &Policy) -> fmt::Result {
     let cool_down = Duration::from_micros(policy.cool_down_us);
     writeln!(f, "max_delay = {}", quoted(duration_text(delay)))?;
     writeln!(f, "cool_down = {}", quoted(duration_text(cool_down)))
-}
-
-/// The names of all presets.
-pub fn presets() -> &'static [&'static str] {
-    Preset::VARIANTS
 }

@@ -1,6 +1,7 @@
 //! Who makes a call, for whom, within which run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,24 @@ pub struct Confidence {
 impl Confidence {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl fmt::Display for Confidence {
+    /// `agent=80, run=60`, in percent.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = [
+            ("agent", self.agent),
+            ("caller", self.caller),
+            ("run", self.run),
+            ("conversation", self.conversation),
+        ];
+        let known = of.iter().filter_map(|(name, sure)| Some((name, (*sure)?)));
+        for (n, (name, sure)) in known.enumerate() {
+            let comma = if n > 0 { ", " } else { "" };
+            write!(f, "{comma}{name}={}", sure.get())?;
+        }
+        Ok(())
     }
 }
 

@@ -152,22 +152,30 @@ pub struct Told {
 
 /// The hashes of all fronts of a list of messages.
 #[derive(Clone, Debug, Default)]
-pub struct Fronts(Vec<u64>);
+pub struct Fronts {
+    /// Of what the messages are said to.
+    base: u64,
+    fronts: Vec<u64>,
+}
 
 impl Fronts {
     /// `behind` stands for what the upstream knows and the request does not repeat.
     pub fn of(space: Space, behind: u64, messages: &[Told]) -> Self {
-        let mut chain = Mixer::of(&[space.tenant, space.run, space.print, behind]);
+        let base = Mixer::of(&[space.tenant, space.run, space.print, behind]);
+        let mut chain = base;
         let fronts = messages.iter().map(|message| {
             chain = Mixer::of(&[chain, message.hash]);
             chain
         });
-        Self(fronts.collect())
+        Self {
+            fronts: fronts.collect(),
+            base,
+        }
     }
 
     /// What stands for the request as a whole.
     pub fn whole(&self) -> u64 {
-        self.0.last().copied().unwrap_or(0)
+        self.fronts.last().copied().unwrap_or(self.base)
     }
 }
 
@@ -187,7 +195,7 @@ impl Lineage {
     pub fn find(&self, space: Space, fronts: &Fronts, messages: &[Told]) -> Option<Found> {
         let len = messages.len();
         for known in (1..=len).rev().take(LOOK_BACK) {
-            let Some(front) = self.front(*fronts.0.get(known - 1)?) else {
+            let Some(front) = self.front(*fronts.fronts.get(known - 1)?) else {
                 continue;
             };
             return Some(Found {
@@ -220,7 +228,7 @@ impl Lineage {
         let front = self.front(fronts.whole())?;
         Some(Found {
             thread: front.thread,
-            known: fronts.0.len(),
+            known: fronts.fronts.len(),
             confidence: Percent::new(100),
             is_again: true,
             is_answered: front.is_answered,

@@ -92,6 +92,7 @@ impl Reader<'_> {
         Some(Part {
             from,
             reading: Reading::of(voice, text),
+            raw: xxh3_64(text.as_bytes()),
             sample: self.sample(text),
         })
     }

@@ -36,7 +36,7 @@ impl BudgetMetrics {
             ),
             slowed: to.add(
                 "open_aiops_slowed_seconds",
-                "How long calls were made to wait by their budgets, for others or to slow them down",
+                "How long calls were made to wait: for others, or to slow them down",
                 Histogram::new(WAITS),
             ),
         }

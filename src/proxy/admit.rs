@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Proxy;
-use super::allowance::{Allowance, Decision};
+use super::allowance::{Allowance, Decision, Patience};
 use super::call::{EndedCall, OpenCall, Origin};
 use super::headers;
 use super::receive::Received;
@@ -38,6 +38,7 @@ impl Received {
             .accountant
             .seat()
             .ok_or(Fault::Unavailable(Unavailability::TooManyCalls))?;
+        let patience = Patience::of(&self.headers);
         let Allowance {
             mut hold,
             enlisted,
@@ -46,8 +47,8 @@ impl Received {
             keeping: _keeping,
             traits,
             repeated,
-        } = self.allow(proxy, decision).await?;
-        self.watch(proxy, decision).await?;
+        } = self.allow(proxy, patience, decision).await?;
+        self.watch(proxy, patience, decision).await?;
         let tightened = claim.tightened();
         let admission = self.admission(proxy, (&hold, tightened), decision);
         let capture = self.capture();

@@ -66,6 +66,7 @@ impl Received {
     pub(super) async fn allow(
         &self,
         proxy: &Proxy,
+        patience: Patience,
         decision: &mut Decision,
     ) -> Result<Allowance, Fault> {
         let model = self.model();
@@ -94,7 +95,7 @@ impl Received {
             repeated: None,
         };
         let stopped = allowance.enlisted.stopped();
-        let allowed = self.wait_and_hold(proxy, (&mut allowance, &ask), decision);
+        let allowed = self.wait_and_hold(proxy, (&mut allowance, &ask), patience, decision);
         let outcome = tokio::select! {
             biased;
             why = stopped => Err(why),
@@ -127,9 +128,9 @@ impl Received {
         &self,
         proxy: &Proxy,
         (allowance, ask): (&mut Allowance, &Ask<'_>),
+        patience: Patience,
         decision: &mut Decision,
     ) -> Result<(), Refusal> {
-        let patience = Patience::of(&self.headers);
         loop {
             *decision = Decision::default();
             if let Some(why) = self.unusable_budget {
@@ -176,7 +177,12 @@ impl Received {
 
     /// Refuses a call of a loop, or makes it wait. What budgets refuse is no evidence: they were asked
     /// before.
-    pub(super) async fn watch(&self, proxy: &Proxy, decision: &mut Decision) -> Result<(), Fault> {
+    pub(super) async fn watch(
+        &self,
+        proxy: &Proxy,
+        patience: Patience,
+        decision: &mut Decision,
+    ) -> Result<(), Fault> {
         let Some(turn) = &self.turn else {
             return Ok(());
         };
@@ -193,7 +199,7 @@ impl Received {
         }
         if judged.delay_ms > 0 {
             let delay = Duration::from_millis(judged.delay_ms);
-            let delay = delay.min(Patience::of(&self.headers).left());
+            let delay = delay.min(patience.left());
             let millis = delay.as_millis();
             decision.add("slow", format!("made to wait for {millis} ms"));
             proxy.metrics.call_slowed(delay);
@@ -299,12 +305,12 @@ impl Received {
 
 /// How long a client may be made to wait in all: half of what it would, at most.
 #[derive(Clone, Copy)]
-struct Patience {
+pub(super) struct Patience {
     until: Instant,
 }
 
 impl Patience {
-    fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
         let said = super::headers::TIMEOUTS.iter().filter_map(|name| {
             let seconds = headers.get(*name)?.to_str().ok()?.parse::<f64>().ok()?;
             Duration::try_from_secs_f64(seconds / 2.0).ok()

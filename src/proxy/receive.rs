@@ -214,7 +214,7 @@ impl Marks {
             put(map, headers::CALLER, caller.as_str());
         }
         if !self.inferred.is_empty() {
-            put(map, headers::INFERRED, &inferred(self.inferred));
+            put(map, headers::INFERRED, &self.inferred.to_string());
         }
         let decision = &self.decision;
         if let Some(left) = decision.left_nano_usd {
@@ -230,21 +230,6 @@ impl Marks {
             put(map, headers::REASON, &decision.reasons.join("; "));
         }
     }
-}
-
-/// `agent=80, run=60`: how sure it is of what nobody said, in percent.
-fn inferred(sure: Confidence) -> String {
-    let of = [
-        ("agent", sure.agent),
-        ("caller", sure.caller),
-        ("run", sure.run),
-        ("conversation", sure.conversation),
-    ];
-    let known = of.iter().filter_map(|(name, sure)| Some((name, (*sure)?)));
-    let parts: Vec<String> = known
-        .map(|(name, sure)| format!("{name}={}", sure.get()))
-        .collect();
-    parts.join(", ")
 }
 
 fn read_text<'a>(body: &'a ReceivedBody, decoded: Option<&'a Bytes>) -> Option<&'a Bytes> {

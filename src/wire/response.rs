@@ -136,6 +136,8 @@ impl ResponseReader {
     /// The id that the upstream gave the response, as far as it was read.
     pub fn response_id(&self) -> Option<String> {
         match &self.content.framing {
+            // Only those of responses are gone on from.
+            Framing::Json(_) if self.content.sink.dialect != Dialect::Responses => None,
             Framing::Json(body) => body.whole().and_then(collect::id_in),
             _ => self.content.sink.collector.response_id(),
         }

@@ -21,6 +21,7 @@ mod headers;
 mod http2;
 mod inference;
 mod lifecycle;
+mod loop_commands;
 mod loops;
 mod memory;
 mod power;

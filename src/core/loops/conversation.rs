@@ -23,6 +23,8 @@ pub(super) struct Conversation {
     pub(super) pairs: Periods,
     /// Quarters of a call, see [`weight`].
     pub(super) pair_weight: u32,
+    /// What was waited for since the last pair, by tools that are part of none.
+    pub(super) waited_ms: Option<u64>,
     /// Calls that brought nothing new, in quarters, since so many news of the run.
     stale: (u64, u32),
     /// Of the request that was sent last.

@@ -51,7 +51,7 @@ pub enum Signal {
 pub enum Scope {
     #[n(0)]
     Conversation,
-    /// All calls of one agent for one caller, within a run.
+    /// One first request of an agent by its caller, within a run.
     #[n(1)]
     Edge,
     #[n(2)]

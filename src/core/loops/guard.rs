@@ -18,6 +18,8 @@ use super::watch::Watch;
 const MAX_RECENT: usize = 32;
 /// Trips of one run that are open at once.
 const MAX_OPEN: usize = 16;
+/// Warnings that are not told again while they go on.
+const MAX_WARNED: usize = 32;
 /// Callers whose fan-out is counted.
 const MAX_CALLERS: usize = 64;
 /// The first delay of a call in a loop; each further step doubles it.
@@ -79,8 +81,8 @@ pub struct Guard {
     open: Vec<Open>,
     allowed: Vec<(Reach, u32)>,
     recent: VecDeque<Mark>,
-    /// Of the last warning: it is told when another begins.
-    warned: Option<(Signal, Scope)>,
+    /// The last warnings: one is told when it begins.
+    warned: Vec<Warned>,
     pace: Pace,
     calls: u32,
     fan_out: FxHashMap<u64, u32>,
@@ -95,6 +97,9 @@ struct Open {
     refused_at: Timestamp,
     probe: Option<Probe>,
 }
+
+/// A pattern that was told, and in which conversation.
+type Warned = (u64, Signal, Scope);
 
 /// A call that was let through to see.
 #[derive(Clone, Copy, Debug)]
@@ -158,7 +163,7 @@ impl Guard {
             verdict.refusal = Some(No::Beyond(beyond));
             return verdict;
         }
-        if let Some(trip) = self.barred(ask, caller.now, &mut verdict) {
+        if let Some(trip) = self.barred(ask, (caller.now, policy), &mut verdict) {
             verdict.refusal = Some(No::Tripped(Box::new(trip)));
             return verdict;
         }
@@ -173,12 +178,14 @@ impl Guard {
         verdict
     }
 
-    /// Judges a call that a client's library repeats by itself: it is no new evidence.
-    pub fn look(&mut self, ask: &Ask, caller: &Caller<'_>, policy: &Policy) -> Verdict {
+    /// Judges a call that a client's library repeats by itself: it is no new evidence, where the call
+    /// that it repeats was any.
+    pub fn judge_retry(&mut self, ask: &Ask, caller: &Caller<'_>, policy: &Policy) -> Verdict {
+        if !self.watch.knows(ask) {
+            return self.judge(ask, caller, policy);
+        }
         let mut verdict = Verdict::default();
-        if policy.settings.mode != Mode::Off
-            && let Some(trip) = self.barred(ask, caller.now, &mut verdict)
-        {
+        if let Some(trip) = self.barred(ask, (caller.now, policy), &mut verdict) {
             verdict.refusal = Some(No::Tripped(Box::new(trip)));
         }
         verdict
@@ -221,7 +228,7 @@ impl Guard {
         let at = self.open.iter().position(|open| open.trip.id == id)?;
         let open = self.open.remove(at);
         self.watch.forgive();
-        self.warned = None;
+        self.warned.clear();
         if allow > 0 {
             self.allowed.retain(|(reach, _)| *reach != open.reach);
             self.allowed.push((open.reach, allow));
@@ -256,55 +263,82 @@ impl Guard {
 
     /// The open trip that bars a call. A user who says something new closes all there are; after
     /// the cool-down one call is let through.
-    fn barred(&mut self, ask: &Ask, now: Timestamp, verdict: &mut Verdict) -> Option<Trip> {
-        let (covering, others): (Vec<Open>, Vec<Open>) = std::mem::take(&mut self.open)
-            .into_iter()
-            .partition(|open| open.reach.covers(ask));
-        self.open = others;
-        if !covering.is_empty() && self.watch.hears_user(ask) {
-            self.watch.forgive();
-            self.warned = None;
-            let ended = covering.into_iter();
-            let ended = ended.map(|open| closed(open, now, ClosedBy::User));
-            verdict.changed.extend(ended);
+    fn barred(
+        &mut self,
+        ask: &Ask,
+        (now, policy): (Timestamp, &Policy),
+        verdict: &mut Verdict,
+    ) -> Option<Trip> {
+        if policy.settings.mode != Mode::Break {
             return None;
         }
-        let mut bars = None;
-        for mut open in covering {
-            if self.passes(&open, ask, now) {
-                verdict.is_probe |= open.probe.is_none_or(|probe| !self.is_next(probe, ask));
-                open.probe.get_or_insert(Probe {
-                    conversation: ask.conversation,
+        let covering: Vec<usize> = (0..self.open.len())
+            .filter(|at| {
+                self.open
+                    .get(*at)
+                    .is_some_and(|open| open.reach.covers(ask))
+            })
+            .collect();
+        if covering.is_empty() {
+            return None;
+        }
+        if self.watch.hears_user(ask) {
+            for at in covering.into_iter().rev() {
+                let open = self.open.remove(at);
+                verdict.changed.push(closed(open, now, ClosedBy::User));
+            }
+            self.watch.forgive();
+            self.warned.clear();
+            return None;
+        }
+        let bars = |at: &&usize| {
+            let open = self.open.get(**at);
+            open.is_some_and(|open| !self.passes(open, ask, now))
+        };
+        if let Some(at) = covering.iter().find(bars) {
+            let open = self.open.get_mut(*at)?;
+            open.trip.refused += 1;
+            open.refused_at = now;
+            return Some(open.trip.clone());
+        }
+        for at in covering {
+            let settles = self
+                .open
+                .get(at)
+                .is_some_and(|open| self.settles(open, ask));
+            if let Some(open) = self.open.get_mut(at).filter(|_| !settles) {
+                verdict.is_probe = true;
+                let conversation = ask.conversation;
+                open.probe = Some(Probe {
+                    conversation,
                     at: now,
                 });
-            } else {
-                open.trip.refused += 1;
-                open.refused_at = now;
-                bars.get_or_insert_with(|| open.trip.clone());
             }
-            self.open.push(open);
         }
-        bars
+        None
     }
 
     /// Whether a trip lets a call through: as a probe once it has cooled down, or as the call that
-    /// follows a probe and tells what came of it.
+    /// tells what came of the last one.
     fn passes(&self, open: &Open, ask: &Ask, now: Timestamp) -> bool {
         match open.probe {
             None => now >= open.until,
             Some(probe) => {
                 let is_late = now.micros_since(probe.at) >= open.cool_down_us;
-                self.is_next(probe, ask) && tells(&open.trip, ask) || is_late
+                is_late || self.settles(open, ask)
             }
         }
     }
 
-    /// A probe is over, and this call comes after it: of its conversation, or of another where that
-    /// had but one call.
-    fn is_next(&self, probe: Probe, ask: &Ask) -> bool {
+    /// A probe of this trip is over, and this call tells what came of it.
+    fn settles(&self, open: &Open, ask: &Ask) -> bool {
+        let Some(probe) = open.probe else {
+            return false;
+        };
         let is_own = probe.conversation == ask.conversation;
         let is_over = is_own && ask.said.is_some() || !self.watch.is_running(probe.conversation);
-        is_over && (is_own || ask.kind == Kind::Fresh)
+        let follows = is_own || ask.kind == Kind::Fresh || open.reach == Reach::Run;
+        is_over && follows && tells(&open.trip, ask)
     }
 
     /// What the call after a probe shows decides whether the trip stays.
@@ -315,7 +349,7 @@ impl Guard {
         (caller, policy): (&Caller<'_>, &Policy),
         verdict: &mut Verdict,
     ) {
-        if verdict.is_probe {
+        if verdict.is_probe || policy.settings.mode != Mode::Break {
             return;
         }
         let is_probed = |open: &Open| open.probe.is_some() && open.reach.covers(ask);
@@ -366,11 +400,15 @@ impl Guard {
         }
         let strength = |finding: &&Finding| (finding.trips(), finding.slow_steps(), finding.count);
         let Some(strongest) = found.iter().max_by_key(strength) else {
-            self.warned = None;
+            self.warned.retain(|(of, ..)| *of != ask.conversation);
             return;
         };
-        let kind = (strongest.signal, strongest.scope);
-        if self.warned.replace(kind) != Some(kind) {
+        let kind = (ask.conversation, strongest.signal, strongest.scope);
+        if !self.warned.contains(&kind) {
+            if self.warned.len() >= MAX_WARNED {
+                self.warned.remove(0);
+            }
+            self.warned.push(kind);
             verdict.told = Some(self.evidence(strongest, ask, caller.now));
         }
         verdict.warning = Some(*strongest);
@@ -411,7 +449,12 @@ impl Guard {
             closed: None,
         };
         if self.open.len() >= MAX_OPEN {
-            let oldest = self.open.remove(0);
+            let oldest = self
+                .open
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, open)| open.trip.at);
+            let oldest = self.open.remove(oldest.map_or(0, |(at, _)| at));
             let closed = closed(oldest, caller.now, ClosedBy::End);
             verdict.changed.push(closed);
         }
@@ -478,10 +521,14 @@ impl Guard {
     }
 }
 
-/// Whether a call tells what came of a probe: one that is sent again tells nothing but of requests sent
-/// again.
+/// Whether a call tells what came of a probe: patterns go on with calls that go on, and one that is
+/// sent again tells nothing but of requests sent again.
 fn tells(trip: &Trip, ask: &Ask) -> bool {
-    ask.kind != Kind::Again || trip.evidence.signal == Signal::SameRequest
+    match (trip.evidence.signal, ask.kind) {
+        (Signal::SameRequest, _) => true,
+        (Signal::Repeat | Signal::Period, kind) => kind == Kind::Next,
+        (_, kind) => kind != Kind::Again,
+    }
 }
 
 fn closed(open: Open, at: Timestamp, by: ClosedBy) -> Trip {

@@ -122,7 +122,7 @@ pub fn summary(evidence: &Evidence) -> String {
     let agents = named(evidence.agents.iter().map(Label::to_string));
     let scope = match evidence.scope {
         Scope::Conversation => "one conversation",
-        Scope::Edge => "one caller and agent",
+        Scope::Edge => "one request of its caller",
         Scope::Run => "the whole run",
     };
     let mut text = format!("{what}, in {scope}");

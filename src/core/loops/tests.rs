@@ -102,6 +102,12 @@ fn work(rng: &mut Rng) -> Vec<(&'static str, Script)> {
         ),
         ("numbers alone as answers", numbers_alone(rng)),
         ("pages in a script without spaces", unspaced_pages(rng)),
+        (
+            "a batch of items told apart by a number",
+            numbered_items(rng),
+        ),
+        ("yes and no, many times", yes_and_no(rng)),
+        ("a check between two waits", check_between_waits(rng)),
         ("heartbeats", heartbeats(rng)),
         ("a tool that is asked four times", asked_four_times(rng)),
         ("code that is mended by its blanks", mended_blanks(rng)),
@@ -620,6 +626,41 @@ fn unspaced_pages(rng: &mut Rng) -> Script {
             .collect();
         let page = format!("\u{67e5}\u{8be2}\u{7ed3}\u{679c}\u{ff1a}{text}");
         script.tool("reader", "next_page", "{}", &page);
+    }
+    script
+}
+
+fn numbered_items(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    let template = rng.sentence(60);
+    for item in 0..60 {
+        let asked = format!("{template} Record {} of {}.", item, rng.uuid());
+        script.push(Step::of("judge").fresh().hears(&asked).says("valid"));
+    }
+    script
+}
+
+fn yes_and_no(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    let question = rng.sentence(9);
+    for _ in 0..100 {
+        let answer = if rng.below(3) == 0 { "no" } else { "yes" };
+        script.push(Step::of("sampler").fresh().hears(&question).says(answer));
+    }
+    script
+}
+
+fn check_between_waits(rng: &mut Rng) -> Script {
+    let mut script = Script::after_work(rng);
+    for _ in 0..10 {
+        script.tool("runner", "bash", r#"{"command":"sleep 60"}"#, "");
+        script.tool(
+            "runner",
+            "bash",
+            r#"{"command":"kubectl get pods"}"#,
+            "Pending",
+        );
+        script.last().waits(60_000);
     }
     script
 }

@@ -29,7 +29,7 @@ impl Ask {
     pub fn first_request(&self) -> u64 {
         let mut hash = Mixer::of(&[self.caller, self.agent]);
         for part in self.brought.iter().filter(|part| part.from != From::System) {
-            hash = Mixer::of(&[hash, part.reading.hash]);
+            hash = Mixer::of(&[hash, part.raw]);
         }
         hash
     }
@@ -52,6 +52,8 @@ pub enum Kind {
 pub struct Part {
     pub from: From,
     pub reading: Reading,
+    /// Of its bytes as they are.
+    pub raw: u64,
     /// Its front, to be shown.
     pub sample: String,
 }
@@ -125,27 +127,26 @@ pub fn is_error(text: &str) -> bool {
 
 /// Whether what stands around a word says that there is none of it.
 fn is_denied(text: &str, from: usize, to: usize) -> bool {
-    const NONE: [&str; 9] = ["null", "none", "false", "0", "\"\"", "''", "[]", "{}", "no"];
-    let before = text.get(..from).unwrap_or_default();
-    let before = before.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-    let word = before
-        .rsplit(|c: char| !c.is_ascii_alphanumeric())
-        .next()
-        .unwrap_or_default();
-    if matches!(word, "0" | "no" | "without" | "zero") {
+    const NONE: [&str; 8] = ["null", "none", "false", "0", "\"\"", "''", "[]", "{}"];
+    const ENDS: &[char] = &[',', ';', '}', ']', ')', '|', '"', '\'', '\\', '\n', '\r'];
+    let line = text.get(..from).unwrap_or_default();
+    let line = line.rsplit('\n').next().unwrap_or_default();
+    let marks = |c: char| c.is_whitespace() || "\"'\\([{,*".contains(c);
+    let word = line.trim_end().rsplit(marks).next().unwrap_or_default();
+    if line.ends_with(char::is_whitespace) && matches!(word, "0" | "no" | "zero" | "without") {
         return true;
     }
     let after = text.get(to..).unwrap_or_default();
     let after = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
     // The name of a field, closed, and its value.
-    let value = after.trim_start_matches(['"', '\'']).trim_start();
+    let value = after.trim_start_matches(['"', '\'', '\\']).trim_start();
     let Some(value) = value.strip_prefix([':', '=']) else {
         return false;
     };
-    let value = value.trim_start();
+    let value = value.trim_start_matches([' ', '\\']);
     NONE.iter().any(|none| {
         let rest = value.strip_prefix(none);
-        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.'))
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(ENDS))
     })
 }
 

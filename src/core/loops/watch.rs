@@ -45,16 +45,16 @@ pub struct Watch {
     news: u64,
     /// Of the last calls that began a conversation: task, depth.
     tasks: Vec<(u64, u32)>,
-    /// How often a first request got the same answer, in quarters.
-    answers: FxHashMap<(u64, u64), u32>,
+    /// By first request: its last answer, and how often it got that in a row, in quarters.
+    answers: FxHashMap<u64, (u64, u32)>,
     asked: u64,
 }
 
 /// What a call brings, weighed.
 struct News {
-    /// Of all that it brings; and with all numbers alike.
+    /// Of all that it brings; and of its bytes as they are.
     hash: u64,
-    masked: u64,
+    raw: u64,
     counts: bool,
     errors: Vec<u32>,
     polls: bool,
@@ -103,7 +103,7 @@ impl Watch {
             conversation.repeats = 0;
             conversation.has_ended = false;
             let news = self.bring(&mut conversation, ask);
-            let threshold = if news.polls {
+            let threshold = if news.polls && settings.same_error.trip > 0 {
                 Threshold {
                     trip: settings.stale_poll,
                     ..settings.stale
@@ -145,6 +145,12 @@ impl Watch {
         if let Some(it) = self.conversations.get_mut(&conversation) {
             it.has_ended = true;
         }
+    }
+
+    /// Whether a request was asked in its conversation, and so is known.
+    pub fn knows(&self, ask: &Ask) -> bool {
+        let it = self.conversations.get(&ask.conversation);
+        it.is_some_and(|it| it.request == ask.request)
     }
 
     /// Whether a user says something that was not said in this run.
@@ -195,10 +201,10 @@ impl Watch {
 
     /// Takes in what is new in a request.
     fn bring(&mut self, conversation: &mut Conversation, ask: &Ask) -> News {
-        let (mut hash, mut masked) = (Mixer::default(), Mixer::default());
+        let (mut hash, mut raw) = (Mixer::default(), Mixer::default());
         let mut news = News {
             hash: 0,
-            masked: 0,
+            raw: 0,
             counts: false,
             errors: Vec::new(),
             polls: false,
@@ -222,12 +228,12 @@ impl Watch {
                 }
             }
             hash.push(part.reading.hash);
-            masked.push(part.reading.masked);
+            raw.push(part.raw);
             conversation.samples.1.clone_from(&part.sample);
         }
         news.polls = results > 0 && conversation.said.polls();
         news.hash = hash.finish();
-        news.masked = masked.finish();
+        news.raw = raw.finish();
         conversation.brought_news = news.counts;
         news
     }
@@ -264,10 +270,10 @@ impl Watch {
             self.pairs.clear();
         }
         self.edges.push(Mixer::of(&[ask.caller, ask.agent]));
-        let request = Mixer::of(&[ask.agent, news.hash]);
+        let request = Mixer::of(&[ask.agent, news.raw]);
         conversation.fresh_request = Some(request);
         // One template over many items: each item is news, however little of it differs.
-        conversation.brought_news |= self.results.insert(Mixer::of(&[ask.agent, news.masked]));
+        conversation.brought_news |= self.results.insert(request);
         let asked = |part: &&Part| matches!(part.from, From::User | From::Agent);
         let asked: Vec<u64> = ask
             .brought
@@ -288,9 +294,10 @@ impl Watch {
             let down = (Signal::Delegation, Scope::Run);
             found.add(down, (1, levels), levels, settings.delegation);
         }
-        let of_request = self.answers.iter().filter(|((of, _), _)| *of == request);
-        let times = of_request.map(|(_, times)| times / QUARTERS).max();
-        let times = times.unwrap_or(0);
+        let times = self
+            .answers
+            .get(&request)
+            .map_or(0, |(_, times)| times / QUARTERS);
         let same = (Signal::SameAnswer, Scope::Edge);
         found.add(same, (1, times), times, settings.same_answer);
     }
@@ -308,14 +315,16 @@ impl Watch {
         conversation.fresh_request = None;
         // Asking whether something is done is part of no pattern.
         if news.polls && news.errors.is_empty() {
+            conversation.waited_ms = conversation.waited_ms.max(ask.idle_ms);
             return;
         }
         let pair = Mixer::of(&[ask.agent, conversation.said.hash, news.hash]);
         let is_same = conversation.pairs.push(pair);
         self.pairs.push(pair);
         // Who waits before asking again is patient, but for an error.
+        let waited = std::mem::take(&mut conversation.waited_ms).max(ask.idle_ms);
         let quarters = if news.errors.is_empty() {
-            weight(ask.idle_ms)
+            weight(waited)
         } else {
             QUARTERS
         };
@@ -416,7 +425,7 @@ impl Watch {
         self.news += 1;
     }
 
-    /// The same first request with the same answer as before: one more sample, and no progress.
+    /// The same first request as before: one more sample, which is neither news nor stale.
     fn is_sample(&mut self, conversation: &Conversation, idle_ms: Option<u64>) -> bool {
         let Some(request) = conversation.fresh_request else {
             return false;
@@ -424,10 +433,16 @@ impl Watch {
         if self.answers.len() >= MAX_ANSWERS {
             self.answers.clear();
         }
-        let pair = (request, conversation.said.hash);
-        let times = self.answers.entry(pair).or_default();
-        *times += weight(idle_ms);
-        *times > QUARTERS
+        let answer = conversation.said.hash;
+        let (last, times) = self.answers.entry(request).or_insert((answer, 0));
+        let is_known = *times > 0;
+        if is_known && *last == answer {
+            // What is asked now and then is a heartbeat.
+            *times += weight(idle_ms).saturating_sub(1);
+        } else {
+            (*last, *times) = (answer, QUARTERS);
+        }
+        is_known
     }
 }
 

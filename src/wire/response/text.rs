@@ -77,8 +77,9 @@ impl OutputText {
 
     /// What a whole body says.
     pub(super) fn said_in(&mut self, body: &[u8]) -> &Said {
-        if self.wanted && self.said.is_empty() {
+        if self.wanted && self.said_to == 0 {
             self.said.take(body);
+            self.said_to = body.len();
         }
         &self.said
     }

@@ -202,6 +202,7 @@ fn part(from: From, text: &str) -> Part {
     Part {
         from,
         reading: Reading::of(voice, text),
+        raw: xxh3_64(text.as_bytes()),
         sample: String::new(),
     }
 }

@@ -300,3 +300,65 @@ fn calls_of_a_minute_are_bounded_and_there_is_room_again() {
     desk.now = desk.now.plus_micros(130_000_000);
     assert!(call(&mut desk).is_none());
 }
+
+#[test]
+fn trip_bars_nothing_once_only_observing_is_asked_for() {
+    let (mut desk, script) = (Desk::new(), failing());
+    desk.run(&script).unwrap();
+    desk.policy.settings.mode = Mode::Observe;
+    assert!(desk.call(again(&script)).refusal.is_none());
+}
+
+#[test]
+fn probe_that_fails_is_tried_again_after_another_cool_down() {
+    let mut desk = Desk::new();
+    let request = Step::of("agent")
+        .fresh()
+        .hears("Is anybody there at this hour?");
+    desk.call(&request.clone().fails());
+    let resent = Step::of("agent").again().fails();
+    while desk.call(&resent).refusal.is_none() {}
+    for _ in 0..3 {
+        assert!(desk.call(&resent).refusal.is_some());
+        desk.now = desk.now.plus_micros(4 * COOL_DOWN_US);
+        assert!(
+            desk.call(&resent).refusal.is_none(),
+            "one is let through to see"
+        );
+        assert!(desk.call(&resent).refusal.is_some(), "it failed again");
+    }
+    desk.now = desk.now.plus_micros(16 * COOL_DOWN_US);
+    let answered = Step::of("agent")
+        .again()
+        .says("I am, and have been all the time.");
+    assert!(desk.call(&answered).refusal.is_none());
+    let next = Step::of("agent").hears("Go on.").says("I do.");
+    assert!(desk.call(&next).refusal.is_none());
+    assert_eq!(desk.guard.open_trips().count(), 0);
+}
+
+#[test]
+fn errors_are_told_from_their_denial() {
+    use super::super::turn::is_error;
+    for error in [
+        "Error: no route to host",
+        "error: no matching package named x",
+        "app.py:10:0: error",
+        "exit code: 0\nerror: it broke",
+        "foo 1.0.0 not found",
+        "{\"error\": \"none of the hosts answered\"}",
+        "1 failed",
+    ] {
+        assert!(is_error(error), "{error}");
+    }
+    for fine in [
+        "{\"success\": true, \"error\": null}",
+        "{\\\"isError\\\":false}",
+        "0 errors, 3 warnings",
+        "no errors",
+        "errors=[]",
+        "12 passed, 0 failed",
+    ] {
+        assert!(!is_error(fine), "{fine}");
+    }
+}
