@@ -6,7 +6,7 @@ use std::fs;
 use std::hint::black_box;
 
 use bytes::Bytes;
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use open_aiops::clock::Clock;
 use open_aiops::config::Config;
 use open_aiops::core::attribution::{Attribution, Confidence, Source};
@@ -87,15 +87,9 @@ fn recognise(
     loops.recognise(&request, who)
 }
 
-/// A call and its answer.
-fn call(loops: &Loops, body: (&Bytes, &RequestFacts), run: &str, said: &mut ResponseReader) {
-    let Some(mut who) = who(Some(run)) else {
-        return;
-    };
-    let Some(turn) = recognise(loops, body, &mut who) else {
-        return;
-    };
-    let judged = loops.judge(&turn, &who, Clock::System.call_id());
+/// Judges a call and takes its answer in.
+fn judge(loops: &Loops, turn: &Turn, who: &Attribution, said: &mut ResponseReader) {
+    let judged = loops.judge(turn, who, Clock::System.call_id());
     black_box(judged.is_ok());
     let ended = Ended {
         said: said.said(),
@@ -103,7 +97,17 @@ fn call(loops: &Loops, body: (&Bytes, &RequestFacts), run: &str, said: &mut Resp
         is_answered: true,
         chants: false,
     };
-    loops.ended(&turn, who.run.as_ref(), &ended);
+    loops.ended(turn, who.run.as_ref(), &ended);
+}
+
+/// A call and its answer.
+fn call(loops: &Loops, body: (&Bytes, &RequestFacts), run: &str, said: &mut ResponseReader) {
+    let Some(mut who) = who(Some(run)) else {
+        return;
+    };
+    if let Some(turn) = recognise(loops, body, &mut who) {
+        judge(loops, &turn, &who, said);
+    }
 }
 
 fn answer() -> ResponseReader {
@@ -137,12 +141,31 @@ fn by_history(criterion: &mut Criterion) {
         let mut said = answer();
         call(&loops, (&text, &known), "r1", &mut said);
         let mut number = 0;
-        group.bench_function(BenchmarkId::from_parameter(messages), |bench| {
+        group.bench_function(BenchmarkId::new("recognised", messages), |bench| {
             bench.iter(|| {
                 number += 1;
                 renewed(&mut facts, number);
-                call(&loops, (&text, &facts), "r1", &mut said);
+                let mut who = who(Some("r1"))?;
+                recognise(&loops, (&text, &facts), &mut who)
             });
+        });
+        let mut next = || {
+            number += 1;
+            renewed(&mut facts, number);
+            let mut who = who(Some("r1"))?;
+            let turn = recognise(&loops, (&text, &facts), &mut who)?;
+            Some((turn, who))
+        };
+        group.bench_function(BenchmarkId::new("judged", messages), |bench| {
+            bench.iter_batched(
+                &mut next,
+                |made| {
+                    if let Some((turn, who)) = made {
+                        judge(&loops, &turn, &who, &mut said);
+                    }
+                },
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();

@@ -3,7 +3,7 @@
 
 use super::call::EndedCall;
 use crate::core::call::Outcome;
-use crate::core::loops::chant::Chant;
+use crate::core::loops::chant::{Chant, SHORTEST};
 use crate::loops::{Ended, Loops};
 use crate::wire::response::ResponseReader;
 
@@ -34,6 +34,9 @@ impl Hearing {
 
     fn hear(&mut self, reader: &mut ResponseReader) {
         let text = reader.said().text();
+        if self.heard == 0 && text.len() < SHORTEST {
+            return;
+        }
         let new = text.get(self.heard..).unwrap_or_default();
         self.chants |= self.chant.push(new);
         self.heard = text.len();
