@@ -66,7 +66,8 @@ impl Identities {
         identity
     }
 
-    fn identify(&self, prompt: &str, tools: &[String]) -> Identity {
+    fn identify(&self, prompt: &Prompt, tools: &[String]) -> Identity {
+        let (prompt, named) = (prompt.text.as_str(), &prompt.name);
         let said = Reading::of(Voice::World, prompt.trim()).hash;
         let tools = Reading::of(Voice::World, &tools.join(" "));
         let print = match (prompt.trim().len(), tools.len) {
@@ -81,12 +82,13 @@ impl Identities {
                 is_first_message: false,
             };
         }
-        let by_role = naming::name_of(prompt, print).map(|name| (name, Percent::new(80)));
+        let by_name = named.clone().map(|name| (name, Percent::new(90)));
+        let by_role = || Some((naming::name_of(prompt, print)?, Percent::new(80)));
         let by_print = || {
             let name = format!("agent-{}", naming::short(print));
             Some((Label::parse(&name).ok()?, Percent::new(60)))
         };
-        let name = by_role.or_else(by_print);
+        let name = by_name.or_else(by_role).or_else(by_print);
         let renamed = self.rules.iter().find(|rule| {
             rule.prompt
                 .as_ref()
@@ -105,8 +107,15 @@ impl Identities {
     }
 }
 
-/// The text of instructions, or of a first message if it is of the system.
-fn instructions(kind: SegmentKind, raw: &[u8]) -> Option<String> {
+/// What tells an agent apart: the text of its instructions, and the name they are given in.
+#[derive(Default)]
+struct Prompt {
+    text: String,
+    name: Option<Label>,
+}
+
+/// Instructions, or a first message if it is of the system.
+fn instructions(kind: SegmentKind, raw: &[u8]) -> Option<Prompt> {
     let message = message::read(kind, raw)?;
     if message.role != Role::System {
         return None;
@@ -115,5 +124,8 @@ fn instructions(kind: SegmentKind, raw: &[u8]) -> Option<String> {
         Piece::Text(text) => Some(text),
         Piece::Call(_) | Piece::Result { .. } => None,
     });
-    Some(texts.collect::<Vec<_>>().join("\n"))
+    Some(Prompt {
+        text: texts.collect::<Vec<_>>().join("\n"),
+        name: message.name.and_then(|name| Label::parse(&name).ok()),
+    })
 }

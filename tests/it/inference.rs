@@ -143,6 +143,9 @@ async fn agents_can_be_named_by_their_prompt_or_by_the_name_they_got() {
     assert_eq!(record(&proxy, &steering.ask()).await.1.agent(), "pilot");
     let helpful = Talk::new("You are a helpful assistant.", "Which way?");
     assert_eq!(record(&proxy, &helpful.ask()).await.1.agent(), "oracle");
+    let mut named = Talk::new("Answer as briefly as you can.", "Which way?");
+    named.messages[0]["name"] = "scout".into();
+    assert_eq!(record(&proxy, &named.ask()).await.1.agent(), "scout");
 }
 
 #[tokio::test]
