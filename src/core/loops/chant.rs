@@ -13,8 +13,8 @@ const MAX_PERIOD: u32 = 512;
 /// A piece is chanted when it comes so often, and covers so many bytes.
 const TIMES: u32 = 10;
 const LEAST: u32 = 600;
-/// A shorter text is none.
-pub const SHORTEST: usize = 600;
+/// Bytes of the shortest text that can be a chant: a shorter one need not be read.
+pub const SHORTEST: usize = LEAST as usize;
 /// One byte in so many may differ.
 const DOUBT: u32 = 32;
 const SLOTS: usize = 512;

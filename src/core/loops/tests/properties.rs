@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::chant::Chant;
+use super::super::chant::{Chant, SHORTEST};
 use super::super::periods::Periods;
 use super::super::reading::{Reading, Voice};
 use super::super::turn::From;
@@ -176,4 +176,11 @@ fn tables_code_and_lists_are_no_chant() {
     }
     let chant = "I will now go on with the next step. ".repeat(30);
     assert!(Chant::default().push(&chant));
+}
+
+#[test]
+fn no_shorter_text_is_a_chant_and_a_little_longer_one_is() {
+    let chants = |len: usize| Chant::default().push(&"x".repeat(len));
+    assert!(!chants(SHORTEST - 1));
+    assert!(chants(SHORTEST + 64));
 }
