@@ -17,7 +17,7 @@ mod order;
 pub mod params;
 pub mod problem;
 mod process;
-mod records;
+pub mod records;
 mod totals;
 pub mod view;
 
@@ -36,8 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::budgets::Desk;
 use self::connections::Bounds;
 use self::problem::Problem;
-use self::records::Records;
-pub use self::records::Source;
+pub use self::records::{Records, Source};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -57,10 +56,19 @@ pub struct AdminState {
     pub memory: Arc<Space>,
     pub budgets: Arc<Budgets>,
     pub loops: Arc<Loops>,
+    /// What the ledger is asked through, few at a time.
+    pub records: Records,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
     pub clock: Clock,
+}
+
+impl AdminState {
+    /// A number that changes whenever something was recorded.
+    pub fn happened(&self) -> u64 {
+        self.ledger.written()
+    }
 }
 
 #[derive(OpenApi)]
@@ -73,21 +81,24 @@ pub struct AdminState {
 struct Description;
 
 /// Answers until `shutdown` resolves and running answers have gone out.
-pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Future<Output = ()>) {
-    connections::serve(listener, router(state), Bounds::default(), shutdown).await;
+pub async fn serve(
+    listener: TcpListener,
+    (state, pages): (AdminState, Router),
+    shutdown: impl Future<Output = ()>,
+) {
+    connections::serve(listener, router(state, pages), Bounds::default(), shutdown).await;
 }
 
-/// Everything the listener answers, guarded.
-pub fn router(state: AdminState) -> Router {
-    let live = Source::Live(state.ledger.clone());
-    let loops = Some(Arc::clone(&state.loops));
-    let records = Records::new(live, state.clock.clone(), loops);
+/// Everything the listener answers, `pages` for people among it, guarded.
+pub fn router(state: AdminState, pages: Router) -> Router {
+    let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
     Router::from(process::routes())
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes()).with_state(desk))
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
+        .merge(pages)
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state, guard::guard))

@@ -13,13 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Records, Source};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
 use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
+use crate::dashboard;
 use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
@@ -169,6 +170,7 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
+            records: records(&ledger, &clock, &loops),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -176,7 +178,8 @@ impl App {
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
-        let admin = tokio::spawn(admin::serve(admin_socket, state, async {
+        let pages = dashboard::pages(&state);
+        let admin = tokio::spawn(admin::serve(admin_socket, (state, pages), async {
             let _: Result<(), _> = admin_stopped.await;
         }));
         Ok(Self {
@@ -371,6 +374,12 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
         }
     };
     Arc::new(Loops::new(config, clock.clone(), Box::new(tell)))
+}
+
+/// What the ledger is asked through by the API and the pages together.
+fn records(ledger: &Ledger, clock: &Clock, loops: &Arc<Loops>) -> Records {
+    let source = Source::Live(ledger.clone());
+    Records::new(source, clock.clone(), Some(Arc::clone(loops)))
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {

@@ -401,6 +401,11 @@ impl Ledger {
         &self.open.view
     }
 
+    /// A number that changes whenever something was written.
+    pub fn written(&self) -> u64 {
+        self.open.progress.written()
+    }
+
     pub fn status(&self) -> LedgerStatus {
         let Open {
             queue,

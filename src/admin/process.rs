@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{Html, IntoResponse};
+use axum::response::IntoResponse;
 use http::header;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,27 +17,18 @@ use crate::core::build;
 use crate::ledger::LedgerStatus;
 use crate::metrics::{self, LedgerFigures};
 
-const PAGE: &str = include_str!("page.html");
-
 /// The document does not change while the process lives.
 static DOCUMENT: LazyLock<String> =
     LazyLock::new(|| super::document().to_pretty_json().unwrap_or_default());
 
 pub(super) fn routes() -> OpenApiRouter<AdminState> {
     OpenApiRouter::new()
-        .routes(routes!(page))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(prometheus))
         .routes(routes!(status))
         .routes(routes!(config))
         .routes(routes!(openapi))
-}
-
-/// A page that says what this is
-#[utoipa::path(get, path = "/", responses((status = 200, content_type = "text/html")))]
-async fn page() -> Html<&'static str> {
-    Html(PAGE)
 }
 
 /// Whether the process is alive

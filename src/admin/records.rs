@@ -35,7 +35,7 @@ impl Source {
 
 /// The ledger and the bound on those who ask it.
 #[derive(Clone)]
-pub(super) struct Records {
+pub struct Records {
     source: Source,
     pub(super) clock: Clock,
     /// Of the running proxy; none where only files are read.
@@ -44,7 +44,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn new(source: Source, clock: Clock, loops: Option<Arc<Loops>>) -> Self {
+    pub fn new(source: Source, clock: Clock, loops: Option<Arc<Loops>>) -> Self {
         Self {
             source,
             clock,
@@ -53,7 +53,8 @@ impl Records {
         }
     }
 
-    pub(super) async fn ask<T, Q>(&self, query: Q) -> Result<T, Problem>
+    /// Asks on a thread that may wait for the disk.
+    pub async fn ask<T, Q>(&self, query: Q) -> Result<T, Problem>
     where
         T: Send + 'static,
         Q: FnOnce(&View) -> Result<T, IndexError> + Send + 'static,
@@ -63,7 +64,7 @@ impl Records {
     }
 
     /// Runs what may wait for the disk, when there is a place for it.
-    pub(super) async fn read<T, Q>(&self, query: Q) -> Result<T, Problem>
+    pub async fn read<T, Q>(&self, query: Q) -> Result<T, Problem>
     where
         T: Send + 'static,
         Q: FnOnce() -> Result<T, IndexError> + Send + 'static,

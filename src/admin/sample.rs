@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use tempfile::TempDir;
 use wildmatch::WildMatch;
 
-use super::AdminState;
+use super::{AdminState, Records};
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -80,17 +80,20 @@ impl Sample {
     /// A listener's state over this ledger, with these budgets in force.
     pub(crate) fn state(&self, rules: &[Rule]) -> AdminState {
         let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
+        let loops = Loops::new(&Config::default(), clock.clone(), Box::new(|_| ()));
+        let loops = Arc::new(loops);
         AdminState {
             ledger: ledger.clone(),
             metrics: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             memory: Arc::default(),
             budgets: Arc::new(Budgets::new(rules, 1000, ledger, clock.clone())),
-            loops: Arc::new(Loops::new(
-                &Config::default(),
+            records: Records::new(
+                super::Source::Live(self.ledger.clone()),
                 clock.clone(),
-                Box::new(|_| ()),
-            )),
+                Some(Arc::clone(&loops)),
+            ),
+            loops,
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

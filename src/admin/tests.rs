@@ -39,7 +39,7 @@ impl Listener {
     }
 
     fn router(&self) -> Router {
-        router(self.state.clone())
+        router(self.state.clone(), Router::new())
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

@@ -640,7 +640,11 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     let shutdown = async {
         stopped.await.unwrap();
     };
-    let server = runtime.spawn(admin::serve(listener, state, shutdown));
+    let server = runtime.spawn(admin::serve(
+        listener,
+        (state, axum::Router::new()),
+        shutdown,
+    ));
 
     let dir = sample.dir.path();
     let from_server = answers(dir, id);

@@ -67,6 +67,12 @@ impl Progress {
         }
     }
 
+    /// A number that is different for each position of the log that was written up to.
+    pub(crate) fn written(&self) -> u64 {
+        let Position { segment, offset } = self.lock().written.position;
+        segment.rotate_right(24) ^ offset
+    }
+
     pub(crate) fn set_writer_done(&self) {
         self.change(|state| state.writer_done = true);
     }

@@ -243,7 +243,11 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let served = runtime.spawn(admin::serve(listener, state, shutdown));
+        let served = runtime.spawn(admin::serve(
+            listener,
+            (state, axum::Router::new()),
+            shutdown,
+        ));
         Self {
             sample,
             runtime,

@@ -1,0 +1,245 @@
+//! How figures read: money, counts, durations, times. Unknown is `-`, zero is `0`.
+
+use jiff::tz::TimeZone;
+use maud::{Markup, html};
+
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+
+const NANO: i64 = 1_000_000_000;
+
+/// `$123`, `$1.20`, `$0.0034`, `<$0.0001`; what is not zero never reads as zero.
+pub(super) fn money(amount: NanoUsd) -> String {
+    let nano = amount.get();
+    let sign = if nano < 0 { "-" } else { "" };
+    let size = nano.unsigned_abs();
+    let unit = NANO.unsigned_abs();
+    if size == 0 {
+        return "$0".to_owned();
+    }
+    if size >= 100 * unit {
+        return format!("{sign}${}", count((size + unit / 2) / unit));
+    }
+    if size >= unit / 100 {
+        let cents = (size + unit / 200) / (unit / 100);
+        return format!("{sign}${}.{:02}", cents / 100, cents % 100);
+    }
+    if size < unit / 10_000 {
+        return format!("{sign}<$0.0001");
+    }
+    // Between: two significant digits.
+    let step = if size >= unit / 1000 {
+        unit / 10_000
+    } else {
+        unit / 100_000
+    };
+    let digits = if step == unit / 10_000 { 4 } else { 5 };
+    let rounded = (size + step / 2) / step;
+    format!("{sign}$0.{rounded:0digits$}")
+}
+
+/// What several calls cost, and whether that is all of it.
+pub(super) fn spent(known: NanoUsd, unpriced: u64, calls: u64) -> Markup {
+    let exact = known.to_string();
+    html! {
+        @if unpriced > 0 && unpriced >= calls && known.get() == 0 {
+            span.none title="no price is known" { "unpriced" }
+        } @else {
+            span title=(exact) { (money(known)) }
+            @if unpriced > 0 {
+                span.none title=(format!("{} calls of unknown price are not in it", count(unpriced))) { " + ?" }
+            }
+        }
+    }
+}
+
+/// What one call cost.
+pub(super) fn cost(cost: Option<NanoUsd>) -> Markup {
+    html! {
+        @match cost {
+            Some(cost) => span title=(cost.to_string()) { (money(cost)) },
+            None => span.none title="no price is known" { "unpriced" },
+        }
+    }
+}
+
+/// `1,234,567`
+pub(super) fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `999`, `12.3k`, `4.5M`: for charts and tiles; the exact number belongs into a title.
+pub(super) fn short(count: u64) -> String {
+    let (unit, sign) = match count {
+        0..1000 => return count.to_string(),
+        1000..1_000_000 => (1000, "k"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "G"),
+    };
+    let whole = count / unit;
+    if whole >= 100 {
+        return format!("{whole}{sign}");
+    }
+    format!("{whole}.{}{sign}", count % unit * 10 / unit)
+}
+
+/// `840 us`, `12 ms`, `3.42 s`, `2 min 05 s`, `3 h 12 min`, `4 d 02 h`
+pub(super) fn duration(micros: u64) -> String {
+    let (millis, seconds) = (micros / 1000, micros / 1_000_000);
+    match seconds {
+        0 if micros == 0 => "0 s".to_owned(),
+        0 if millis == 0 => format!("{micros} us"),
+        0 => format!("{millis} ms"),
+        1..60 => format!("{seconds}.{:02} s", millis % 1000 / 10),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// Whole percent, with one decimal below 10: `93 %`, `4.2 %`.
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".to_owned();
+    }
+    let tenths = u128::from(part) * 1000 / u128::from(whole);
+    if tenths < 100 {
+        format!("{}.{} %", tenths / 10, tenths % 10)
+    } else {
+        format!("{} %", (tenths + 5) / 10)
+    }
+}
+
+/// `1.5 MB`, powers of ten.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..1_000_000 => format!("{}.{} KB", bytes / 1000, bytes % 1000 / 100),
+        1_000_000..1_000_000_000 => {
+            format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+        }
+        _ => format!(
+            "{}.{} GB",
+            bytes / 1_000_000_000,
+            bytes % 1_000_000_000 / 100_000_000
+        ),
+    }
+}
+
+/// A time in the zone of the machine, with the whole truth in its title.
+pub(super) fn time(at: Timestamp, zone: &TimeZone) -> Markup {
+    let iso = at.to_string();
+    html! { time datetime=(iso) title=(iso) { (local(at, zone, "%Y-%m-%d %H:%M:%S")) } }
+}
+
+/// A time of day, where the day is said elsewhere.
+pub(super) fn clock(at: Timestamp, zone: &TimeZone) -> Markup {
+    let iso = at.to_string();
+    html! { time datetime=(iso) title=(iso) { (local(at, zone, "%H:%M:%S")) } }
+}
+
+pub(super) fn local(at: Timestamp, zone: &TimeZone, form: &str) -> String {
+    let at = jiff::Timestamp::from_microsecond(at.micros()).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime(form).to_string()
+}
+
+/// How long ago, in words: `3 min ago`.
+pub(super) fn ago(at: Timestamp, now: Timestamp, zone: &TimeZone) -> Markup {
+    let iso = at.to_string();
+    let seconds = now.micros_since(at) / 1_000_000;
+    let words = match seconds {
+        0..2 => "now".to_owned(),
+        2..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        86_400..604_800 => format!("{} d ago", seconds / 86_400),
+        _ => local(at, zone, "%Y-%m-%d %H:%M"),
+    };
+    html! { time datetime=(iso) title=(iso) { (words) } }
+}
+
+/// How much of a limit is used and held, with a mark where it begins to be slowed. In thousandths
+/// of the limit.
+pub(super) fn meter(used: u64, held: u64, mark: Option<u64>, what: &str) -> Markup {
+    let used = used.min(1000);
+    let held = held.min(1000 - used);
+    let class = match used {
+        0..800 => "ok",
+        800..1000 => "warn",
+        _ => "bad",
+    };
+    html! {
+        svg.meter viewBox="0 0 1000 8" preserveAspectRatio="none" role="img" aria-label=(what) {
+            title { (what) }
+            rect.track width="1000" height="8" {}
+            rect class=(class) width=(used) height="8" {}
+            rect.held x=(used) width=(held) height="8" {}
+            @if let Some(mark) = mark {
+                rect.mark x=(mark.min(996)) width="4" height="8" {}
+            }
+        }
+    }
+}
+
+/// A state: word, shape and colour, never colour alone. `kind` is ok, warn, bad, run or off.
+pub(super) fn state(kind: &str, word: &str) -> Markup {
+    html! { span class=(format!("state {kind}")) { (word) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_that_is_not_zero_never_reads_as_zero() {
+        for (nano, text) in [
+            (0, "$0"),
+            (1, "<$0.0001"),
+            (99_000, "<$0.0001"),
+            (340_000, "$0.00034"),
+            (3_400_000, "$0.0034"),
+            (12_000_000, "$0.01"),
+            (1_204_000_000, "$1.20"),
+            (99_999_000_000, "$100.00"),
+            (1_234_567_000_000_000, "$1,234,567"),
+            (-1_500_000_000, "-$1.50"),
+        ] {
+            assert_eq!(money(NanoUsd::new(nano)), text, "{nano}");
+        }
+    }
+
+    #[test]
+    fn counts_and_durations_read_in_units_that_matter() {
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(
+            [short(999), short(12_345), short(450_000)],
+            ["999", "12.3k", "450k"]
+        );
+        for (micros, text) in [
+            (0, "0 s"),
+            (840, "840 us"),
+            (840_000, "840 ms"),
+            (3_429_000, "3.42 s"),
+            (125_000_000, "2 min 05 s"),
+            (11_520_000_000, "3 h 12 min"),
+        ] {
+            assert_eq!(duration(micros), text);
+        }
+    }
+
+    #[test]
+    fn percents_have_a_decimal_below_ten() {
+        assert_eq!(
+            [percent(42, 1000), percent(93, 100), percent(1, 0)],
+            ["4.2 %", "93 %", "-"]
+        );
+    }
+}

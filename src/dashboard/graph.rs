@@ -1,0 +1,17 @@
+//! Who invokes whom: agents as nodes, calls as edges.
+
+use axum::Router;
+use maud::html;
+
+use super::desk::Desk;
+use super::here::Here;
+use super::page::{Page, Place};
+use super::{Answer, view};
+
+pub(super) fn routes() -> Router<Desk> {
+    Router::new().route("/graph", view(page))
+}
+
+async fn page(_: Desk, _: Here) -> Answer {
+    Ok(Page::fixed("graph", Place::Graph, html! {}))
+}

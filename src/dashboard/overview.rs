@@ -1,0 +1,17 @@
+//! What was used and what it cost, over a range, and what is happening now.
+
+use axum::Router;
+use maud::html;
+
+use super::desk::Desk;
+use super::here::Here;
+use super::page::{Page, Place};
+use super::{Answer, view};
+
+pub(super) fn routes() -> Router<Desk> {
+    Router::new().route("/", view(page))
+}
+
+async fn page(_: Desk, _: Here) -> Answer {
+    Ok(Page::fixed("overview", Place::Overview, html! {}))
+}

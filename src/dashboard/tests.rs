@@ -1,0 +1,80 @@
+//! Pages over a small ledger: what they say, and what every one of them must keep to.
+
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::pages;
+use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER, Sample};
+use crate::admin::{AdminState, router};
+use crate::core::budget::Rule;
+
+/// A listener with pages over an own ledger at a fixed time.
+pub(super) struct Site {
+    pub(super) state: AdminState,
+    pub(super) sample: Sample,
+}
+
+pub(super) struct Shown {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) html: String,
+}
+
+impl Site {
+    pub(super) fn new(rules: &[Rule]) -> Self {
+        let sample = Sample::new();
+        let state = sample.state(rules);
+        Self { state, sample }
+    }
+
+    /// With three calls of one run: two that completed, one that failed.
+    pub(super) fn with_calls() -> Self {
+        let site = Self::new(&[]);
+        for call in [PLANNER, RESEARCHER, FAILED] {
+            site.record(call);
+        }
+        site
+    }
+
+    pub(super) fn record(&self, call: Call) {
+        self.sample.record(call);
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Shown {
+        let router = router(self.state.clone(), pages(&self.state));
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Shown {
+            status: parts.status,
+            headers: parts.headers,
+            html: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Shown {
+        let request = Request::get(path).header("host", "localhost:8788");
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    /// A page that is there.
+    pub(super) async fn page(&self, path: &str) -> String {
+        let shown = self.get(path).await;
+        assert_eq!(shown.status, 200, "{path}: {}", shown.html);
+        shown.html
+    }
+}
+
+/// Paths of all pages that need no name of something.
+const PAGES: [&str; 6] = ["/", "/graph", "/runs", "/budgets", "/loops", "/alerts"];
+
+#[tokio::test]
+async fn every_page_is_framed_and_names_itself() {
+    let site = Site::with_calls();
+    for path in PAGES {
+        let html = site.page(path).await;
+        assert_eq!(html.matches("<h1>").count(), 1, "{path}");
+        assert_eq!(html.matches("aria-current=\"page\"").count(), 1, "{path}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Texts of models and clients: verbatim, and with everything made visible that would deceive.
+
+use maud::{Markup, html};
+
+/// A text as it is, but for characters that are not seen or that turn the direction of others:
+/// those show their code.
+pub(super) fn shown(text: &str) -> Markup {
+    let mut pieces: Vec<(bool, String)> = Vec::new();
+    for c in text.chars() {
+        let hidden = is_hidden(c);
+        match pieces.last_mut() {
+            Some((false, piece)) if !hidden => piece.push(c),
+            _ if hidden => pieces.push((true, format!("U+{:04X}", u32::from(c)))),
+            _ => pieces.push((false, c.to_string())),
+        }
+    }
+    html! {
+        @for (hidden, piece) in &pieces {
+            @if *hidden { span.hidden-char { (piece) } } @else { (piece) }
+        }
+    }
+}
+
+/// A name on one line: like [`shown`], apart from its surroundings in direction.
+pub(super) fn name(text: &str) -> Markup {
+    html! { bdi { (shown(text)) } }
+}
+
+fn is_hidden(c: char) -> bool {
+    let steers = matches!(c,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+        | '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    steers || (c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_deceives_is_made_visible_and_markup_is_text() {
+        let shown = shown("<b>\u{202e}x\u{1b}\n").into_string();
+        assert_eq!(
+            shown,
+            "&lt;b&gt;<span class=\"hidden-char\">U+202E</span>x\
+             <span class=\"hidden-char\">U+001B</span>\n"
+        );
+    }
+}
