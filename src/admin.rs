@@ -7,13 +7,13 @@
 
 mod asked;
 mod body;
-mod budgets;
+pub(crate) mod budgets;
 mod calls;
 mod connections;
 mod events;
 mod guard;
-mod loops;
-mod order;
+pub(crate) mod loops;
+pub(crate) mod order;
 pub mod params;
 pub mod problem;
 mod process;

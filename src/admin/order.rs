@@ -82,10 +82,10 @@ pub(super) struct LoopOrder {
 }
 
 /// Which account, and who wants something of it.
-pub(super) struct Addressed {
-    pub(super) rule: Label,
-    pub(super) key: budgets::Key,
-    pub(super) who: String,
+pub(crate) struct Addressed {
+    pub(crate) rule: Label,
+    pub(crate) key: budgets::Key,
+    pub(crate) who: String,
 }
 
 impl RaiseOrder {
@@ -147,7 +147,7 @@ fn read_who(who: Option<String>) -> Result<String, Problem> {
 }
 
 /// `json` is a value as it was written.
-fn read_amount(measure: Measure, json: &str) -> Result<i64, Problem> {
+pub(crate) fn read_amount(measure: Measure, json: &str) -> Result<i64, Problem> {
     let amount = match measure {
         Measure::Usd => {
             let text = serde_json::from_str::<String>(json);
