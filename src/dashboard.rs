@@ -23,6 +23,7 @@ mod page;
 mod range;
 mod run;
 mod runs;
+mod said;
 mod search;
 mod table;
 mod text;

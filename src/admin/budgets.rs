@@ -218,7 +218,10 @@ impl Desk {
     }
 
     /// How an account stands, and its rule.
-    pub(crate) async fn standing(&self, to: &Addressed) -> Result<(Arc<Rule>, AccountRow), Problem> {
+    pub(crate) async fn standing(
+        &self,
+        to: &Addressed,
+    ) -> Result<(Arc<Rule>, AccountRow), Problem> {
         let row = self.budgets.account_row(&to.rule, &to.key).await;
         self.known(row, &to.rule).await
     }

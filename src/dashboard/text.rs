@@ -26,7 +26,8 @@ pub(super) fn name(text: &str) -> Markup {
     html! { bdi { (shown(text)) } }
 }
 
-fn is_hidden(c: char) -> bool {
+/// Whether a character is shown by its code.
+pub(super) fn is_hidden(c: char) -> bool {
     let steers = matches!(c,
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
         | '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
