@@ -402,12 +402,7 @@ fn live(config: Config) -> Result<Live, StartError> {
         .iter()
         .map(|upstream| Upstream::new(upstream).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
-    let overrides = config
-        .prices
-        .iter()
-        .map(|price| Ok((price.model.to_string(), price.row()?)))
-        .collect::<Result<Vec<_>, serde::de::value::Error>>()?;
-    let prices = PriceTable::builtin().clone().with_overrides(overrides);
+    let prices = config.price_table()?;
     Ok(Live {
         config,
         upstreams,

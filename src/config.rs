@@ -16,7 +16,7 @@ use wildmatch::WildMatch;
 
 use crate::core::budget::Rule;
 use crate::core::id::Label;
-use crate::core::price::{PerMillion, PriceRow};
+use crate::core::price::{PerMillion, PriceRow, PriceTable};
 
 mod budget;
 mod check;
@@ -65,6 +65,13 @@ impl Config {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Problems> {
         sections::read(read::Source::new(file_name, text), env)
+    }
+
+    /// The built-in prices with those of this configuration before them.
+    pub fn price_table(&self) -> Result<PriceTable, serde::de::value::Error> {
+        let row = |price: &PriceOverride| Ok((price.model.to_string(), price.row()?));
+        let rows = self.prices.iter().map(row).collect::<Result<_, _>>()?;
+        Ok(PriceTable::builtin().clone().with_overrides(rows))
     }
 
     /// What is allowed but should be known: one sentence each.

@@ -306,7 +306,7 @@ impl<'l> Drawer<'l> {
 }
 
 /// As much of a text as takes no more than `room` bytes of HTML, and how many it takes.
-fn fitting(text: &str, room: usize) -> (&str, usize) {
+pub(super) fn fitting(text: &str, room: usize) -> (&str, usize) {
     /// What a character that is shown by its code takes.
     const HIDDEN: usize = 42;
     let mut cost = 0;
