@@ -9,6 +9,7 @@ mod alerts;
 mod assets;
 mod budgets;
 mod call;
+mod deeds;
 mod desk;
 mod export;
 mod figure;
@@ -18,6 +19,7 @@ mod here;
 mod link;
 mod live;
 mod loops;
+mod near;
 mod overview;
 mod page;
 mod range;
@@ -54,6 +56,7 @@ pub fn pages(state: &AdminState) -> Router {
         .merge(budgets::routes())
         .merge(loops::routes())
         .merge(alerts::routes())
+        .merge(deeds::routes())
         .with_state(Desk::new(state.clone()))
 }
 
@@ -69,6 +72,7 @@ where
     get(move |State(desk): State<Desk>, here: Here| async move {
         let begun = tokio::time::Instant::now();
         let answer = draw(desk.clone(), here.clone()).await;
+        desk.look_around().await;
         desk.drawn_in(begun.elapsed());
         frame::respond(&desk, &here, answer)
     })

@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::Answer;
 use super::assets::{ICON, SCRIPT, STYLE};
+use super::deeds;
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
@@ -72,6 +73,7 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 (banners(desk, here))
                 main id="main" tabindex="-1" {
                     div.head { h1 { (page.title) } @if page.ranged { (range::picker(here)) } }
+                    (deeds::note(desk, here))
                     (page.main)
                 }
                 (foot(desk, here))
@@ -115,16 +117,17 @@ fn tools(here: &Here, page: &Page) -> Markup {
 /// What is wrong right now, on every page.
 fn banners(desk: &Desk, here: &Here) -> Markup {
     let status = desk.state.ledger.status();
-    let open = desk.state.loops.open_trips();
+    let (open, latest) = desk.state.loops.latest_trips(1);
     let content = html! {
-        @if let Some(trip) = open.first() {
+        @if let Some(trip) = latest.first() {
             div.banner.bad role="status" {
-                strong { @if open.len() == 1 { "1 loop is stopped" } @else { (figure::count(open.len() as u64)) " loops are stopped" } }
+                strong { @if open == 1 { "1 loop is stopped" } @else { (figure::count(open as u64)) " loops are stopped" } }
                 ": " (text::shown(&evidence(&trip.evidence)))
                 ", " (figure::count(u64::from(trip.refused))) " calls refused "
                 a href=(here.at("/loops", [])) { "Look" }
             }
         }
+        (desk.near.banner(here))
         @if status.failing || status.index_failing {
             div.banner.bad role="status" {
                 strong { "The ledger is in trouble" } " "

@@ -53,6 +53,11 @@ impl OpenTrips {
         open.get(&id).map(|(key, _)| key.clone())
     }
 
+    pub(super) fn trip(&self, id: CallId) -> Option<Arc<Trip>> {
+        let open = lock(&self.0);
+        open.get(&id).map(|(_, trip)| Arc::clone(trip))
+    }
+
     /// How many there are, and the latest of them, at most `most`.
     pub(super) fn latest(&self, most: usize) -> (usize, Vec<Arc<Trip>>) {
         let open = lock(&self.0);

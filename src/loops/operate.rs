@@ -26,6 +26,11 @@ impl Loops {
         self.open.latest(most)
     }
 
+    /// The trip of this id, if it is open.
+    pub fn open_trip(&self, id: CallId) -> Option<Arc<Trip>> {
+        self.open.trip(id)
+    }
+
     /// Closes a trip: its pattern has to show again from nothing, after `allow` calls that pass
     /// whatever they repeat.
     pub fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
