@@ -41,7 +41,12 @@ async fn page() -> Html<&'static str> {
 }
 
 /// Whether the process is alive
-#[utoipa::path(get, path = "/healthz", responses((status = 200, content_type = "text/plain")))]
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    security(()),
+    responses((status = 200, content_type = "text/plain"))
+)]
 async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -50,6 +55,7 @@ async fn healthz() -> &'static str {
 #[utoipa::path(
     get,
     path = "/readyz",
+    security(()),
     responses((status = 200, content_type = "text/plain"), (status = 503, body = Problem))
 )]
 async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem> {

@@ -91,6 +91,7 @@ impl Sample {
                 clock.clone(),
                 Box::new(|_| ()),
             )),
+            access: Arc::default(),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,
