@@ -9,6 +9,7 @@ mod backtest;
 mod budgets;
 mod call;
 mod command;
+mod demo;
 mod format;
 mod key;
 mod lists;
@@ -36,6 +37,7 @@ use crate::core::loops::settings::Preset;
 const EXAMPLES: &str = "\
 Examples:
   open-aiops                                   serve with ./config.toml or the defaults
+  open-aiops demo                              see what it does, without a key or a network
   open-aiops check-config --config prod.toml   say what is wrong with a config file
   open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
   open-aiops runs --since 1d                   what each run of the last 24 hours used and cost
@@ -79,6 +81,9 @@ pub struct Common {
 pub enum Command {
     /// Run the proxy until SIGTERM or ctrl-c (also without any command)
     Serve(Serve),
+    /// See what it does: a scripted model and a team of agents, without a key or a network
+    #[command(after_help = demo::NOTE)]
+    Demo(demo::DemoArgs),
     /// Check the config file and print what it comes to, secrets masked
     CheckConfig,
     /// List calls, newest first
@@ -396,6 +401,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
     let common = cli.common;
     match cli.command.unwrap_or(Command::Serve(Serve::default())) {
         Command::Serve(serve) => command::serve(&common, &serve),
+        Command::Demo(args) => demo::run(&common, &args, out),
         Command::CheckConfig => command::check_config(&common, out),
         Command::Calls(params) => command::calls(&common, &params, out),
         Command::Runs(params) => command::runs(&common, &params, out),
