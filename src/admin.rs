@@ -92,11 +92,7 @@ impl AdminState {
 struct Description;
 
 /// Answers with `router` until `shutdown` resolves and running answers have gone out.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) {
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
     connections::serve(listener, router, Bounds::default(), shutdown).await;
 }
 

@@ -36,8 +36,8 @@ use axum::routing::{MethodRouter, get};
 use self::desk::Desk;
 use self::here::Here;
 use self::page::Page;
-use crate::admin::{self, AdminState};
 use crate::admin::problem::Problem;
+use crate::admin::{self, AdminState};
 
 /// Everything the admin listener answers: its API and the pages, guarded.
 pub fn site(state: &AdminState) -> Router {

@@ -28,11 +28,19 @@ impl Asset {
         }
     }
 
-    fn answer(&self) -> Response {
+    fn plain(&self) -> Response {
         let mut response = self.content.into_response();
+        let media_type = HeaderValue::from_static(self.media_type);
         let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+
+    fn answer(&self) -> Response {
+        let mut response = self.plain();
         let for_ever = HeaderValue::from_static("public, max-age=31536000, immutable");
-        response.headers_mut().insert(header::CACHE_CONTROL, for_ever);
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, for_ever);
         response
     }
 }

@@ -6,8 +6,8 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use super::site;
-use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER, Sample};
 use crate::admin::AdminState;
+use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER, Sample};
 use crate::core::budget::Rule;
 
 /// A listener with pages over an own ledger at a fixed time.
@@ -43,7 +43,11 @@ impl Site {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Shown {
-        let (parts, body) = site(&self.state).oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = site(&self.state)
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Shown {
             status: parts.status,
@@ -82,7 +86,9 @@ async fn every_page_is_framed_and_names_itself() {
 async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
     let site = Site::with_calls();
     let ask = |path: &str, accept: &str| {
-        let request = Request::get(path).header("host", "localhost").header("accept", accept);
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("accept", accept);
         request.body(Body::empty()).unwrap()
     };
     let page = site.send(ask("/nowhere", "text/html,*/*")).await;
@@ -91,14 +97,19 @@ async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
     assert!(page.headers.contains_key("content-security-policy"));
     for (path, accept) in [("/nowhere", "*/*"), ("/api/v1/nothing", "text/html")] {
         let problem = site.send(ask(path, accept)).await;
-        assert_eq!(problem.headers["content-type"], "application/problem+json", "{path}");
+        assert_eq!(
+            problem.headers["content-type"], "application/problem+json",
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn whoever_is_refused_learns_nothing_from_the_page_that_says_so() {
     let site = Site::with_calls();
-    let request = Request::get("/runs").header("host", "evil.example").header("accept", "text/html");
+    let request = Request::get("/runs")
+        .header("host", "evil.example")
+        .header("accept", "text/html");
     let refused = site.send(request.body(Body::empty()).unwrap()).await;
     assert_eq!(refused.status, 403);
     assert!(!refused.html.contains("night") && !refused.html.contains("data-part"));
