@@ -62,9 +62,9 @@ pub struct AdminState {
     pub memory: Arc<Space>,
     pub budgets: Arc<Budgets>,
     pub loops: Arc<Loops>,
-    pub access: Arc<Access>,
     /// What the ledger is asked through, few at a time.
     pub records: Records,
+    pub access: Arc<Access>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -92,13 +92,9 @@ impl AdminState {
 )]
 struct Description;
 
-/// Answers until `shutdown` resolves and running answers have gone out.
-pub async fn serve(
-    listener: TcpListener,
-    (state, pages): (AdminState, Router),
-    shutdown: impl Future<Output = ()>,
-) {
-    connections::serve(listener, router(state, pages), Bounds::default(), shutdown).await;
+/// Answers with `router` until `shutdown` resolves and running answers have gone out.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    connections::serve(listener, router, Bounds::default(), shutdown).await;
 }
 
 /// Everything the listener answers, `pages` for people among it, guarded.
