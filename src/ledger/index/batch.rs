@@ -403,6 +403,7 @@ impl<'t> Batch<'t> {
                 .transpose()?;
             open.extend(admission.flatten().map(|admission| Admission {
                 request: None,
+                headers: None,
                 ..admission
             }));
         }
