@@ -14,6 +14,7 @@ use maud::{Markup, html};
 use strum::IntoEnumIterator;
 
 pub(super) use self::memory::Memory;
+pub(super) use self::order::teller;
 use self::order::{Effect, Fields, Order};
 use super::desk::Desk;
 use super::export::Export;

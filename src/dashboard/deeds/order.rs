@@ -208,7 +208,8 @@ impl Order {
     }
 }
 
-fn teller(desk: &Desk) -> Teller {
+/// Who knows of budgets and does things to them.
+pub(in crate::dashboard) fn teller(desk: &Desk) -> Teller {
     Teller::new(Arc::clone(&desk.state.budgets), desk.state.records.clone())
 }
 
