@@ -3,6 +3,7 @@
 mod attribution;
 mod decisions;
 mod diff;
+mod headers;
 mod messages;
 mod raw;
 mod timing;
@@ -37,6 +38,7 @@ enum Tab {
     #[default]
     Messages,
     Raw,
+    Headers,
     Usage,
     Attribution,
     Decisions,
@@ -61,6 +63,7 @@ impl Tab {
         match self {
             Self::Messages => "Messages",
             Self::Raw => "Raw",
+            Self::Headers => "Headers",
             Self::Usage => "Usage",
             Self::Attribution => "Attribution",
             Self::Decisions => "Decisions",
@@ -119,6 +122,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     let (content, tables): (Markup, Vec<Table>) = match tab {
         Tab::Messages => (messages::draw(&here, &known, shown), Vec::new()),
         Tab::Raw => (raw::draw(&here, &known)?, Vec::new()),
+        Tab::Headers => headers::draw(&here, &known),
         Tab::Usage => usage::draw(&desk, &here, &known),
         Tab::Attribution => attribution::draw(&here, &known),
         Tab::Decisions => (decisions::draw(&desk, &here, &known), Vec::new()),
