@@ -120,7 +120,7 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 header.top {
                     a.brand href="/" { img src=(ICON.path) alt="" width="20" height="20"; "Open-AIOps" }
                     (navigation(here, page.place))
-                    (tools(here, page))
+                    (tools(desk, here, page))
                 }
                 (banners(desk, here))
                 main id="main" tabindex="-1" {
@@ -145,7 +145,7 @@ fn navigation(here: &Here, place: Place) -> Markup {
     }
 }
 
-fn tools(here: &Here, page: &Page) -> Markup {
+fn tools(desk: &Desk, here: &Here, page: &Page) -> Markup {
     let theme: &'static str = here.theme.next().into();
     let back = here.with(&[]);
     let word = match here.theme {
@@ -162,6 +162,9 @@ fn tools(here: &Here, page: &Page) -> Markup {
                 button.pause type="button" data-pause hidden aria-pressed="false" { "Live" }
             }
             a.theme href=(link::to("/theme", [("to", theme), ("back", back.as_str())])) title=(word) aria-label=(word) { span.theme-mark {} }
+            @if desk.state.config.load().admin.token.is_some() {
+                form method="post" action="/logout" { button { "Log out" } }
+            }
         }
     }
 }
