@@ -18,6 +18,7 @@ pub mod params;
 pub mod problem;
 mod process;
 pub mod records;
+pub mod step;
 mod totals;
 pub mod view;
 
@@ -121,6 +122,7 @@ pub fn document() -> Document {
 
 fn record_routes() -> OpenApiRouter<Records> {
     calls::routes()
+        .merge(step::routes())
         .merge(totals::routes())
         .merge(events::routes())
         .merge(loops::routes())

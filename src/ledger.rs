@@ -47,7 +47,7 @@ pub use entry::Entry;
 pub use index::IndexError;
 pub use lock::Holder;
 pub use log::Damage;
-pub use query::{CallFilter, OutcomeFilter, SpanFilter, View};
+pub use query::{BodyReader, CallFilter, Neighbours, OutcomeFilter, SpanFilter, View};
 pub use queue::Durable;
 pub use record::{Event, Position};
 pub use recovery::{OpenError, Recovery};

@@ -89,6 +89,8 @@ pub struct CallView {
     pub depth: u32,
     pub user: Option<Label>,
     pub variant: Option<Label>,
+    /// What its client calls the conversation, else what it was recognised as.
+    pub conversation: Option<Label>,
     pub tags: BTreeMap<String, Label>,
     pub agent_source: Option<Source>,
     pub run_source: Option<Source>,
@@ -135,7 +137,6 @@ pub struct CallView {
 pub struct CallDetail {
     #[serde(flatten)]
     pub call: CallView,
-    pub conversation: Option<Label>,
     /// Numbers that came with the call.
     pub metrics: BTreeMap<String, f64>,
     pub output_limit: Option<u64>,

@@ -39,7 +39,7 @@ fn who(detail: &CallDetail, lines: &mut Lines<'_, '_>) -> io::Result<()> {
     }
     lines.some("user", call.user.as_ref())?;
     lines.some("variant", call.variant.as_ref())?;
-    lines.some("conversation", detail.conversation.as_ref())?;
+    lines.some("conversation", call.conversation.as_ref())?;
     for (name, value) in &call.tags {
         lines.put(&format!("tag {name}"), value.as_str())?;
     }

@@ -50,6 +50,7 @@ fn finished() -> CallView {
         depth: 1,
         user: None,
         variant: None,
+        conversation: None,
         tags: BTreeMap::new(),
         agent_source: Some(Source::Own),
         run_source: Some(Source::Own),
@@ -234,7 +235,6 @@ fn detail() -> CallDetail {
             error: Some("the upstream closed\u{1b}[31m the connection".to_owned()),
             ..finished()
         },
-        conversation: None,
         metrics: [("score".to_owned(), 0.5)].into(),
         output_limit: Some(4096),
         estimated_input_tokens: Some(12_000),

@@ -15,14 +15,16 @@ use crate::core::time::Timestamp;
 
 mod budgets;
 mod calls;
+mod neighbours;
 mod spans;
 
 use calls::each_candidate;
 pub use calls::{CallFilter, OutcomeFilter};
+pub use neighbours::{BodyReader, Neighbours};
 use spans::Latest;
 pub use spans::SpanFilter;
 
-use super::body::{rebuild, unpack_content};
+use super::body::unpack_content;
 use super::index::batch::{decode, id_key, read_admission, read_settlement};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
@@ -331,15 +333,7 @@ impl View {
     }
 
     fn body(&self, stored: StoredBody) -> Result<Body, IndexError> {
-        let rebuilt = rebuild(&stored.parts, &mut |digest| self.content(digest))?;
-        Ok(Body {
-            bytes: rebuilt.bytes,
-            content_type: stored.content_type,
-            content_encoding: stored.content_encoding,
-            exact: !stored.changed && !stored.truncated && !rebuilt.incomplete,
-            truncated: stored.truncated,
-            wire_len: stored.len,
-        })
+        BodyReader::new(self).read(stored)
     }
 
     /// The bytes of a stored message.

@@ -103,6 +103,9 @@ pub struct CallRow {
     /// Its work goes on at the upstream: what it used is an estimate until the result is fetched.
     #[cbor(n(38), default)]
     pub is_pending: bool,
+    /// What its client calls the conversation, else what it was recognised as.
+    #[n(50)]
+    pub conversation: Option<Label>,
 }
 
 #[expect(
@@ -136,6 +139,7 @@ impl CallRow {
             agent_source: Some(who.agent_source),
             run_source: who.run_source,
             inferred: who.inferred,
+            conversation: who.conversation,
             method: admission.method,
             target: admission.target,
             request_model: admission.request_model.clone(),
@@ -220,6 +224,7 @@ impl CallRow {
             error: None,
             model: None,
             is_pending: false,
+            conversation: None,
         }
     }
 

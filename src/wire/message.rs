@@ -4,7 +4,9 @@
 //! Dialects are told apart by their keys, as everywhere: one reader serves chat, responses, messages,
 //! Gemini and Ollama. What is not understood is left out; nothing here fails.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::scan::SegmentKind;
 
@@ -19,7 +21,8 @@ pub struct Message {
     pub pieces: Vec<Piece>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     System,
     User,

@@ -121,5 +121,23 @@ pub fn scan(operation: Operation, dialect: Dialect, body: &[u8], seed: DigestSee
     reader.facts(dialect)
 }
 
+/// As [`scan`], of a body of which only the front is there: what can be read of it.
+pub fn scan_front(
+    operation: Operation,
+    dialect: Dialect,
+    front: &[u8],
+    seed: DigestSeed,
+) -> RequestFacts {
+    let mut reader = Reader::new(operation, front, seed);
+    let mut steps = 0_usize;
+    while !reader.is_done() && reader.step().is_ok() {
+        steps += 1;
+    }
+    if steps == 0 {
+        return RequestFacts::default();
+    }
+    reader.facts(dialect)
+}
+
 #[cfg(test)]
 mod tests;

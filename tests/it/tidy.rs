@@ -116,7 +116,7 @@ const RULES: &[Rule] = &[
     Rule {
         room: "admin",
         rooms: Some(&[
-            "core", "clock", "config", "metrics", "ledger", "budgets", "loops", "admin",
+            "core", "wire", "clock", "config", "metrics", "ledger", "budgets", "loops", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },

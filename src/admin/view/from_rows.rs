@@ -35,6 +35,7 @@ impl From<CallRow> for CallView {
             depth: row.depth,
             user: row.user,
             variant: row.variant,
+            conversation: row.conversation,
             tags: row.tags,
             agent_source: row.agent_source,
             run_source: row.run_source,
@@ -80,7 +81,6 @@ impl From<ledger::CallDetail> for CallDetail {
             .map(Into::into);
         let mut this = Self {
             call: detail.row.into(),
-            conversation: None,
             metrics: std::collections::BTreeMap::new(),
             output_limit: None,
             estimated_input_tokens: None,
@@ -92,7 +92,6 @@ impl From<ledger::CallDetail> for CallDetail {
             response_body,
         };
         if let Some(admission) = detail.admission {
-            this.conversation = admission.attribution.conversation;
             this.metrics = admission.attribution.metrics;
             this.output_limit = admission.output_limit;
             this.estimated_input_tokens = Some(admission.estimated_input_tokens);

@@ -1,0 +1,395 @@
+//! A call as a step of its conversation: what is new in it, what it answered, and which calls stand
+//! around it.
+
+mod history;
+mod missing;
+mod previews;
+mod routes;
+mod shape;
+
+use self::history::Change;
+pub use self::previews::{MAX_PREVIEWS, PreviewList, PreviewView, Said, previews};
+pub(super) use self::routes::routes;
+pub use self::routes::{PreviewParams, StepParams};
+pub use self::shape::{
+    Answered, Around, History, Missing, Reason, Sent, SentMessage, StepView, Unchanged,
+};
+use crate::core::call::{Operation, StoredBody};
+use crate::core::digest::Digest;
+use crate::core::id::CallId;
+use crate::ledger::{Body, BodyReader, CallDetail, CallRow, IndexError, Neighbours, View};
+use crate::wire::decode::decode_all;
+use crate::wire::readable::{self, Kind, Message, Piece, Transcript};
+use crate::wire::route::{Dialect, route};
+
+/// Bytes of each text that are shown when nothing is said.
+pub const PREVIEW: usize = 4096;
+/// And at most.
+pub const MAX_PREVIEW: usize = 256 << 10;
+/// New messages that are shown: the last ones.
+const MAX_NEW: usize = 200;
+/// Messages that are shown of a whole history.
+const MAX_FULL: usize = 2000;
+const MAX_DROPPED: usize = 16;
+/// Calls that may be the one before are compared with so many of the last.
+const CANDIDATES: usize = 8;
+/// What an encoded body may grow to.
+const MAX_DECODED: usize = 64 << 20;
+
+/// What of a step is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// All messages of the request, not only the new ones.
+    pub full: bool,
+    /// Bytes of each text.
+    pub preview: usize,
+    /// Of the request only this message, by its index, new or not.
+    pub message: Option<u64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            full: false,
+            preview: PREVIEW,
+            message: None,
+        }
+    }
+}
+
+/// The step that a call is. None where there is no such call.
+pub fn step(view: &View, id: CallId, options: Options) -> Result<Option<StepView>, IndexError> {
+    let Some(detail) = view.call(id)? else {
+        return Ok(None);
+    };
+    let mut bodies = BodyReader::new(view);
+    let neighbours = view.neighbours(&detail.row, CANDIDATES)?;
+    let request = Request::read(&detail, &mut bodies)?;
+    let before = Before::find(view, &detail, &request, &neighbours, &mut bodies)?;
+    let around = Around {
+        before: before.as_ref().map(|before| before.id),
+        after: neighbours.after,
+        before_in_run: neighbours.before_in_run,
+        after_in_run: neighbours.after_in_run,
+    };
+    let sent = sent(&detail.row, request, before.as_ref(), options);
+    let answered = answered(&detail, &mut bodies, options.preview)?;
+    Ok(Some(StepView {
+        call: detail.row.into(),
+        around,
+        sent,
+        answered,
+    }))
+}
+
+/// What a call was sent, taken apart.
+struct Request {
+    bytes: Vec<u8>,
+    transcript: Transcript,
+    missing: Option<Missing>,
+}
+
+impl Request {
+    fn read(detail: &CallDetail, bodies: &mut BodyReader<'_>) -> Result<Self, IndexError> {
+        let stored = detail.admission.as_ref().and_then(|it| it.request.clone());
+        let (body, mut missing) = match stored {
+            None => (None, Some(missing::request(detail))),
+            Some(stored) => plain(stored, bodies)?,
+        };
+        let bytes = body.map(|body| body.bytes).unwrap_or_default();
+        let transcript = Transcript::of(detail.row.operation, dialect(&detail.row), &bytes);
+        missing = missing.filter(|it| it.is_all() || !bytes.is_empty());
+        Ok(Self {
+            bytes,
+            transcript,
+            missing,
+        })
+    }
+
+    fn digests(&self) -> Vec<Digest> {
+        let entries = self.transcript.entries().iter();
+        entries.map(|entry| entry.digest).collect()
+    }
+}
+
+/// The call before in the conversation.
+struct Before {
+    id: CallId,
+    change: Change,
+    /// None where it is not known what it was sent.
+    request: Option<Request>,
+    /// What it answered.
+    answer: Vec<Message>,
+}
+
+impl Before {
+    /// Of the calls that may be it, the one that this call repeats most of.
+    fn find(
+        view: &View,
+        detail: &CallDetail,
+        request: &Request,
+        neighbours: &Neighbours,
+        bodies: &mut BodyReader<'_>,
+    ) -> Result<Option<Self>, IndexError> {
+        let digests = request.digests();
+        if let Some(before) = continued(view, detail)? {
+            let change = Change {
+                history: History::Continued,
+                ..Change::first(digests.len())
+            };
+            return Self::of(before, None, change, bodies).map(Some);
+        }
+        let mut best: Option<(CallDetail, Request, Change)> = None;
+        for row in &neighbours.before {
+            let Some(before) = view.call(row.id)? else {
+                continue;
+            };
+            let its = Request::read(&before, bodies)?;
+            if its.bytes.is_empty() || digests.is_empty() {
+                continue;
+            }
+            let change = Change::between(&its.digests(), &digests);
+            let is_better = |(_, _, best): &(_, _, Change)| change.likeness() > best.likeness();
+            if change.kept() > 0 && best.as_ref().is_none_or(is_better) {
+                let is_sure = change.likeness().0;
+                best = Some((before, its, change));
+                if is_sure && row.conversation.is_none() {
+                    break;
+                }
+            }
+        }
+        // Without a name of the conversation only what repeats all of a call goes on with it.
+        let named = detail.row.conversation.is_some();
+        let best = best.filter(|(_, _, change)| named || change.likeness().0);
+        if let Some((before, its, change)) = best {
+            return Self::of(before, Some(its), change, bodies).map(Some);
+        }
+        let last = neighbours
+            .before
+            .first()
+            .filter(|_| named && digests.is_empty());
+        let Some(before) = last.map(|row| view.call(row.id)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let change = Change {
+            history: History::Unknown,
+            ..Change::default()
+        };
+        Self::of(before, None, change, bodies).map(Some)
+    }
+
+    fn of(
+        detail: CallDetail,
+        request: Option<Request>,
+        change: Change,
+        bodies: &mut BodyReader<'_>,
+    ) -> Result<Self, IndexError> {
+        let answer = answered(&detail, bodies, PREVIEW)?.messages;
+        Ok(Self {
+            id: detail.row.id,
+            change,
+            request,
+            answer,
+        })
+    }
+
+    /// Whether a message is what this call answered, sent back.
+    fn said(&self, message: &Message) -> bool {
+        let same = |one: &Piece, other: &Piece| {
+            one.kind == other.kind
+                && match (&one.id, &other.id) {
+                    (Some(id), Some(other)) => id == other,
+                    _ => one.said == other.said && one.name == other.name,
+                }
+        };
+        let mut said = self.answer.iter().flat_map(|message| &message.pieces);
+        let mut said_so =
+            |piece: &Piece| piece.kind == Kind::Reasoning || said.any(|other| same(piece, other));
+        !message.pieces.is_empty()
+            && message.role == readable::Role::Assistant
+            && message.pieces.iter().all(&mut said_so)
+    }
+}
+
+/// The call whose response this one names as the one it goes on from.
+fn continued(view: &View, detail: &CallDetail) -> Result<Option<CallDetail>, IndexError> {
+    let named = detail
+        .admission
+        .as_ref()
+        .and_then(|it| it.previous_response.as_ref());
+    let Some(response) = named else {
+        return Ok(None);
+    };
+    let before = view.call_of_response(response)?;
+    Ok(before.map(|id| view.call(id)).transpose()?.flatten())
+}
+
+fn sent(row: &CallRow, request: Request, before: Option<&Before>, options: Options) -> Sent {
+    let entries = request.transcript.entries();
+    let first = Change::first(entries.len());
+    let change = before.map_or(&first, |before| &before.change);
+    let is_new = |index: usize| change.is_new.get(index).copied().unwrap_or(true);
+    let shown: Vec<usize> = (0..entries.len())
+        .filter(|index| match options.message {
+            Some(only) => *index as u64 == only,
+            None => options.full || is_new(*index),
+        })
+        .collect();
+    let most = if options.full { MAX_FULL } else { MAX_NEW };
+    let left_out = shown.len().saturating_sub(most);
+    let mut messages: Vec<SentMessage> = shown
+        .into_iter()
+        .skip(left_out)
+        .filter_map(|index| {
+            let message = entries.get(index)?.read(&request.bytes, options.preview);
+            Some(SentMessage {
+                index: index as u64,
+                is_new: is_new(index),
+                is_echo: before.is_some_and(|before| before.said(&message)),
+                message,
+            })
+        })
+        .collect();
+    pair(&mut messages, &request, before);
+    let tools = request.transcript.tools(&request.bytes);
+    let its = before.and_then(|before| before.request.as_ref());
+    let tools_before = its.map(|its| its.transcript.tools(&its.bytes));
+    let dropped = its.map(|its| dropped(its, change, options.preview));
+    Sent {
+        history: change.history,
+        count: entries.len() as u64,
+        unchanged: unchanged(row, &request, change),
+        changed_at: change.changed_at.map(|at| at as u64),
+        dropped: dropped.unwrap_or_default(),
+        dropped_count: change.dropped.len() as u64,
+        messages,
+        left_out: left_out as u64,
+        tools_changed: tools_before.is_some_and(|before| before.digest != tools.digest),
+        tools,
+        missing: request.missing,
+    }
+}
+
+fn dropped(before: &Request, change: &Change, preview: usize) -> Vec<Message> {
+    let gone = change.dropped.iter().take(MAX_DROPPED);
+    let entries = gone.filter_map(|index| before.transcript.entries().get(*index));
+    entries
+        .map(|entry| entry.read(&before.bytes, preview))
+        .collect()
+}
+
+/// What was sent before, too, and its share of the input tokens.
+fn unchanged(row: &CallRow, request: &Request, change: &Change) -> Unchanged {
+    let entries = request.transcript.entries().iter().zip(&change.is_new);
+    let old = entries
+        .filter(|(_, new)| !**new)
+        .map(|(entry, _)| entry.range.len() as u64);
+    let bytes: u64 = old.clone().sum();
+    let all: u64 = request
+        .transcript
+        .entries()
+        .iter()
+        .map(|it| it.range.len() as u64)
+        .sum();
+    let input = row.usage.input_tokens;
+    let share = |tokens: u64| u128::from(tokens) * u128::from(bytes) / u128::from(all.max(1));
+    Unchanged {
+        messages: old.count() as u64,
+        bytes,
+        tokens: u64::try_from(share(input)).ok().filter(|_| input > 0),
+    }
+}
+
+/// Tells results by which call they were asked for: in this request, or in the answer before.
+fn pair(messages: &mut [SentMessage], request: &Request, before: Option<&Before>) {
+    let wants = |piece: &&mut Piece| piece.kind == Kind::ToolResult && piece.asked.is_none();
+    let pieces = || messages.iter().flat_map(|it| &it.message.pieces);
+    let wanted: Vec<String> = pieces()
+        .filter(|piece| piece.kind == Kind::ToolResult)
+        .filter_map(|piece| piece.id.clone())
+        .collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let mut known: Vec<Piece> = Vec::new();
+    let answered = before.iter().flat_map(|before| &before.answer);
+    let is_wanted = |piece: &&Piece| {
+        piece.kind == Kind::ToolCall && piece.id.as_ref().is_some_and(|id| wanted.contains(id))
+    };
+    known.extend(
+        answered
+            .flat_map(|it| &it.pieces)
+            .filter(is_wanted)
+            .cloned(),
+    );
+    // The calls stand a little before their results.
+    let entries = request.transcript.entries();
+    for entry in entries.iter().rev().take(MAX_NEW) {
+        if known.len() >= wanted.len() {
+            break;
+        }
+        let message = entry.read(&request.bytes, PREVIEW);
+        known.extend(message.pieces.iter().filter(is_wanted).cloned());
+    }
+    let results = messages.iter_mut().flat_map(|it| &mut it.message.pieces);
+    for result in results.filter(wants) {
+        let call = known.iter().find(|call| call.id == result.id);
+        if let Some(call) = call.filter(|_| result.id.is_some()) {
+            result.name = result.name.take().or_else(|| call.name.clone());
+            result.asked = Some(call.said.clone());
+        }
+    }
+}
+
+fn answered(
+    detail: &CallDetail,
+    bodies: &mut BodyReader<'_>,
+    preview: usize,
+) -> Result<Answered, IndexError> {
+    let stored = detail
+        .settlement
+        .as_ref()
+        .and_then(|it| it.response.clone());
+    let (body, missing) = match stored {
+        None => (None, Some(missing::response(detail))),
+        Some(stored) => plain(stored, bodies)?,
+    };
+    let messages =
+        body.map(|body| readable::answer(&body.bytes, body.content_type.as_deref(), preview));
+    Ok(Answered {
+        messages: messages.unwrap_or_default(),
+        finish_reasons: detail.row.finish_reasons.clone(),
+        missing,
+    })
+}
+
+/// A body with its encoding undone, and what is to be said of it.
+fn plain(
+    stored: StoredBody,
+    bodies: &mut BodyReader<'_>,
+) -> Result<(Option<Body>, Option<Missing>), IndexError> {
+    let is_changed = stored.changed;
+    let mut body = bodies.read(stored)?;
+    let mut missing = missing::of_body(&body, is_changed);
+    if let Some(encoding) = body.content_encoding.take() {
+        match decode_all(&encoding, &body.bytes, MAX_DECODED) {
+            Ok(decoded) => body.bytes = decoded,
+            Err(error) => {
+                missing = Some(missing::encoded(&encoding, &error.to_string()));
+                body.bytes.clear();
+            }
+        }
+    }
+    let is_there = !body.bytes.is_empty();
+    Ok((Some(body).filter(|_| is_there), missing))
+}
+
+fn dialect(row: &CallRow) -> Dialect {
+    match row.operation {
+        Operation::Other | Operation::WebSocket => Dialect::Other,
+        _ => row
+            .method
+            .parse()
+            .map_or(Dialect::Other, |method| route(&method, &row.target).dialect),
+    }
+}

@@ -1,0 +1,83 @@
+//! What of a request is new, by the digests of its messages.
+
+use std::collections::HashMap;
+
+use super::shape::History;
+use crate::core::digest::Digest;
+
+/// How a list of messages stands to the one before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) history: History,
+    /// Of each message whether it was not sent before.
+    pub(super) is_new: Vec<bool>,
+    /// Messages of the list before that are gone.
+    pub(super) dropped: Vec<usize>,
+    /// The first message that differs, where something is gone or moved.
+    pub(super) changed_at: Option<usize>,
+    /// How many messages at the front are the same.
+    pub(super) front: usize,
+}
+
+impl Change {
+    /// Of a list that nothing is known before.
+    pub(super) fn first(count: usize) -> Self {
+        Self {
+            is_new: vec![true; count],
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn between(before: &[Digest], now: &[Digest]) -> Self {
+        let same = before.iter().zip(now).take_while(|(a, b)| a == b);
+        let front = same.count();
+        let mut left: HashMap<Digest, Vec<usize>> = HashMap::new();
+        for (index, digest) in before.iter().enumerate().skip(front).rev() {
+            left.entry(*digest).or_default().push(index);
+        }
+        let mut is_new = vec![false; front];
+        let mut places = Vec::new();
+        for digest in now.iter().skip(front) {
+            let kept = left.get_mut(digest).and_then(Vec::pop);
+            is_new.push(kept.is_none());
+            places.extend(kept);
+        }
+        let mut dropped: Vec<usize> = left.into_values().flatten().collect();
+        dropped.sort_unstable();
+        let is_ordered = places.is_sorted();
+        // Behind the last that was kept everything is new.
+        let tail = is_new
+            .iter()
+            .rposition(|new| !new)
+            .map_or(0, |last| last + 1);
+        let is_replaced = is_new.iter().take(tail).any(|new| *new);
+        let history = if front == before.len() {
+            if front == now.len() {
+                History::Repeated
+            } else {
+                History::Grown
+            }
+        } else if is_ordered && !is_replaced && !dropped.is_empty() && tail > 0 {
+            History::Cut
+        } else {
+            History::Rewritten
+        };
+        Self {
+            history,
+            is_new,
+            changed_at: (front < before.len()).then_some(front),
+            dropped,
+            front,
+        }
+    }
+
+    /// How well the list before explains this one: all of it kept, then how much.
+    pub(super) fn likeness(&self) -> (bool, usize) {
+        let grown = matches!(self.history, History::Grown | History::Repeated);
+        (grown, self.kept())
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.is_new.iter().filter(|new| !**new).count()
+    }
+}
