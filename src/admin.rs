@@ -5,6 +5,7 @@
 //! engine, which records it. [`records()`] is the part that needs no running proxy: the command
 //! line uses it too.
 
+mod access;
 mod asked;
 mod body;
 mod budgets;
@@ -12,6 +13,7 @@ mod calls;
 mod connections;
 mod events;
 mod guard;
+mod login;
 mod loops;
 mod order;
 pub mod params;
@@ -34,6 +36,9 @@ use utoipa::OpenApi;
 use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use self::access::Access;
+use self::access::Schemes;
+pub(crate) use self::asked::Form;
 use self::budgets::Desk;
 use self::connections::Bounds;
 use self::problem::Problem;
@@ -59,6 +64,7 @@ pub struct AdminState {
     pub loops: Arc<Loops>,
     /// What the ledger is asked through, few at a time.
     pub records: Records,
+    pub access: Arc<Access>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -77,8 +83,13 @@ impl AdminState {
     title = "Open-AIOps admin API",
     description = "Answers about recorded calls and the running proxy, and what operators do to \
                    budgets and runs. GET changes nothing; every POST takes JSON, said to be \
-                   `application/json`, and is recorded as an event."
-))]
+                   `application/json`, and is recorded as an event. Where `[admin] token_env` \
+                   names a token, it is needed as `Authorization: Bearer <token>`, or the cookie \
+                   of a session that began at `/login`; what comes without is answered 401."
+    ),
+    modifiers(&Schemes),
+    security((), ("token" = []), ("session" = []))
+)]
 struct Description;
 
 /// Answers until `shutdown` resolves and running answers have gone out.
@@ -100,8 +111,10 @@ pub fn router(state: AdminState, pages: Router) -> Router {
         .merge(Router::from(budgets::routes()).with_state(desk))
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .merge(pages)
+        .merge(login::routes().with_state(state.clone()))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
+        .layer(from_fn_with_state(state.clone(), access::gate))
         .layer(from_fn_with_state(state, guard::guard))
 }
 
@@ -137,11 +150,13 @@ async fn no_such_path(uri: Uri) -> Problem {
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
-    Problem::method_not_allowed(if budgets::is_deed(path) || loops::is_deed(path) {
-        format!("{path} does something: use POST, not {method}")
-    } else {
-        format!("{path} can only be read: use GET, not {method}")
-    })
+    Problem::method_not_allowed(
+        if budgets::is_deed(path) || loops::is_deed(path) || login::is_deed(path) {
+            format!("{path} does something: use POST, not {method}")
+        } else {
+            format!("{path} can only be read: use GET, not {method}")
+        },
+    )
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, AdminState, Records, Source};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
-use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
+use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token};
 use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
@@ -130,10 +130,8 @@ impl App {
         clock: Clock,
         open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
     ) -> Result<Self, StartError> {
-        let proxy_socket = bind("proxy", config.proxy.listen).await?;
-        let admin_socket = bind("admin", config.admin.listen).await?;
-        let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
-        let admin_address = admin_socket.local_addr().unwrap_or(config.admin.listen);
+        let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
+        let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
         let live = live(config.clone())?;
@@ -171,6 +169,7 @@ impl App {
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
             records: records(&ledger, &clock, &loops),
+            access: Arc::default(),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -234,7 +233,8 @@ impl App {
             Reload::Invalid(problems) => return self.refuse_config(&problems),
             Reload::Valid(config) => config,
         };
-        let waiting = hold_back(&self.started_with, &mut config);
+        let mut waiting = hold_back(&self.started_with, &mut config);
+        waiting.extend(keep_token(&self.config.load(), &mut config));
         match live((*config).clone()) {
             Err(error) => self.refuse_config(&error),
             Ok(live) => {
@@ -319,14 +319,19 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     }
 }
 
-async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| StartError::Listen {
-            section,
-            address,
-            cause,
-        })
+/// Also the address, as the system chose it.
+async fn bind(
+    section: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let bound = TcpListener::bind(address).await;
+    let socket = bound.map_err(|cause| StartError::Listen {
+        section,
+        address,
+        cause,
+    })?;
+    let address = socket.local_addr().unwrap_or(address);
+    Ok((socket, address))
 }
 
 async fn open_ledger(

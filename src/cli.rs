@@ -10,6 +10,7 @@ mod budgets;
 mod call;
 mod command;
 mod format;
+mod key;
 mod lists;
 mod loops;
 mod operate;

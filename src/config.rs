@@ -31,7 +31,7 @@ mod value;
 
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::problem::{Problem, Problems};
-pub use self::reload::{Reload, Watcher, hold_back};
+pub use self::reload::{Reload, Watcher, hold_back, keep_token};
 
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";
@@ -116,6 +116,15 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// Host names other than loopback ones that requests may carry.
     pub allowed_hosts: Vec<String>,
+    /// Whoever asks must show it; none lets everybody in who reaches a loopback address.
+    pub token: Option<Secret>,
+}
+
+impl AdminConfig {
+    /// Whether other machines can reach it.
+    pub fn is_open(&self) -> bool {
+        !self.listen.ip().is_loopback()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
-//! Bodies of requests that change something: JSON, said to be JSON, small, and there in time.
+//! Bodies of requests that change something: said to be what they are, small, and there in time.
 //!
-//! A page of another site can make a browser send a form or plain text without asking first, so
-//! neither is ever taken, whatever its other headers say.
+//! A page of another site can make a browser send a form or plain text without asking first. So the
+//! API takes JSON alone, and forms are taken only where a browser says that our own page sent them.
 
 use std::error::Error;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use http::{HeaderMap, header};
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
-use super::guard::BODY_LIMIT;
+use super::guard::{self, BODY_LIMIT};
 use super::problem::Problem;
 
 const JSON: &str = "application/json";
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// For a body to come, so that its connection is not kept for ever.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,11 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            return Err(Problem::unsupported(format!(
-                "header Content-Type: exactly one `{JSON}` is expected"
-            )));
-        }
+        check_type(request.headers(), JSON)?;
         let body = read(request.into_body(), PATIENCE).await?;
         let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
         let asked = serde_json::from_slice(text);
@@ -42,13 +39,48 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// What a form of one of our own pages asks to be done: for paths of pages only, as the API takes no
+/// forms. A request that does not say that it comes from such a page is refused.
+pub(crate) struct Form<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        if !guard::is_from_own_page(request.uri(), request.headers()) {
+            return Err(Problem::forbidden(
+                "header Origin: a form is taken from a page of this listener only",
+            ));
+        }
+        check_type(request.headers(), FORM)?;
+        let body = read(request.into_body(), PATIENCE).await?;
+        let asked = serde_urlencoded::from_bytes(&body);
+        asked
+            .map(Self)
+            .map_err(|error| Problem::bad_request(format!("form: {error}")))
+    }
+}
+
+fn check_type(headers: &HeaderMap, expected: &str) -> Result<(), Problem> {
+    if is_type(headers, expected) {
+        return Ok(());
+    }
+    Err(Problem::unsupported(format!(
+        "header Content-Type: exactly one `{expected}` is expected"
+    )))
+}
+
+fn is_type(headers: &HeaderMap, expected: &str) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(one), None) = (types.next(), types.next()) else {
         return false;
     };
     let essence = one.to_str().ok().and_then(|it| it.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(JSON))
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(expected))
+}
+
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
+    is_type(headers, FORM)
 }
 
 async fn read(body: Body, patience: Duration) -> Result<Bytes, Problem> {
@@ -81,6 +113,10 @@ mod tests {
     use http_body::Frame;
 
     use super::*;
+
+    fn is_json(headers: &HeaderMap) -> bool {
+        is_type(headers, JSON)
+    }
 
     fn typed(types: &[&'static str]) -> HeaderMap {
         let name = |value: &&'static str| (header::CONTENT_TYPE, HeaderValue::from_static(value));

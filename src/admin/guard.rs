@@ -1,6 +1,6 @@
 //! Who may talk to the admin listener from a browser: nobody but its own pages.
 //!
-//! The listener has no login, so a web page that makes a browser send requests here must get
+//! The listener may be without a login, so a web page that makes a browser send requests here must get
 //! nothing: neither by its own name resolved to this address (DNS rebinding: the `Host` gives it
 //! away) nor from another site (`Origin`, `Sec-Fetch-Site`). No response ever carries a CORS header.
 
@@ -30,9 +30,10 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
         HeaderValue::from_static("nosniff"),
     ),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    // With `no-referrer` a browser hides the `Origin` of the forms of our own pages from us.
     (
         header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
+        HeaderValue::from_static("same-origin"),
     ),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -47,7 +48,7 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
-             img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+             img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
         ),
     ),
 ];
@@ -109,8 +110,22 @@ fn check_length(length: u64) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Whether a browser says that one of our own pages sent this: for what a cookie must not do on the
+/// word of others. Clients that are no browsers do not say, and have no cookie.
+pub(super) fn is_from_own_page(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (Some(origin), None) => host(uri, headers).is_some_and(|host| is_same(origin, &host)),
+        (None, _) => {
+            let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+            sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none()
+        }
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// An absolute request target outranks the header (RFC 9112, 3.2.2).
-fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+pub(super) fn host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     if let Some(authority) = uri.authority() {
         return Some(authority.clone());
     }
@@ -154,6 +169,7 @@ mod tests {
         AdminConfig {
             listen: listen.parse().unwrap(),
             allowed_hosts: allowed.iter().map(ToString::to_string).collect(),
+            token: None,
         }
     }
 

@@ -32,7 +32,12 @@ pub(super) fn routes() -> OpenApiRouter<AdminState> {
 }
 
 /// Whether the process is alive
-#[utoipa::path(get, path = "/healthz", responses((status = 200, content_type = "text/plain")))]
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    security(()),
+    responses((status = 200, content_type = "text/plain"))
+)]
 async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -41,6 +46,7 @@ async fn healthz() -> &'static str {
 #[utoipa::path(
     get,
     path = "/readyz",
+    security(()),
     responses((status = 200, content_type = "text/plain"), (status = 503, body = Problem))
 )]
 async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem> {

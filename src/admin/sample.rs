@@ -94,6 +94,7 @@ impl Sample {
                 Some(Arc::clone(&loops)),
             ),
             loops,
+            access: Arc::default(),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

@@ -13,6 +13,7 @@ use super::*;
 use crate::core::budget::Rule;
 use crate::core::id::CallId;
 
+mod access;
 mod budgets;
 
 /// A listener over an own ledger at a fixed time.
@@ -145,7 +146,7 @@ async fn every_answer_is_hardened_refusals_too() {
     ] {
         assert_eq!(answer.headers["x-content-type-options"], "nosniff");
         assert_eq!(answer.headers["cache-control"], "no-store");
-        assert_eq!(answer.headers["referrer-policy"], "no-referrer");
+        assert_eq!(answer.headers["referrer-policy"], "same-origin");
         let policy = answer.headers["content-security-policy"].to_str().unwrap();
         assert!(policy.starts_with("default-src 'none'"), "{policy}");
         assert!(!answer.headers.contains_key("access-control-allow-origin"));

@@ -252,7 +252,7 @@ pub(super) fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     let runtime = runtime()?;
     let dir = ledger_dir(common)?;
     let source = if let Some(address) = ledger::running_server(&dir) {
-        Source::server(address)?
+        Source::server(common, address)?
     } else {
         let files = ledger::check::open_read_only(&dir).map_err(source::impossible)?;
         let files = admin::Source::Files(Arc::new(files));

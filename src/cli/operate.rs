@@ -105,7 +105,7 @@ fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
             dir.display()
         ))
     })?;
-    Ok((command::runtime()?, Source::server(address)?))
+    Ok((command::runtime()?, Source::server(common, address)?))
 }
 
 /// An order in the name of whoever is at this machine.

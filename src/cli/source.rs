@@ -8,13 +8,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
-use super::Failure;
+use super::key::Key;
+use super::{Common, Failure};
 use crate::admin::problem::Problem;
 
 /// For the server to answer one question.
@@ -24,31 +26,34 @@ pub(super) enum Source {
     Server {
         client: reqwest::Client,
         base: String,
+        /// What to do when the server does not let us in.
+        advice: String,
     },
     Files(Router),
 }
 
 impl Source {
-    pub(super) fn server(address: SocketAddr) -> Result<Self, Failure> {
+    /// The server that listens at `address`. It is shown the admin token, as far as there is one.
+    pub(super) fn server(common: &Common, address: SocketAddr) -> Result<Self, Failure> {
+        let Key { header, advice } = Key::find(common, address);
+        let header = header.map(|value| (AUTHORIZATION, value));
         let client = reqwest::Client::builder()
             .timeout(PATIENCE)
+            .default_headers(header.into_iter().collect::<HeaderMap>())
+            .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
             .map_err(impossible)?;
         Ok(Self::Server {
             client,
             base: format!("http://{}", reachable(address)),
+            advice,
         })
     }
 
     /// `None` when there is no such thing.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Failure> {
-        let (status, body) = match self {
-            Self::Server { client, base } => {
-                from_server(client.get(format!("{base}{path}"))).await?
-            }
-            Self::Files(router) => from_files(router.clone(), path).await?,
-        };
+        let (status, body) = self.read(path).await?;
         match status {
             StatusCode::OK => Ok(Some(body)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -58,23 +63,40 @@ impl Source {
 
     /// The answer, or why there is none: in the words of the server.
     pub(super) async fn ask(&self, path: &str, params: &impl Serialize) -> Result<Bytes, Failure> {
-        let target = target(path, params)?;
-        let (status, body) = match self {
-            Self::Server { client, base } => {
-                from_server(client.get(format!("{base}{target}"))).await?
-            }
-            Self::Files(router) => from_files(router.clone(), &target).await?,
-        };
+        let (status, body) = self.read(&target(path, params)?).await?;
         answer(status, body)
+    }
+
+    async fn read(&self, target: &str) -> Result<(StatusCode, Bytes), Failure> {
+        match self {
+            Self::Server { client, base, .. } => {
+                self.send(client.get(format!("{base}{target}"))).await
+            }
+            Self::Files(router) => from_files(router.clone(), target).await,
+        }
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, Bytes), Failure> {
+        let (status, body) = from_server(request).await?;
+        match self {
+            Self::Server { base, advice, .. } if status == StatusCode::UNAUTHORIZED => {
+                Err(Failure::Impossible(format!(
+                    "the server at {base} asks for its admin token: {advice}"
+                )))
+            }
+            _ => Ok((status, body)),
+        }
     }
 
     /// What the running server did, or why it did not: in its own words.
     pub(super) async fn post(&self, path: &str, order: &impl Serialize) -> Result<Bytes, Failure> {
-        let Self::Server { client, base } = self else {
+        let Self::Server { client, base, .. } = self else {
             let none = "only a running server carries out orders";
             return Err(Failure::Impossible(none.to_owned()));
         };
-        let (status, body) = from_server(client.post(format!("{base}{path}")).json(order)).await?;
+        let (status, body) = self
+            .send(client.post(format!("{base}{path}")).json(order))
+            .await?;
         answer(status, body)
     }
 

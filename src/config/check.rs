@@ -4,19 +4,22 @@
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::read::Section;
-use super::{Config, LedgerConfig, ProxyConfig, UpstreamConfig};
+use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig};
 
 /// hyper refuses to work with less.
 const MIN_HEAD_BYTES: usize = 8 << 10;
 const MAX_HEAD_BYTES: usize = 16 << 20;
 /// A header map cannot hold many more.
 const MAX_HEADERS: usize = 10_000;
+/// Shorter tokens can be guessed; longer ones do not fit beside other headers.
+const TOKEN_BYTES: RangeInclusive<usize> = 16..=1024;
 const MIN_SEGMENT_BYTES: u64 = 64 << 10;
 /// A call takes 4 KiB of the queue besides its bodies, an event up to 18 KiB.
 const MIN_QUEUE_BYTES: usize = 1 << 20;
@@ -51,6 +54,42 @@ pub(super) fn proxy(section: &mut Section<'_, '_>, proxy: &ProxyConfig) {
     }
     if proxy.max_headers > MAX_HEADERS {
         section.problem("max_headers", "at most 10000 headers", "max_headers = 128");
+    }
+}
+
+/// Only this machine may ask without a token.
+pub(super) fn admin(section: &mut Section<'_, '_>, admin: &AdminConfig) {
+    if admin.is_open() && !section.has("token_env") {
+        let expected = format!(
+            "the name of an environment variable with a token, because {} is open to other \
+             machines (127.0.0.1 needs none)",
+            admin.listen
+        );
+        section.problem("token_env", &expected, "token_env = \"OPEN_AIOPS_TOKEN\"");
+    }
+}
+
+pub(super) fn admin_token(section: &mut Section<'_, '_>, variable: &str, token: &str) {
+    let (least, most) = (TOKEN_BYTES.start(), TOKEN_BYTES.end());
+    if token.is_empty() && variable.contains(|c: char| c.is_ascii_lowercase()) {
+        // Perhaps not the name of a variable but the token itself.
+        let expected = "the name of an environment variable that is set";
+        section.forbid("token_env", expected, "token_env = \"OPEN_AIOPS_TOKEN\"");
+    } else if token.is_empty() {
+        let expected = format!("an environment variable that is set: {variable} is not");
+        section.problem("token_env", &expected, "");
+    } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let expected = format!(
+            "a token of visible ASCII characters without spaces: that in {variable} has others"
+        );
+        section.problem("token_env", &expected, "");
+    } else if !TOKEN_BYTES.contains(&token.len()) {
+        let expected = format!(
+            "a token of {least} to {most} characters: that in {variable} has {} (`openssl rand -hex \
+             32` makes a good one)",
+            token.len()
+        );
+        section.problem("token_env", &expected, "");
     }
 }
 
@@ -115,26 +154,21 @@ pub(super) fn private_key(section: &mut Section<'_, '_>, key: &str, file: &Path)
 }
 
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let listeners = [
-        (
-            "proxy.listen",
-            config.proxy.listen,
-            "can use the keys of the upstreams",
-        ),
-        (
-            "admin.listen",
-            config.admin.listen,
-            "can read what was recorded",
-        ),
-    ];
-    let open = listeners
-        .into_iter()
-        .filter(|(_, address, _)| !address.ip().is_loopback());
-    let mut warnings: Vec<String> = open
-        .map(|(key, address, power)| {
-            format!("{key}: {address} is open to other machines; who reaches it {power}")
-        })
-        .collect();
+    let (proxy, admin) = (config.proxy.listen, &config.admin);
+    let mut warnings = Vec::new();
+    if !proxy.ip().is_loopback() {
+        warnings.push(format!(
+            "proxy.listen: {proxy} is open to other machines; who reaches it can use the keys of the \
+             upstreams"
+        ));
+    }
+    if admin.is_open() {
+        warnings.push(format!(
+            "admin.listen: {} is open to other machines; the token and all that is shown go there \
+             unencrypted unless something in front of it speaks TLS",
+            admin.listen
+        ));
+    }
     let in_clear = config
         .upstreams
         .iter()

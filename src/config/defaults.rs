@@ -62,6 +62,7 @@ impl Default for AdminConfig {
         Self {
             listen: loopback(8788),
             allowed_hosts: Vec::new(),
+            token: None,
         }
     }
 }

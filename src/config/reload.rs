@@ -184,6 +184,16 @@ pub fn hold_back(running: &Config, new: &mut Config) -> Vec<&'static str> {
     held.0
 }
 
+/// Puts back the token in `new`, whose listener is the one that runs: one that is open to other
+/// machines keeps the token in force until there is another. Says which key that is.
+pub fn keep_token(running: &Config, new: &mut Config) -> Option<&'static str> {
+    let is_bare = new.admin.is_open() && new.admin.token.is_none();
+    if is_bare {
+        new.admin.token.clone_from(&running.admin.token);
+    }
+    is_bare.then_some("admin.token_env")
+}
+
 /// The keys that were put back.
 struct Held(Vec<&'static str>);
 

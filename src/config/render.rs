@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    UpstreamConfig, budget, loops,
+    Secret, UpstreamConfig, budget, loops,
 };
 use crate::core::price::PerMillion;
 
@@ -61,7 +61,17 @@ fn proxy(f: &mut impl Write, proxy: &ProxyConfig) -> fmt::Result {
 fn admin(f: &mut impl Write, admin: &AdminConfig) -> fmt::Result {
     writeln!(f, "\n[admin]")?;
     writeln!(f, "listen = {}", quoted(admin.listen))?;
-    writeln!(f, "allowed_hosts = {}", list(&admin.allowed_hosts))
+    writeln!(f, "allowed_hosts = {}", list(&admin.allowed_hosts))?;
+    secret(f, "token", admin.token.as_ref())
+}
+
+/// Where a secret comes from, never what it is.
+fn secret(f: &mut impl Write, name: &str, secret: Option<&Secret>) -> fmt::Result {
+    match secret.map(Secret::variable) {
+        Some(Some(variable)) => writeln!(f, "{name}_env = {}", quoted(variable)),
+        Some(None) => writeln!(f, "# {name} = ****"),
+        None => Ok(()),
+    }
 }
 
 fn ledger(f: &mut impl Write, ledger: &LedgerConfig) -> fmt::Result {
@@ -113,11 +123,7 @@ fn upstream(f: &mut impl Write, upstream: &UpstreamConfig) -> fmt::Result {
     writeln!(f, "name = {}", quoted(&upstream.name))?;
     writeln!(f, "base_url = {}", quoted(&upstream.base_url))?;
     writeln!(f, "models = {}", list(&upstream.models))?;
-    match upstream.api_key.as_ref().map(|key| key.variable()) {
-        Some(Some(variable)) => writeln!(f, "api_key_env = {}", quoted(variable))?,
-        Some(None) => writeln!(f, "# api_key = ****")?,
-        None => {}
-    }
+    secret(f, "api_key", upstream.api_key.as_ref())?;
     writeln!(f, "accept_client_key = {}", upstream.accept_client_key)?;
     if let Some(file) = &upstream.extra_ca_file {
         writeln!(f, "extra_ca_file = {}", path(file))?;

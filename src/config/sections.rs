@@ -22,7 +22,7 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
     source.read(|root| {
         let mut config = Config::default();
         root.table("proxy", |section| proxy(section, &mut config.proxy));
-        root.table("admin", |section| admin(section, &mut config.admin));
+        root.table("admin", |section| admin(section, &mut config.admin, env));
         root.table("ledger", |section| ledger(section, &mut config.ledger));
         root.table("accounting", |section| {
             accounting(section, &mut config.accounting);
@@ -84,13 +84,30 @@ fn tls(section: &mut Section<'_, '_>) -> TlsConfig {
     tls
 }
 
-fn admin(section: &mut Section<'_, '_>, admin: &mut AdminConfig) {
+fn admin(section: &mut Section<'_, '_>, admin: &mut AdminConfig, env: Environment<'_>) {
     section.set(
         "listen",
         &value::ADDRESS.like("\"127.0.0.1:8788\""),
         &mut admin.listen,
     );
     admin.allowed_hosts = section.list("allowed_hosts", &value::HOST);
+    admin.token = admin_token(section, env);
+    check::admin(section, admin);
+}
+
+/// Like a key, it never stands in the file.
+fn admin_token(section: &mut Section<'_, '_>, env: Environment<'_>) -> Option<Secret> {
+    section.forbid(
+        "token",
+        "the token in an environment variable and that variable's name as token_env",
+        "token_env = \"OPEN_AIOPS_TOKEN\"",
+    );
+    let variable = section.get("token_env", &value::VARIABLE.like("\"OPEN_AIOPS_TOKEN\""))?;
+    let token = env(&variable)
+        .map(|token| token.trim().to_owned())
+        .unwrap_or_default();
+    check::admin_token(section, &variable, &token);
+    Some(Secret::from_variable(variable, token))
 }
 
 fn ledger(section: &mut Section<'_, '_>, ledger: &mut LedgerConfig) {

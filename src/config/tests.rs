@@ -11,6 +11,9 @@ const FIXTURES: &str = "tests/fixtures/config";
 fn env(name: &str) -> Option<String> {
     match name {
         "OPENAI_API_KEY" => Some("sk-test-0123456789\n".to_owned()),
+        "ADMIN_TOKEN" | "OPEN_AIOPS_TOKEN" => Some(" sk-test-admin-0123456789\n".to_owned()),
+        "SHORT_TOKEN" => Some("sk-live-0123456".to_owned()),
+        "SPACED_TOKEN" => Some("sk-live 0123456789abcdef".to_owned()),
         "EMPTY_KEY" => Some(" ".to_owned()),
         "BROKEN_KEY" => Some("sk-\ntest".to_owned()),
         _ => None,
@@ -213,6 +216,34 @@ fn a_secret_is_neither_printed_nor_debugged() {
 }
 
 #[test]
+fn the_token_of_the_admin_listener_is_masked_and_needed_where_others_can_reach_it() {
+    let config = valid("[admin]\ntoken_env = \"ADMIN_TOKEN\"");
+    let token = config.admin.token.as_ref().unwrap();
+    assert_eq!(token.expose(), "sk-test-admin-0123456789");
+    assert!(!format!("{config:?}{config}").contains("sk-test"));
+    for (listen, is_needed) in [
+        ("127.0.0.1:1", false),
+        ("127.8.8.8:1", false),
+        ("[::1]:1", false),
+        ("0.0.0.0:1", true),
+        ("[::]:1", true),
+        ("192.168.1.2:1", true),
+        ("[::ffff:127.0.0.1]:1", true),
+    ] {
+        let bare = format!("[admin]\nlisten = \"{listen}\"\n");
+        let parsed = Config::parse("config.toml", &bare, &env);
+        assert_eq!(parsed.is_err(), is_needed, "{listen}");
+        let guarded = valid(&(bare + "token_env = \"ADMIN_TOKEN\""));
+        assert_eq!(guarded.admin.is_open(), is_needed, "{listen}");
+        let told = guarded.warnings();
+        assert_eq!(
+            told.iter().any(|it| it.starts_with("admin.listen")),
+            is_needed
+        );
+    }
+}
+
+#[test]
 fn open_listeners_and_keys_in_clear_are_warned_about() {
     let config = valid(&fs::read_to_string(format!("{FIXTURES}/valid/full.toml")).unwrap());
     assert_eq!(config.warnings().len(), 1, "{:?}", config.warnings());
@@ -253,7 +284,7 @@ fn toml_in_the_documents_is_valid() {
     for file in documents() {
         let text = fs::read_to_string(&file).unwrap();
         for block in toml_blocks(&text) {
-            let parsed = Config::parse("config.toml", block, &|_| Some("key".to_owned()));
+            let parsed = Config::parse("config.toml", block, &|_| Some("k".repeat(32)));
             assert!(
                 parsed.is_ok(),
                 "{}: {}\n{block}",

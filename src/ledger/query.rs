@@ -16,6 +16,7 @@ use crate::core::time::Timestamp;
 mod budgets;
 mod calls;
 mod neighbours;
+mod picked;
 mod spans;
 
 use calls::each_candidate;

@@ -106,6 +106,12 @@ pub struct CallRow {
     /// What its client calls the conversation, else what it was recognised as.
     #[n(50)]
     pub conversation: Option<Label>,
+    /// What its budgets and loops did to it, in words; none where it was plainly let through.
+    #[n(51)]
+    pub decision: Option<String>,
+    /// When it left for the upstream, in microseconds after it came.
+    #[n(52)]
+    pub forwarded_us: Option<u64>,
 }
 
 #[expect(
@@ -140,6 +146,7 @@ impl CallRow {
             run_source: who.run_source,
             inferred: who.inferred,
             conversation: who.conversation,
+            decision: admission.decision,
             method: admission.method,
             target: admission.target,
             request_model: admission.request_model.clone(),
@@ -225,6 +232,8 @@ impl CallRow {
             model: None,
             is_pending: false,
             conversation: None,
+            decision: None,
+            forwarded_us: None,
         }
     }
 
@@ -249,6 +258,7 @@ impl CallRow {
         self.cost_nano_usd = settlement.cost.map(crate::core::money::NanoUsd::get);
         self.cost_source = settlement.cost_source;
         self.duration_us = Some(settlement.timings.total_us);
+        self.forwarded_us = settlement.timings.forwarded_us;
         self.head_us = settlement.timings.head_us;
         self.first_chunk_us = settlement.timings.first_chunk_us;
         self.request_bytes = settlement.request_bytes;

@@ -183,3 +183,19 @@ fn what_is_built_in_at_the_start_is_held_back() {
     assert_eq!(hold_back(&running, &mut new), held);
     assert_eq!(new, effective);
 }
+
+#[test]
+fn an_open_listener_keeps_its_token_until_it_is_gone() {
+    let read = |text: &str| Config::parse("", text, &|_| Some("0123456789abcdef".to_owned()));
+    let open = read("[admin]\nlisten = \"0.0.0.0:1\"\ntoken_env = \"ONE\"").unwrap();
+    let in_force = read("[admin]\nlisten = \"0.0.0.0:1\"\ntoken_env = \"TWO\"").unwrap();
+    let mut new = read("[admin]\nlisten = \"127.0.0.1:1\"").unwrap();
+    assert_eq!(hold_back(&open, &mut new), ["admin.listen"]);
+    assert_eq!(keep_token(&in_force, &mut new), Some("admin.token_env"));
+    assert_eq!(new.admin, in_force.admin);
+    assert_eq!(keep_token(&open, &mut new), None);
+    assert_eq!(new.admin, in_force.admin);
+    let mut local = Config::default();
+    assert_eq!(keep_token(&in_force, &mut local), None);
+    assert_eq!(local.admin.token, None);
+}

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::read::Mark;
 use crate::core::id::{CallId, Label};
-use crate::ledger::Mark;
 
 /// Similar calls in a row, from so many on, are one line.
 const FOLDED_FROM: usize = 4;
@@ -126,6 +126,17 @@ pub(super) fn window(lines: &[Line], position: usize) -> Window {
         later: first(at + 1),
         last: if last > at + 1 { first(last) } else { None },
     }
+}
+
+/// The positions of the calls in these lines.
+pub(super) fn span(lines: &[Line]) -> Range<usize> {
+    let first = lines.iter().find_map(Line::first);
+    let last = lines.iter().rev().find_map(|line| match line {
+        Line::Call(at) => Some(at + 1),
+        Line::Fold(calls) => Some(calls.end),
+        Line::Note(_) => None,
+    });
+    first.zip(last).map_or(0..0, |(first, last)| first..last)
 }
 
 fn pages(lines: &[Line]) -> Vec<Range<usize>> {

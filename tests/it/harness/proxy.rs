@@ -31,6 +31,7 @@ pub(crate) struct Proxy {
 pub(crate) struct Setup {
     pub(crate) dir: Arc<TempDir>,
     proxy: String,
+    admin: String,
     ledger: String,
     upstreams: Vec<String>,
     rest: String,
@@ -101,6 +102,7 @@ impl Setup {
         Self {
             dir: Arc::new(tempfile::tempdir().expect("a directory")),
             proxy: String::new(),
+            admin: String::new(),
             ledger: String::new(),
             upstreams: Vec::new(),
             rest: String::new(),
@@ -138,6 +140,11 @@ impl Setup {
         self
     }
 
+    pub(crate) fn admin_lines(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.admin, "{lines}");
+        self
+    }
+
     pub(crate) fn ledger_lines(mut self, lines: &str) -> Self {
         let _ = writeln!(self.ledger, "{lines}");
         self
@@ -172,13 +179,19 @@ impl Setup {
 
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "[proxy]\n{}{}\n[admin]\nlisten = \"127.0.0.1:0\"\n[ledger]\ndir = {:?}\n{}\n{}\n",
+            "[proxy]\n{}{}\n[admin]\n{}{}\n[ledger]\ndir = {:?}\n{}\n{}\n",
             if self.proxy.contains("listen") {
                 ""
             } else {
                 "listen = \"127.0.0.1:0\"\n"
             },
             self.proxy,
+            if self.admin.contains("listen") {
+                ""
+            } else {
+                "listen = \"127.0.0.1:0\"\n"
+            },
+            self.admin,
             self.data(),
             self.ledger,
             self.rest,
