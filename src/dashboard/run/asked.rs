@@ -38,7 +38,7 @@ impl FromStr for Tab {
 }
 
 /// A switch of the query string.
-struct Switch(bool);
+pub(super) struct Switch(pub(super) bool);
 
 impl FromStr for Switch {
     type Err = String;

@@ -179,7 +179,9 @@ impl Shown {
             last: Some(last).filter(|last| *last > start + STEPS),
         };
         self.on_page = start..(start + STEPS).min(self.calls.len());
-        for id in self.ids(self.on_page.clone()) {
+        let ids = self.ids(self.on_page.clone());
+        self.read_rows(view, ids.clone())?;
+        for id in ids {
             self.steps.extend(step(view, id, Options::default())?);
         }
         Ok(())

@@ -173,7 +173,7 @@ impl<'a> Timeline<'a> {
                 td.flags { (flags(row)) }
             }
             @if is_open && let Some(step) = &self.shown.step {
-                tr.opened { td colspan=(COLUMNS) { (steps::card(step, call.number, self.head)) } }
+                tr.opened { td colspan=(COLUMNS) { (steps::card(step, Some(row), call.number, self.head)) } }
             }
         }
     }
@@ -374,7 +374,7 @@ fn used(row: &CallRow, tokens: u64) -> Markup {
     }
 }
 
-fn flags(row: &CallRow) -> Markup {
+pub(super) fn flags(row: &CallRow) -> Markup {
     let outcome = row.outcome.filter(|outcome| *outcome != Outcome::Completed);
     let words = row.decision.as_deref().and_then(|text| text.split_once(": "));
     html! {
