@@ -33,7 +33,8 @@ use crate::budgets::{AccountFilter, RuleRow};
 use crate::core::id::Label;
 use crate::core::loops::trip::Trip;
 
-pub(super) use self::head::standing;
+pub(super) use self::costs::usd;
+pub(super) use self::head::{amount, standing};
 
 /// Accounts of one budget that a run may have to itself, at most.
 const ACCOUNTS: usize = 20;

@@ -142,7 +142,7 @@ pub(super) fn money(totals: &Totals) -> Cell {
 }
 
 /// `1.204000000`: exact, without a sign of the currency.
-pub(super) fn usd(amount: NanoUsd) -> String {
+pub(in super::super) fn usd(amount: NanoUsd) -> String {
     let (nano, unit) = (amount.get().unsigned_abs(), 1_000_000_000);
     let sign = if amount.get() < 0 { "-" } else { "" };
     format!("{sign}{}.{:09}", nano / unit, nano % unit)
@@ -184,6 +184,10 @@ mod tests {
             last_at: at,
             open_calls: 0,
             agents: Vec::new(),
+            depth: 0,
+            variant: None,
+            tags: BTreeMap::new(),
+            trips: 0,
             totals: whole,
         };
         RunDetail {

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::read::Mark;
 use crate::core::id::{CallId, Label};
+use crate::ledger::Mark;
 
 /// Similar calls in a row, from so many on, are one line.
 const FOLDED_FROM: usize = 4;

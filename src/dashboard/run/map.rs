@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::core::call::Outcome;
     use crate::core::id::{CallId, Label};
-    use super::super::read::Mark;
+    use crate::ledger::Mark;
 
     fn call(from: i64, to: Option<i64>, outcome: Option<Outcome>) -> Numbered {
         Numbered {

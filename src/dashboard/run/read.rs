@@ -5,15 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::asked::{Asked, Tab};
 use super::lines::{Line, Numbered, Window, lines, of_agent, position, span, window};
 use crate::admin::step::{Options, StepView, step};
-use crate::core::call::Outcome;
 use crate::core::id::{CallId, Label};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
-use crate::ledger::{CallFilter, CallRow, Event, IndexError, RunDetail, RunRow, SpanFilter, View};
+use crate::ledger::{CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View};
 
-/// Calls of a run that are shown; the first ones.
-pub(super) const MOST_CALLS: usize = 20_000;
 /// Calls that an export of them has.
 pub(super) const EXPORTED: usize = 10_000;
 /// Steps on a page.
@@ -23,17 +20,6 @@ const MOST_RUNS: usize = 100;
 const DEEPEST: usize = 16;
 /// What befalls a run after its last call is looked for so long, in microseconds.
 const AFTERWARDS: u64 = 3_600_000_000;
-
-/// A call with as little as its place in a list depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) id: CallId,
-    pub(super) started_at: Timestamp,
-    pub(super) duration_us: Option<u64>,
-    pub(super) outcome: Option<Outcome>,
-    pub(super) cost_nano_usd: Option<i64>,
-    pub(super) agent: Label,
-}
 
 /// A run below another one.
 pub(super) struct Branch {
@@ -211,7 +197,8 @@ pub(super) fn facts(view: &View, run: &Label) -> Result<Option<Facts>, IndexErro
     };
     let (tree, tree_is_cut) = tree(view, &detail)?;
     let notes = notes(view, &detail.row)?;
-    let (marks, total) = marks(view, run)?;
+    let RunMarks { mut marks, total } = view.run_marks(run)?;
+    marks.sort_by_key(|mark| (mark.started_at, mark.id));
     let in_loops: HashSet<CallId> = notes.iter().flat_map(calls_of).collect();
     let number = |(at, mark): (usize, Mark)| Numbered {
         number: at + 1,
@@ -224,7 +211,7 @@ pub(super) fn facts(view: &View, run: &Label) -> Result<Option<Facts>, IndexErro
         tree_is_cut,
         notes,
         calls: marks.into_iter().enumerate().map(number).collect(),
-        total,
+        total: usize::try_from(total).unwrap_or(usize::MAX),
         detail,
     }))
 }
@@ -278,31 +265,4 @@ fn notes(view: &View, row: &RunRow) -> Result<Vec<Note>, IndexError> {
     notes.extend(deeds.map(Note::Deed));
     notes.sort_by_key(Note::at);
     Ok(notes)
-}
-
-fn marks(view: &View, run: &Label) -> Result<(Vec<Mark>, usize), IndexError> {
-    let mut marks = Vec::new();
-    let mut filter = CallFilter {
-        run: Some(run.clone()),
-        ..CallFilter::default()
-    };
-    loop {
-        let page = view.calls(&filter)?;
-        marks.extend(page.items.into_iter().map(|row| Mark {
-            id: row.id,
-            started_at: row.started_at,
-            duration_us: row.duration_us,
-            outcome: row.outcome,
-            cost_nano_usd: row.cost_nano_usd,
-            agent: row.agent,
-        }));
-        filter.before = page.next;
-        if filter.before.is_none() {
-            break;
-        }
-    }
-    marks.sort_by_key(|mark| (mark.started_at, mark.id));
-    let total = marks.len();
-    marks.truncate(MOST_CALLS);
-    Ok((marks, total))
 }

@@ -10,13 +10,13 @@ use super::asked::Asked;
 use super::head::{self, Head};
 use super::lines::{Line, Numbered};
 use super::map::{scale, stretch};
-use super::read::{MOST_CALLS, Shown};
+use super::read::Shown;
 use super::scale::{Scale, UNITS};
 use super::steps;
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
-use crate::ledger::CallRow;
+use crate::ledger::{CallRow, MAX_MARKS};
 use crate::ledger::totals::is_error;
 
 const COLUMNS: usize = 9;
@@ -410,7 +410,7 @@ pub(super) fn pager(shown: &Shown, head: &Head<'_>) -> Markup {
             @if let Some(to) = to(shown.window.later) { a href=(to) rel="next" { "Later" } }
             @if let Some(to) = to(shown.window.last) { a href=(to) { "Last" } }
             @if whole > shown.facts.calls.len() {
-                span.muted { "Only the first " (figure::count(MOST_CALLS as u64)) " are shown here; " a href=(link::to("/api/v1/calls", [("run", shown.facts.detail.row.run.as_str())])) { "the API" } " has all." }
+                span.muted { "Only the first " (figure::count(MAX_MARKS as u64)) " are shown here; " a href=(link::to("/api/v1/calls", [("run", shown.facts.detail.row.run.as_str())])) { "the API" } " has all." }
             }
         }
     }
