@@ -29,15 +29,12 @@ use super::here::Here;
 use super::page::{Page, Place, held, part};
 use super::{Answer, view};
 use crate::admin::problem::Problem;
-use crate::budgets::{AccountFilter, RuleRow};
+use crate::budgets::RuleRow;
 use crate::core::id::Label;
 use crate::core::loops::trip::Trip;
 
 pub(super) use self::costs::usd;
 pub(super) use self::head::{amount, standing};
-
-/// Accounts of one budget that a run may have to itself, at most.
-const ACCOUNTS: usize = 20;
 
 pub(super) fn routes() -> Router<Desk> {
     Router::new()
@@ -109,13 +106,8 @@ fn calls(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
 /// The budgets that this run has to itself.
 async fn budgets(desk: &Desk, run: &Label) -> Result<Vec<RuleRow>, Problem> {
     let budgets = Arc::clone(&desk.state.budgets);
-    let filter = AccountFilter {
-        rule: None,
-        value: Some(run.clone()),
-        limit: ACCOUNTS,
-    };
-    let rows = desk.state.records.read(move || budgets.list(&filter)).await?;
-    Ok(head::budgets_of(run, rows))
+    let run = run.clone();
+    desk.state.records.read(move || budgets.of_run(&run)).await
 }
 
 fn open_trips(desk: &Desk, run: &Label) -> Vec<Trip> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::Router;
 use maud::{Markup, html};
@@ -16,8 +17,8 @@ use super::table::{Cell, Column, Row, Table};
 use super::text;
 use super::{Answer, view};
 use crate::admin::problem::Problem;
-use crate::budgets::{AccountFilter, MeasureRow};
-use crate::core::budget::Dimension;
+use crate::budgets::{AccountRow, MeasureRow};
+use crate::core::budget::Rule;
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
@@ -26,8 +27,6 @@ use crate::ledger::{RunFilter, RunRow, SpanFilter, Standing};
 const ROWS: usize = 100;
 /// Agents that are named in a row.
 const NAMED: usize = 3;
-/// Accounts of one budget that are looked through for those of runs.
-const ACCOUNTS: usize = 1000;
 
 const COLUMNS: [Column; 10] = [
     Column::text("run", "Run"),
@@ -67,7 +66,6 @@ async fn page(desk: Desk, here: Here) -> Answer {
         open: &open,
         budgets: &budgets,
         desk: &desk,
-        here: &here,
     };
     let next = found.next.map(|next| next.to_string());
     let table = Table {
@@ -273,31 +271,33 @@ struct Used {
 
 /// For those of the runs that have a budget to themselves.
 async fn tightest(desk: &Desk, runs: Vec<Label>) -> Result<HashMap<Label, Used>, Problem> {
-    let budgets = std::sync::Arc::clone(&desk.state.budgets);
-    let filter = AccountFilter {
-        limit: ACCOUNTS,
-        ..AccountFilter::default()
-    };
-    let rows = desk.state.records.read(move || budgets.list(&filter)).await?;
-    let wanted: HashSet<Label> = runs.into_iter().collect();
-    let mut used: HashMap<Label, Used> = HashMap::new();
-    for (rule, account) in rows.iter().flat_map(|row| row.accounts.iter().map(|account| (&row.rule, account))) {
-        let [(Dimension::Run, Some(run))] = account.name.key.as_slice() else {
-            continue;
-        };
-        let is_tighter = |known: &Used| account.used_permille > known.permille;
-        if !wanted.contains(run) || !used.get(run).is_none_or(is_tighter) {
-            continue;
+    let budgets = Arc::clone(&desk.state.budgets);
+    let read = move || {
+        let mut used = HashMap::new();
+        for run in runs {
+            let rows = budgets.of_run(&run)?;
+            let accounts = rows.iter().flat_map(|row| row.accounts.iter().map(|it| (&row.rule, it)));
+            let tightest = accounts.max_by_key(|(_, account)| account.used_permille);
+            if let Some((rule, account)) = tightest {
+                used.insert(run, Used::of(rule, account));
+            }
         }
-        let part = |row: &&MeasureRow| i128::from(row.used.max(0)) * 1000 / i128::from(row.limit.max(1));
-        let its = Used {
+        Ok(used)
+    };
+    desk.state.records.read(read).await
+}
+
+impl Used {
+    fn of(rule: &Rule, account: &AccountRow) -> Self {
+        let part = |row: &&MeasureRow| {
+            i128::from(row.used.max(0)) * 1000 / i128::from(row.limit.max(1))
+        };
+        Self {
             rule: rule.name.clone(),
             permille: account.used_permille,
             measure: account.measures.iter().max_by_key(part).copied(),
-        };
-        used.insert(run.clone(), its);
+        }
     }
-    Ok(used)
 }
 
 /// What rows are drawn with.
@@ -306,7 +306,6 @@ struct Listed<'a> {
     open: &'a HashSet<Label>,
     budgets: &'a HashMap<Label, Used>,
     desk: &'a Desk,
-    here: &'a Here,
 }
 
 impl Listed<'_> {
@@ -388,7 +387,6 @@ impl Listed<'_> {
         }
         let plain: Vec<&str> = words.iter().map(|(_, word)| word.as_str()).collect();
         let shown = html! { @for (kind, word) in &words { (figure::state(kind, word)) " " } };
-        let _ = self.here;
         Cell::new(plain.join(", "), shown)
     }
 }

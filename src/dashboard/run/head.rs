@@ -10,7 +10,7 @@ use super::super::text;
 use super::costs;
 use super::read::{Branch, Facts, Note};
 use crate::budgets::{MeasureRow, RuleRow};
-use crate::core::budget::{Action, Control, Dimension, Measure};
+use crate::core::budget::{Action, Control, Measure};
 use crate::core::id::Label;
 use crate::core::loops::refusal::summary;
 use crate::core::loops::trip::{Closed, Trip};
@@ -26,19 +26,6 @@ pub(in super::super) fn standing(row: &RunRow, is_tripped: bool) -> (&'static st
         Control::Running if row.open_calls > 0 => ("run", "running"),
         Control::Running => ("ok", "ended"),
     }
-}
-
-/// The accounts of a run that its budgets have, with their rules.
-pub(super) fn budgets_of(run: &Label, rows: Vec<RuleRow>) -> Vec<RuleRow> {
-    let is_its = |key: &[(Dimension, Option<Label>)]| {
-        key.iter().any(|(of, value)| *of == Dimension::Run && value.as_ref() == Some(run))
-    };
-    let mut kept = rows;
-    for row in &mut kept {
-        row.accounts.retain(|account| is_its(&account.name.key));
-    }
-    kept.retain(|row| !row.accounts.is_empty());
-    kept
 }
 
 pub(super) struct Head<'a> {
