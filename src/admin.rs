@@ -93,13 +93,9 @@ impl AdminState {
 )]
 struct Description;
 
-/// Answers until `shutdown` resolves and running answers have gone out.
-pub async fn serve(
-    listener: TcpListener,
-    (state, pages): (AdminState, Router),
-    shutdown: impl Future<Output = ()>,
-) {
-    connections::serve(listener, router(state, pages), Bounds::default(), shutdown).await;
+/// Answers with `router` until `shutdown` resolves and running answers have gone out.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    connections::serve(listener, router, Bounds::default(), shutdown).await;
 }
 
 /// Everything the listener answers, `pages` for people among it, guarded.

@@ -177,8 +177,8 @@ impl App {
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
-        let pages = dashboard::pages(&state);
-        let admin = tokio::spawn(admin::serve(admin_socket, (state, pages), async {
+        let site = dashboard::site(&state);
+        let admin = tokio::spawn(admin::serve(admin_socket, site, async {
             let _: Result<(), _> = admin_stopped.await;
         }));
         Ok(Self {

@@ -9,6 +9,7 @@ mod backtest;
 mod budgets;
 mod call;
 mod command;
+mod demo;
 mod format;
 mod key;
 mod lists;
@@ -16,6 +17,7 @@ mod loops;
 mod operate;
 mod source;
 mod table;
+mod top;
 mod tree;
 
 use std::ffi::OsString;
@@ -36,6 +38,8 @@ use crate::core::loops::settings::Preset;
 const EXAMPLES: &str = "\
 Examples:
   open-aiops                                   serve with ./config.toml or the defaults
+  open-aiops demo                              see what it does, without a key or a network
+  open-aiops top                               watch runs and what they spend, in the terminal
   open-aiops check-config --config prod.toml   say what is wrong with a config file
   open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
   open-aiops runs --since 1d                   what each run of the last 24 hours used and cost
@@ -79,6 +83,12 @@ pub struct Common {
 pub enum Command {
     /// Run the proxy until SIGTERM or ctrl-c (also without any command)
     Serve(Serve),
+    /// See what it does: a scripted model and a team of agents, without a key or a network
+    #[command(after_help = demo::NOTE)]
+    Demo(demo::DemoArgs),
+    /// Watch runs, agents, budgets and loops in the terminal; pause, resume and stop runs
+    #[command(after_help = top::NOTE)]
+    Top(top::TopArgs),
     /// Check the config file and print what it comes to, secrets masked
     CheckConfig,
     /// List calls, newest first
@@ -340,6 +350,15 @@ enum Failure {
     Output(io::Error),
 }
 
+impl Failure {
+    fn words(&self) -> String {
+        match self {
+            Self::Negative(words) | Self::Impossible(words) => words.clone(),
+            Self::Output(error) => format!("cannot write: {error}"),
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
@@ -373,9 +392,8 @@ pub fn run(
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
         }
-        Err(Failure::Output(error)) => (format!("cannot write: {error}"), 2),
-        Err(Failure::Negative(complaint)) => (complaint, 1),
-        Err(Failure::Impossible(complaint)) => (complaint, 2),
+        Err(failure @ Failure::Negative(_)) => (failure.words(), 1),
+        Err(failure) => (failure.words(), 2),
     };
     // There is nowhere left to complain to when this fails.
     let _ = writeln!(errors, "open-aiops: {complaint}");
@@ -396,6 +414,8 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
     let common = cli.common;
     match cli.command.unwrap_or(Command::Serve(Serve::default())) {
         Command::Serve(serve) => command::serve(&common, &serve),
+        Command::Demo(args) => demo::run(&common, &args, out),
+        Command::Top(args) => top::run(&common, &args, out),
         Command::CheckConfig => command::check_config(&common, out),
         Command::Calls(params) => command::calls(&common, &params, out),
         Command::Runs(params) => command::runs(&common, &params, out),

@@ -30,16 +30,22 @@ mod theme;
 
 use axum::Router;
 use axum::extract::State;
+use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, get};
 
 use self::desk::Desk;
 use self::here::Here;
 use self::page::Page;
-use crate::admin::AdminState;
 use crate::admin::problem::Problem;
+use crate::admin::{self, AdminState};
 
-/// The pages over what `state` shows, unguarded: [`crate::admin::router`] guards them.
-pub fn pages(state: &AdminState) -> Router {
+/// Everything the admin listener answers: its API and the pages, guarded.
+pub fn site(state: &AdminState) -> Router {
+    admin::router(state.clone(), pages(state)).layer(from_fn(frame::for_people))
+}
+
+/// The pages over what `state` shows, unguarded: [`site`] guards them.
+fn pages(state: &AdminState) -> Router {
     Router::new()
         .route("/live", get(live::ticks))
         .route("/theme", get(theme::set))

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod core;
 pub mod dashboard;
+pub mod demo;
 pub mod ledger;
 pub mod listener;
 pub mod loops;

@@ -89,7 +89,7 @@ impl Access {
     pub(super) fn begin(&self, token: &Secret, now: Timestamp) -> Result<String, Problem> {
         let id = random_id()?;
         let mut known = self.known();
-        known.tell_token(token);
+        known.tell_token(Some(token));
         known.drop_ended(now);
         if known.sessions.len() >= MAX_SESSIONS {
             known.sessions.pop_front();
@@ -105,9 +105,14 @@ impl Access {
     fn is_open(&self, token: &Secret, id: &str, now: Timestamp) -> bool {
         let id = hash(id.as_bytes());
         let mut known = self.known();
-        known.tell_token(token);
+        known.tell_token(Some(token));
         known.drop_ended(now);
         known.sessions.iter().any(|session| session.id == id)
+    }
+
+    /// To be told at every request, so that no change is missed.
+    fn tell_token(&self, token: Option<&Secret>) {
+        self.known().tell_token(token);
     }
 
     fn end(&self, id: &str) {
@@ -121,10 +126,10 @@ impl Access {
 }
 
 impl Known {
-    /// Another token ends all sessions that began with the one before.
-    fn tell_token(&mut self, token: &Secret) {
-        let token = hash(token.expose().as_bytes());
-        if self.token.replace(token) != Some(token) {
+    /// Another token, or none, ends all sessions that began with the one before.
+    fn tell_token(&mut self, token: Option<&Secret>) {
+        let token = token.map(|token| hash(token.expose().as_bytes()));
+        if std::mem::replace(&mut self.token, token) != token {
             self.sessions.clear();
         }
     }
@@ -227,6 +232,7 @@ fn check(
     headers: &HeaderMap,
 ) -> Result<(), Stranger> {
     let config = state.config.load();
+    state.access.tell_token(config.admin.token.as_ref());
     let Some(token) = &config.admin.token else {
         return Ok(());
     };

@@ -115,7 +115,6 @@ async fn enter(
     };
     let now = state.clock.now();
     if let Err(denied) = state.access.enter(token, &entered, now) {
-        tracing::warn!("/login: {denied:?}");
         return Ok(deny(denied, next));
     }
     let id = state.access.begin(token, now)?;
@@ -167,6 +166,7 @@ fn with_cookie(response: Response, cookie: &str) -> Response {
 fn deny(denied: Denied, next: &str) -> Response {
     match denied {
         Denied::Wrong => {
+            tracing::warn!("a wrong admin token was entered at /login");
             let error = "This is not the admin token.";
             answer(StatusCode::FORBIDDEN, &page(next, Some(error)))
         }

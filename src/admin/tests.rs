@@ -492,19 +492,11 @@ fn the_written_api_description_is_current() {
 }
 
 #[tokio::test]
-async fn every_described_path_is_answered_and_linked_paths_are_described() {
+async fn every_described_path_is_answered() {
     let listener = Listener::new();
     let described = document().paths.paths;
     let plain = described.iter().filter(|(path, _)| !path.contains('{'));
     for (path, _) in plain.filter(|(_, item)| item.get.is_some()) {
         assert_eq!(listener.get(path).await.status, 200, "{path}");
-    }
-    let page = listener.get("/").await.text();
-    for link in page
-        .split("href=\"")
-        .skip(1)
-        .map(|rest| rest.split('"').next().unwrap())
-    {
-        assert!(described.contains_key(link), "{link}");
     }
 }

@@ -97,6 +97,10 @@ pub(super) fn post<T: DeserializeOwned>(
 
 /// The server that runs: files alone know nothing of what is held, and nobody acts on them.
 fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
+    Ok((command::runtime()?, server(common)?))
+}
+
+pub(super) fn server(common: &Common) -> Result<Source, Failure> {
     let dir = command::ledger_dir(common)?;
     let address = ledger::running_server(&dir).ok_or_else(|| {
         Failure::Impossible(format!(
@@ -105,7 +109,7 @@ fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
             dir.display()
         ))
     })?;
-    Ok((command::runtime()?, Source::server(common, address)?))
+    Source::server(common, address)
 }
 
 /// An order in the name of whoever is at this machine.

@@ -79,8 +79,14 @@ impl<'a> Table<'a> {
 /// `text` without what would end the line or steer the terminal.
 pub(super) fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if steers(c) { '?' } else { c })
         .collect()
+}
+
+/// Control characters, and those that turn the direction of others.
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control()
 }
 
 #[cfg(test)]

@@ -642,7 +642,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     };
     let server = runtime.spawn(admin::serve(
         listener,
-        (state, axum::Router::new()),
+        admin::router(state, axum::Router::new()),
         shutdown,
     ));
 

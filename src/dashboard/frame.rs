@@ -1,8 +1,11 @@
 //! What stands around every page: navigation, range, search, theme, and the banners that must not
 //! be overlooked.
 
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
 
 use super::Answer;
@@ -17,6 +20,10 @@ use super::text;
 use super::theme::Theme;
 use crate::admin::problem::Problem;
 use crate::core::loops::refusal::evidence;
+
+const PROBLEM: &str = "application/problem+json";
+/// Of a problem that we wrote ourselves.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// The page, framed, or one of its tables as a file.
 pub(super) fn respond(desk: &Desk, here: &Here, answer: Answer) -> Response {
@@ -37,6 +44,51 @@ pub(super) fn respond(desk: &Desk, here: &Here, answer: Answer) -> Response {
         }
     };
     (status, Html(framed(desk, here, &page).into_string())).into_response()
+}
+
+/// Problems of what is no page, as a page for who reads pages: without anything that only those may
+/// see who are let in.
+pub(super) async fn for_people(request: Request, next: Next) -> Response {
+    let is_wanted = reads_pages(request.headers()) && !request.uri().path().starts_with("/api/");
+    let response = next.run(request).await;
+    let media_type = response.headers().get(header::CONTENT_TYPE);
+    if !is_wanted || media_type.is_none_or(|media_type| media_type != PROBLEM) {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_PROBLEM_BYTES).await.unwrap_or_default();
+    let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+        return (parts, body).into_response();
+    };
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    parts.headers.insert(header::CONTENT_TYPE, html);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    (parts, bare(&problem).into_string()).into_response()
+}
+
+fn reads_pages(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
+    accepted.any(|accepted| accepted.contains("text/html"))
+}
+
+fn bare(problem: &Problem) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (problem.title) " - Open-AIOps" }
+                link rel="icon" href=(ICON.path) type="image/svg+xml";
+                link rel="stylesheet" href=(STYLE.path);
+            }
+            body {
+                header.top { a.brand href="/" { img src=(ICON.path) alt="" width="20" height="20"; "Open-AIOps" } }
+                main { h1 { (problem.title) } p.prose { (problem.detail) } p { a href="/" { "To the overview" } } }
+            }
+        }
+    }
 }
 
 fn sorry(problem: &Problem) -> Page {

@@ -5,9 +5,9 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use super::pages;
+use super::site;
+use crate::admin::AdminState;
 use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER, Sample};
-use crate::admin::{AdminState, router};
 use crate::core::budget::Rule;
 
 /// A listener with pages over an own ledger at a fixed time.
@@ -43,8 +43,11 @@ impl Site {
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Shown {
-        let router = router(self.state.clone(), pages(&self.state));
-        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let (parts, body) = site(&self.state)
+            .oneshot(request)
+            .await
+            .unwrap()
+            .into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Shown {
             status: parts.status,
@@ -77,4 +80,37 @@ async fn every_page_is_framed_and_names_itself() {
         assert_eq!(html.matches("<h1>").count(), 1, "{path}");
         assert_eq!(html.matches("aria-current=\"page\"").count(), 1, "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_page_for_people_and_a_problem_for_programs() {
+    let site = Site::with_calls();
+    let ask = |path: &str, accept: &str| {
+        let request = Request::get(path)
+            .header("host", "localhost")
+            .header("accept", accept);
+        request.body(Body::empty()).unwrap()
+    };
+    let page = site.send(ask("/nowhere", "text/html,*/*")).await;
+    assert_eq!(page.status, 404);
+    assert!(page.html.starts_with("<!DOCTYPE html>") && page.html.contains("there is no /nowhere"));
+    assert!(page.headers.contains_key("content-security-policy"));
+    for (path, accept) in [("/nowhere", "*/*"), ("/api/v1/nothing", "text/html")] {
+        let problem = site.send(ask(path, accept)).await;
+        assert_eq!(
+            problem.headers["content-type"], "application/problem+json",
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_refused_learns_nothing_from_the_page_that_says_so() {
+    let site = Site::with_calls();
+    let request = Request::get("/runs")
+        .header("host", "evil.example")
+        .header("accept", "text/html");
+    let refused = site.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(refused.status, 403);
+    assert!(!refused.html.contains("night") && !refused.html.contains("data-part"));
 }

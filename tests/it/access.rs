@@ -395,7 +395,10 @@ async fn the_token_is_in_no_log_no_file_and_no_answer() {
     child.kill().await.unwrap();
     let session = session.split_once('=').unwrap().1;
     let log = std::fs::read_to_string(setup.dir.path().join("log")).unwrap();
-    assert!(log.contains("/login: Wrong"), "{log}");
+    assert!(
+        log.contains("a wrong admin token was entered at /login"),
+        "{log}"
+    );
     let mut files = 0;
     for dir in [setup.dir.path().to_owned(), setup.data()] {
         for entry in std::fs::read_dir(dir).unwrap() {

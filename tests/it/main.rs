@@ -15,6 +15,7 @@ mod budget_waits;
 mod budget_ways;
 mod budgets;
 mod crash;
+mod demo;
 mod durable;
 mod faults;
 mod full_disk;

@@ -144,6 +144,11 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        room: "demo",
+        rooms: Some(&["clock", "config", "app", "demo"]),
+        never: &["hyper", "redb", "clap", "std::env", "std::fs"],
+    },
+    Rule {
         room: "cli",
         rooms: None,
         never: &["redb", "hyper"],

@@ -153,18 +153,32 @@ async fn a_login_begins_a_session_that_opens_everything_until_the_logout() {
 }
 
 #[tokio::test]
-async fn a_session_ends_when_another_token_is_configured() {
+async fn sessions_end_with_the_token_they_began_with_and_do_not_come_back_with_it() {
+    const OTHER: &str = "another-token-of-32-characters--";
+    let listener = guarded();
+    for between in [Some(OTHER), None] {
+        let session = listener.session().await;
+        let status = async || {
+            let request = get("/api/v1/status").header("cookie", &session);
+            listener.ask(request).await.status
+        };
+        assert_eq!(status().await, 200);
+        listener.set_token(between);
+        // A request that has nothing to do with sessions.
+        let health = get("/healthz").header("authorization", format!("Bearer {OTHER}"));
+        assert_eq!(listener.ask(health).await.status, 200);
+        listener.set_token(Some(TOKEN));
+        assert_eq!(status().await, 401);
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_at_once_when_the_token_changes() {
     let listener = guarded();
     let session = listener.session().await;
-    let status = async || {
-        let request = get("/api/v1/status").header("cookie", &session);
-        listener.ask(request).await.status
-    };
-    assert_eq!(status().await, 200);
     listener.set_token(Some("another-token-of-32-characters--"));
-    assert_eq!(status().await, 401);
-    listener.set_token(Some(TOKEN));
-    assert_eq!(status().await, 401);
+    let request = get("/api/v1/status").header("cookie", &session);
+    assert_eq!(listener.ask(request).await.status, 401);
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ impl Server {
         };
         let served = runtime.spawn(admin::serve(
             listener,
-            (state, axum::Router::new()),
+            admin::router(state, axum::Router::new()),
             shutdown,
         ));
         Self {
