@@ -73,6 +73,8 @@ fn admission(clock: &Clock) -> Option<Admission> {
         hold: Vec::new(),
         tightened: Limits::default(),
         decision: None,
+        headers: None,
+        kept: None,
     })
 }
 
@@ -114,6 +116,7 @@ fn settlement(admission: &Admission) -> Settlement {
         charges: Vec::new(),
         settled_at: None,
         is_pending: false,
+        headers: None,
     }
 }
 

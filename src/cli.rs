@@ -16,6 +16,7 @@ mod lists;
 mod loops;
 mod operate;
 mod source;
+mod step;
 mod table;
 mod top;
 mod tree;
@@ -141,7 +142,13 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   open-aiops show nightly-42
   open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e
-  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --request | jq .messages";
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --step
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --messages --preview 65536
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --headers
+  open-aiops show 01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e --request | jq .messages
+
+A step is what a call was sent that the call before it in its conversation was not, and what it
+answered. Of headers that may carry a secret only the name, the length and a fingerprint are recorded.";
 
 #[derive(Args, Debug)]
 pub struct Show {
@@ -154,6 +161,19 @@ pub struct Show {
     /// Write the recorded response body of the call, byte for byte
     #[arg(long, conflicts_with = "json")]
     pub response: bool,
+    /// What is new in the call, and what it answered
+    #[arg(long, conflicts_with_all = ["request", "response", "messages", "headers"])]
+    pub step: bool,
+    /// All that the call was sent, message by message, and what it answered
+    #[arg(long, conflicts_with_all = ["request", "response", "headers"])]
+    pub messages: bool,
+    /// The headers of request and answer
+    #[arg(long, conflicts_with_all = ["request", "response"])]
+    pub headers: bool,
+    /// Bytes of each text in --step and --messages, up to 262144; 4096 when not given
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=262_144),
+        conflicts_with_all = ["request", "response", "headers"])]
+    pub preview: Option<u32>,
 }
 
 const BUDGETS_EXAMPLES: &str = "\

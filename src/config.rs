@@ -135,6 +135,8 @@ pub struct LedgerConfig {
     /// Bytes of one body that are kept; the rest of it is not stored.
     pub max_body_bytes: usize,
     pub redact: Vec<RedactionRule>,
+    /// Globs of headers whose values are recorded, besides those known to be harmless.
+    pub show_headers: Vec<WildMatch>,
     /// Segments older than this are dropped; none keeps them.
     pub keep_for: Option<Duration>,
     /// Oldest segments are dropped beyond this many bytes; none keeps them.

@@ -13,6 +13,7 @@ pub mod loops;
 pub mod memo;
 pub mod money;
 pub mod price;
+pub mod recorded;
 pub mod space;
 pub mod text;
 pub mod time;

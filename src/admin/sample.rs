@@ -264,6 +264,8 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         hold: Vec::new(),
         tightened: Limits::default(),
         decision: None,
+        headers: None,
+        kept: None,
     }
 }
 
@@ -305,5 +307,6 @@ pub(crate) fn settlement(admission: Admission, call: Call, outcome: Outcome) -> 
         charges: Vec::new(),
         settled_at: None,
         is_pending: false,
+        headers: None,
     }
 }

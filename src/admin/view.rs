@@ -25,6 +25,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::loops::finding::{Scope, Signal};
 use crate::core::loops::trip::{ClosedBy, Trip};
 use crate::core::money::NanoUsd;
+use crate::core::recorded::{Header, HeaderLines, Kept};
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::metrics::LedgerFigures;
@@ -154,9 +155,23 @@ pub struct CallDetail {
     pub decision: Option<String>,
     /// To the departure of the request for the upstream.
     pub forwarded_us: Option<u64>,
-    /// Null when not recorded, as is the next.
+    /// How much of it was to be recorded, and whether its client wanted it so; null in older records.
+    pub kept: Option<Kept>,
+    /// As the client sent them; null when not recorded, as are the next three.
+    pub request_headers: Option<HeadersView>,
+    /// As the upstream sent them.
+    pub response_headers: Option<HeadersView>,
     pub request_body: Option<BodyView>,
     pub response_body: Option<BodyView>,
+}
+
+/// The headers of a request or an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeadersView {
+    /// In the order they came in.
+    pub headers: Vec<Header>,
+    /// Headers past what is recorded of one head.
+    pub left_out: u32,
 }
 
 /// What is known of a recorded body.
@@ -397,6 +412,15 @@ pub struct RollupView {
     pub upstream: Label,
     #[serde(flatten)]
     pub totals: TotalsView,
+}
+
+impl From<HeaderLines> for HeadersView {
+    fn from(lines: HeaderLines) -> Self {
+        Self {
+            headers: lines.iter().collect(),
+            left_out: lines.left_out(),
+        }
+    }
 }
 
 impl LoopView {

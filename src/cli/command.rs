@@ -14,7 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::format;
 use super::source::{self, Source};
 use super::table::Output;
-use super::{Common, Failure, LogFormat, Serve, Show, call, lists};
+use super::{Common, Failure, LogFormat, Serve, Show, call, lists, step};
 use crate::admin;
 use crate::admin::params::{CallParams, Limit, RunParams, SpanParams};
 use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};
@@ -157,6 +157,9 @@ pub(super) fn show(common: &Common, show: &Show, out: &mut Output<'_>) -> Result
         let body = runtime.block_on(source.get(&format!("/api/v1/calls/{id}/{side}")))?;
         let missing = || Failure::Negative(format!("no {side} body of a call {id} is recorded"));
         return Ok(out.writer.write_all(&body.ok_or_else(missing)?)?);
+    }
+    if show.step || show.messages || show.headers {
+        return step::show(common, show, (&runtime, &source), out);
     }
     if let Some(id) = id
         && let Some(body) = runtime.block_on(source.get(&format!("/api/v1/calls/{id}")))?

@@ -242,6 +242,9 @@ fn detail() -> CallDetail {
         previous_response: None,
         decision: None,
         forwarded_us: Some(210),
+        kept: None,
+        request_headers: None,
+        response_headers: None,
         request_body: Some(BodyView {
             len: 48_640,
             content_type: Some("application/json".to_owned()),

@@ -75,6 +75,7 @@ impl Default for LedgerConfig {
             record: RecordLevel::Full,
             max_body_bytes: 16 * MIB,
             redact: Vec::new(),
+            show_headers: Vec::new(),
             keep_for: None,
             keep_bytes: Some(20 * GIB),
             segment_bytes: 64 * (MIB as u64),

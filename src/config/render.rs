@@ -97,6 +97,7 @@ fn ledger(f: &mut impl Write, ledger: &LedgerConfig) -> fmt::Result {
     )?;
     writeln!(f, "on_failure = {}", quoted(ledger.on_failure.name()))?;
     writeln!(f, "max_queue = {}", size(ledger.max_queue_bytes))?;
+    writeln!(f, "show_headers = {}", list(&ledger.show_headers))?;
     for rule in &ledger.redact {
         writeln!(f, "\n[[ledger.redact]]")?;
         writeln!(f, "pattern = {}", quoted(&rule.pattern))?;

@@ -128,6 +128,7 @@ fn ledger(section: &mut Section<'_, '_>, ledger: &mut LedgerConfig) {
         &value::MEMORY_SIZE,
         &mut ledger.max_queue_bytes,
     );
+    ledger.show_headers = section.list("show_headers", &value::HEADER_GLOB);
     ledger.redact = section
         .tables("redact", |_, rule| redaction(rule))
         .into_iter()

@@ -13,6 +13,7 @@ use wildmatch::WildMatch;
 use super::{Durability, OnFailure, RecordLevel};
 use crate::core::id::Label;
 use crate::core::price::PerMillion;
+use crate::core::recorded::is_secret_name;
 
 /// A kind of value.
 pub(super) struct Kind<T> {
@@ -136,6 +137,18 @@ pub(super) const GLOB: Kind<WildMatch> = Kind::new(
             .as_str()
             .filter(|glob| !glob.trim().is_empty())
             .map(WildMatch::new)
+    },
+);
+
+pub(super) const HEADER_GLOB: Kind<WildMatch> = Kind::new(
+    "a header name, in which * and ? are wildcards; one that carries secrets (authorization, cookie, or with \
+     key, token, secret, password, ... in it) cannot be shown",
+    "\"x-my-*\"",
+    |value| {
+        let glob = value.as_str()?.to_ascii_lowercase();
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.*?".contains(c);
+        let is_glob = !glob.is_empty() && glob.chars().all(is_name) && !is_secret_name(&glob);
+        is_glob.then(|| WildMatch::new(&glob))
     },
 );
 

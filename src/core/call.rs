@@ -10,6 +10,7 @@ use super::budget::{Amounts, Charge, Limits};
 use super::digest::Digest;
 use super::id::{CallId, Label};
 use super::money::NanoUsd;
+use super::recorded::{HeaderLines, Kept};
 use super::time::Timestamp;
 use super::usage::{Provenance, Usage};
 
@@ -210,6 +211,12 @@ pub struct Admission {
     /// What its budgets did to it, in words: slowed, its output limit lowered, warned of.
     #[n(18)]
     pub decision: Option<String>,
+    /// Headers as the client sent them; none at record level `none`.
+    #[n(30)]
+    pub headers: Option<HeaderLines>,
+    /// How much of it was to be kept; none in records of before that was said.
+    #[n(31)]
+    pub kept: Option<Kept>,
 }
 
 /// A call as it ended. Repeats of its admission what totals are kept by, so that totals are a
@@ -282,6 +289,9 @@ pub struct Settlement {
     /// later call fetches the result.
     #[cbor(n(27), default)]
     pub is_pending: bool,
+    /// Headers as the upstream sent them; none at record level `none`, or where there was no answer.
+    #[n(40)]
+    pub headers: Option<HeaderLines>,
 }
 
 impl Settlement {

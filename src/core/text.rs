@@ -1,4 +1,7 @@
-//! Ends of texts, cut between characters.
+//! Ends of texts, cut between characters, and characters that must not be taken at their word.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// The first `max_bytes` bytes of `text`, or a little less: whole characters only.
 pub fn front(text: &str, max_bytes: usize) -> &str {
@@ -14,9 +17,64 @@ pub fn end(text: &str, max_bytes: usize) -> &str {
     from.and_then(|from| text.get(from..)).unwrap_or_default()
 }
 
+/// Whether a character shows nothing and steers whoever shows it: controls but for line feed and tab,
+/// those that turn the direction of writing, those without a width, line ends that are no line feed.
+pub fn is_steering(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{ad}'
+        | '\u{61c}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e0fff}' => true,
+        _ => c.is_control(),
+    }
+}
+
+/// The text with what is not to be seen in it made visible, as `<1b>`; a joiner between two signs, as in
+/// many emoji, stays.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    const JOINER: char = '\u{200d}';
+    if !text.contains(is_steering) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut before = ' ';
+    for c in text.chars() {
+        let joins = c == JOINER && !before.is_ascii() && !is_steering(before);
+        if is_steering(c) && !joins {
+            // Writing to a string cannot fail.
+            let _ = write!(shown, "<{:x}>", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+        before = c;
+    }
+    shown.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_or_turns_a_line_is_made_visible() {
+        for (text, expected) in [
+            ("a\tb\nc", "a\tb\nc"),
+            ("\u{1b}[2J", "<1b>[2J"),
+            ("a\rb\u{9b}", "a<d>b<9b>"),
+            ("x\u{202e}y\u{2066}\u{2028}", "x<202e>y<2066><2028>"),
+            ("\u{feff}\u{e0041}", "<feff><e0041>"),
+            ("\u{1f469}\u{200d}\u{1f52c}", "\u{1f469}\u{200d}\u{1f52c}"),
+            ("a\u{200d}b", "a<200d>b"),
+        ] {
+            assert_eq!(visible(text), expected);
+        }
+    }
 
     #[test]
     fn characters_are_not_cut() {

@@ -7,6 +7,7 @@ use crate::config::{Durability, RecordLevel};
 use crate::core::budget::Charge;
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::id::CallId;
+use crate::core::recorded::HeaderLines;
 use crate::core::space::Room;
 
 use super::body::Capture;
@@ -49,6 +50,7 @@ impl Entry {
         let reserve = || queue.reserve(RECORD_ROOM + charges_room);
         let room = reserve().ok_or(Unavailable::Full)?;
         let mut admission_room = reserve().ok_or(Unavailable::Full)?;
+        keep_headers(queue, &mut admission_room, policy, &mut admission.headers);
         let mut known = Box::new(unsettled(&admission, Outcome::Cut));
         known.request_bytes = request.as_ref().map_or(0, |request| request.len);
         limit(policy.record, &mut request);
@@ -138,6 +140,8 @@ impl Recording {
         if !self.queue.extend(&mut self.room, marks) {
             settlement.chunks = Vec::new();
         }
+        let headers = &mut settlement.headers;
+        keep_headers(&self.queue, &mut self.room, self.policy, headers);
         fit(&self.queue, &mut self.room, self.policy, &mut response);
         let receipt = Receipt {
             room: self.room,
@@ -163,6 +167,15 @@ impl Drop for Entry {
 fn limit(level: RecordLevel, body: &mut Option<Capture>) {
     if level < RecordLevel::Full {
         *body = None;
+    }
+}
+
+/// Takes room for headers; leaves them out if there is none, or if no more is kept than what a call
+/// used.
+fn keep_headers(queue: &Queue, room: &mut Room, policy: Policy, headers: &mut Option<HeaderLines>) {
+    let len = headers.as_ref().map_or(0, HeaderLines::len);
+    if policy.record == RecordLevel::None || !queue.extend(room, len) {
+        *headers = None;
     }
 }
 

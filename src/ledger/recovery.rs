@@ -456,6 +456,7 @@ pub(crate) fn unsettled(admission: &Admission, outcome: Outcome) -> Settlement {
         charges: Vec::new(),
         settled_at: None,
         is_pending: false,
+        headers: None,
     };
     settlement.settle_at(admission.hold.clone());
     settlement

@@ -54,6 +54,7 @@ fn settlement() -> Settlement {
         charges: Vec::new(),
         settled_at: None,
         is_pending: false,
+        headers: None,
     }
 }
 

@@ -268,6 +268,7 @@ fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, books: &Books) ->
         charges: Vec::new(),
         settled_at: None,
         is_pending: is_pending(call, facts),
+        headers: call.headers.take(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::budgets::Hold;
 use crate::config::RecordLevel;
 use crate::core::budget::Limits;
 use crate::core::call::Admission;
+use crate::core::recorded::{Kept, Level};
 use crate::ledger::Capture;
 use crate::wire::route::Route;
 use crate::wire::scan::Segment;
@@ -149,6 +150,23 @@ impl Received {
             hold: hold.charges(),
             tightened,
             decision: decision.text(),
+            headers: (self.record > RecordLevel::None).then(|| {
+                let also = &self.live.config.ledger.show_headers;
+                headers::recorded(&self.headers, also, proxy.ledger.seed())
+            }),
+            kept: Some(self.kept()),
+        }
+    }
+
+    /// How much of the call is kept, and who wanted it so.
+    fn kept(&self) -> Kept {
+        Kept {
+            level: match self.record {
+                RecordLevel::None => Level::None,
+                RecordLevel::Meta => Level::Meta,
+                RecordLevel::Full => Level::Full,
+            },
+            by_client: self.record < self.live.config.ledger.record,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::core::attribution::Attribution;
 use crate::core::call::{ChunkMark, Operation, Outcome, Timings};
 use crate::core::id::Label;
 use crate::core::loops::refusal as loops;
+use crate::core::recorded::HeaderLines;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
@@ -89,6 +90,8 @@ pub(super) struct EndedCall {
     pub(super) timed_out: bool,
     pub(super) timings: Timings,
     pub(super) error: Option<String>,
+    /// Of the answer, as far as they are recorded.
+    pub(super) headers: Option<HeaderLines>,
 }
 
 pub(super) struct OpenCall {
@@ -122,6 +125,7 @@ impl EndedCall {
             timed_out: false,
             timings: Timings::default(),
             error: None,
+            headers: None,
         }
     }
 }
@@ -243,6 +247,11 @@ impl OpenCall {
         self.with(|open, now| {
             open.call.timings.head_us = Some(now);
             open.call.status = Some(status);
+            let origin = &open.call.origin;
+            open.call.headers = (origin.record > RecordLevel::None).then(|| {
+                let also = &origin.live.config.ledger.show_headers;
+                headers::recorded(map, also, open.proxy.ledger.seed())
+            });
             open.call.observed = Some(Observed {
                 reader,
                 content_type,

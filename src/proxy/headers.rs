@@ -12,6 +12,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Version};
 use percent_encoding::percent_decode_str;
 
+mod recorded;
+
+pub use recorded::recorded;
+
 /// Every header of our own, both ways, starts like this.
 pub const OWN_PREFIX: &str = "x-aiops-";
 

@@ -23,6 +23,7 @@ use super::route::Dialect;
 use super::scan::{self, SegmentKind};
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::text::front;
 pub use answer::answer;
 pub use excerpt::Excerpt;
 use part::Pieces;
@@ -289,7 +290,7 @@ fn short(hasher: &blake3::Hasher) -> Digest {
 }
 
 fn shorten(name: &mut String) {
-    name.truncate(excerpt::floor(name, MAX_NAME));
+    name.truncate(front(name, MAX_NAME).len());
 }
 
 /// A short text that names something.

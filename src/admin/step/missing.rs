@@ -2,6 +2,7 @@
 
 use super::shape::{Missing, Reason};
 use crate::core::call::{Operation, Outcome};
+use crate::core::recorded::{Kept, Level};
 use crate::ledger::{Body, CallDetail};
 
 fn because(reason: Reason, detail: impl Into<String>) -> Missing {
@@ -13,65 +14,91 @@ fn because(reason: Reason, detail: impl Into<String>) -> Missing {
 
 /// Of a request without a recorded body.
 pub(super) fn request(detail: &CallDetail) -> Missing {
-    if detail.admission.is_none() {
-        return because(
-            Reason::Gone,
-            "The record of this request is not kept any more: see keep_for and keep_size of [ledger].",
-        );
-    }
+    let Some(admission) = &detail.admission else {
+        return gone("request");
+    };
     let row = &detail.row;
-    let is_upload = matches!(
-        row.operation,
-        Operation::Transcription | Operation::Translation | Operation::WebSocket | Operation::Other
-    );
     if detail.settlement.is_some() && row.request_bytes == 0 {
         return because(Reason::Empty, "The request has no body.");
     }
-    if is_upload {
-        return because(
+    not_kept(admission.kept).unwrap_or_else(|| match row.operation {
+        Operation::Transcription
+        | Operation::Translation
+        | Operation::WebSocket
+        | Operation::Image
+        | Operation::Batch
+        | Operation::Other => because(
             Reason::Unread,
-            "It went through without being read, as uploads, tunnels and paths that are not known do.",
-        );
-    }
-    because(
-        Reason::Unknown,
-        "It is not recorded: [ledger] record = \"full\" keeps bodies, unless a client asks for less by \
-         x-aiops-record.",
-    )
+            "It went through unread, as uploads, tunnels and paths that are not known do.",
+        ),
+        _ => because(
+            Reason::Unread,
+            "It is not recorded: it went through unread, being no JSON or longer than max_read of [proxy], \
+             or there was no body at all.",
+        ),
+    })
 }
 
 /// Of a response without a recorded body.
 pub(super) fn response(detail: &CallDetail) -> Missing {
-    let row = &detail.row;
     let Some(settlement) = &detail.settlement else {
-        return match row.outcome {
+        return match detail.row.outcome {
             None => because(Reason::Open, "The call has not ended yet."),
-            Some(_) => because(
-                Reason::Gone,
-                "The record of this answer is not kept any more: see keep_for and keep_size of [ledger].",
-            ),
+            Some(_) => gone("answer"),
         };
     };
     if settlement.response_bytes == 0 {
-        let there_was_none = matches!(
-            settlement.outcome,
-            Outcome::UpstreamUnavailable
-                | Outcome::ClientGone
-                | Outcome::Recovered
-                | Outcome::Cut
-                | Outcome::Rejected
-        );
-        return if there_was_none {
-            because(Reason::Unanswered, "There was no answer.")
-        } else {
-            because(Reason::Empty, "The answer has no body.")
+        return match settlement.outcome {
+            Outcome::Completed | Outcome::UpstreamError => {
+                because(Reason::Empty, "The answer has no body.")
+            }
+            _ => because(Reason::Unanswered, "There was no answer."),
         };
     }
+    let kept = detail.admission.as_ref().and_then(|it| it.kept);
+    not_kept(kept).unwrap_or_else(|| {
+        because(
+            Reason::Unread,
+            "It is not recorded: it went through a tunnel, or there was no memory for it.",
+        )
+    })
+}
+
+fn gone(what: &str) -> Missing {
     because(
-        Reason::Unknown,
-        "It is not recorded: [ledger] record = \"full\" keeps bodies, unless a client asks for less by \
-         x-aiops-record.",
+        Reason::Gone,
+        format!(
+            "The record of this {what} is not kept any more: see keep_for and keep_size of [ledger]."
+        ),
     )
+}
+
+/// Why no body was to be kept; none where it was.
+fn not_kept(kept: Option<Kept>) -> Option<Missing> {
+    match kept {
+        None => Some(because(
+            Reason::Unknown,
+            "It is not recorded: [ledger] record = \"full\" keeps bodies, unless a client asks for less by \
+             x-aiops-record.",
+        )),
+        Some(Kept {
+            level: Level::Full, ..
+        }) => None,
+        Some(Kept { level, by_client }) => {
+            let level: &str = level.into();
+            Some(if by_client {
+                because(
+                    Reason::Client,
+                    format!("Its client asked for that: it sent x-aiops-record: {level}."),
+                )
+            } else {
+                because(
+                    Reason::Config,
+                    format!("[ledger] record = \"{level}\" keeps no bodies; \"full\" does."),
+                )
+            })
+        }
+    }
 }
 
 /// What is to be said of a body that is there.

@@ -76,10 +76,9 @@ impl From<ledger::CallDetail> for CallDetail {
             .settlement
             .as_ref()
             .and_then(|end| end.timings.forwarded_us);
-        let response_body = detail
+        let (response_body, response_headers) = detail
             .settlement
-            .and_then(|end| end.response)
-            .map(Into::into);
+            .map_or((None, None), |end| (end.response, end.headers));
         let mut this = Self {
             call: detail.row.into(),
             metrics: std::collections::BTreeMap::new(),
@@ -89,8 +88,11 @@ impl From<ledger::CallDetail> for CallDetail {
             previous_response: None,
             decision: None,
             forwarded_us,
+            kept: None,
+            request_headers: None,
+            response_headers: response_headers.map(Into::into),
             request_body: None,
-            response_body,
+            response_body: response_body.map(Into::into),
         };
         if let Some(admission) = detail.admission {
             this.metrics = admission.attribution.metrics;
@@ -99,6 +101,8 @@ impl From<ledger::CallDetail> for CallDetail {
             this.key = admission.key.map(|key| key.to_string());
             this.previous_response = admission.previous_response;
             this.decision = admission.decision;
+            this.kept = admission.kept;
+            this.request_headers = admission.headers.map(Into::into);
             this.request_body = admission.request.map(Into::into);
         }
         this

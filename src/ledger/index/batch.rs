@@ -405,6 +405,7 @@ impl<'t> Batch<'t> {
                 .transpose()?;
             open.extend(admission.flatten().map(|admission| Admission {
                 request: None,
+                headers: None,
                 ..admission
             }));
         }

@@ -41,6 +41,7 @@ pub(crate) fn config() -> LedgerConfig {
         record: RecordLevel::Full,
         max_body_bytes: 1 << 20,
         redact: Vec::new(),
+        show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: None,
         segment_bytes: 1 << 20,
@@ -149,6 +150,8 @@ pub(crate) fn admission(
         hold: Vec::new(),
         tightened: Limits::default(),
         decision: None,
+        headers: None,
+        kept: None,
     }
 }
 

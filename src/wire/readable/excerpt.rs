@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::core::text::front;
+
 /// The front of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Excerpt {
@@ -36,9 +38,9 @@ impl Excerpt {
         if self.is_cut {
             return;
         }
-        let kept = floor(text, most.saturating_sub(self.text.len()));
-        self.text.push_str(text.get(..kept).unwrap_or_default());
-        self.is_cut = kept < text.len();
+        let kept = front(text, most.saturating_sub(self.text.len()));
+        self.text.push_str(kept);
+        self.is_cut = kept.len() < text.len();
     }
 
     /// Adds what a JSON string says, else the JSON itself.
@@ -55,15 +57,6 @@ impl Excerpt {
         }
         self.push(rest, most);
     }
-}
-
-/// The largest length up to `most` that cuts no character of `text`.
-pub(super) fn floor(text: &str, most: usize) -> usize {
-    let mut end = most.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    end
 }
 
 /// What stands behind a backslash says, and what follows it.

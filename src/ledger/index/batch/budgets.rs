@@ -206,11 +206,13 @@ impl Batch<'_> {
             {
                 let admission = Admission {
                     request: None,
+                    headers: None,
                     ..admission
                 };
                 let settlement = Settlement {
                     response: None,
                     chunks: Vec::new(),
+                    headers: None,
                     ..settlement
                 };
                 lasting.push((admission, settlement));
