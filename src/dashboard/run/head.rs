@@ -44,9 +44,7 @@ impl Head<'_> {
         html! {
             div.run-line {
                 (figure::state(kind, word))
-                @if row.open_calls > 0 {
-                    span { (figure::count(row.open_calls)) @if row.open_calls == 1 { " call running" } @else { " calls running" } }
-                }
+                @if row.open_calls > 0 { span { (calls(row.open_calls)) " running" } }
                 (self.actions(row))
                 (self.ways(row))
             }
@@ -99,7 +97,7 @@ impl Head<'_> {
                 @for account in &row.accounts {
                     @for measure in &account.measures { (limit(row, measure)) }
                     @if account.refused > 0 {
-                        div { (figure::state("bad", "refused")) " " (figure::count(account.refused)) " calls since the proxy started" }
+                        div { (figure::state("bad", &format!("{} refused", figure::count(account.refused)))) " since the proxy started" }
                     }
                 }
             }
@@ -111,10 +109,10 @@ impl Head<'_> {
         let refused: u64 = self.facts.trips().map(|trip| u64::from(self.latest(trip).refused)).sum();
         html! {
             (figure::count(calls.saturating_sub(errors))) " ok, "
-            @if errors > 0 { (figure::state("bad", "failed")) " " (figure::count(errors)) } @else { "0 failed" }
+            @if errors > 0 { (figure::state("bad", &format!("{} failed", figure::count(errors)))) } @else { "0 failed" }
             ", "
-            @if refused > 0 { (figure::state("bad", "refused")) " " (figure::count(refused)) " because of loops" }
-            @else { "0 refused because of loops" }
+            @if refused > 0 { (figure::state("bad", &format!("{} refused", figure::count(refused)))) } @else { "0 refused" }
+            " because of loops"
         }
     }
 
@@ -153,7 +151,7 @@ impl Head<'_> {
                 li class=(format!("deep-{}", branch.depth.min(8))) {
                     a href=(link::run(&row.run)) { (text::name(row.run.as_str())) } " "
                     (figure::state(kind, word)) " "
-                    (figure::count(row.totals.calls)) " calls, "
+                    (calls(row.totals.calls)) ", "
                     (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
                 }
             }
@@ -207,12 +205,12 @@ impl Head<'_> {
                     " " strong { (text::shown(&summary(&trip.evidence))) }
                     ", at " (figure::clock(trip.at, zone))
                     ", " (figure::count(trip.evidence.tokens)) " tokens, "
-                    (figure::count(u64::from(trip.refused))) " calls refused. "
+                    (calls(u64::from(trip.refused))) " refused. "
                     @if let Some(closed) = &trip.closed { (ended(closed, self.desk)) }
                     " " a href=(self.here.at("/loops", [("trip", trip.id.to_string().as_str())])) { "Loops" }
                 }
                 details id=(format!("trip-{}", trip.id)) {
-                    summary { "Evidence: " (figure::count(trip.evidence.calls.len() as u64)) " calls" }
+                    summary { "Evidence: " (calls(trip.evidence.calls.len() as u64)) }
                     @for sample in &trip.evidence.sample { pre.text { (text::shown(sample)) } }
                     p { @for call in &trip.evidence.calls { (self.evidence(*call)) " " } }
                 }
@@ -290,10 +288,16 @@ pub(super) fn note(note: &Note, head: &Head<'_>) -> Markup {
             let trip = head.latest(trip);
             html! {
                 (figure::state("bad", "tripped")) " " (text::shown(&summary(&trip.evidence)))
-                ", " (figure::count(u64::from(trip.refused))) " calls refused"
+                ", " (calls(u64::from(trip.refused))) " refused"
             }
         }
     }
+}
+
+/// `1 call`, `2 calls`
+pub(super) fn calls(count: u64) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} call{s}", figure::count(count))
 }
 
 /// One line that adds up.

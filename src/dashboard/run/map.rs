@@ -92,7 +92,10 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
         figure.map {
             svg viewBox=(format!("0 0 {COLUMNS} {HEIGHT}")) preserveAspectRatio="none" role="group" aria-label=(title) {
                 title { (title) }
-                rect.window x=(on_page(shown, scale).0) width=(on_page(shown, scale).1) height=(HEIGHT) {}
+                @if shown.on_page.len() < shown.calls.len() {
+                    @let (x, width) = on_page(shown, scale);
+                    rect.window x=(x) width=(width) height=(HEIGHT) {}
+                }
                 path.calls d=(outline(&columns, most)) {}
                 path.failed d=(ticks(&columns)) {}
                 @for gap in &scale.idle {

@@ -5,7 +5,7 @@ use crate::core::time::Timestamp;
 /// Units from one end of an axis to the other.
 pub(super) const UNITS: u64 = 1000;
 /// What an idle stretch takes that is folded.
-const BREAK: u64 = 16;
+pub(super) const BREAK: u64 = 16;
 /// Idle stretches fold that are longer than this, in microseconds, ...
 const IDLE: u64 = 5_000_000;
 /// ... and than this part of the whole.

@@ -9,7 +9,7 @@ use super::asked::Asked;
 use super::head::Head;
 use super::read::Shown;
 use super::said::{Room, message};
-use super::timeline::{flags, pager};
+use super::timeline::{ending, pager};
 use crate::admin::step::{Answered, History, Missing, Sent, SentMessage, StepView};
 use crate::core::id::CallId;
 use crate::ledger::CallRow;
@@ -91,10 +91,10 @@ fn title(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>)
                 ", " (figure::count(call.usage.input_tokens)) " in + " (figure::count(call.usage.output_tokens)) " out, "
                 @if call.duration_us.is_some() { (figure::cost(call.cost_nano_usd)) }
             }
-            @if let Some(row) = row { span { (flags(row)) } }
+            @if let Some(row) = row { span { (ending(row)) } }
         }
         @if let Some(why) = row.and_then(|row| row.decision.as_deref()) {
-            p.note.warn { (text::shown(why)) }
+            p.decided { (figure::state("warn", "not plainly let through")) " " (text::shown(why)) }
         }
         @if let Some(error) = &call.error { p.note.bad { (text::shown(error)) } }
     }

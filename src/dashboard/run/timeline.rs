@@ -11,7 +11,7 @@ use super::head::{self, Head};
 use super::lines::{Line, Numbered};
 use super::map::{scale, stretch};
 use super::read::Shown;
-use super::scale::{Scale, UNITS};
+use super::scale::{BREAK, Scale, UNITS};
 use super::steps;
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
@@ -207,15 +207,22 @@ impl<'a> Timeline<'a> {
         html! {
             svg.bars viewBox=(format!("0 0 {UNITS} 10")) preserveAspectRatio="none" role="img" {
                 title { (words) }
-                @for gap in &self.scale.idle {
-                    rect.idle x=(self.scale.at(gap.from)) width="16" height="10" {}
-                }
+                (self.breaks())
                 @if slowed > start { rect.slow x=(start) y="1" width=(slowed - start) height="8" fill="url(#slowed)" {} }
                 @if first > slowed {
                     rect class=(if row.outcome.is_none() { "open" } else { "wait" }) x=(slowed) y="1" width=(first - slowed) height="8" {}
                 }
                 @if end > first { rect.stream x=(first) y="1" width=(end - first) height="8" {} }
                 @if is_failed { rect.end x=(end.saturating_sub(6)) y="0" width="6" height="10" {} }
+            }
+        }
+    }
+
+    /// Where idle time is folded.
+    fn breaks(&self) -> Markup {
+        html! {
+            @for gap in &self.scale.idle {
+                rect.idle x=(self.scale.at(gap.from)) width=(BREAK) height="10" {}
             }
         }
     }
@@ -235,21 +242,21 @@ impl<'a> Timeline<'a> {
                 td colspan=(COLUMNS) {
                     @if Line::unfolds(range) {
                         details id=(format!("calls-{id}")) open[holds] {
-                            summary { (self.sum(calls, last)) }
+                            summary { (self.sum(calls, last, None)) }
                             table.timeline {
                                 (columns())
                                 tbody { @for at in range.clone() { (self.call_at(at, false)) } }
                             }
                         }
                     } @else {
-                        div id=(format!("call-{id}")) { (self.sum(calls, last)) " " a href=(flat) { "Show each" } }
+                        div id=(format!("call-{id}")) { (self.sum(calls, last, Some(&flat))) }
                     }
                 }
             }
         }
     }
 
-    fn sum(&self, calls: &[Numbered], last: &Numbered) -> Markup {
+    fn sum(&self, calls: &[Numbered], last: &Numbered, flat: Option<&str>) -> Markup {
         let priced = calls.iter().filter_map(|call| call.mark.cost_nano_usd);
         let cost = priced.clone().fold(NanoUsd::ZERO, |sum, cost| sum.saturating_add(NanoUsd::new(cost)));
         let unpriced = calls.len() - priced.count();
@@ -261,18 +268,18 @@ impl<'a> Timeline<'a> {
         let start = self.scale.at(first.mark.started_at);
         let wide = self.scale.at(ends).saturating_sub(start).max(THINNEST);
         html! {
-            span.fold-numbers { (figure::count(first.number as u64)) "\u{2013}" (figure::count(last.number as u64)) }
-            span.fold-words {
-                strong { (text::name(agent)) } " \u{d7}" (figure::count(count)) ", "
-                (figure::spent(cost, unpriced as u64, count)) ", "
-                (figure::duration(ends.micros_since(first.mark.started_at)))
-            }
-            span.fold-bar {
+            span.f-no { (figure::count(first.number as u64)) "\u{2013}" (figure::count(last.number as u64)) }
+            span.f-who { strong { (text::name(agent)) } " \u{d7}" (figure::count(count)) }
+            span.f-bar {
                 svg.bars viewBox=(format!("0 0 {UNITS} 10")) preserveAspectRatio="none" role="img" {
                     title { (figure::count(count)) " calls of " (agent) }
+                    (self.breaks())
                     rect.many x=(start.min(UNITS - THINNEST)) y="3" width=(wide) height="4" {}
                 }
             }
+            span.f-n { (figure::duration(ends.micros_since(first.mark.started_at))) }
+            span.f-cost { (figure::spent(cost, unpriced as u64, count)) }
+            @if let Some(flat) = flat { span.f-flags { a href=(flat) { "show each" } } }
         }
     }
 }
@@ -283,8 +290,8 @@ const HEADS: [(&str, &str); COLUMNS] = [
     ("model", "Model"),
     ("bar", "Time"),
     ("n", "Took"),
-    ("n", "Tokens in"),
-    ("n", "Tokens out"),
+    ("n", "In"),
+    ("n", "Out"),
     ("n", "Own $"),
     ("flags", "Flags"),
 ];
@@ -374,17 +381,24 @@ fn used(row: &CallRow, tokens: u64) -> Markup {
     }
 }
 
-pub(super) fn flags(row: &CallRow) -> Markup {
-    let outcome = row.outcome.filter(|outcome| *outcome != Outcome::Completed);
+fn flags(row: &CallRow) -> Markup {
     let words = row.decision.as_deref().and_then(|text| text.split_once(": "));
+    html! {
+        (ending(row))
+        @if let Some((words, why)) = words {
+            span title=(why) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
+        }
+    }
+}
+
+/// What is to be said of how a call ended.
+pub(super) fn ending(row: &CallRow) -> Markup {
+    let outcome = row.outcome.filter(|outcome| *outcome != Outcome::Completed);
     html! {
         @if let Some(outcome) = outcome {
             (figure::state(if is_error(outcome) { "bad" } else { "off" }, outcome_words(outcome)))
             @if let Some(status) = row.status.filter(|status| *status >= 400) { " " (status) }
             " "
-        }
-        @if let Some((words, why)) = words {
-            span title=(why) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
         }
         @if row.retry > 0 { span.muted { "retry " (row.retry) } " " }
         @if row.is_pending { span.muted { "result pending" } }
