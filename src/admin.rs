@@ -20,6 +20,7 @@ pub mod params;
 pub mod problem;
 mod process;
 pub mod records;
+mod series;
 pub mod step;
 mod totals;
 pub mod view;
@@ -133,6 +134,7 @@ fn record_routes() -> OpenApiRouter<Records> {
     calls::routes()
         .merge(step::routes())
         .merge(totals::routes())
+        .merge(series::routes())
         .merge(events::routes())
         .merge(loops::routes())
 }

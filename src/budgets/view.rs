@@ -78,11 +78,7 @@ impl Budgets {
         let mut rows: Vec<RuleRow> = rules
             .all()
             .filter(|rule| filter.rule.as_ref().is_none_or(|name| *name == rule.name))
-            .map(|rule| RuleRow {
-                rule: Arc::clone(rule),
-                accounts: Vec::new(),
-                total: 0,
-            })
+            .map(RuleRow::new)
             .collect();
         let now = self.clock.now();
         match named(&rows, filter) {
@@ -93,6 +89,29 @@ impl Budgets {
             row.keep(filter.limit);
             self.complete(row, now)?;
         }
+        Ok(rows)
+    }
+
+    /// What budgets that count each run by itself have of this one. Waits for the disk, and looks at
+    /// nothing else.
+    pub fn of_run(&self, run: &Label) -> Result<Vec<RuleRow>, IndexError> {
+        let rules = self.rules.load_full();
+        let Some(rules) = rules else {
+            return Ok(Vec::new());
+        };
+        let counts_runs = |rule: &&Arc<Rule>| rule.per == [Dimension::Run];
+        let mut rows: Vec<RuleRow> = rules.all().filter(counts_runs).map(RuleRow::new).collect();
+        let name = |row: &RuleRow| AccountName {
+            rule: row.rule.name.clone(),
+            key: vec![(Dimension::Run, Some(run.clone()))],
+        };
+        let names: Vec<AccountName> = rows.iter().map(name).collect();
+        let now = self.clock.now();
+        self.add_named(&rules, &mut rows, &names, now)?;
+        for row in &mut rows {
+            self.complete(row, now)?;
+        }
+        rows.retain(|row| !row.accounts.is_empty());
         Ok(rows)
     }
 
@@ -263,6 +282,14 @@ fn row_of<'r>(rows: &'r mut [RuleRow], name: &AccountName) -> Option<&'r mut Rul
 }
 
 impl RuleRow {
+    fn new(rule: &Arc<Rule>) -> Self {
+        Self {
+            rule: Arc::clone(rule),
+            accounts: Vec::new(),
+            total: 0,
+        }
+    }
+
     fn add(
         &mut self,
         name: &AccountName,

@@ -12,6 +12,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 
+use super::sketch::Latency;
 use super::totals::Totals;
 
 /// One call, open or settled.
@@ -106,6 +107,12 @@ pub struct CallRow {
     /// What its client calls the conversation, else what it was recognised as.
     #[n(50)]
     pub conversation: Option<Label>,
+    /// What its budgets and loops did to it, in words; none where it was plainly let through.
+    #[n(51)]
+    pub decision: Option<String>,
+    /// When it left for the upstream, in microseconds after it came.
+    #[n(52)]
+    pub forwarded_us: Option<u64>,
 }
 
 #[expect(
@@ -140,6 +147,7 @@ impl CallRow {
             run_source: who.run_source,
             inferred: who.inferred,
             conversation: who.conversation,
+            decision: admission.decision,
             method: admission.method,
             target: admission.target,
             request_model: admission.request_model.clone(),
@@ -225,6 +233,8 @@ impl CallRow {
             model: None,
             is_pending: false,
             conversation: None,
+            decision: None,
+            forwarded_us: None,
         }
     }
 
@@ -249,6 +259,7 @@ impl CallRow {
         self.cost_nano_usd = settlement.cost.map(crate::core::money::NanoUsd::get);
         self.cost_source = settlement.cost_source;
         self.duration_us = Some(settlement.timings.total_us);
+        self.forwarded_us = settlement.timings.forwarded_us;
         self.head_us = settlement.timings.head_us;
         self.first_chunk_us = settlement.timings.first_chunk_us;
         self.request_bytes = settlement.request_bytes;
@@ -298,6 +309,30 @@ pub struct Page<T, C = CallId> {
     pub items: Vec<T>,
     /// What to give as `before` for the next page; none when this is the last.
     pub next: Option<C>,
+    /// Looking ended before there were as many as asked for: so many rows did not match. There may
+    /// be more behind `next`.
+    pub partial: bool,
+}
+
+/// Some rows that sum up a span of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spanned<T> {
+    /// What the rows are of; none is all time.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// That is more than what was asked for.
+    pub widened: bool,
+    pub items: Vec<T>,
+    /// What to give as `before` for the next page; none when this is the last.
+    pub next: Option<Timestamp>,
+}
+
+/// What a group of calls used and how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub totals: Totals,
+    pub duration: Latency,
+    pub first_chunk: Latency,
 }
 
 /// One run.
@@ -310,7 +345,16 @@ pub struct RunRow {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub open_calls: u64,
+    /// By name.
     pub agents: Vec<Label>,
+    /// Of its deepest call; 0 when nobody said.
+    pub depth: u32,
+    /// The first that was named.
+    pub variant: Option<Label>,
+    /// Of its calls; of each name the first value.
+    pub tags: BTreeMap<String, Label>,
+    /// Loops of it that were stopped.
+    pub trips: u64,
     #[serde(flatten)]
     pub totals: Totals,
 }
@@ -350,28 +394,120 @@ pub struct RunEdgeRow {
 }
 
 /// One agent, over all its runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AgentRow {
     pub agent: Label,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub models: Vec<Label>,
-    /// In how many runs it was seen; of a span, in how many that overlap it.
+    /// In how many runs it was seen; of a span, in how many for the first time.
     pub runs: u64,
-    #[serde(flatten)]
-    pub totals: Totals,
+    pub figures: Figures,
 }
 
 /// Calls of one agent on behalf of another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EdgeRow {
     pub caller: Label,
     pub agent: Label,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    #[serde(flatten)]
-    pub totals: Totals,
+    pub figures: Figures,
+}
+
+/// Calls that were answered by one model, or asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRow {
+    /// None of calls that name no model.
+    pub model: Option<Label>,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// Who used it.
+    pub agents: Vec<Label>,
+    /// Where.
+    pub upstreams: Vec<Label>,
+    pub figures: Figures,
+}
+
+/// What calls of a span used over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The first moment of the first bucket, and the first one after the last: as wide as what was
+    /// asked for, or a bit wider.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// How wide each bucket is.
+    pub step_us: u64,
+    /// All calls, bucket by bucket.
+    pub buckets: Vec<Figures>,
+    /// The same taken apart, the most expensive first, at most five and then all others together;
+    /// empty when nothing was to be told apart.
+    pub lines: Vec<Line>,
+    /// What was asked for as a whole.
+    pub whole: SpanFigures,
+    /// The span of the same length just before it.
+    pub before: SpanFigures,
+}
+
+/// One line of a [`Series`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub of: LineOf,
+    pub whole: Figures,
+    /// As many as the series has.
+    pub buckets: Vec<Figures>,
+}
+
+/// Whose line it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LineOf {
+    Named(Label),
+    /// Calls that name none.
+    Unnamed,
+    /// All that have no line of their own.
+    Others,
+}
+
+/// What the calls of a span used as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanFigures {
+    /// What the figures are of, which may be wider than what was asked for.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub figures: Figures,
+}
+
+/// Some of the calls of a run in the order they came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunCalls {
+    /// The number of the first of `calls` among those of the run that are still recorded, from 0.
+    pub from: u64,
+    /// How many there are.
+    pub total: u64,
+    pub calls: Vec<CallRow>,
+}
+
+/// All calls of a run in the order they came, with little of each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunMarks {
+    /// The first so many.
+    pub marks: Vec<Mark>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// One call of a run, for an overview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub id: CallId,
+    pub started_at: Timestamp,
+    /// None while it is open, as is the next.
+    pub duration_us: Option<u64>,
+    pub outcome: Option<Outcome>,
+    /// None when no price is known.
+    pub cost_nano_usd: Option<i64>,
+    pub agent: Label,
 }
 
 /// One day's totals of an agent, model and upstream.

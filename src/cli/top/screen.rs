@@ -123,7 +123,7 @@ impl Screen {
         let agents = shot
             .agents
             .iter()
-            .map(|agent| (key_of('a', &agent.agent), agent.totals));
+            .map(|agent| (key_of('a', &agent.agent), agent.figures.totals));
         let seen: BTreeMap<String, TotalsView> = runs.chain(agents).collect();
         // What is on no list any more is forgotten: the memory is as large as the lists.
         self.past

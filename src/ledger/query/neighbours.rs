@@ -102,15 +102,15 @@ enum Direction {
     After,
 }
 
-type Named<'a> = (
-    redb::TableDefinition<'static, (&'static str, u128), ()>,
+type Named<'a, V> = (
+    redb::TableDefinition<'static, (&'static str, u128), V>,
     &'a Label,
 );
 
 /// Calls of a run or an agent, away from `from`, until `take` has enough.
-fn walk(
+fn walk<V: redb::Value + 'static>(
     txn: &ReadTransaction,
-    (definition, label): Named<'_>,
+    (definition, label): Named<'_, V>,
     from: CallId,
     direction: Direction,
     mut take: impl FnMut(CallRow) -> bool,
@@ -124,7 +124,7 @@ fn walk(
         Direction::After => ids.range((name, from.saturating_add(1))..=(name, u128::MAX))?,
     };
     let mut look = |entry: Result<(redb::AccessGuard<'_, (&str, u128)>, _), redb::StorageError>| {
-        let (key, _): (_, redb::AccessGuard<'_, ()>) = entry?;
+        let (key, _): (_, redb::AccessGuard<'_, V>) = entry?;
         let call = stored_call(txn, key.value().1)?;
         Ok::<_, IndexError>(call.is_none_or(|call| take(call.row)))
     };
