@@ -18,6 +18,7 @@ pub mod params;
 pub mod problem;
 mod process;
 pub mod records;
+mod series;
 mod totals;
 pub mod view;
 
@@ -122,6 +123,7 @@ pub fn document() -> Document {
 fn record_routes() -> OpenApiRouter<Records> {
     calls::routes()
         .merge(totals::routes())
+        .merge(series::routes())
         .merge(events::routes())
         .merge(loops::routes())
 }

@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use strum::VariantNames;
 
 pub use self::table::Output;
-use crate::admin::params::{BudgetParams, CallParams, SpanParams, When};
+use crate::admin::params::{BudgetParams, CallParams, RunParams, SpanParams, When};
 use crate::core::budget::Dimension;
 use crate::core::build::DESCRIPTION;
 use crate::core::id::{CallId, Label};
@@ -83,7 +83,7 @@ pub enum Command {
     /// List calls, newest first
     Calls(CallParams),
     /// List runs that were active in a span of time, each with all it used and cost
-    Runs(SpanParams),
+    Runs(RunParams),
     /// List agents with what their calls of a span of time used and cost
     #[command(after_help = AGENTS_NOTE)]
     Agents(SpanParams),
@@ -123,8 +123,8 @@ pub enum LogFormat {
 }
 
 const AGENTS_NOTE: &str = "\
-Of days (UTC) that lie whole in the span all calls count, of days that it cuts only those whose
-records are still kept.";
+Where the span cuts a minute, hour or day (UTC) that has too many calls to read, or calls that are no
+longer kept, that counts as a whole; what the figures are of is then said below them.";
 
 const SHOW_EXAMPLES: &str = "\
 Examples:

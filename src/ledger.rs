@@ -22,6 +22,8 @@ mod record;
 mod recovery;
 mod retention;
 pub mod rows;
+mod sketch;
+mod slices;
 pub mod storage;
 mod summary;
 mod sync_times;
@@ -47,14 +49,18 @@ pub use entry::Entry;
 pub use index::IndexError;
 pub use lock::Holder;
 pub use log::Damage;
-pub use query::{CallFilter, OutcomeFilter, SpanFilter, View};
+pub use query::{
+    By, CallFilter, OutcomeFilter, RunFilter, SeriesFilter, SpanFilter, Standing, View,
+};
 pub use queue::Durable;
 pub use record::{Event, Position};
 pub use recovery::{OpenError, Recovery};
 pub use rows::{
-    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
-    RunEdgeRow, RunRow,
+    AgentRow, Body, CallDetail, CallRow, EdgeRow, Figures, Line, LineOf, Mark, ModelRow, Page,
+    RollupRow, RunAgentRow, RunCalls, RunDetail, RunEdgeRow, RunMarks, RunRow, Series, SpanFigures,
+    Spanned,
 };
+pub use sketch::Latency;
 pub use sync_times::SyncTimes;
 pub use totals::Totals;
 

@@ -21,7 +21,7 @@ use crate::budgets::refusal::key_text;
 use crate::budgets::{AccountFilter, Budgets, Key, OperateError, RuleRow};
 use crate::core::budget::Control;
 use crate::core::id::Label;
-use crate::ledger::SpanFilter;
+use crate::ledger::{RunFilter, SpanFilter};
 
 /// How many names of what there is are told to whoever asks for what is not there.
 const EXAMPLES: usize = 5;
@@ -256,9 +256,13 @@ impl Desk {
     }
 
     async fn no_such_run(&self, error: &OperateError) -> Problem {
-        let filter = SpanFilter {
+        let span = SpanFilter {
             limit: EXAMPLES,
             ..SpanFilter::default()
+        };
+        let filter = RunFilter {
+            span,
+            ..RunFilter::default()
         };
         let latest = self.records.ask(move |view| view.runs(&filter)).await;
         let names = latest.map(|page| page.items.into_iter().map(|row| row.run.to_string()));

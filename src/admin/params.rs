@@ -25,6 +25,12 @@ use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 use crate::ledger::{CallFilter, OutcomeFilter, SpanFilter};
 
+mod lists;
+mod series;
+
+pub use self::lists::{RunParams, State, Tag, TagError, Usd, UsdError};
+pub use self::series::{SeriesBy, SeriesParams, Step, StepError};
+
 /// Which calls.
 #[derive(Args, Clone, Debug, Default, Deserialize, IntoParams, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +58,28 @@ pub struct CallParams {
     /// Only calls that ask for this
     #[arg(long, value_parser = operation())]
     pub operation: Option<Operation>,
+    /// Only calls for this user
+    #[arg(long)]
+    pub user: Option<Label>,
+    /// Only calls of this variant
+    #[arg(long)]
+    pub variant: Option<Label>,
+    /// Only calls with this tag, as name=value
+    #[arg(long, value_name = "NAME=VALUE")]
+    #[param(value_type = Option<String>, example = "team=search")]
+    pub tag: Option<Tag>,
+    /// Only calls with this in their agent, caller, run, models, ids or error, in any case
+    #[arg(long)]
+    pub text: Option<String>,
+    /// Only calls that cost so much or more, in USD
+    #[arg(long, value_name = "USD")]
+    #[param(value_type = Option<String>, example = "0.50")]
+    pub min_usd: Option<Usd>,
+    /// Only calls that failed
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "lists::is_off")]
+    #[param(value_type = Option<bool>)]
+    pub failed: bool,
     /// From this time on: 1h, 7d (that long ago), 2026-11-01 or 2026-11-01T12:30:00Z
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>, example = "1h")]
@@ -80,6 +108,12 @@ impl CallParams {
             upstream: self.upstream,
             outcome: self.outcome.map(End::filter),
             operation: self.operation,
+            user: self.user,
+            variant: self.variant,
+            tag: self.tag.map(Tag::into_parts),
+            text: self.text,
+            min_cost: self.min_usd.map(Usd::get),
+            failed: self.failed,
             since,
             until,
             before: self.before,
@@ -88,7 +122,7 @@ impl CallParams {
     }
 }
 
-/// Which runs, agents, edges or events: those of a span of time; all time when not given.
+/// Which agents, edges, models or events: those of a span of time; all time when not given.
 #[derive(Args, Clone, Debug, Default, Deserialize, IntoParams, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -124,6 +158,20 @@ impl SpanParams {
             limit: self.limit.unwrap_or_default().get(),
         })
     }
+}
+
+/// Which calls of a run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams, PartialEq)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WindowParams {
+    /// From the call of this number on; the first is 0
+    #[serde(default)]
+    #[param(value_type = Option<u64>)]
+    pub from: u64,
+    /// At most so many, 1 to 1000; 100 when not given
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000)]
+    pub limit: Option<Limit>,
 }
 
 /// Which budgets, and which of their accounts.

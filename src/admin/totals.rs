@@ -6,16 +6,20 @@ use axum::extract::{Path, Query, State};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::params::{DayParams, Span, SpanParams};
+use super::params::{DayParams, RunParams, Span, SpanParams, WindowParams};
 use super::problem::Problem;
 use super::records::Records;
-use super::view::{AgentList, EdgeList, RollupList, RunDetail, RunList};
+use super::view::{
+    AgentList, EdgeList, MarkList, RollupList, RunCallList, RunDetail, RunList,
+};
 use crate::core::id::Label;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new()
         .routes(routes!(runs))
         .routes(routes!(run))
+        .routes(routes!(run_calls))
+        .routes(routes!(run_marks))
         .routes(routes!(agents))
         .routes(routes!(edges))
         .routes(routes!(rollups))
@@ -25,15 +29,20 @@ pub(super) fn routes() -> OpenApiRouter<Records> {
 #[utoipa::path(
     get,
     path = "/api/v1/runs",
-    params(SpanParams),
+    params(RunParams),
     responses((status = 200, body = RunList), (status = 400, body = Problem))
 )]
-async fn runs(State(records): State<Records>, params: Span) -> Result<Json<RunList>, Problem> {
-    let filter = params?.filter(records.clock.now())?;
+async fn runs(
+    State(records): State<Records>,
+    params: Result<Query<RunParams>, QueryRejection>,
+) -> Result<Json<RunList>, Problem> {
+    let Query(params) = params?;
+    let filter = params.filter(records.clock.now())?;
     let page = records.ask(move |view| view.runs(&filter)).await?;
     Ok(Json(RunList {
         runs: page.items.into_iter().map(Into::into).collect(),
         next: page.next,
+        partial: page.partial,
     }))
 }
 
@@ -54,10 +63,44 @@ async fn run(
     Ok(Json(found.ok_or(missing)?.into()))
 }
 
+/// Calls of a run in the order they came, numbered from 0
+#[utoipa::path(
+    get,
+    path = "/api/v1/runs/{run}/calls",
+    params(("run" = Label, Path), WindowParams),
+    responses((status = 200, body = RunCallList), (status = 400, body = Problem))
+)]
+async fn run_calls(
+    State(records): State<Records>,
+    run: Result<Path<Label>, PathRejection>,
+    window: Result<Query<WindowParams>, QueryRejection>,
+) -> Result<Json<RunCallList>, Problem> {
+    let (Path(run), Query(window)) = (run?, window?);
+    let count = window.limit.unwrap_or_default().get();
+    let found = records.ask(move |view| view.run_calls(&run, window.from, count));
+    Ok(Json(found.await?.into()))
+}
+
+/// All calls of a run in the order they came, with little of each
+#[utoipa::path(
+    get,
+    path = "/api/v1/runs/{run}/marks",
+    params(("run" = Label, Path)),
+    responses((status = 200, body = MarkList))
+)]
+async fn run_marks(
+    State(records): State<Records>,
+    run: Result<Path<Label>, PathRejection>,
+) -> Result<Json<MarkList>, Problem> {
+    let Path(run) = run?;
+    let found = records.ask(move |view| view.run_marks(&run)).await?;
+    Ok(Json(found.into()))
+}
+
 /// Agents and what their calls of the span used, last active first
 ///
-/// Of days (UTC) that lie whole in the span all calls count, of days that it cuts only those whose
-/// records are still kept.
+/// Where a span cuts a minute, hour or day (UTC) that has too many calls to read, or calls that are no
+/// longer kept, that counts as a whole: `since` and `until` of the answer say what it is of.
 #[utoipa::path(
     get,
     path = "/api/v1/agents",
@@ -68,6 +111,9 @@ async fn agents(State(records): State<Records>, params: Span) -> Result<Json<Age
     let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.agents(&filter)).await?;
     Ok(Json(AgentList {
+        since: page.since,
+        until: page.until,
+        widened: page.widened,
         agents: page.items.into_iter().map(Into::into).collect(),
         next: page.next,
     }))
@@ -84,6 +130,9 @@ async fn edges(State(records): State<Records>, params: Span) -> Result<Json<Edge
     let filter = params?.filter(records.clock.now())?;
     let page = records.ask(move |view| view.edges(&filter)).await?;
     Ok(Json(EdgeList {
+        since: page.since,
+        until: page.until,
+        widened: page.widened,
         edges: page.items.into_iter().map(Into::into).collect(),
         next: page.next,
     }))

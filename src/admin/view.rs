@@ -2,7 +2,9 @@
 //! disk, answers keep theirs. The command line reads the same shapes.
 
 mod budgets;
+mod figures;
 mod from_rows;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +16,8 @@ pub use self::budgets::{
     AccountAnswer, AccountView, BudgetList, BudgetView, CountedMeasure, KeyPart, MeasureView,
     Raised, RunControlled, UsdMeasure,
 };
+pub use self::figures::{FiguresView, LineView, ModelList, ModelView, SeriesView, SpanView};
+pub use self::runs::{MarkList, MarkView, RunCallList};
 use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
 use crate::core::call::{CostSource, Operation};
@@ -72,6 +76,8 @@ pub struct CallList {
     pub calls: Vec<CallView>,
     /// What to pass as `before` for the calls that follow; null when there are none.
     pub next: Option<CallId>,
+    /// 10,000 calls were looked at and too few matched: there may be more behind `next`.
+    pub partial: bool,
 }
 
 /// One call. What is only known at its end is null or zero while it is open.
@@ -195,6 +201,8 @@ pub struct RunList {
     pub runs: Vec<RunView>,
     /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
+    /// 10,000 runs were looked at and too few matched: there may be more behind `next`.
+    pub partial: bool,
 }
 
 /// One run as a whole, whatever span was asked for.
@@ -210,6 +218,14 @@ pub struct RunView {
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub agents: Vec<Label>,
+    /// Agents in the chain of its deepest call; 0 when nobody said.
+    pub depth: u32,
+    /// The first that was named.
+    pub variant: Option<Label>,
+    /// Of its calls; of each name the first value.
+    pub tags: BTreeMap<String, Label>,
+    /// Loops of it that were stopped.
+    pub trips: u64,
     #[serde(flatten)]
     pub totals: TotalsView,
 }
@@ -220,7 +236,7 @@ pub struct RunDetail {
     #[serde(flatten)]
     pub run: RunView,
     pub by_agent: Vec<RunAgentView>,
-    /// Its call tree: who invoked whom, of all its calls that are still recorded.
+    /// Its call tree: who invoked whom.
     pub edges: Vec<RunEdgeView>,
     /// Runs that name this one as their parent.
     pub children: Vec<RunView>,
@@ -253,6 +269,11 @@ pub struct RunEdgeView {
 /// Agents, the last active first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AgentList {
+    /// What the figures are of; null is all time.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// That is somewhat more than what was asked for.
+    pub widened: bool,
     pub agents: Vec<AgentView>,
     /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
@@ -266,15 +287,20 @@ pub struct AgentView {
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub models: Vec<Label>,
-    /// In how many runs it was seen; of a span, in how many that overlap it.
+    /// In how many runs it was seen; of a span, in how many for the first time.
     pub runs: u64,
     #[serde(flatten)]
-    pub totals: TotalsView,
+    pub figures: FiguresView,
 }
 
 /// Edges, the last active first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EdgeList {
+    /// What the figures are of; null is all time.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// That is somewhat more than what was asked for.
+    pub widened: bool,
     pub edges: Vec<EdgeView>,
     /// What to pass as `before` for those that follow; null when there are none.
     pub next: Option<Timestamp>,
@@ -288,7 +314,7 @@ pub struct EdgeView {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     #[serde(flatten)]
-    pub totals: TotalsView,
+    pub figures: FiguresView,
 }
 
 /// Events, newest first.

@@ -16,7 +16,7 @@ use super::source::{self, Source};
 use super::table::Output;
 use super::{Common, Failure, LogFormat, Serve, Show, call, lists};
 use crate::admin;
-use crate::admin::params::{CallParams, Limit, SpanParams};
+use crate::admin::params::{CallParams, Limit, RunParams, SpanParams};
 use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};
 use crate::app;
 use crate::clock::Clock;
@@ -70,20 +70,21 @@ pub(super) fn calls(
         out,
         |list: CallList, out| {
             lists::calls(&list.calls, out)?;
-            lists::more("--before", list.next, out)
+            lists::more("--before", list.next, list.partial, out)
         },
     )
 }
 
 pub(super) fn runs(
     common: &Common,
-    params: &SpanParams,
+    params: &RunParams,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
     list(common, "/api/v1/runs", params, out, |list: RunList, out| {
         lists::runs(&list.runs, out)?;
-        lists::span("whole runs that were active", params, out)?;
-        lists::more("--before", list.next, out)
+        let span = (params.since.as_ref(), params.until.as_ref());
+        lists::span("whole runs that were active", span, out)?;
+        lists::more("--before", list.next, list.partial, out)
     })
 }
 
@@ -99,8 +100,12 @@ pub(super) fn agents(
         out,
         |list: AgentList, out| {
             lists::agents(&list.agents, out)?;
-            lists::span("calls that started", params, out)?;
-            lists::more("--before", list.next, out)
+            let span = (params.since.as_ref(), params.until.as_ref());
+            lists::span("calls that started", span, out)?;
+            if list.widened && out.terminal {
+                lists::widened((list.since, list.until), out)?;
+            }
+            lists::more("--before", list.next, false, out)
         },
     )
 }
@@ -117,7 +122,7 @@ pub(super) fn events(
         out,
         |list: EventList, out| {
             lists::events(&list.events, out)?;
-            lists::more("--before", list.next, out)
+            lists::more("--before", list.next, false, out)
         },
     )
 }

@@ -6,7 +6,7 @@ use std::io;
 use super::format::{self, UNKNOWN};
 use super::table::{Align, Output, Table, printable};
 use super::tree;
-use crate::admin::params::SpanParams;
+use crate::admin::params::When;
 use crate::admin::view::{
     AgentView, CallList, CallView, EventView, OPEN, RunDetail, RunView, TotalsView,
 };
@@ -102,7 +102,7 @@ fn state(run: &RunView) -> &'static str {
 pub(super) fn agents(agents: &[AgentView], out: &mut Output<'_>) -> io::Result<()> {
     let rows = agents
         .iter()
-        .map(|agent| (&agent.agent, agent.last_at, &agent.totals));
+        .map(|agent| (&agent.agent, agent.last_at, &agent.figures.totals));
     agent_rows(rows, out)
 }
 
@@ -148,10 +148,14 @@ pub(super) fn events(events: &[EventView], out: &mut Output<'_>) -> io::Result<(
 }
 
 /// Tells a person what the figures are of, when they asked for a span of time.
-pub(super) fn span(of: &str, params: &SpanParams, out: &mut Output<'_>) -> io::Result<()> {
-    let words: Vec<_> = [("since", &params.since), ("before", &params.until)]
+pub(super) fn span(
+    of: &str,
+    (since, until): (Option<&When>, Option<&When>),
+    out: &mut Output<'_>,
+) -> io::Result<()> {
+    let words: Vec<_> = [("since", since), ("before", until)]
         .into_iter()
-        .filter_map(|(word, when)| Some(format!("{word} {}", when.as_ref()?.spoken())))
+        .filter_map(|(word, when)| Some(format!("{word} {}", when?.spoken())))
         .collect();
     if words.is_empty() || !out.terminal {
         return Ok(());
@@ -160,11 +164,32 @@ pub(super) fn span(of: &str, params: &SpanParams, out: &mut Output<'_>) -> io::R
 }
 
 /// Tells a person that there is more, and how to see it.
-pub(super) fn more(flag: &str, next: Option<impl Display>, out: &mut Output<'_>) -> io::Result<()> {
+pub(super) fn more(
+    flag: &str,
+    next: Option<impl Display>,
+    partial: bool,
+    out: &mut Output<'_>,
+) -> io::Result<()> {
     match next {
+        Some(next) if out.terminal && partial => writeln!(
+            out.writer,
+            "\nlooked at 10,000 only; go on with {flag} {next}"
+        ),
         Some(next) if out.terminal => writeln!(out.writer, "\nmore with {flag} {next}"),
         _ => Ok(()),
     }
+}
+
+/// Tells a person of which span the figures are, when it is a wider one than they asked for.
+pub(super) fn widened(
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
+    out: &mut Output<'_>,
+) -> io::Result<()> {
+    let words: Vec<_> = [("from", since), ("to", until)]
+        .into_iter()
+        .filter_map(|(word, at)| Some(format!("{word} {}", format::time(at?))))
+        .collect();
+    writeln!(out.writer, "counted whole {} (UTC)", words.join(" "))
 }
 
 /// A run: itself and the runs it began, who invoked whom, what each agent used, its latest calls.

@@ -23,7 +23,7 @@ pub(super) fn list(
         out,
         |list: LoopList, out| {
             table(&list.loops, out)?;
-            lists::more("--before", list.next, out)
+            lists::more("--before", list.next, false, out)
         },
     )
 }

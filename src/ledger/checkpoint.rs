@@ -12,6 +12,7 @@ use crate::core::call::{Admission, Settlement};
 use crate::core::time::Timestamp;
 
 use super::record::Checkpoint;
+use super::slices::Of;
 use super::summary::Key;
 
 const LEVEL: i32 = 3;
@@ -25,6 +26,13 @@ pub(crate) struct Packed {
     bytes: Vec<u8>,
     #[n(2)]
     calls: Calls,
+}
+
+impl Packed {
+    /// About what it takes in the log.
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 /// Of a checkpoint what is asked for while the log goes on.
@@ -72,7 +80,7 @@ pub(crate) fn calls(payload: &[u8]) -> Option<Calls> {
     })
 }
 
-/// Packs a checkpoint: first its calls, then summaries, then accounts, one by one as they come out
+/// Packs a checkpoint: first its calls, then summaries, then days, then accounts, one by one as they come out
 /// of the index.
 pub(crate) struct Packing {
     calls: Calls,
@@ -115,7 +123,7 @@ impl Packing {
     /// As `Checkpoint` is decoded: a map of its fields by number.
     fn head(&mut self) -> Encoded {
         let Self { calls, encoder } = self;
-        encoder.map(6)?.u8(0)?.u64(calls.before)?;
+        encoder.map(7)?.u8(0)?.u64(calls.before)?;
         encoder.u8(1)?.encode(calls.at)?;
         encoder.u8(2)?.encode(&calls.open)?;
         encoder.u8(5)?.encode(&calls.pending)?;
@@ -131,6 +139,24 @@ impl Packing {
     }
 
     pub(crate) fn end_of_summaries(&mut self) -> io::Result<()> {
+        let between = |encoder: &mut Encoder<_>| -> Encoded {
+            encoder.end()?.u8(6)?.begin_array()?;
+            Ok(())
+        };
+        between(&mut self.encoder).map_err(io::Error::other)
+    }
+
+    /// The slice of a day, as it is encoded in the index.
+    pub(crate) fn slice(&mut self, start: Timestamp, of: &Of, encoded: &[u8]) -> io::Result<()> {
+        let head = |encoder: &mut Encoder<_>| -> Encoded {
+            encoder.array(3)?.encode(start)?.encode(of)?;
+            Ok(())
+        };
+        head(&mut self.encoder).map_err(io::Error::other)?;
+        self.raw(encoded)
+    }
+
+    pub(crate) fn end_of_slices(&mut self) -> io::Result<()> {
         let between = |encoder: &mut Encoder<_>| -> Encoded {
             encoder.end()?.u8(4)?.begin_array()?;
             Ok(())

@@ -19,6 +19,8 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use minicbor::{Decode, Encode};
 use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
 
+use crate::core::call::Outcome;
+
 use super::checkpoint::Calls;
 use super::log::{Catalog, Cursor, LogReader, Segment, Step, read_record};
 use super::record::{Chain, Checkpoint, Position, kind};
@@ -26,16 +28,27 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
 
 type Bytes = &'static [u8];
-const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
+type OpenMark = (i64, Option<&'static str>, &'static str);
+/// Of a call when it started, how long it took, what it cost, how it ended and whose it was: enough to
+/// draw a run of thousands without reading each.
+type CallMark = (i64, Option<u64>, Option<i64>, Option<u8>, &'static str);
+pub(crate) const META: TableDefinition<'_, &str, Bytes> = TableDefinition::new("meta");
 pub(crate) const CALLS: TableDefinition<'_, u128, Bytes> = TableDefinition::new("calls");
-pub(crate) const OPEN: TableDefinition<'_, u128, ()> = TableDefinition::new("open");
-pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_run");
+/// Calls without settlement: when each started, its run and its agent.
+pub(crate) const OPEN: TableDefinition<'_, u128, OpenMark> = TableDefinition::new("open");
+pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), CallMark> =
+    TableDefinition::new("by_run");
 pub(crate) const BY_AGENT: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_agent");
 pub(crate) const RESPONSES: TableDefinition<'_, &str, u128> = TableDefinition::new("responses");
 pub(crate) const SUMMARIES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("summaries");
+/// What outlives a minute, by [`SliceKey`](super::slices::SliceKey).
+pub(crate) const SLICES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("slices");
+/// Runs by when they were last active.
+pub(crate) const RUNS_BY_ACTIVITY: TableDefinition<'_, (i64, &str), ()> =
+    TableDefinition::new("runs_by_activity");
 /// Calls that may be settled late.
 pub(crate) const PENDING: TableDefinition<'_, u128, ()> = TableDefinition::new("pending");
 pub(crate) const ACCOUNTS: TableDefinition<'_, u128, Bytes> = TableDefinition::new("accounts");
@@ -48,6 +61,27 @@ pub(crate) const CONTENTS: TableDefinition<'_, u128, (u64, u64, bool)> =
 /// First segment not covered -> where the checkpoint lies.
 pub(crate) const CHECKPOINTS: TableDefinition<'_, u64, (u64, u64)> =
     TableDefinition::new("checkpoints");
+
+const OUTCOMES: [Outcome; 8] = [
+    Outcome::Completed,
+    Outcome::UpstreamError,
+    Outcome::UpstreamUnavailable,
+    Outcome::UpstreamCut,
+    Outcome::ClientGone,
+    Outcome::Recovered,
+    Outcome::Cut,
+    Outcome::Rejected,
+];
+
+/// An outcome as a [`CallMark`] has it.
+fn outcome_number(outcome: Outcome) -> Option<u8> {
+    let at = OUTCOMES.iter().position(|known| *known == outcome)?;
+    u8::try_from(at).ok()
+}
+
+pub(crate) fn outcome_of(number: u8) -> Option<Outcome> {
+    OUTCOMES.get(usize::from(number)).copied()
+}
 
 /// Why the index could not be read or written.
 #[derive(Debug, thiserror::Error)]

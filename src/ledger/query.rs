@@ -2,7 +2,6 @@
 //!
 //! These block on the disk: call them from a thread that may.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
@@ -15,11 +14,14 @@ use crate::core::time::Timestamp;
 
 mod budgets;
 mod calls;
+mod runs;
+mod series;
 mod spans;
+mod sums;
 
-use calls::each_candidate;
 pub use calls::{CallFilter, OutcomeFilter};
-use spans::Latest;
+pub use runs::{MAX_MARKS, RunFilter, Standing};
+pub use series::{By, MAX_BUCKETS, SeriesFilter};
 pub use spans::SpanFilter;
 
 use super::body::{rebuild, unpack_content};
@@ -28,15 +30,17 @@ use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIE
 use super::log::read_record;
 use super::record::{Content, Event, Position, kind};
 use super::rows::{
-    AgentRow, Body, CallDetail, CallRow, EdgeRow, Page, RollupRow, RunAgentRow, RunDetail,
-    RunEdgeRow, RunRow,
+    AgentRow, Body, CallDetail, CallRow, EdgeRow, ModelRow, Page, RollupRow, Spanned,
 };
+use super::slices::{Grain, Slice};
 use super::storage::Storage;
-use super::summary::{Key, Rollup, Summary};
-use super::totals::Totals;
+use super::summary::{Key, Summary};
 
 /// Rows of one page, at most.
 pub const MAX_ROWS: usize = 1000;
+
+/// Rows that are looked at for one page of those that match a filter.
+pub const MAX_SCANNED: usize = 10_000;
 
 fn rows(limit: usize) -> usize {
     if limit == 0 {
@@ -56,23 +60,7 @@ pub struct View {
 impl View {
     /// Calls, newest first, open ones among them.
     pub fn calls(&self, filter: &CallFilter) -> Result<Page<CallRow>, IndexError> {
-        let limit = rows(filter.limit);
-        self.index.read(|txn| {
-            let mut items = Vec::new();
-            let mut more = false;
-            each_candidate(txn, filter, |call| {
-                if !filter.matches(&call.row) {
-                    return true;
-                }
-                more = items.len() == limit;
-                if !more {
-                    items.push(call.row);
-                }
-                !more
-            })?;
-            let next = items.last().filter(|_| more).map(|row| row.id);
-            Ok(Page { items, next })
-        })
+        self.index.read(|txn| calls::page(txn, filter))
     }
 
     /// One call with its two records.
@@ -126,115 +114,50 @@ impl View {
         settlement.response.map(|body| self.body(body)).transpose()
     }
 
-    /// Runs that were active in the span, last active first, each as a whole.
-    pub fn runs(&self, filter: &SpanFilter) -> Result<Page<RunRow, Timestamp>, IndexError> {
+    /// Agents and what they did in the span, last active first.
+    pub fn agents(&self, filter: &SpanFilter) -> Result<Spanned<AgentRow>, IndexError> {
         self.index.read(|txn| {
-            let mut runs = Vec::new();
-            each_summary(txn, &Key::prefix_of(b'r', None), |key, summary| {
-                if let Key::Run(run) = key
-                    && filter.overlaps(summary.first_at, summary.last_at)
-                {
-                    runs.push((run, summary));
-                }
-            })?;
-            let open = OpenCalls::count(txn, &SpanFilter::default())?;
-            Latest::of(runs, filter, |summary| summary)
-                .page(|run, summary| run_row(txn, run, summary, &open))
-        })
-    }
-
-    /// One run with what each agent did in it, and its child runs.
-    pub fn run(&self, run: &Label) -> Result<Option<RunDetail>, IndexError> {
-        self.index.read(|txn| {
-            let Some(summary) = summary(txn, &Key::Run(run.clone()))? else {
-                return Ok(None);
-            };
-            let open = OpenCalls::count(txn, &SpanFilter::default())?;
-            let mut by_agent = Vec::new();
-            let mut children = Vec::new();
-            each_summary(txn, &Key::prefix_of(b'q', Some(run)), |key, summary| {
-                if let Key::RunAgent(run, agent) = key {
-                    let open_calls = open.of(Some(&run), Some(&agent));
-                    let Summary {
-                        first_at,
-                        last_at,
-                        totals,
-                        ..
-                    } = summary;
-                    by_agent.push(RunAgentRow {
-                        agent,
-                        first_at,
-                        last_at,
-                        open_calls,
-                        totals,
-                    });
-                }
-            })?;
-            let mut names = Vec::new();
-            each_summary(txn, &Key::prefix_of(b'c', Some(run)), |key, _| {
-                names.extend(key.run().cloned());
-            })?;
-            for child in names {
-                if let Some(summary) = self::summary(txn, &Key::Run(child.clone()))? {
-                    children.push(run_row(txn, child, summary, &open)?);
-                }
-            }
-            let row = run_row(txn, run.clone(), summary, &open)?;
-            Ok(Some(RunDetail {
-                row,
-                by_agent,
-                edges: run_edges(txn, run)?,
-                children,
+            let open = OpenCalls::count(txn, filter)?;
+            let agents = spans::agents(txn, filter, &open)?;
+            Ok(spans::page(agents, filter, |(agent, sum)| AgentRow {
+                open_calls: open.of(&agent),
+                agent,
+                first_at: sum.slice.first_at,
+                last_at: sum.slice.last_at,
+                models: sum.models.into_iter().collect(),
+                runs: sum.slice.runs,
+                figures: sum.slice.figures(),
             }))
         })
     }
 
-    /// Agents and what they did in the span, last active first.
-    pub fn agents(&self, filter: &SpanFilter) -> Result<Page<AgentRow, Timestamp>, IndexError> {
+    /// Who called whom in the span, last active first.
+    pub fn edges(&self, filter: &SpanFilter) -> Result<Spanned<EdgeRow>, IndexError> {
         self.index.read(|txn| {
-            let open = OpenCalls::count(txn, filter)?;
-            let agents = spans::agents(txn, filter, &open)?;
-            Latest::of(agents, filter, |work| &work.summary).page(|agent, work| {
-                let open_calls = open.of(None, Some(&agent));
-                let Summary {
-                    first_at,
-                    last_at,
-                    totals,
-                    runs,
-                    ..
-                } = work.summary;
-                Ok(AgentRow {
-                    agent,
-                    first_at,
-                    last_at,
-                    open_calls,
-                    models: work.models.into_iter().collect(),
-                    runs,
-                    totals,
-                })
-            })
+            let edges = spans::edges(txn, filter)?;
+            let row = |((caller, agent), slice): ((Label, Label), Slice)| EdgeRow {
+                caller,
+                agent,
+                first_at: slice.first_at,
+                last_at: slice.last_at,
+                figures: slice.figures(),
+            };
+            Ok(spans::page(edges, filter, row))
         })
     }
 
-    /// Who called whom in the span, last active first.
-    pub fn edges(&self, filter: &SpanFilter) -> Result<Page<EdgeRow, Timestamp>, IndexError> {
+    /// Models and what their calls of the span used, last used first.
+    pub fn models(&self, filter: &SpanFilter) -> Result<Spanned<ModelRow>, IndexError> {
         self.index.read(|txn| {
-            let edges = spans::edges(txn, filter)?;
-            Latest::of(edges, filter, |summary| summary).page(|(caller, agent), summary| {
-                let Summary {
-                    first_at,
-                    last_at,
-                    totals,
-                    ..
-                } = summary;
-                Ok(EdgeRow {
-                    caller,
-                    agent,
-                    first_at,
-                    last_at,
-                    totals,
-                })
-            })
+            let models = spans::models(txn, filter)?;
+            Ok(spans::page(models, filter, |(model, sum)| ModelRow {
+                model,
+                first_at: sum.slice.first_at,
+                last_at: sum.slice.last_at,
+                agents: sum.agents.into_iter().collect(),
+                upstreams: sum.upstreams.into_iter().collect(),
+                figures: sum.slice.figures(),
+            }))
         })
     }
 
@@ -258,21 +181,18 @@ impl View {
     pub fn rollups(&self, since: i32, until: i32) -> Result<Vec<RollupRow>, IndexError> {
         self.index.read(|txn| {
             let mut rows = Vec::new();
-            each_rollup(txn, since, until, |rollup, summary| {
-                let Rollup {
-                    day,
-                    agent,
-                    model,
-                    upstream,
-                } = rollup;
-                rows.push(RollupRow {
-                    day,
-                    agent,
-                    model,
-                    upstream,
-                    totals: summary.totals,
-                });
+            let days = (Timestamp::of_day(since), Timestamp::of_day(until));
+            let days = (days.0, Grain::Day.after(days.1));
+            let mut unreadable = false;
+            sums::each_of_grain(txn, Grain::Day, days, |start, of, slice| {
+                let row = of.rollup(start.day(), slice.totals);
+                unreadable |= row.is_none();
+                rows.extend(row);
+                true
             })?;
+            if unreadable {
+                return Err(IndexError::Damaged);
+            }
             Ok(rows)
         })
     }
@@ -419,93 +339,8 @@ fn summary(txn: &ReadTransaction, key: &Key) -> Result<Option<Summary>, IndexErr
         .transpose()
 }
 
-/// The roll-ups of the days from `since` to `until`, both included.
-fn each_rollup(
-    txn: &ReadTransaction,
-    since: i32,
-    until: i32,
-    mut take: impl FnMut(Rollup, Summary),
-) -> Result<(), IndexError> {
-    let Some(summaries) = table(txn, SUMMARIES)? else {
-        return Ok(());
-    };
-    let from = Key::day_prefix(since);
-    for entry in summaries.range(from.as_slice()..)? {
-        let (key, summary) = entry?;
-        match Key::from_bytes(key.value()) {
-            Some(Key::Rollup(rollup)) if rollup.day <= until => {
-                take(rollup, decode(summary.value())?);
-            }
-            _ => break,
-        }
-    }
-    Ok(())
-}
-
-/// Who invoked whom in a run, as far as its calls are still recorded.
-fn run_edges(txn: &ReadTransaction, run: &Label) -> Result<Vec<RunEdgeRow>, IndexError> {
-    let filter = CallFilter {
-        run: Some(run.clone()),
-        ..CallFilter::default()
-    };
-    let mut edges: BTreeMap<_, (Summary, u64)> = BTreeMap::new();
-    each_candidate(txn, &filter, |StoredCall { row, .. }| {
-        let (started_at, last_at) = (row.started_at, row.last_at());
-        let totals = Totals::of_row(&row);
-        let (summary, open_calls) = edges.entry((row.caller, row.agent)).or_default();
-        summary.cover(started_at, last_at);
-        match totals {
-            Some(totals) => summary.totals.add(&totals),
-            None => *open_calls += 1,
-        }
-        true
-    })?;
-    let row = |((caller, agent), (summary, open_calls)): ((_, _), (Summary, _))| RunEdgeRow {
-        caller,
-        agent,
-        first_at: summary.first_at,
-        last_at: summary.last_at,
-        open_calls,
-        totals: summary.totals,
-    };
-    Ok(edges.into_iter().map(row).collect())
-}
-
-fn run_row(
-    txn: &ReadTransaction,
-    run: Label,
-    summary: Summary,
-    open: &OpenCalls,
-) -> Result<RunRow, IndexError> {
-    let mut agents = Vec::new();
-    each_summary(txn, &Key::prefix_of(b'q', Some(&run)), |key, _| {
-        if let Key::RunAgent(_, agent) = key {
-            agents.push(agent);
-        }
-    })?;
-    let open_calls = open.of(Some(&run), None);
-    let Summary {
-        first_at,
-        last_at,
-        totals,
-        parent,
-        control,
-        ..
-    } = summary;
-    Ok(RunRow {
-        run,
-        parent_run: parent,
-        control,
-        first_at,
-        last_at,
-        open_calls,
-        agents,
-        totals,
-    })
-}
-
-/// The calls that are open: run, agent and start of each.
-struct OpenCalls(Vec<(Option<Label>, Label, Timestamp)>);
+/// The calls that are open: agent and start of each.
+struct OpenCalls(Vec<(Label, Timestamp)>);
 
 impl OpenCalls {
     /// Those that started in the span.
@@ -515,24 +350,22 @@ impl OpenCalls {
             return Ok(Self(calls));
         };
         for entry in open.iter()? {
-            if let Some(StoredCall { row, .. }) = stored_call(txn, entry?.0.value())?
-                && span.holds(row.started_at)
-            {
-                calls.push((row.run, row.agent, row.started_at));
+            let mark = entry?.1;
+            let (started_at, _, agent) = mark.value();
+            let started_at = Timestamp::from_micros(started_at);
+            if span.holds(started_at) {
+                let agent = Label::parse(agent).map_err(|_| IndexError::Damaged)?;
+                calls.push((agent, started_at));
             }
         }
         Ok(Self(calls))
     }
 
     fn starts(&self) -> impl Iterator<Item = (&Label, Timestamp)> {
-        self.0.iter().map(|(_, agent, at)| (agent, *at))
+        self.0.iter().map(|(agent, at)| (agent, *at))
     }
 
-    fn of(&self, run: Option<&Label>, agent: Option<&Label>) -> u64 {
-        let counted = self.0.iter().filter(|(its_run, its_agent, _)| {
-            run.is_none_or(|run| its_run.as_ref() == Some(run))
-                && agent.is_none_or(|agent| its_agent == agent)
-        });
-        counted.count() as u64
+    fn of(&self, agent: &Label) -> u64 {
+        self.0.iter().filter(|(its, _)| its == agent).count() as u64
     }
 }

@@ -15,6 +15,7 @@ use crate::core::digest::{Digest, DigestSeed};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
+use super::slices::{Of, Slice};
 use super::summary::{Key, Summary};
 
 pub(crate) const FORMAT: u16 = 1;
@@ -283,6 +284,9 @@ pub(crate) struct Checkpoint {
     /// Calls that may be settled late, their bodies left out.
     #[cbor(n(5), default)]
     pub(crate) pending: Vec<(Admission, Settlement)>,
+    /// When each began, and what it sums up.
+    #[cbor(n(6), default)]
+    pub(crate) days: Vec<(Timestamp, Of, Slice)>,
 }
 
 /// An account is used for the first time.

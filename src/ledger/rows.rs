@@ -12,6 +12,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 
+use super::sketch::Latency;
 use super::totals::Totals;
 
 /// One call, open or settled.
@@ -293,6 +294,30 @@ pub struct Page<T, C = CallId> {
     pub items: Vec<T>,
     /// What to give as `before` for the next page; none when this is the last.
     pub next: Option<C>,
+    /// Looking ended before there were as many as asked for: so many rows did not match. There may
+    /// be more behind `next`.
+    pub partial: bool,
+}
+
+/// Some rows that sum up a span of time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spanned<T> {
+    /// What the rows are of; none is all time.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    /// That is more than what was asked for.
+    pub widened: bool,
+    pub items: Vec<T>,
+    /// What to give as `before` for the next page; none when this is the last.
+    pub next: Option<Timestamp>,
+}
+
+/// What a group of calls used and how long they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub totals: Totals,
+    pub duration: Latency,
+    pub first_chunk: Latency,
 }
 
 /// One run.
@@ -305,7 +330,16 @@ pub struct RunRow {
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub open_calls: u64,
+    /// By name.
     pub agents: Vec<Label>,
+    /// Of its deepest call; 0 when nobody said.
+    pub depth: u32,
+    /// The first that was named.
+    pub variant: Option<Label>,
+    /// Of its calls; of each name the first value.
+    pub tags: BTreeMap<String, Label>,
+    /// Loops of it that were stopped.
+    pub trips: u64,
     #[serde(flatten)]
     pub totals: Totals,
 }
@@ -345,28 +379,120 @@ pub struct RunEdgeRow {
 }
 
 /// One agent, over all its runs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AgentRow {
     pub agent: Label,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     pub open_calls: u64,
     pub models: Vec<Label>,
-    /// In how many runs it was seen; of a span, in how many that overlap it.
+    /// In how many runs it was seen; of a span, in how many for the first time.
     pub runs: u64,
-    #[serde(flatten)]
-    pub totals: Totals,
+    pub figures: Figures,
 }
 
 /// Calls of one agent on behalf of another.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EdgeRow {
     pub caller: Label,
     pub agent: Label,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    #[serde(flatten)]
-    pub totals: Totals,
+    pub figures: Figures,
+}
+
+/// Calls that were answered by one model, or asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRow {
+    /// None of calls that name no model.
+    pub model: Option<Label>,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// Who used it.
+    pub agents: Vec<Label>,
+    /// Where.
+    pub upstreams: Vec<Label>,
+    pub figures: Figures,
+}
+
+/// What calls of a span used over time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// The first moment of the first bucket, and the first one after the last: as wide as what was
+    /// asked for, or a bit wider.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    /// How wide each bucket is.
+    pub step_us: u64,
+    /// All calls, bucket by bucket.
+    pub buckets: Vec<Figures>,
+    /// The same taken apart, the most expensive first, at most five and then all others together;
+    /// empty when nothing was to be told apart.
+    pub lines: Vec<Line>,
+    /// What was asked for as a whole.
+    pub whole: SpanFigures,
+    /// The span of the same length just before it.
+    pub before: SpanFigures,
+}
+
+/// One line of a [`Series`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub of: LineOf,
+    pub whole: Figures,
+    /// As many as the series has.
+    pub buckets: Vec<Figures>,
+}
+
+/// Whose line it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LineOf {
+    Named(Label),
+    /// Calls that name none.
+    Unnamed,
+    /// All that have no line of their own.
+    Others,
+}
+
+/// What the calls of a span used as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanFigures {
+    /// What the figures are of, which may be wider than what was asked for.
+    pub since: Timestamp,
+    pub until: Timestamp,
+    pub figures: Figures,
+}
+
+/// Some of the calls of a run in the order they came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunCalls {
+    /// The number of the first of `calls` among those of the run that are still recorded, from 0.
+    pub from: u64,
+    /// How many there are.
+    pub total: u64,
+    pub calls: Vec<CallRow>,
+}
+
+/// All calls of a run in the order they came, with little of each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunMarks {
+    /// The first so many.
+    pub marks: Vec<Mark>,
+    /// How many there are.
+    pub total: u64,
+}
+
+/// One call of a run, for an overview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub id: CallId,
+    pub started_at: Timestamp,
+    /// None while it is open, as is the next.
+    pub duration_us: Option<u64>,
+    pub outcome: Option<Outcome>,
+    /// None when no price is known.
+    pub cost_nano_usd: Option<i64>,
+    pub agent: Label,
 }
 
 /// One day's totals of an agent, model and upstream.

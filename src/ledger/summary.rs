@@ -1,15 +1,19 @@
-//! What is kept per run, agent, edge and day: one key type, one value type, one fold.
+//! What is kept per run, agent and edge: one key type, one value type, one fold.
 //!
 //! Keys sort so that everything about one run or agent lies together in the index.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
 
+use crate::core::attribution::Attribution;
 use crate::core::budget::{Control, Limits, RunState};
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
 use super::rows::CallRow;
+use super::slices::SliceKey;
 use super::totals::Totals;
 
 /// What a [`Summary`] sums up.
@@ -29,11 +33,15 @@ pub(crate) enum Key {
     /// Caller, agent.
     #[n(5)]
     Edge(#[n(0)] Label, #[n(1)] Label),
+    /// In checkpoints of older versions only: days are slices now.
     #[n(6)]
     Rollup(#[n(0)] Rollup),
+    /// Run, caller, agent.
+    #[n(7)]
+    RunEdge(#[n(0)] Label, #[n(1)] Option<Label>, #[n(2)] Label),
 }
 
-/// What daily roll-ups are kept by.
+/// What daily roll-ups were kept by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub(crate) struct Rollup {
     /// Days since the epoch, UTC.
@@ -48,13 +56,16 @@ pub(crate) struct Rollup {
 }
 
 /// Ends a label within a key: labels hold no control characters.
-const END: u8 = 0;
+pub(super) const END: u8 = 0;
 
 impl Key {
     /// The run it is about, if it leaves the index with that run's calls.
     pub(crate) const fn run(&self) -> Option<&Label> {
         match self {
-            Self::Run(run) | Self::RunAgent(run, _) | Self::Child(_, run) => Some(run),
+            Self::Run(run)
+            | Self::RunAgent(run, _)
+            | Self::RunEdge(run, ..)
+            | Self::Child(_, run) => Some(run),
             Self::Agent(_) | Self::AgentModel(..) | Self::Edge(..) | Self::Rollup(_) => None,
         }
     }
@@ -69,14 +80,15 @@ impl Key {
             Self::Agent(agent) => prefix(&mut key, b'a', &[agent]),
             Self::AgentModel(agent, model) => prefix(&mut key, b'm', &[agent, model]),
             Self::Edge(caller, agent) => prefix(&mut key, b'e', &[caller, agent]),
-            Self::Rollup(rollup) => {
-                key.extend_from_slice(&Self::day_prefix(rollup.day));
-                let model = rollup.model.as_ref().map_or("", Label::as_str);
-                for text in [rollup.agent.as_str(), model, rollup.upstream.as_str()] {
-                    key.extend_from_slice(text.as_bytes());
-                    key.push(END);
-                }
+            Self::RunEdge(run, caller, agent) => {
+                prefix(&mut key, b'g', &[run]);
+                let caller = caller.as_ref().map_or("", Label::as_str);
+                key.extend_from_slice(caller.as_bytes());
+                key.push(END);
+                key.extend_from_slice(agent.as_str().as_bytes());
+                key.push(END);
             }
+            Self::Rollup(rollup) => return SliceKey::of_rollup(rollup.clone()).to_bytes(),
         }
         key
     }
@@ -84,22 +96,11 @@ impl Key {
     /// The key of `bytes`.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (tag, rest) = bytes.split_first()?;
-        if *tag == b'd' {
-            let (day, rest) = rest.split_first_chunk::<4>()?;
-            let mut labels = labels(rest);
-            let agent = labels.next()??;
-            let model = labels.next()?;
-            let upstream = labels.next()??;
-            let day = (u32::from_be_bytes(*day) ^ SIGN).cast_signed();
-            return Some(Self::Rollup(Rollup {
-                day,
-                agent,
-                model,
-                upstream,
-            }));
-        }
         let mut labels = labels(rest);
         let first = labels.next()??;
+        if *tag == b'g' {
+            return Some(Self::RunEdge(first, labels.next()?, labels.next()??));
+        }
         let mut second = || labels.next().flatten();
         Some(match tag {
             b'r' => Self::Run(first),
@@ -121,16 +122,7 @@ impl Key {
         }
         key
     }
-
-    /// What the keys of one day's roll-ups begin with.
-    pub(crate) fn day_prefix(day: i32) -> [u8; 5] {
-        let [a, b, c, d] = (day.cast_unsigned() ^ SIGN).to_be_bytes();
-        [b'd', a, b, c, d]
-    }
 }
-
-/// Flipped so that days before the epoch sort before those after it.
-const SIGN: u32 = 1 << 31;
 
 fn prefix(key: &mut Vec<u8>, tag: u8, labels: &[&Label]) {
     key.push(tag);
@@ -140,7 +132,7 @@ fn prefix(key: &mut Vec<u8>, tag: u8, labels: &[&Label]) {
     }
 }
 
-fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {
+pub(super) fn labels(bytes: &[u8]) -> impl Iterator<Item = Option<Label>> {
     bytes
         .split(|byte| *byte == END)
         .map(|label| Label::parse(str::from_utf8(label).ok()?).ok())
@@ -170,7 +162,25 @@ pub(crate) struct Summary {
     /// Of a run: the smallest limits its clients named.
     #[cbor(n(6), default)]
     pub(crate) tightened: Limits,
+    /// Of a run, of an agent or an edge in it: its calls without settlement.
+    #[cbor(n(7), default)]
+    pub(crate) open_calls: u64,
+    /// Of a run: the depth of its deepest call.
+    #[cbor(n(8), default)]
+    pub(crate) depth: u32,
+    /// Of a run: the first that was named.
+    #[n(9)]
+    pub(crate) variant: Option<Label>,
+    /// Of a run: of each name the first value.
+    #[cbor(n(10), default)]
+    pub(crate) tags: BTreeMap<String, Label>,
+    /// Of a run: its loops that were stopped.
+    #[cbor(n(11), default)]
+    pub(crate) trips: u64,
 }
+
+/// Names of tags that are kept of one run.
+const MAX_TAGS: usize = 16;
 
 impl Summary {
     /// Widens the time this covers; a new one covers just `from` to `to`.
@@ -184,10 +194,17 @@ impl Summary {
         }
     }
 
-    /// Takes in what `other` covers and sums up.
-    pub(crate) fn merge(&mut self, other: &Self) {
-        self.cover(other.first_at, other.last_at);
-        self.totals.add(&other.totals);
+    /// Of a run: takes in what a call says of it.
+    pub(crate) fn describe(&mut self, who: &Attribution) {
+        self.depth = self.depth.max(who.depth);
+        if self.variant.is_none() {
+            self.variant.clone_from(&who.variant);
+        }
+        for (name, value) in &who.tags {
+            if self.tags.len() < MAX_TAGS && !self.tags.contains_key(name) {
+                self.tags.insert(name.clone(), value.clone());
+            }
+        }
     }
 
     /// Of a run: what of it concerns its budgets.
@@ -213,39 +230,22 @@ pub(crate) fn keys_of_settlement(settlement: &Settlement, parent: Option<&Label>
         run,
         caller,
         model,
-        upstream,
         ..
     } = settlement;
     let mut keys = keys_of(agent, run.as_ref(), parent, caller.as_ref());
-    let day = settlement.started_at.day();
-    add_priced(&mut keys, day, (agent, model.as_ref(), upstream));
+    keys.extend(of_model(agent, model.as_ref()));
     keys
 }
 
 /// The keys the settlement of this call counted into.
 pub(crate) fn keys_of_row(row: &CallRow, parent: Option<&Label>) -> Vec<Key> {
     let mut keys = keys_of(&row.agent, row.run.as_ref(), parent, row.caller.as_ref());
-    let day = row.started_at.day();
-    add_priced(
-        &mut keys,
-        day,
-        (&row.agent, row.model.as_ref(), &row.upstream),
-    );
+    keys.extend(of_model(&row.agent, row.model.as_ref()));
     keys
 }
 
-fn add_priced(
-    keys: &mut Vec<Key>,
-    day: i32,
-    (agent, model, upstream): (&Label, Option<&Label>, &Label),
-) {
-    keys.extend(model.map(|model| Key::AgentModel(agent.clone(), model.clone())));
-    keys.push(Key::Rollup(Rollup {
-        day,
-        agent: agent.clone(),
-        model: model.cloned(),
-        upstream: upstream.clone(),
-    }));
+fn of_model(agent: &Label, model: Option<&Label>) -> Option<Key> {
+    model.map(|model| Key::AgentModel(agent.clone(), model.clone()))
 }
 
 fn keys_of(
@@ -259,6 +259,7 @@ fn keys_of(
     if let Some(run) = run {
         keys.push(Key::Run(run.clone()));
         keys.push(Key::RunAgent(run.clone(), agent.clone()));
+        keys.push(Key::RunEdge(run.clone(), caller.cloned(), agent.clone()));
         if let Some(parent) = parent {
             keys.push(Key::Child(parent.clone(), run.clone()));
         }

@@ -18,6 +18,7 @@ impl From<Page<CallRow, CallId>> for CallList {
         Self {
             calls: page.items.into_iter().map(Into::into).collect(),
             next: page.next,
+            partial: page.partial,
         }
     }
 }
@@ -145,6 +146,10 @@ impl From<RunRow> for RunView {
             last_at: row.last_at,
             open_calls: row.open_calls,
             agents: row.agents,
+            depth: row.depth,
+            variant: row.variant,
+            tags: row.tags,
+            trips: row.trips,
             totals: row.totals.into(),
         }
     }
@@ -195,7 +200,7 @@ impl From<AgentRow> for AgentView {
             open_calls: row.open_calls,
             models: row.models,
             runs: row.runs,
-            totals: row.totals.into(),
+            figures: row.figures.into(),
         }
     }
 }
@@ -207,7 +212,7 @@ impl From<EdgeRow> for EdgeView {
             agent: row.agent,
             first_at: row.first_at,
             last_at: row.last_at,
-            totals: row.totals.into(),
+            figures: row.figures.into(),
         }
     }
 }

@@ -21,11 +21,16 @@ use super::super::storage::Storage;
 use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
 use super::super::totals::Totals;
 use super::{
-    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, META, Meta, OPEN,
-    PENDING, RESPONSES, SUMMARIES, StoredCall, VERSION,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, IndexError, META,
+    Meta, OPEN, OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SLICES, SUMMARIES, StoredCall,
+    VERSION,
 };
 
 pub(crate) mod budgets;
+mod runs;
+pub(crate) mod slices;
+
+use slices::Sliced;
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 
@@ -33,13 +38,15 @@ type Rows<'t, K> = Table<'t, K, &'static [u8]>;
 pub(crate) struct Batch<'t> {
     meta: Rows<'t, &'static str>,
     calls: Rows<'t, u128>,
-    open: Table<'t, u128, ()>,
+    open: Table<'t, u128, OpenMark>,
     pending: Table<'t, u128, ()>,
     accounts: Rows<'t, u128>,
-    by_run: Table<'t, (&'static str, u128), ()>,
+    by_run: Table<'t, (&'static str, u128), CallMark>,
+    by_activity: Table<'t, (i64, &'static str), ()>,
     by_agent: Table<'t, (&'static str, u128), ()>,
     responses: Table<'t, &'static str, u128>,
     summaries: Rows<'t, &'static [u8]>,
+    slices: Rows<'t, &'static [u8]>,
     contents: Table<'t, u128, (u64, u64, bool)>,
     checkpoints: Table<'t, u64, (u64, u64)>,
     events: Rows<'t, (i64, u64, u64)>,
@@ -49,8 +56,10 @@ pub(crate) struct Batch<'t> {
     changed: HashMap<Key, Summary>,
     /// Accounts that were changed, in the order of the table.
     used: BTreeMap<u128, StoredAccount>,
-    /// The agents of calls that were each the first of that agent in its run.
-    joined: Vec<Label>,
+    /// When runs that are among them were last active before that, as far as the tables know them.
+    active_before: HashMap<Label, Timestamp>,
+    /// What is to be added to slices.
+    sliced: Sliced,
 }
 
 /// A call to be written.
@@ -84,23 +93,27 @@ fn encode<'b>(
 
 impl<'t> Batch<'t> {
     pub(crate) fn begin(txn: &'t WriteTransaction) -> Result<Self, IndexError> {
+        let meta = txn.open_table(META)?;
         Ok(Self {
-            meta: txn.open_table(META)?,
+            sliced: Sliced::begin(&meta)?,
+            meta,
             calls: txn.open_table(CALLS)?,
             open: txn.open_table(OPEN)?,
             pending: txn.open_table(PENDING)?,
             accounts: txn.open_table(ACCOUNTS)?,
             by_run: txn.open_table(BY_RUN)?,
+            by_activity: txn.open_table(RUNS_BY_ACTIVITY)?,
             by_agent: txn.open_table(BY_AGENT)?,
             responses: txn.open_table(RESPONSES)?,
             summaries: txn.open_table(SUMMARIES)?,
+            slices: txn.open_table(SLICES)?,
             contents: txn.open_table(CONTENTS)?,
             checkpoints: txn.open_table(CHECKPOINTS)?,
             events: txn.open_table(EVENTS)?,
             touched: BTreeMap::new(),
             changed: HashMap::new(),
             used: BTreeMap::new(),
-            joined: Vec::new(),
+            active_before: HashMap::new(),
         })
     }
 
@@ -135,8 +148,10 @@ impl<'t> Batch<'t> {
                 }
             }
             kind::EVENT => {
-                if let Ok(event) = minicbor::decode::<Event>(payload) {
-                    self.note(event.at.micros(), payload, at)?;
+                if let Ok(event) = minicbor::decode::<Event>(payload)
+                    && self.note(event.at.micros(), payload, at)?
+                {
+                    self.trip(&event)?;
                 }
             }
             kind::ACCOUNT => {
@@ -211,8 +226,7 @@ impl<'t> Batch<'t> {
         let who = &admission.attribution;
         let parent = self.parent(who.run.as_ref(), who.parent_run.as_ref())?;
         for key in keys_of_admission(&admission, parent.as_ref()) {
-            let summary = self.summary(key)?;
-            summary.cover(admission.started_at, admission.started_at);
+            self.begin_call(key, &admission)?;
         }
         self.cover_ancestors(parent, admission.started_at)?;
         self.tighten(&admission)?;
@@ -228,24 +242,16 @@ impl<'t> Batch<'t> {
         });
     }
 
-    /// Makes a call findable by run and agent.
-    fn name(&mut self, row: &CallRow) -> Result<(), IndexError> {
-        let id = id_key(row.id);
-        self.by_agent.insert((row.agent.as_str(), id), ())?;
-        if let Some(run) = &row.run {
-            self.by_run.insert((run.as_str(), id), ())?;
-        }
-        Ok(())
-    }
-
     /// A second settlement of a call changes nothing: the first one counts.
     fn settle(&mut self, settlement: &Settlement, at: Position) -> Result<(), IndexError> {
+        let mut was_open = false;
         match self.touch(id_key(settlement.id))? {
             Some(Touched { call, .. }) if call.row.outcome.is_some() => {
                 call.settlement = Some(at);
                 return Ok(());
             }
             Some(Touched { call, .. }) => {
+                was_open = true;
                 call.row.settle(settlement);
                 call.settlement = Some(at);
             }
@@ -270,7 +276,9 @@ impl<'t> Batch<'t> {
             let summary = self.summary(key)?;
             summary.cover(settlement.started_at, ended);
             summary.totals.add(&totals);
+            summary.open_calls = summary.open_calls.saturating_sub(u64::from(was_open));
         }
+        self.sliced.add(settlement, ended, totals);
         self.cover_ancestors(parent, ended)
     }
 
@@ -307,9 +315,9 @@ impl<'t> Batch<'t> {
             hash_map::Entry::Vacant(vacant) => vacant,
         };
         let stored = self.summaries.get(vacant.key().to_bytes().as_slice())?;
-        let stored = stored.map(|bytes| decode(bytes.value())).transpose()?;
-        if let (None, Key::RunAgent(_, agent)) = (&stored, vacant.key()) {
-            self.joined.push(agent.clone());
+        let stored: Option<Summary> = stored.map(|bytes| decode(bytes.value())).transpose()?;
+        if let (Some(stored), Key::Run(run)) = (&stored, vacant.key()) {
+            self.active_before.insert(run.clone(), stored.last_at);
         }
         Ok(vacant.insert(stored.unwrap_or_default()))
     }
@@ -319,7 +327,7 @@ impl<'t> Batch<'t> {
         for admission in &base.open {
             self.add_open(admission.clone(), at);
         }
-        self.changed.extend(base.summaries.iter().cloned());
+        self.load_summaries(base);
         self.load_budgets(at, base)
     }
 
@@ -327,14 +335,7 @@ impl<'t> Batch<'t> {
     fn flush(&mut self) -> Result<(), IndexError> {
         let mut buffer = Vec::new();
         for (id, Touched { call, stored }) in mem::take(&mut self.touched) {
-            if !stored {
-                self.name(&call.row)?;
-            }
-            match (call.row.outcome, stored) {
-                (None, _) => drop(self.open.insert(id, ())?),
-                (Some(_), true) => drop(self.open.remove(id)?),
-                (Some(_), false) => {}
-            }
+            self.name(&call.row, stored)?;
             if call.row.is_pending {
                 self.pending.insert(id, ())?;
             } else if stored {
@@ -342,13 +343,12 @@ impl<'t> Batch<'t> {
             }
             self.calls.insert(id, encode(&call, &mut buffer)?)?;
         }
-        for agent in mem::take(&mut self.joined) {
-            self.summary(Key::Agent(agent))?.runs += 1;
-        }
-        for (key, summary) in self.changed.drain() {
+        for (key, summary) in mem::take(&mut self.changed) {
+            self.activate(&key, summary.last_at)?;
             let summary = encode(&summary, &mut buffer)?;
             self.summaries.insert(key.to_bytes().as_slice(), summary)?;
         }
+        self.flush_slices(&mut buffer)?;
         for (id, account) in mem::take(&mut self.used) {
             self.accounts.insert(id, encode(&account, &mut buffer)?)?;
         }
@@ -383,6 +383,8 @@ impl<'t> Batch<'t> {
             }
         }
         packing.end_of_summaries()?;
+        self.each_day(|start, of, slice| packing.slice(start, &of, slice))?;
+        packing.end_of_slices()?;
         for entry in self.accounts.iter()? {
             let (id, account) = entry?;
             if budgets::lasts(&decode(account.value())?, at) {
@@ -447,6 +449,7 @@ impl<'t> Batch<'t> {
         last: Option<Position>,
     ) -> Result<(), IndexError> {
         self.flush()?;
+        self.sliced.finish(&mut self.meta)?;
         let meta = Meta {
             version: VERSION,
             position: cursor.position,

@@ -13,11 +13,12 @@ use super::super::log::{LogReader, Segment, Step, read_record};
 use super::super::record::{Content, Position, kind};
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
+use super::batch::slices::raise_floor;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
 use super::{
-    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, EVENTS, IndexError, OPEN, PENDING,
-    RESPONSES, SUMMARIES, StoredCall,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, IndexError, OPEN,
+    OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SUMMARIES, StoredCall,
 };
 
 /// The last border up to `keep_from` that has a checkpoint, if any segment lies before it.
@@ -87,6 +88,7 @@ fn forget(
     txn.open_table(EVENTS)?
         .retain(|(_, segment, _), _| segment >= before)?;
     if let Some(checkpoint) = checkpoint {
+        raise_floor(txn, checkpoint.at)?;
         forget_runs(txn, &checkpoint)?;
         txn.open_table(ACCOUNTS)?.retain(|_, account| {
             // What makes no sense is found by whoever asks for it.
@@ -116,6 +118,8 @@ fn forget_runs(txn: &WriteTransaction, checkpoint: &Calls) -> Result<(), IndexEr
             .and_then(Key::run)
             .is_none_or(|run| lasting.contains(run))
     })?;
+    txn.open_table(RUNS_BY_ACTIVITY)?
+        .retain(|(_, run), ()| lasting.contains(run))?;
     Ok(())
 }
 
@@ -128,8 +132,8 @@ struct Forgetting<'t> {
     kept: HashSet<CallId>,
     pending: redb::Table<'t, u128, ()>,
     calls: redb::Table<'t, u128, &'static [u8]>,
-    open: redb::Table<'t, u128, ()>,
-    by_run: redb::Table<'t, (&'static str, u128), ()>,
+    open: redb::Table<'t, u128, OpenMark>,
+    by_run: redb::Table<'t, (&'static str, u128), CallMark>,
     by_agent: redb::Table<'t, (&'static str, u128), ()>,
     responses: redb::Table<'t, &'static str, u128>,
     contents: redb::Table<'t, u128, (u64, u64, bool)>,

@@ -1,15 +1,17 @@
 //! Which calls a question is about, and how the index narrows them down.
 
-use redb::ReadTransaction;
+use redb::{AccessGuard, ReadTransaction, TableDefinition};
 
 use crate::core::call::{Operation, Outcome};
 use crate::core::id::{CallId, Label};
+use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 
 use super::super::index::batch::{decode, id_key};
 use super::super::index::{BY_AGENT, BY_RUN, CALLS, IndexError, StoredCall};
-use super::super::rows::CallRow;
-use super::{stored_call, table};
+use super::super::rows::{CallRow, Page};
+use super::super::totals::is_error;
+use super::{MAX_SCANNED, table};
 
 /// Which calls; every field that is set must hold.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +24,16 @@ pub struct CallFilter {
     pub upstream: Option<Label>,
     pub outcome: Option<OutcomeFilter>,
     pub operation: Option<Operation>,
+    pub user: Option<Label>,
+    pub variant: Option<Label>,
+    /// The name of a tag and its value.
+    pub tag: Option<(String, Label)>,
+    /// Part of its agent, caller, run, model, ids or error, in any case.
+    pub text: Option<String>,
+    /// It cost so much or more.
+    pub min_cost: Option<NanoUsd>,
+    /// It failed, whoever's fault it was.
+    pub failed: bool,
     /// Started at or after.
     pub since: Option<Timestamp>,
     /// Started before.
@@ -59,10 +71,22 @@ impl CallFilter {
             && is(self.caller.as_ref(), row.caller.as_ref())
             && is(self.upstream.as_ref(), Some(&row.upstream))
             && is(self.operation.as_ref(), Some(&row.operation))
+            && is(self.user.as_ref(), row.user.as_ref())
+            && is(self.variant.as_ref(), row.variant.as_ref())
             && self.model.as_ref().is_none_or(model)
             && self.outcome.is_none_or(outcome)
             && self.since.is_none_or(|since| row.started_at >= since)
             && self.until.is_none_or(|until| row.started_at < until)
+            && (!self.failed || row.outcome.is_some_and(is_error))
+            && self.matches_more(row)
+    }
+
+    fn matches_more(&self, row: &CallRow) -> bool {
+        let tag = |(name, value): &(String, Label)| row.tags.get(name) == Some(value);
+        let cost = row.cost_nano_usd.map(NanoUsd::new);
+        self.tag.as_ref().is_none_or(tag)
+            && self.min_cost.is_none_or(|least| cost >= Some(least))
+            && self.text.as_ref().is_none_or(|text| says(row, text))
     }
 
     /// The range of ids that may match: an id begins with its time in milliseconds.
@@ -83,6 +107,65 @@ impl CallFilter {
     }
 }
 
+fn says(row: &CallRow, text: &str) -> bool {
+    let labels = [
+        Some(&row.agent),
+        row.caller.as_ref(),
+        row.run.as_ref(),
+        row.request_model.as_ref(),
+        row.response_model.as_ref(),
+        row.response_id.as_ref(),
+    ];
+    labels
+        .into_iter()
+        .flatten()
+        .map(Label::as_str)
+        .chain(row.error.as_deref())
+        .any(|part| contains(part, text))
+        || contains(&row.id.to_string(), text)
+}
+
+/// Whether `text` has that part, in any case.
+pub(super) fn contains(text: &str, part: &str) -> bool {
+    if part.is_ascii() {
+        let (text, part) = (text.as_bytes(), part.as_bytes());
+        return part.is_empty()
+            || text
+                .windows(part.len())
+                .any(|window| window.eq_ignore_ascii_case(part));
+    }
+    text.to_lowercase().contains(&part.to_lowercase())
+}
+
+/// A page of calls, newest first.
+pub(super) fn page(
+    txn: &ReadTransaction,
+    filter: &CallFilter,
+) -> Result<Page<CallRow>, IndexError> {
+    let limit = super::rows(filter.limit);
+    let mut page = Page {
+        items: Vec::new(),
+        next: None,
+        partial: false,
+    };
+    let (mut scanned, mut last) = (0, None);
+    each_candidate(txn, filter, |call| {
+        let is_full = page.items.len() == limit;
+        if is_full || scanned == MAX_SCANNED {
+            page.partial = !is_full;
+            page.next = last;
+            return false;
+        }
+        scanned += 1;
+        last = Some(call.row.id);
+        if filter.matches(&call.row) {
+            page.items.push(call.row);
+        }
+        true
+    })?;
+    Ok(page)
+}
+
 /// Calls that may match, newest first, until `take` has enough.
 pub(super) fn each_candidate(
     txn: &ReadTransaction,
@@ -90,36 +173,50 @@ pub(super) fn each_candidate(
     mut take: impl FnMut(StoredCall) -> bool,
 ) -> Result<(), IndexError> {
     let (from, until) = filter.ids();
-    let named = match (&filter.run, &filter.agent) {
-        (Some(run), _) => Some((BY_RUN, run)),
-        (None, Some(agent)) => Some((BY_AGENT, agent)),
-        (None, None) => None,
-    };
     if from >= until {
         return Ok(());
     }
-    let Some((definition, label)) = named else {
-        let Some(calls) = table(txn, CALLS)? else {
-            return Ok(());
-        };
-        for entry in calls.range(from..until)?.rev() {
-            if !take(decode(entry?.1.value())?) {
-                break;
-            }
-        }
+    let Some(calls) = table(txn, CALLS)? else {
         return Ok(());
     };
+    match (&filter.run, &filter.agent) {
+        (Some(run), _) => each_named(txn, BY_RUN, (run, from, until), |id| {
+            take_call(calls.get(id)?, &mut take)
+        }),
+        (None, Some(agent)) => each_named(txn, BY_AGENT, (agent, from, until), |id| {
+            take_call(calls.get(id)?, &mut take)
+        }),
+        (None, None) => {
+            for entry in calls.range(from..until)?.rev() {
+                if !take(decode(entry?.1.value())?) {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn take_call(
+    stored: Option<AccessGuard<'_, &'static [u8]>>,
+    take: &mut impl FnMut(StoredCall) -> bool,
+) -> Result<bool, IndexError> {
+    stored.map_or(Ok(true), |call| Ok(take(decode(call.value())?)))
+}
+
+/// The ids that a table has under a name, newest first, until `take` has enough.
+fn each_named<V: redb::Value + 'static>(
+    txn: &ReadTransaction,
+    definition: TableDefinition<'_, (&'static str, u128), V>,
+    (name, from, until): (&Label, u128, u128),
+    mut take: impl FnMut(u128) -> Result<bool, IndexError>,
+) -> Result<(), IndexError> {
     let Some(ids) = table(txn, definition)? else {
         return Ok(());
     };
-    for entry in ids
-        .range((label.as_str(), from)..(label.as_str(), until))?
-        .rev()
-    {
-        let id = entry?.0.value().1;
-        if let Some(call) = stored_call(txn, id)?
-            && !take(call)
-        {
+    let name = name.as_str();
+    for entry in ids.range((name, from)..(name, until))?.rev() {
+        if !take(entry?.0.value().1)? {
             break;
         }
     }

@@ -1,7 +1,5 @@
-//! What agents and edges used and what happened within a span of time, and the pages of such lists.
-//!
-//! A call belongs to the span it started in. Days that lie whole in a span are summed from the
-//! daily roll-ups, so that a long span costs little; only the days it cuts are summed call by call.
+//! What agents, edges and models used and what happened within a span of time, and the pages of such
+//! lists. A call belongs to the span it started in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,11 +11,11 @@ use crate::core::time::Timestamp;
 
 use super::super::index::{EVENTS, IndexError};
 use super::super::record::Event;
-use super::super::rows::{CallRow, Page};
-use super::super::summary::{Key, Summary};
-use super::super::totals::Totals;
-use super::calls::{CallFilter, each_candidate};
-use super::{OpenCalls, each_rollup, each_summary, table};
+use super::super::rows::{Page, Spanned};
+use super::super::slices::{Kind, Slice};
+use super::super::summary::Key;
+use super::sums::{OfRef, Span};
+use super::{OpenCalls, each_summary, table};
 
 /// Which runs, agents or edges. A span without beginning and end is all time.
 #[derive(Clone, Debug, Default)]
@@ -48,135 +46,180 @@ impl SpanFilter {
         self.since.is_none_or(|since| last_at >= since)
             && self.until.is_none_or(|until| first_at < until)
     }
+}
 
-    fn calls(&self) -> CallFilter {
-        CallFilter {
-            since: self.since,
-            until: self.until,
-            ..CallFilter::default()
-        }
-    }
-
-    /// The first and the last of the days that lie whole in the span.
-    fn days(&self) -> (i32, i32) {
-        let first = self.since.map_or(i32::MIN, |since| {
-            let day = since.day();
-            day.saturating_add(i32::from(Timestamp::of_day(day) < since))
-        });
-        let last = self
-            .until
-            .map_or(i32::MAX, |until| until.day().saturating_sub(1));
-        (first, last)
-    }
-
-    /// What is left of the span before and after its whole days.
-    fn cut_days(&self) -> Vec<CallFilter> {
-        let (first, last) = self.days();
-        let all = self.calls();
-        if first > last {
-            return vec![all];
-        }
-        let (first, after) = (
-            Timestamp::of_day(first),
-            Timestamp::of_day(last.saturating_add(1)),
-        );
-        let before = CallFilter {
-            until: Some(first),
-            ..all.clone()
-        };
-        let rest = CallFilter {
-            since: Some(after),
-            ..all
-        };
-        let mut cut = Vec::new();
-        cut.extend(self.since.map(|_| before));
-        cut.extend(self.until.map(|_| rest));
-        cut
-    }
+/// Something summed up while a span is read.
+pub(super) trait Dated {
+    fn last_at(&self) -> Timestamp;
 }
 
 /// What an agent did within a span.
 #[derive(Default)]
-pub(super) struct Work {
-    pub(super) summary: Summary,
+pub(super) struct AgentSum {
+    pub(super) slice: Slice,
     pub(super) models: BTreeSet<Label>,
 }
 
-/// Every agent with what it did within the span.
-pub(super) fn agents(
-    txn: &ReadTransaction,
-    span: &SpanFilter,
-    open: &OpenCalls,
-) -> Result<BTreeMap<Label, Work>, IndexError> {
-    if span.is_all_time() {
-        return agents_of_all_time(txn);
+impl Dated for AgentSum {
+    fn last_at(&self) -> Timestamp {
+        self.slice.last_at
     }
-    let mut agents: BTreeMap<Label, Work> = BTreeMap::new();
-    let (first, last) = span.days();
-    each_rollup(txn, first, last, |rollup, summary| {
-        let work = agents.entry(rollup.agent).or_default();
-        work.models.extend(rollup.model);
-        work.summary.merge(&summary);
-    })?;
-    for filter in span.cut_days() {
-        each_settled(txn, &filter, |row, summary| {
-            let work = agents.entry(row.agent).or_default();
-            work.models.extend(row.model);
-            work.summary.merge(&summary);
-        })?;
-    }
-    for (agent, started_at) in open.starts() {
-        let work = agents.entry(agent.clone()).or_default();
-        work.summary.cover(started_at, started_at);
-    }
-    each_summary(txn, &Key::prefix_of(b'q', None), |key, summary| {
-        if let Key::RunAgent(_, agent) = key
-            && span.overlaps(summary.first_at, summary.last_at)
-            && let Some(work) = agents.get_mut(&agent)
-        {
-            work.summary.runs += 1;
-        }
-    })?;
-    Ok(agents)
 }
 
-fn agents_of_all_time(txn: &ReadTransaction) -> Result<BTreeMap<Label, Work>, IndexError> {
-    let mut agents: BTreeMap<Label, Work> = BTreeMap::new();
+impl Dated for Slice {
+    fn last_at(&self) -> Timestamp {
+        self.last_at
+    }
+}
+
+/// What calls of one model came to within a span.
+#[derive(Default)]
+pub(super) struct ModelSum {
+    pub(super) slice: Slice,
+    pub(super) agents: BTreeSet<Label>,
+    pub(super) upstreams: BTreeSet<Label>,
+}
+
+impl Dated for ModelSum {
+    fn last_at(&self) -> Timestamp {
+        self.slice.last_at
+    }
+}
+
+fn label(text: &str) -> Result<Label, IndexError> {
+    Label::parse(text).map_err(|_| IndexError::Damaged)
+}
+
+/// The value of a name, which is only made a label when it is new.
+fn of_name<'m, V: Default>(
+    map: &'m mut BTreeMap<Label, V>,
+    name: &str,
+) -> Result<&'m mut V, IndexError> {
+    if !map.contains_key(name) {
+        map.insert(label(name)?, V::default());
+    }
+    map.get_mut(name).ok_or(IndexError::Damaged)
+}
+
+fn add_name(names: &mut BTreeSet<Label>, name: &str) -> Result<(), IndexError> {
+    if !names.contains(name) {
+        names.insert(label(name)?);
+    }
+    Ok(())
+}
+
+/// Every agent with what it did within the span, and the span.
+pub(super) fn agents(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+    open: &OpenCalls,
+) -> Result<(Span, BTreeMap<Label, AgentSum>), IndexError> {
+    let span = Span::new(txn, filter.since, filter.until)?;
+    let mut agents: BTreeMap<Label, AgentSum> = BTreeMap::new();
+    span.each(txn, Kind::Work, |of, slice| {
+        let OfRef::Work { agent, model, .. } = of else {
+            return Ok(());
+        };
+        let sum = of_name(&mut agents, agent)?;
+        sum.slice.merge(slice);
+        model.map_or(Ok(()), |model| add_name(&mut sum.models, model))
+    })?;
+    for (agent, started_at) in open.starts() {
+        let sum = of_name(&mut agents, agent.as_str())?;
+        sum.slice.cover(started_at, started_at);
+    }
+    span.each(txn, Kind::Joined, |of, slice| {
+        if let OfRef::Joined { agent } = of
+            && let Some(sum) = agents.get_mut(agent)
+        {
+            sum.slice.runs += slice.runs;
+        }
+        Ok(())
+    })?;
+    if filter.is_all_time() {
+        of_all_time(txn, &mut agents)?;
+    }
+    Ok((span, agents))
+}
+
+/// What is known of agents beside their calls, and of those that days knew nothing of.
+fn of_all_time(
+    txn: &ReadTransaction,
+    agents: &mut BTreeMap<Label, AgentSum>,
+) -> Result<(), IndexError> {
     each_summary(txn, &Key::prefix_of(b'a', None), |key, summary| {
         if let Key::Agent(agent) = key {
-            agents.entry(agent).or_default().summary = summary;
+            let slice = &mut agents.entry(agent).or_default().slice;
+            slice.totals = summary.totals;
+            slice.runs = summary.runs;
+            slice.cover(summary.first_at, summary.last_at);
         }
     })?;
     each_summary(txn, &Key::prefix_of(b'm', None), |key, _| {
         if let Key::AgentModel(agent, model) = key {
             agents.entry(agent).or_default().models.insert(model);
         }
-    })?;
-    Ok(agents)
+    })
 }
 
-/// Every caller and agent with what their calls of the span used: of all time as it was summed up,
-/// else of the calls that are still recorded.
+/// Every caller and agent with what their calls of the span used.
 pub(super) fn edges(
     txn: &ReadTransaction,
-    span: &SpanFilter,
-) -> Result<BTreeMap<(Label, Label), Summary>, IndexError> {
-    let mut edges: BTreeMap<_, Summary> = BTreeMap::new();
-    if span.is_all_time() {
+    filter: &SpanFilter,
+) -> Result<(Span, BTreeMap<(Label, Label), Slice>), IndexError> {
+    let span = Span::new(txn, filter.since, filter.until)?;
+    let mut by_caller: BTreeMap<Label, BTreeMap<Label, Slice>> = BTreeMap::new();
+    span.each(txn, Kind::Edge, |of, slice| {
+        if let OfRef::Edge { caller, agent } = of {
+            of_name(of_name(&mut by_caller, caller)?, agent)?.merge(slice);
+        }
+        Ok(())
+    })?;
+    let mut edges = BTreeMap::new();
+    for (caller, agents) in by_caller {
+        let named = |(agent, slice)| ((caller.clone(), agent), slice);
+        edges.extend(agents.into_iter().map(named));
+    }
+    if filter.is_all_time() {
+        // Older versions kept no edges by day.
         each_summary(txn, &Key::prefix_of(b'e', None), |key, summary| {
             if let Key::Edge(caller, agent) = key {
-                edges.insert((caller, agent), summary);
-            }
-        })?;
-    } else {
-        each_settled(txn, &span.calls(), |row, summary| {
-            if let Some(caller) = row.caller {
-                let edge = edges.entry((caller, row.agent)).or_default();
-                edge.merge(&summary);
+                let slice: &mut Slice = edges.entry((caller, agent)).or_default();
+                slice.totals = summary.totals;
+                slice.cover(summary.first_at, summary.last_at);
             }
         })?;
     }
-    Ok(edges)
+    Ok((span, edges))
+}
+
+/// Every model with what its calls of the span used.
+pub(super) fn models(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+) -> Result<(Span, BTreeMap<Option<Label>, ModelSum>), IndexError> {
+    let span = Span::new(txn, filter.since, filter.until)?;
+    let (mut named, mut unnamed) = (BTreeMap::<Label, ModelSum>::new(), None);
+    span.each(txn, Kind::Work, |of, slice| {
+        let OfRef::Work {
+            agent,
+            model,
+            upstream,
+        } = of
+        else {
+            return Ok(());
+        };
+        let sum = match model {
+            Some(model) => of_name(&mut named, model)?,
+            None => unnamed.get_or_insert_with(ModelSum::default),
+        };
+        sum.slice.merge(slice);
+        add_name(&mut sum.agents, agent)?;
+        add_name(&mut sum.upstreams, upstream)
+    })?;
+    let named = named.into_iter().map(|(model, sum)| (Some(model), sum));
+    let unnamed = unnamed.map(|sum| (None, sum));
+    Ok((span, named.chain(unnamed).collect()))
 }
 
 /// The events of the span, newest first. Those of one moment are never parted by a page.
@@ -194,7 +237,11 @@ pub(super) fn events(
         items.push(event);
         None
     })?;
-    Ok(Page { items, next })
+    Ok(Page {
+        items,
+        next,
+        partial: false,
+    })
 }
 
 /// Of each trip the last that was said of it.
@@ -217,7 +264,11 @@ pub(super) fn trips(
         items.push(*trip);
         None
     })?;
-    Ok(Page { items, next })
+    Ok(Page {
+        items,
+        next,
+        partial: false,
+    })
 }
 
 /// Events of the span, newest first, until `take` says where to go on another time.
@@ -263,68 +314,30 @@ pub(super) fn was_stopped(txn: &ReadTransaction) -> Result<bool, IndexError> {
     Ok(last.1)
 }
 
-/// Every call of `filter` that ended, and its summary.
-fn each_settled(
-    txn: &ReadTransaction,
-    filter: &CallFilter,
-    mut take: impl FnMut(CallRow, Summary),
-) -> Result<(), IndexError> {
-    each_candidate(txn, filter, |call| {
-        if filter.matches(&call.row)
-            && let Some(totals) = Totals::of_row(&call.row)
-        {
-            let summary = Summary {
-                first_at: call.row.started_at,
-                last_at: call.row.last_at(),
-                totals,
-                ..Summary::default()
-            };
-            take(call.row, summary);
-        }
-        true
-    })
-}
-
-/// Some of a list by last activity, and whether there is more.
-pub(super) struct Latest<K, V> {
-    rows: Vec<(K, V)>,
-    next: Option<Timestamp>,
-}
-
-impl<K: Ord, V> Latest<K, V> {
-    /// What of `all` the page of `filter` shows, last active first.
-    pub(super) fn of(
-        all: impl IntoIterator<Item = (K, V)>,
-        filter: &SpanFilter,
-        summary: impl Fn(&V) -> &Summary,
-    ) -> Self {
-        let last_at = |value: &V| summary(value).last_at;
-        let mut rows: Vec<_> = all
-            .into_iter()
-            .filter(|(_, value)| filter.before.is_none_or(|before| last_at(value) < before))
-            .collect();
-        rows.sort_by(|(a, x), (b, y)| last_at(y).cmp(&last_at(x)).then_with(|| a.cmp(b)));
-        let limit = super::rows(filter.limit);
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let last = rows.last().map(|(_, value)| last_at(value));
-        Self {
-            rows,
-            next: last.filter(|_| more),
-        }
+/// A page of what a span was summed up to, last active first. What was active last at one moment is
+/// never parted by a page.
+pub(super) fn page<K: Ord, V: Dated, T>(
+    (span, all): (Span, BTreeMap<K, V>),
+    filter: &SpanFilter,
+    row: impl FnMut((K, V)) -> T,
+) -> Spanned<T> {
+    let mut rows: Vec<_> = all
+        .into_iter()
+        .filter(|(_, sum)| filter.before.is_none_or(|before| sum.last_at() < before))
+        .collect();
+    rows.sort_by(|(a, x), (b, y)| y.last_at().cmp(&x.last_at()).then_with(|| a.cmp(b)));
+    let mut limit = super::rows(filter.limit);
+    let last_at = |at: usize| rows.get(at).map(|(_, sum)| sum.last_at());
+    while limit < rows.len() && last_at(limit) == last_at(limit - 1) {
+        limit += 1;
     }
-
-    pub(super) fn page<T>(
-        self,
-        mut row: impl FnMut(K, V) -> Result<T, IndexError>,
-    ) -> Result<Page<T, Timestamp>, IndexError> {
-        let rows = self.rows.into_iter();
-        let items = rows
-            .map(|(key, value)| row(key, value))
-            .collect::<Result<_, _>>()?;
-        Ok(Page {
-            items,
-            next: self.next,
-        })
+    let next = last_at(limit - 1).filter(|_| limit < rows.len());
+    rows.truncate(limit);
+    Spanned {
+        since: span.since,
+        until: span.until,
+        widened: (span.since, span.until) != (filter.since, filter.until),
+        items: rows.into_iter().map(row).collect(),
+        next,
     }
 }

@@ -89,7 +89,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn acted_on(&mut self, run: &Label, at: Timestamp) -> Result<&mut Summary, IndexError> {
+    pub(super) fn acted_on(&mut self, run: &Label, at: Timestamp) -> Result<&mut Summary, IndexError> {
         let summary = self.summary(Key::Run(run.clone()))?;
         if summary.last_at == Timestamp::default() {
             // No call of it was seen yet.
@@ -126,6 +126,7 @@ impl Batch<'_> {
         for key in keys_of_row(&row, parent.as_ref()) {
             self.summary(key)?.totals.exchange(&estimate, &used);
         }
+        self.sliced.correct(row, estimate, used);
         for charge in &late.charges {
             let account = self.account(charge.account)?;
             account.correct(charge, late.charged_at, late.at);
