@@ -9,6 +9,7 @@ mod alerts;
 mod assets;
 mod budgets;
 mod call;
+mod chart;
 mod desk;
 mod export;
 mod figure;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
+use super::graph::Layouts;
 use crate::admin::AdminState;
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
@@ -22,6 +23,8 @@ pub(super) struct Desk {
     /// The zone that times are shown in.
     pub(super) zone: TimeZone,
     pub(super) live: Arc<Semaphore>,
+    /// Drawings of call graphs by their shape.
+    pub(super) layouts: Arc<Layouts>,
     /// Microseconds that drawing a page takes, smoothed.
     drawing: Arc<AtomicU64>,
 }
@@ -32,6 +35,7 @@ impl Desk {
             state,
             zone: TimeZone::system(),
             live: Arc::new(Semaphore::new(LIVE_PAGES)),
+            layouts: Arc::default(),
             drawing: Arc::default(),
         }
     }
