@@ -10,6 +10,7 @@ mod assets;
 mod budgets;
 mod call;
 mod deeds;
+mod chart;
 mod desk;
 mod export;
 mod figure;

@@ -9,6 +9,7 @@ mod calls;
 mod ledger;
 mod loops;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -40,6 +41,8 @@ pub struct Metrics {
     streams: Gauge,
     body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
+    /// The sum of these.
+    refused_calls: AtomicU64,
     budgets: BudgetMetrics,
     loops: LoopMetrics,
     rejects: Family<KindLabels, Counter>,
@@ -120,6 +123,7 @@ impl Metrics {
                 "Calls the policy refused",
                 Family::default(),
             ),
+            refused_calls: AtomicU64::new(0),
             rejects: to.add(
                 "open_aiops_rejects",
                 "Requests that were malformed",
@@ -190,6 +194,12 @@ impl Metrics {
     /// The policy refused a call; `reason` is one of a closed list.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+        self.refused_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls the policy refused since the process started.
+    pub fn refused_calls(&self) -> u64 {
+        self.refused_calls.load(Ordering::Relaxed)
     }
 
     /// A budget was why; rules are named in the config.

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::deeds::Memory;
 use super::near::Near;
+use super::graph::Layouts;
 use crate::admin::AdminState;
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
@@ -28,6 +29,8 @@ pub(super) struct Desk {
     pub(super) deeds: Arc<Memory>,
     /// Budgets that are almost used.
     pub(super) near: Arc<Near>,
+    /// Drawings of call graphs by their shape.
+    pub(super) layouts: Arc<Layouts>,
     /// Microseconds that drawing a page takes, smoothed.
     drawing: Arc<AtomicU64>,
 }
@@ -40,6 +43,7 @@ impl Desk {
             live: Arc::new(Semaphore::new(LIVE_PAGES)),
             deeds: Arc::default(),
             near: Arc::default(),
+            layouts: Arc::default(),
             drawing: Arc::default(),
         }
     }

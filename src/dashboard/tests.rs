@@ -1,5 +1,11 @@
 //! Pages over a small ledger: what they say, and what every one of them must keep to.
 
+mod graph;
+mod overview;
+mod palette;
+mod rules;
+mod search;
+
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;

@@ -26,6 +26,29 @@ pub(super) fn name(text: &str) -> Markup {
     html! { bdi { (shown(text)) } }
 }
 
+/// The same as plain text, for places that hold no markup: `[U+202E]` for what is not seen.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            plain.push_str(&format!("[U+{:04X}]", u32::from(c)));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// [`plain`], cut to so many characters.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let plain = plain(text);
+    if plain.chars().count() <= most {
+        return plain;
+    }
+    let kept: String = plain.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}\u{2026}")
+}
+
 /// Whether a character is shown by its code.
 pub(super) fn is_hidden(c: char) -> bool {
     let steers = matches!(c,
