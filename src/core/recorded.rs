@@ -164,7 +164,7 @@ fn header(line: &str) -> Option<Header> {
 
 /// Whether a header of this name carries what must never be seen, whatever anybody allows.
 pub fn is_secret_name(name: &str) -> bool {
-    const SECRETS: [&str; 14] = [
+    const SECRETS: [&str; 15] = [
         "auth",
         "token",
         "secret",
@@ -179,6 +179,7 @@ pub fn is_secret_name(name: &str) -> bool {
         "bearer",
         "assertion",
         "x-bf-vk",
+        "websocket-protocol",
     ];
     let name = name.to_ascii_lowercase();
     SECRETS.iter().any(|secret| name.contains(secret)) || name.ends_with("-sig")

@@ -184,8 +184,7 @@ fn holds_key(value: &str) -> bool {
     if ["bearer ", "basic ", "token "].into_iter().any(has_scheme) {
         return true;
     }
-    let mut words =
-        value.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
+    let mut words = value.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'));
     words.any(|word| word.len() >= MIN_KEY && KEYS.iter().any(|key| word.starts_with(key)))
 }
 

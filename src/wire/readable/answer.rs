@@ -245,7 +245,8 @@ impl Answer {
         let function = function.as_ref().unwrap_or(call);
         let most = self.most;
         let Some(piece) = self.lane(key) else { return };
-        piece.id = piece.id.take().or_else(|| name(call, "id"));
+        let id = || name(call, "call_id").or_else(|| name(call, "id"));
+        piece.id = piece.id.take().or_else(id);
         piece.name = piece.name.take().or_else(|| name(function, "name"));
         if let Some(raw) = function.raw("arguments") {
             piece.said.push_json(raw, most);
