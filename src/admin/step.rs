@@ -137,7 +137,7 @@ impl Before {
                 history: History::Continued,
                 ..Change::first(digests.len())
             };
-            return Self::of(before, None, change, bodies).map(Some);
+            return Self::of(&before, None, change, bodies).map(Some);
         }
         // Without a name of the conversation only what repeats all of a call goes on with it.
         let is_named = detail.row.conversation.is_some();
@@ -163,7 +163,7 @@ impl Before {
             }
         }
         if let Some((before, its, change)) = best {
-            return Self::of(before, Some(its), change, bodies).map(Some);
+            return Self::of(&before, Some(its), change, bodies).map(Some);
         }
         let last = neighbours.before.first().filter(|_| is_named && is_blind);
         let Some(before) = last.map(|row| view.call(row.id)).transpose()?.flatten() else {
@@ -173,16 +173,16 @@ impl Before {
             history: History::Unknown,
             ..Change::default()
         };
-        Self::of(before, None, change, bodies).map(Some)
+        Self::of(&before, None, change, bodies).map(Some)
     }
 
     fn of(
-        detail: CallDetail,
+        detail: &CallDetail,
         request: Option<Request>,
         change: Change,
         bodies: &mut BodyReader<'_>,
     ) -> Result<Self, IndexError> {
-        let answer = answered(&detail, bodies, PREVIEW)?.messages;
+        let answer = answered(detail, bodies, PREVIEW)?.messages;
         Ok(Self {
             id: detail.row.id,
             change,

@@ -49,7 +49,7 @@ fn called() -> Piece {
     }
 }
 
-fn sample() -> StepView {
+fn sent() -> Sent {
     let result = Piece {
         id: Some("c1".to_owned()),
         name: Some("look".to_owned()),
@@ -74,6 +74,40 @@ fn sample() -> StepView {
         said: Excerpt::of("a long text", 6),
         ..Piece::default()
     };
+    Sent {
+        history: History::Cut,
+        count: 44,
+        unchanged: Unchanged {
+            messages: 41,
+            bytes: 39_117,
+            tokens: Some(9_120),
+        },
+        changed_at: Some(1),
+        dropped: vec![message(Role::User, vec![piece(Kind::Text, "gone")])],
+        dropped_count: 3,
+        messages: vec![
+            new(
+                41,
+                message(
+                    Role::Assistant,
+                    vec![piece(Kind::Reasoning, "Hm."), called()],
+                ),
+            ),
+            new(42, message(Role::Tool, vec![result])),
+            new(43, message(Role::User, vec![long, image])),
+        ],
+        left_out: 0,
+        tools: Tools {
+            names: vec!["look".to_owned(), "patch".to_owned()],
+            count: 3,
+            digest: None,
+        },
+        tools_changed: true,
+        missing: None,
+    }
+}
+
+fn sample() -> StepView {
     StepView {
         call: finished(),
         around: Around {
@@ -81,37 +115,7 @@ fn sample() -> StepView {
             after: Some(id(8)),
             ..Around::default()
         },
-        sent: Sent {
-            history: History::Cut,
-            count: 44,
-            unchanged: Unchanged {
-                messages: 41,
-                bytes: 39_117,
-                tokens: Some(9_120),
-            },
-            changed_at: Some(1),
-            dropped: vec![message(Role::User, vec![piece(Kind::Text, "gone")])],
-            dropped_count: 3,
-            messages: vec![
-                new(
-                    41,
-                    message(
-                        Role::Assistant,
-                        vec![piece(Kind::Reasoning, "Hm."), called()],
-                    ),
-                ),
-                new(42, message(Role::Tool, vec![result])),
-                new(43, message(Role::User, vec![long, image])),
-            ],
-            left_out: 0,
-            tools: Tools {
-                names: vec!["look".to_owned(), "patch".to_owned()],
-                count: 3,
-                digest: None,
-            },
-            tools_changed: true,
-            missing: None,
-        },
+        sent: sent(),
         answered: Answered {
             messages: vec![message(
                 Role::Assistant,

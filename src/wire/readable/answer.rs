@@ -363,7 +363,7 @@ impl Answer {
                 vectors += 1;
                 if vectors == 1 {
                     self.add(0, |pieces| {
-                        pieces.other(Some("embedding".to_owned()), vector)
+                        pieces.other(Some("embedding".to_owned()), vector);
                     });
                 }
             } else if element.has("b64_json") || element.has("url") {
