@@ -151,6 +151,10 @@ A step is what a call was sent that the call before it in its conversation was n
 answered. Of headers that may carry a secret only the name, the length and a fingerprint are recorded.";
 
 #[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Show {
     /// A run, or the id of a call
     #[arg(value_name = "RUN|CALL")]

@@ -165,7 +165,7 @@ pub enum Durability {
 /// How much of a call is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordLevel {
-    /// Only who, when, what it used and cost: no target query, no error text, no bodies.
+    /// Only who, when, what it used and cost: no target query, no error text, no headers, no bodies.
     None,
     /// All but the bodies.
     Meta,

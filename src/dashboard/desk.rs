@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
 use super::deeds::Memory;
-use super::near::Near;
 use super::graph::Layouts;
+use super::near::Near;
 use crate::admin::AdminState;
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;

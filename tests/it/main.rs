@@ -29,6 +29,7 @@ mod memory;
 mod power;
 mod records;
 mod smuggling;
+mod steps;
 mod streaming;
 mod tidy;
 mod transparency;

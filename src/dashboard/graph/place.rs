@@ -150,7 +150,10 @@ fn read(shape: &Shape, turned: &[bool], graph: &Graph<NodeLabel, EdgeLabel>) -> 
 /// Moves all of it so that it begins at the margin, and measures it.
 fn within(mut nodes: Vec<At>, mut edges: Vec<Route>) -> Placed {
     let corners = |(x, y): At, width: i32, height: i32| {
-        [(x - width / 2, y - height / 2), (x + width / 2, y + height / 2)]
+        [
+            (x - width / 2, y - height / 2),
+            (x + width / 2, y + height / 2),
+        ]
     };
     let mut all: Vec<At> = Vec::new();
     all.extend(nodes.iter().flat_map(|at| corners(*at, WIDTH, HEIGHT)));
@@ -230,7 +233,9 @@ fn starts(shape: &Shape) -> impl Iterator<Item = usize> {
         }
     }
     let first = is_led_to.into_iter().enumerate();
-    let first: Vec<usize> = first.filter_map(|(node, led)| (!led).then_some(node)).collect();
+    let first: Vec<usize> = first
+        .filter_map(|(node, led)| (!led).then_some(node))
+        .collect();
     first.into_iter().chain(0..shape.nodes)
 }
 
@@ -248,7 +253,9 @@ fn is_sound(placed: &Placed) -> bool {
     let nodes = placed.nodes.iter().enumerate();
     let apart = nodes.clone().all(|(number, at)| {
         let others = placed.nodes.iter().skip(number + 1);
-        !others.into_iter().any(|other| overlap(*at, *other, WIDTH, HEIGHT))
+        !others
+            .into_iter()
+            .any(|other| overlap(*at, *other, WIDTH, HEIGHT))
     });
     let (width, height) = (
         i32::midpoint(WIDTH, LABEL_WIDTH),
@@ -266,13 +273,14 @@ fn in_rows(shape: &Shape) -> Placed {
     let columns = (1..).find(|n| n * n >= shape.nodes).unwrap_or(1);
     let (across, down) = (WIDTH + 2 * LABEL_WIDTH, HEIGHT + 3 * LABEL_HEIGHT);
     let step = |number: usize| i32::try_from(number).unwrap_or(0);
-    let spot = |node: usize| {
-        (step(node % columns) * across, step(node / columns) * down)
-    };
+    let spot = |node: usize| (step(node % columns) * across, step(node / columns) * down);
     let nodes = (0..shape.nodes).map(spot).collect();
     let route = |(from, to): &(usize, usize)| {
         let (from, to) = (spot(*from), spot(*to));
-        let label = (from.0 + across / 2, i32::midpoint(from.1, to.1) / down * down);
+        let label = (
+            from.0 + across / 2,
+            i32::midpoint(from.1, to.1) / down * down,
+        );
         Route {
             points: vec![from, label, to],
             label,
@@ -306,12 +314,12 @@ mod tests {
 
     fn any_shape() -> impl Strategy<Value = Shape> {
         (1..60_usize).prop_flat_map(|nodes| {
-            prop::collection::btree_set((0..nodes, 0..nodes), 0..nodes * 2).prop_map(
-                move |edges| Shape {
+            prop::collection::btree_set((0..nodes, 0..nodes), 0..nodes * 2).prop_map(move |edges| {
+                Shape {
                     nodes,
                     edges: edges.into_iter().collect(),
-                },
-            )
+                }
+            })
         })
     }
 

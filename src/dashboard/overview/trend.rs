@@ -82,7 +82,9 @@ impl Measure {
 
     fn unit(self) -> fn(u64) -> String {
         match self {
-            Self::Cost => |nano| figure::money(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX))),
+            Self::Cost => {
+                |nano| figure::money(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX)))
+            }
             Self::Calls | Self::Tokens => figure::short,
         }
     }
@@ -145,32 +147,45 @@ where
 }
 
 fn columns(series: &Series, measure: Measure, here: &Here, zone: &TimeZone) -> Markup {
-    let bars: Vec<Bar> = series.buckets.iter().enumerate().map(|(number, bucket)| {
-        let parts = series.lines.iter().map(|line| {
-            let of = line.buckets.get(number);
-            of.map_or(0, |figures| measure.of(&figures.totals))
-        });
-        let mut parts: Vec<u64> = parts.collect();
-        if let (Some(last), true) = (parts.pop(), has_others(&series.lines)) {
-            // All others have the last place in the stack, whatever there is of named ones.
-            parts.resize(5, 0);
-            parts.push(last);
-        } else {
-            parts = series.lines.iter().filter_map(|line| Some(measure.of(&line.buckets.get(number)?.totals))).collect();
-        }
-        let (since, until) = span(series, number);
-        Bar {
-            title: format!(
-                "{}: {} in {} calls",
-                span_words(since, until, series.step_us, zone),
-                measure.unit()(measure.of(&bucket.totals)),
-                figure::count(bucket.totals.calls)
-            ),
-            href: zoom(here, since, until),
-            parts,
-        }
-    }).collect();
-    let most = series.buckets.iter().map(|bucket| measure.of(&bucket.totals)).max();
+    let bars: Vec<Bar> = series
+        .buckets
+        .iter()
+        .enumerate()
+        .map(|(number, bucket)| {
+            let parts = series.lines.iter().map(|line| {
+                let of = line.buckets.get(number);
+                of.map_or(0, |figures| measure.of(&figures.totals))
+            });
+            let mut parts: Vec<u64> = parts.collect();
+            if let (Some(last), true) = (parts.pop(), has_others(&series.lines)) {
+                // All others have the last place in the stack, whatever there is of named ones.
+                parts.resize(5, 0);
+                parts.push(last);
+            } else {
+                parts = series
+                    .lines
+                    .iter()
+                    .filter_map(|line| Some(measure.of(&line.buckets.get(number)?.totals)))
+                    .collect();
+            }
+            let (since, until) = span(series, number);
+            Bar {
+                title: format!(
+                    "{}: {} in {} calls",
+                    span_words(since, until, series.step_us, zone),
+                    measure.unit()(measure.of(&bucket.totals)),
+                    figure::count(bucket.totals.calls)
+                ),
+                href: zoom(here, since, until),
+                parts,
+            }
+        })
+        .collect();
+    let most = series
+        .buckets
+        .iter()
+        .map(|bucket| measure.of(&bucket.totals))
+        .max();
     let title = format!(
         "{} over {}: {} in all, at most {} in {}",
         measure.title(),
@@ -218,7 +233,9 @@ fn legend(series: &Series, measure: Measure, split: Split, here: &Here) -> Marku
 
 /// The first moment of a bucket, and the first after it.
 fn span(series: &Series, number: usize) -> (Timestamp, Timestamp) {
-    let since = series.since.plus_micros(series.step_us.saturating_mul(number as u64));
+    let since = series
+        .since
+        .plus_micros(series.step_us.saturating_mul(number as u64));
     (since, since.plus_micros(series.step_us))
 }
 
@@ -252,7 +269,10 @@ fn times(series: &Series, zone: &TimeZone) -> Vec<(usize, String)> {
             _ => figure::local(since, zone, "%H:%M"),
         }
     };
-    (0..series.buckets.len()).step_by(every).map(|number| (number, word(number))).collect()
+    (0..series.buckets.len())
+        .step_by(every)
+        .map(|number| (number, word(number)))
+        .collect()
 }
 
 const COLUMNS: [Column; 5] = [
@@ -275,7 +295,10 @@ pub(super) fn table(series: &Series, here: &Here, zone: &TimeZone) -> Table {
             key: link::encode(&since.micros().to_string()),
             class: "",
             cells: vec![
-                Cell::new(since.to_string(), html! { a href=(zoom(here, since, until)) { (words) } }),
+                Cell::new(
+                    since.to_string(),
+                    html! { a href=(zoom(here, since, until)) { (words) } },
+                ),
                 cells::spent(totals),
                 cells::count(totals.calls),
                 cells::count(all_tokens(totals)),

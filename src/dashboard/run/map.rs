@@ -48,7 +48,11 @@ fn columns(calls: &[Numbered], scale: &Scale) -> Vec<Column> {
     let mut changes: Vec<(Timestamp, i32)> = Vec::with_capacity(calls.len() * 2);
     for (at, call) in calls.iter().enumerate() {
         let its = stretch(call);
-        let to = if call.mark.outcome.is_none() { end } else { its.to };
+        let to = if call.mark.outcome.is_none() {
+            end
+        } else {
+            its.to
+        };
         changes.push((its.from, 1));
         changes.push((to.plus_micros(1), -1));
         if let Some(column) = columns.get_mut(place(its.from)) {
@@ -83,7 +87,11 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
     }
     let columns = columns(&shown.calls, scale);
     let most = columns.iter().map(|column| column.calls).max().unwrap_or(0);
-    let failed = shown.calls.iter().filter(|call| call.mark.outcome.is_some_and(is_error)).count();
+    let failed = shown
+        .calls
+        .iter()
+        .filter(|call| call.mark.outcome.is_some_and(is_error))
+        .count();
     let title = format!(
         "{} calls, at most {most} at once, {failed} failed",
         figure::count(shown.calls.len() as u64)
@@ -147,7 +155,10 @@ fn outline(columns: &[Column], most: u32) -> String {
 }
 
 fn ticks(columns: &[Column]) -> String {
-    let failed = columns.iter().enumerate().filter(|(_, column)| column.failed);
+    let failed = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.failed);
     failed.map(|(x, _)| format!("M{x} 0h2v6h-2Z")).collect()
 }
 
@@ -195,11 +206,20 @@ mod tests {
         ];
         let columns = columns(&calls, &scale(&calls, true));
         let high = |x: usize| columns[x].calls;
-        assert_eq!([high(50), high(120), high(155), high(180), high(300)], [1, 2, 3, 2, 1]);
+        assert_eq!(
+            [high(50), high(120), high(155), high(180), high(300)],
+            [1, 2, 3, 2, 1]
+        );
         // What runs goes on to the end.
         assert_eq!(high(599), 2);
         assert_eq!(columns.iter().position(|column| column.failed), Some(159));
-        assert_eq!(columns.iter().filter(|column| column.first.is_some()).count(), 4);
+        assert_eq!(
+            columns
+                .iter()
+                .filter(|column| column.first.is_some())
+                .count(),
+            4
+        );
     }
 
     #[test]
@@ -208,6 +228,9 @@ mod tests {
             .map(|n| call(2 * n, Some(2 * n + 1), Some(Outcome::Completed)))
             .collect();
         let columns = columns(&calls, &scale(&calls, true));
-        assert!(columns.iter().all(|column| column.calls == 1), "{columns:?}");
+        assert!(
+            columns.iter().all(|column| column.calls == 1),
+            "{columns:?}"
+        );
     }
 }

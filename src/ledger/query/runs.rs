@@ -123,12 +123,7 @@ impl View {
     }
 
     /// Up to `count` calls of a run from the one of this number on, in the order they came.
-    pub fn run_calls(
-        &self,
-        run: &Label,
-        from: u64,
-        count: usize,
-    ) -> Result<RunCalls, IndexError> {
+    pub fn run_calls(&self, run: &Label, from: u64, count: usize) -> Result<RunCalls, IndexError> {
         let count = super::rows(count);
         self.index.read(|txn| {
             let mut found = RunCalls {
@@ -142,7 +137,9 @@ impl View {
             for entry in calls.range(all_of(run))? {
                 let id = entry?.0.value().1;
                 if found.total >= from && found.calls.len() < count {
-                    found.calls.extend(stored_call(txn, id)?.map(|call| call.row));
+                    found
+                        .calls
+                        .extend(stored_call(txn, id)?.map(|call| call.row));
                 }
                 found.total += 1;
             }

@@ -122,7 +122,9 @@ struct Stretch {
 
 impl Stretch {
     fn is_empty(self) -> bool {
-        self.from.zip(self.until).is_some_and(|(from, until)| from >= until)
+        self.from
+            .zip(self.until)
+            .is_some_and(|(from, until)| from >= until)
     }
 }
 

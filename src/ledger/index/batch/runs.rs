@@ -50,7 +50,8 @@ impl Batch<'_> {
     pub(super) fn load_summaries(&mut self, base: &Checkpoint) {
         for (key, summary) in base.summaries.iter().cloned() {
             if let Key::Rollup(rollup) = key {
-                self.sliced.load_rollup(SliceKey::of_rollup(rollup), summary);
+                self.sliced
+                    .load_rollup(SliceKey::of_rollup(rollup), summary);
             } else {
                 self.changed.insert(key, summary);
             }
@@ -101,7 +102,8 @@ impl Batch<'_> {
             Some(before) => drop(self.by_activity.remove((before.micros(), run.as_str()))?),
             None => {}
         }
-        self.by_activity.insert((last_at.micros(), run.as_str()), ())?;
+        self.by_activity
+            .insert((last_at.micros(), run.as_str()), ())?;
         Ok(())
     }
 }
