@@ -13,3 +13,4 @@ mod index;
 mod recording;
 mod room;
 mod runs;
+mod slices;
