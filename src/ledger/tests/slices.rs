@@ -301,6 +301,11 @@ proptest! {
             ledger.sync_index();
         }
         check_all(ledger.view(), &calls, false);
+        block_on(ledger.close()).unwrap();
+        drop(ledger);
+        // Whatever has gone by now: nothing more goes.
+        let machine = Machine { config: config(), ..machine };
+        let (_, ledger) = reopened(&machine, machine.index.clone());
         let followed = told(ledger.view(), &calls);
         block_on(ledger.close()).unwrap();
         drop(ledger);
