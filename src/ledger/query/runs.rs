@@ -1,5 +1,7 @@
 //! Runs: which there are, one as a whole, and its calls in the order they came.
 
+use std::cmp::Reverse;
+
 use redb::ReadTransaction;
 
 use crate::core::budget::Control;
@@ -243,6 +245,8 @@ fn page_of_runs(
         }
     }
     page.partial &= page.next.is_some() && page.items.len() < limit;
+    let order = |row: &RunRow| (Reverse(row.last_at), row.run.clone());
+    page.items.sort_by_cached_key(order);
     Ok(page)
 }
 
