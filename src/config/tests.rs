@@ -11,6 +11,8 @@ const FIXTURES: &str = "tests/fixtures/config";
 fn env(name: &str) -> Option<String> {
     match name {
         "OPENAI_API_KEY" => Some("sk-test-0123456789\n".to_owned()),
+        "SLACK_WEBHOOK_URL" => Some("https://hooks.example/services/T/B/secret".to_owned()),
+        "ALERTS_TOKEN" => Some("token-0123456789".to_owned()),
         "EMPTY_KEY" => Some(" ".to_owned()),
         "BROKEN_KEY" => Some("sk-\ntest".to_owned()),
         _ => None,
@@ -253,7 +255,14 @@ fn toml_in_the_documents_is_valid() {
     for file in documents() {
         let text = fs::read_to_string(&file).unwrap();
         for block in toml_blocks(&text) {
-            let parsed = Config::parse("config.toml", block, &|_| Some("key".to_owned()));
+            let parsed = Config::parse("config.toml", block, &|name| {
+                let value = if name.ends_with("_URL") {
+                    "https://example.org/x"
+                } else {
+                    "key"
+                };
+                Some(value.to_owned())
+            });
             assert!(
                 parsed.is_ok(),
                 "{}: {}\n{block}",
@@ -287,6 +296,11 @@ fn every_key_is_documented_and_in_the_full_fixture() {
         ),
         (upstream.to_owned(), "upstream"),
         ("[[budget]]\nname = \"a\"\ncalls = 1\n".to_owned(), "budget"),
+        ("[alerts]\n".to_owned(), "alerts"),
+        (
+            "[[alerts.webhook]]\nname = \"a\"\nurl_env = \"U\"\n".to_owned(),
+            "alerts.webhook",
+        ),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();

@@ -68,7 +68,7 @@ pub enum Rule {
     AlertFailed,
     /// Somebody asked for it, to see whether alerts arrive.
     #[n(13)]
-    Test,
+    AlertTest,
 }
 
 /// How much it matters.
@@ -218,7 +218,7 @@ impl Rule {
 
     pub fn severity(self) -> Severity {
         match self {
-            Self::UnpricedModel | Self::Test => Severity::Info,
+            Self::UnpricedModel | Self::AlertTest => Severity::Info,
             Self::BudgetWarning
             | Self::BudgetSlowed
             | Self::LoopWarning
@@ -267,7 +267,7 @@ impl Rule {
     fn lasts_us(self) -> Option<u64> {
         match self {
             Self::LoopWarning | Self::LoopSlowed => Some(15 * MINUTE_US),
-            Self::Test => Some(MINUTE_US),
+            Self::AlertTest => Some(MINUTE_US),
             Self::BudgetWarning | Self::BudgetSlowed | Self::BudgetSpent | Self::UnpricedModel => {
                 Some(DAY_US)
             }

@@ -326,7 +326,7 @@ fn raw_scope(rule: Rule, heard: &Heard<'_>, delivery: Option<&Sent>) -> Scope {
         Rule::LedgerFailed | Rule::IndexFailed | Rule::DiskLow => About::Ledger,
         Rule::ConfigRefused => About::Config,
         Rule::UnpricedModel => About::Model,
-        Rule::AlertFailed | Rule::Test => About::Webhook,
+        Rule::AlertFailed | Rule::AlertTest => About::Webhook,
     };
     Scope::new(about, "")
 }

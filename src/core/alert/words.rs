@@ -40,7 +40,13 @@ pub fn text(rule: Rule, scope: &Scope, details: &str) -> String {
         Rule::ConfigRefused => "the changed configuration is refused, the old one stays",
         Rule::UnpricedModel => "a model has no price",
         Rule::AlertFailed => "a webhook did not take an alert",
-        Rule::Test => "this is a test",
+        Rule::AlertTest => "this is a test",
+    };
+    // What stands in a wrong file may be a secret in the wrong place.
+    let details = if rule == Rule::ConfigRefused {
+        ""
+    } else {
+        details
     };
     let hint = hint(rule, scope).map_or_else(String::new, |hint| format!(". {hint}"));
     let colon = if details.is_empty() { "" } else { ": " };
