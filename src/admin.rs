@@ -5,6 +5,7 @@
 //! engine, which records it. [`records()`] is the part that needs no running proxy: the command
 //! line uses it too.
 
+pub mod alerts;
 mod asked;
 mod body;
 mod budgets;
@@ -38,6 +39,7 @@ use self::connections::Bounds;
 use self::problem::Problem;
 use self::records::Records;
 pub use self::records::Source;
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -57,6 +59,7 @@ pub struct AdminState {
     pub memory: Arc<Space>,
     pub budgets: Arc<Budgets>,
     pub loops: Arc<Loops>,
+    pub alerts: Arc<Alerts>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -80,14 +83,15 @@ pub async fn serve(listener: TcpListener, state: AdminState, shutdown: impl Futu
 /// Everything the listener answers, guarded.
 pub fn router(state: AdminState) -> Router {
     let live = Source::Live(state.ledger.clone());
-    let loops = Some(Arc::clone(&state.loops));
-    let records = Records::new(live, state.clock.clone(), loops);
+    let watchers = (Some(state.loops.clone()), Some(state.alerts.clone()));
+    let records = Records::new(live, state.clock.clone(), watchers);
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
     Router::from(process::routes())
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes()).with_state(desk))
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
+        .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state, guard::guard))
@@ -95,7 +99,7 @@ pub fn router(state: AdminState) -> Router {
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
 pub fn records(source: Source, clock: Clock) -> Router {
-    Router::from(record_routes()).with_state(Records::new(source, clock, None))
+    Router::from(record_routes()).with_state(Records::new(source, clock, (None, None)))
 }
 
 /// What [`router`] answers, as an `OpenAPI` document.
@@ -105,6 +109,7 @@ pub fn document() -> Document {
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(loops::deeds().into_openapi());
+    document.merge(alerts::deeds().into_openapi());
     document
 }
 
@@ -113,6 +118,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(totals::routes())
         .merge(events::routes())
         .merge(loops::routes())
+        .merge(alerts::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
@@ -124,11 +130,13 @@ async fn no_such_path(uri: Uri) -> Problem {
 
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
-    Problem::method_not_allowed(if budgets::is_deed(path) || loops::is_deed(path) {
-        format!("{path} does something: use POST, not {method}")
-    } else {
-        format!("{path} can only be read: use GET, not {method}")
-    })
+    Problem::method_not_allowed(
+        if budgets::is_deed(path) || loops::is_deed(path) || alerts::is_deed(path) {
+            format!("{path} does something: use POST, not {method}")
+        } else {
+            format!("{path} can only be read: use GET, not {method}")
+        },
+    )
 }
 
 #[cfg(test)]

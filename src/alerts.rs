@@ -139,26 +139,14 @@ impl Alerts {
         ledger: &Ledger,
         (clock, metrics): (&Clock, &Arc<Metrics>),
     ) -> Arc<Self> {
-        let repeat_us = repeat_us(&config.alerts);
         let (inbox, waiting) = mpsc::channel(INBOX);
         let reporter = Arc::new(Reporter {
             ledger: ledger.clone(),
             metrics: Arc::clone(metrics),
             clock: clock.clone(),
         });
-        let alerts = Arc::new(Self {
-            book: Mutex::new(recorded(ledger, repeat_us, clock.now()).await),
-            live: broadcast::Sender::new(LIVE),
-            hooks: Mutex::default(),
-            reporter,
-            upstreams: Upstreams::default(),
-            ground: Ground::new(config.ledger.dir.clone(), config.alerts.min_free_bytes),
-            lines: Mutex::new(Throttle::new(LINES)),
-            unlogged: AtomicU64::new(0),
-            tests: Mutex::new(Throttle::new(TESTS)),
-            inbox: inbox.clone(),
-            tasks: Mutex::default(),
-        });
+        let book = recorded(ledger, repeat_us(&config.alerts), clock.now()).await;
+        let alerts = Arc::new(Self::with(config, book, reporter, inbox.clone()));
         alerts.take_hooks(hooks);
         let metrics = Arc::clone(metrics);
         ledger.listen(Box::new(move |event| {
@@ -174,6 +162,44 @@ impl Alerts {
         let looking = tokio::spawn(Arc::clone(&alerts).look());
         lock(&alerts.tasks).extend([hearing, looking]);
         alerts
+    }
+
+    fn with(
+        config: &Config,
+        book: Book,
+        reporter: Arc<Reporter>,
+        inbox: mpsc::Sender<Item>,
+    ) -> Self {
+        Self {
+            book: Mutex::new(book),
+            live: broadcast::Sender::new(LIVE),
+            hooks: Mutex::default(),
+            reporter,
+            upstreams: Upstreams::default(),
+            ground: Ground::new(config.ledger.dir.clone(), config.alerts.min_free_bytes),
+            lines: Mutex::new(Throttle::new(LINES)),
+            unlogged: AtomicU64::new(0),
+            tests: Mutex::new(Throttle::new(TESTS)),
+            inbox,
+            tasks: Mutex::default(),
+        }
+    }
+
+    /// Hears of nothing and sends nothing, but for tests.
+    #[cfg(test)]
+    pub(crate) fn resting(ledger: &Ledger, clock: &Clock) -> Arc<Self> {
+        let reporter = Arc::new(Reporter {
+            ledger: ledger.clone(),
+            metrics: Arc::default(),
+            clock: clock.clone(),
+        });
+        let (inbox, _) = mpsc::channel(1);
+        Arc::new(Self::with(
+            &Config::default(),
+            Book::new(0),
+            reporter,
+            inbox,
+        ))
     }
 
     /// At most a thousand: open ones first, then those that were seen last.

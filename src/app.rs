@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState};
+use crate::alerts::{Alerts, HookError, Hooks};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
@@ -25,7 +26,7 @@ use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
 /// How often a changed config file is looked for.
@@ -52,6 +53,8 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error("[[price]] {0}")]
     Price(#[from] serde::de::value::Error),
+    #[error("{0}")]
+    Webhook(#[from] HookError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -65,6 +68,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
+    alerts: Arc<Alerts>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -129,6 +133,7 @@ impl App {
         clock: Clock,
         open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
     ) -> Result<Self, StartError> {
+        upstream::set_cryptography();
         let proxy_socket = bind("proxy", config.proxy.listen).await?;
         let admin_socket = bind("admin", config.admin.listen).await?;
         let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
@@ -137,7 +142,9 @@ impl App {
         let tls = tls.map(listener::acceptor).transpose()?;
         let live = live(config.clone())?;
         let metrics = Arc::new(Metrics::new());
+        let hooks = Hooks::new(&config.alerts, &[proxy_address, admin_address])?;
         let ledger = open_ledger(&config, &clock, open).await?;
+        let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         if let Err(error) = ledger.announce(admin_address) {
             tracing::warn!(%error, "commands will not find this server");
         }
@@ -150,7 +157,7 @@ impl App {
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&memory),
-            (Arc::clone(&budgets), Arc::clone(&loops)),
+            (budgets.clone(), loops.clone(), alerts.clone()),
         );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -169,6 +176,7 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
+            alerts: Arc::clone(&alerts),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -187,6 +195,7 @@ impl App {
             proxy,
             budgets,
             loops,
+            alerts,
             ledger,
             clock,
             metrics,
@@ -215,6 +224,10 @@ impl App {
         &self.loops
     }
 
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -232,10 +245,11 @@ impl App {
             Reload::Valid(config) => config,
         };
         let waiting = hold_back(&self.started_with, &mut config);
-        match live((*config).clone()) {
+        match self.usable(&config) {
             Err(error) => self.refuse_config(&error),
-            Ok(live) => {
+            Ok((live, hooks)) => {
                 self.proxy.reload(live);
+                self.alerts.reload(&config, hooks);
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
                 tracing::info!("configuration reloaded");
@@ -247,6 +261,12 @@ impl App {
                 self.tell("config_reloaded", waiting);
             }
         }
+    }
+
+    fn usable(&self, config: &Config) -> Result<(Live, Hooks), StartError> {
+        let listeners = [self.proxy_address, self.admin_address];
+        let hooks = Hooks::new(&config.alerts, &listeners)?;
+        Ok((live(config.clone())?, hooks))
     }
 
     fn refuse_config(&self, why: &dyn Display) {
@@ -279,6 +299,7 @@ impl App {
             }
         }
         self.sweeper.abort();
+        self.alerts.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -364,8 +385,6 @@ fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
 fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
     let ledger = ledger.clone();
     let tell = move |event: Event| {
-        let (what, details) = (&event.what, event.details.as_deref().unwrap_or_default());
-        tracing::warn!("{what}: {details}");
         if let Err(error) = ledger.event(event) {
             tracing::warn!(%error, "an event of a loop is not recorded");
         }

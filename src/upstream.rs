@@ -213,6 +213,12 @@ fn client(
         .build(connector))
 }
 
+/// The cryptography of HTTP clients that are not given any, for the whole process.
+pub fn set_cryptography() {
+    // Whoever came first has set the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Trust: the platform's roots, the bundled ones where the platform has none, and the user's.
 pub fn trust(secure: bool, extra: Option<&PathBuf>) -> Result<ClientConfig, UpstreamError> {
     let mut roots = RootCertStore::empty();

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use wildmatch::WildMatch;
 
 use super::AdminState;
+use crate::alerts::Alerts;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -91,6 +92,7 @@ impl Sample {
                 clock.clone(),
                 Box::new(|_| ()),
             )),
+            alerts: Alerts::resting(&self.ledger, &self.clock),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

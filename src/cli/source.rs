@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use super::Failure;
 use crate::admin::problem::Problem;
+use crate::upstream;
 
 /// For the server to answer one question.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,7 +31,9 @@ pub(super) enum Source {
 
 impl Source {
     pub(super) fn server(address: SocketAddr) -> Result<Self, Failure> {
+        let trust = upstream::trust(false, None).map_err(impossible)?;
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust)
             .timeout(PATIENCE)
             .no_proxy()
             .build()

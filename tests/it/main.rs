@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod alerts;
 mod attribution;
 mod budget_crash;
 mod budget_faults;

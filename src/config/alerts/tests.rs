@@ -1,7 +1,8 @@
 use super::*;
 
 fn webhook(url: &str) -> WebhookConfig {
-    let text = "[[alerts.webhook]]\nname = \"a\"\nurl_env = \"HOOK\"\n";
+    let text = "[proxy]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:2\"\n\
+                [[alerts.webhook]]\nname = \"a\"\nurl_env = \"HOOK\"\n";
     let env = |_: &str| Some(url.to_owned());
     Config::parse("c.toml", text, &env)
         .unwrap()

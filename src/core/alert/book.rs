@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::budget::AccountId;
@@ -27,7 +28,8 @@ pub struct Heard<'a> {
 }
 
 /// Why something is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum News {
     /// It was not told before, or not for a while.
     Begins,
@@ -36,7 +38,7 @@ pub enum News {
 }
 
 /// Something a person should be told now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Told {
     pub alert: Alert,
     pub news: News,
