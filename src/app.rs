@@ -134,20 +134,14 @@ impl App {
         open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
     ) -> Result<Self, StartError> {
         upstream::set_cryptography();
-        let proxy_socket = bind("proxy", config.proxy.listen).await?;
-        let admin_socket = bind("admin", config.admin.listen).await?;
-        let proxy_address = proxy_socket.local_addr().unwrap_or(config.proxy.listen);
-        let admin_address = admin_socket.local_addr().unwrap_or(config.admin.listen);
+        let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
+        let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
-        let live = live(config.clone())?;
+        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::new());
-        let hooks = Hooks::new(&config.alerts, &[proxy_address, admin_address])?;
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
-        if let Err(error) = ledger.announce(admin_address) {
-            tracing::warn!(%error, "commands will not find this server");
-        }
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -245,7 +239,7 @@ impl App {
             Reload::Valid(config) => config,
         };
         let waiting = hold_back(&self.started_with, &mut config);
-        match self.usable(&config) {
+        match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
             Ok((live, hooks)) => {
                 self.proxy.reload(live);
@@ -261,12 +255,6 @@ impl App {
                 self.tell("config_reloaded", waiting);
             }
         }
-    }
-
-    fn usable(&self, config: &Config) -> Result<(Live, Hooks), StartError> {
-        let listeners = [self.proxy_address, self.admin_address];
-        let hooks = Hooks::new(&config.alerts, &listeners)?;
-        Ok((live(config.clone())?, hooks))
     }
 
     fn refuse_config(&self, why: &dyn Display) {
@@ -337,14 +325,19 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     }
 }
 
-async fn bind(section: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|cause| StartError::Listen {
-            section,
-            address,
-            cause,
-        })
+/// A listener and the address it has; the system picks a port in place of 0.
+async fn bind(
+    section: &'static str,
+    address: SocketAddr,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let socket = TcpListener::bind(address).await;
+    let socket = socket.map_err(|cause| StartError::Listen {
+        section,
+        address,
+        cause,
+    })?;
+    let bound = socket.local_addr().unwrap_or(address);
+    Ok((socket, bound))
 }
 
 async fn open_ledger(
@@ -393,6 +386,9 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
+    if let Err(error) = ledger.announce(admin) {
+        tracing::warn!(%error, "commands will not find this server");
+    }
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));
@@ -403,6 +399,12 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     if let Err(error) = ledger.event(Event::own(clock.now(), what, details)) {
         tracing::warn!(%error, "the event {what} is not recorded");
     }
+}
+
+/// What calls and alerts go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+    let hooks = Hooks::new(&config.alerts, &listeners)?;
+    Ok((live(config.clone())?, hooks))
 }
 
 /// What a configuration makes of upstreams and prices.

@@ -69,13 +69,12 @@ async fn list(
     params: Result<Query<AlertParams>, QueryRejection>,
 ) -> Result<Json<AlertList>, Problem> {
     let params = params?.0;
-    let mut alerts = match &records.alerts {
-        Some(alerts) => alerts.list(),
-        None => {
-            let now = records.clock.now();
-            let list = move |view: &_| alerts::list_recorded(view, now);
-            records.ask(list).await?
-        }
+    let mut alerts = if let Some(alerts) = &records.alerts {
+        alerts.list()
+    } else {
+        let now = records.clock.now();
+        let list = move |view: &_| alerts::list_recorded(view, now);
+        records.ask(list).await?
     };
     if params.open {
         alerts.retain(|alert| alert.is_open);

@@ -283,7 +283,7 @@ impl Severity {
 }
 
 impl Scope {
-    pub fn new(about: About, name: impl ToString) -> Self {
+    pub fn new(about: About, name: &(impl ToString + ?Sized)) -> Self {
         Self {
             about,
             name: name.to_string(),
@@ -292,7 +292,7 @@ impl Scope {
     }
 
     #[must_use]
-    pub fn with_key(self, key: impl ToString) -> Self {
+    pub fn with_key(self, key: &(impl ToString + ?Sized)) -> Self {
         let key = Some(key.to_string());
         Self { key, ..self }
     }

@@ -311,7 +311,7 @@ fn raw_scope(rule: Rule, heard: &Heard<'_>, delivery: Option<&Sent>) -> Scope {
         return Scope::new(About::Webhook, &sent.webhook);
     }
     if let Some(trip) = heard.trip {
-        let scope = Scope::new(About::Loop, trip.id);
+        let scope = Scope::new(About::Loop, &trip.id);
         return match &trip.run {
             Some(run) => scope.with_key(run),
             None => scope,
