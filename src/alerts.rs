@@ -217,7 +217,7 @@ impl Alerts {
         lock(&self.book).set_repeat(repeat_us(&config.alerts));
         self.ground.set_min_free(config.alerts.min_free_bytes);
         let names: Vec<Label> = config.upstreams.iter().map(|it| it.name.clone()).collect();
-        self.upstreams.keep(&names);
+        self.upstreams.keep(&names, &self.reporter);
         self.take_hooks(hooks);
     }
 

@@ -69,9 +69,13 @@ impl Hook {
         if is_about_itself || !config.takes(alert.rule, alert.severity) {
             return;
         }
-        let message = Message::Alert(Box::new(told.clone()));
+        let mut told = told.clone();
+        // What became of it elsewhere is nobody's business there.
+        told.alert.sent.clear();
+        let rule = told.alert.rule;
+        let message = Message::Alert(Box::new(told));
         if self.queue.try_send(message).is_err() {
-            self.held_back.add(alert.rule, &self.reporter);
+            self.held_back.add(rule, &self.reporter);
         }
     }
 

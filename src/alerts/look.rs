@@ -56,9 +56,17 @@ impl Upstreams {
         }
     }
 
-    pub(super) fn keep(&self, names: &[Label]) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|name, _| names.contains(name));
+    /// Forgets all but these; what is not there does not fail.
+    pub(super) fn keep(&self, names: &[Label], reporter: &Reporter) {
+        let gone: Vec<(Label, Outcomes)> = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extract_if(|name, _| !names.contains(name)).collect()
+        };
+        for (name, _) in gone.iter().filter(|(_, outcomes)| outcomes.is_failing()) {
+            let details = format!("upstream {name} is not configured any more");
+            let signal = Signal::of(Scope::new(About::Upstream, name));
+            reporter.tell("upstream_recovered", details, signal);
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 use wildmatch::WildMatch;
 
+use super::Secret;
 use super::read::Section;
 use super::render::{list, quoted};
 use super::sections::Environment;
 use super::value::{self, Kind, duration_text, size_text};
-use super::{Config, Secret};
 use crate::core::alert::{Rule, Severity};
 use crate::core::id::Label;
 
@@ -166,7 +166,12 @@ fn is_url(text: &str) -> bool {
     is_http && has_host && !authority.contains('@') && !text.contains('#')
 }
 
-pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> AlertsConfig {
+/// No webhook may send to `listeners`, which are our own.
+pub(super) fn read(
+    root: &mut Section<'_, '_>,
+    env: Environment<'_>,
+    listeners: [SocketAddr; 2],
+) -> AlertsConfig {
     let mut config = AlertsConfig::default();
     root.table("alerts", |section| {
         section.set(
@@ -188,7 +193,12 @@ pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> AlertsCo
                 {
                     section.problem("name", "a name that no other webhook has", "");
                 }
-                webhook(section, name, env)
+                let webhook = webhook(section, name, env);
+                if webhook.as_ref().is_some_and(|it| it.is_own(&listeners)) {
+                    let expected = "a webhook whose URL is no listener of our own";
+                    section.problem("name", expected, "");
+                }
+                webhook
             })
             .into_iter()
             .flatten()
@@ -292,18 +302,6 @@ fn secret<'r>(
         section.problem(key, &expected, "");
     }
     Some(Secret::from_variable(variable, found))
-}
-
-/// A webhook must not send to ourselves.
-pub(super) fn check(root: &mut Section<'_, '_>, config: &Config) {
-    let listeners = [config.proxy.listen, config.admin.listen];
-    for (n, webhook) in config.alerts.webhooks.iter().enumerate() {
-        if webhook.is_own(&listeners) {
-            let name = &webhook.name;
-            let expected = format!("a URL elsewhere: that of {name} is a listener of our own");
-            root.problem(&format!("alerts.webhook[{n}].name"), &expected, "");
-        }
-    }
 }
 
 /// Webhooks whose secrets go over the net in clear.

@@ -36,10 +36,10 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.budgets = budget::read(root);
         config.attribution = loops::attribution(root);
         config.loops = loops::read(root);
-        config.alerts = alerts::read(root, env);
+        let listeners = [config.proxy.listen, config.admin.listen];
+        config.alerts = alerts::read(root, env, listeners);
         config.prices = prices(root);
         check::across_sections(root, &config);
-        alerts::check(root, &config);
         config
     })
 }

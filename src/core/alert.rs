@@ -268,9 +268,11 @@ impl Rule {
         match self {
             Self::LoopWarning | Self::LoopSlowed => Some(15 * MINUTE_US),
             Self::AlertTest => Some(MINUTE_US),
-            Self::BudgetWarning | Self::BudgetSlowed | Self::BudgetSpent | Self::UnpricedModel => {
-                Some(DAY_US)
-            }
+            Self::BudgetWarning
+            | Self::BudgetSlowed
+            | Self::BudgetSpent
+            | Self::UnpricedModel
+            | Self::AlertFailed => Some(DAY_US),
             _ => None,
         }
     }

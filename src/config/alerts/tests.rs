@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Config;
 
 fn webhook(url: &str) -> WebhookConfig {
     let text = "[proxy]\nlisten = \"127.0.0.1:1\"\n[admin]\nlisten = \"127.0.0.1:2\"\n\
@@ -44,7 +45,7 @@ fn listener_of_our_own_is_known_by_any_of_its_names() {
 fn own_listener_as_webhook_is_refused_with_the_file() {
     let text = "[[alerts.webhook]]\nname = \"me\"\nurl = \"http://localhost:8788/hook\"\n";
     let problems = problems(text, None);
-    assert!(problems.contains("a listener of our own"), "{problems}");
+    assert!(problems.contains("no listener of our own"), "{problems}");
 }
 
 #[test]

@@ -63,6 +63,11 @@ impl Outcomes {
         fails.then_some(Turn::Fails { failed, all })
     }
 
+    /// It was said to fail and not yet to work again.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
     fn works(&mut self) -> Option<Turn> {
         (self.answers >= ANSWERS).then(|| {
             *self = Self::default();
