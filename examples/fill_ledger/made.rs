@@ -196,6 +196,7 @@ fn config(dir: &Path) -> LedgerConfig {
         record: RecordLevel::Full,
         max_body_bytes: 16 << 20,
         redact: Vec::new(),
+        show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: None,
         segment_bytes: 64 << 20,
