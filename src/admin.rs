@@ -76,9 +76,13 @@ pub struct AdminState {
 }
 
 impl AdminState {
-    /// A number that changes whenever something was recorded.
+    /// A number that changes whenever something was recorded, the ledger or its index begins or
+    /// ends to fail, or a loop opens or closes.
     pub fn happened(&self) -> u64 {
-        self.ledger.written()
+        let health = self.ledger.health();
+        let (open, _) = self.loops.latest_trips(0);
+        let open = u64::try_from(open).unwrap_or(u64::MAX);
+        self.ledger.written() ^ (health << 62) ^ open.rotate_right(8)
     }
 }
 

@@ -153,8 +153,7 @@ impl App {
             Arc::clone(&memory),
             (budgets.clone(), loops.clone(), alerts.clone()),
         );
-        let stop = watch::Sender::new(false);
-        let draining = Arc::new(AtomicBool::new(false));
+        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
         let listener = Listener {
             socket: proxy_socket,
@@ -180,10 +179,9 @@ impl App {
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
+        let stopped = async { drop(admin_stopped.await) };
         let site = dashboard::site(&state);
-        let admin = tokio::spawn(admin::serve(admin_socket, site, async {
-            let _: Result<(), _> = admin_stopped.await;
-        }));
+        let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
         Ok(Self {
             started_with: config,
             config: shared,

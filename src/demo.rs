@@ -90,8 +90,7 @@ impl Pace {
 
 /// Plays the scenes, then stays until it is interrupted. `out` is told what happens.
 pub async fn play(options: &Options, out: &mut dyn Write) -> Result<(), DemoError> {
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DemoError::Signal)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(DemoError::Signal)?;
+    let mut ends = Ends::watch().map_err(DemoError::Signal)?;
     let pace = if options.fast {
         Pace::FAST
     } else {
@@ -115,32 +114,50 @@ pub async fn play(options: &Options, out: &mut dyn Write) -> Result<(), DemoErro
     };
     stage.announce(dir, options.dir.is_some(), out)?;
     let played = tokio::select! {
-        played = stage.play(options, out) => played,
-        () = either(&mut interrupt, &mut terminate) => Ok(()),
+        played = stage.play(options, out) => Some(played),
+        () = ends.next() => None,
     };
-    if played.is_ok() && !options.once && !options.repeat {
+    if matches!(played, Some(Ok(()))) && !options.once {
         writeln!(
             out,
             "\nThe dashboard stays: look around, then end with ctrl-c."
         )?;
         out.flush()?;
-        either(&mut interrupt, &mut terminate).await;
+        ends.next().await;
     }
     app.stop().await;
-    played
+    played.unwrap_or(Ok(()))
+}
+
+/// The signals that end the demo: also that of a terminal that is closed, so that the ledger goes.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn watch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
 }
 
 fn scratch() -> io::Result<TempDir> {
     tempfile::Builder::new()
         .prefix("open-aiops-demo-")
         .tempdir()
-}
-
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
 }
 
 /// What runs of the first round are numbered by: what a kept ledger holds goes on growing.

@@ -439,6 +439,12 @@ impl Ledger {
         self.open.progress.written()
     }
 
+    /// 0 where all is well; bit 0: records cannot be written, bit 1: the index does not follow.
+    pub fn health(&self) -> u64 {
+        let (queue, progress) = (&self.open.queue, &self.open.progress);
+        u64::from(queue.is_failing()) | u64::from(progress.is_index_stuck()) << 1
+    }
+
     pub fn status(&self) -> LedgerStatus {
         let Open {
             queue,

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Authority;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Method, Uri};
 use http_body::Body as _;
 
 use super::AdminState;
@@ -22,6 +22,8 @@ use crate::config::AdminConfig;
 pub(super) const BODY_LIMIT: u64 = 64 * 1024;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// On every response. `sandbox` is not among them: the page of `/` needs its own links to work.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 7] = [
@@ -59,7 +61,9 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let checked = check(request.uri(), request.headers(), &state.config.load().admin)
+    let is_visit = is_visit(request.method(), request.headers());
+    let admin = &state.config.load_full().admin;
+    let checked = check(request.uri(), request.headers(), admin, is_visit)
         .and_then(|()| check_length(request.body().size_hint().lower()));
     let mut response = match checked {
         Ok(()) => next.run(request).await,
@@ -71,7 +75,20 @@ pub(super) async fn guard(
     response
 }
 
-fn check(uri: &Uri, headers: &HeaderMap, config: &AdminConfig) -> Result<(), Problem> {
+/// Whether a browser goes to a page as a whole, by a link from anywhere: the site it comes from sees
+/// nothing of the page, and a GET changes nothing.
+fn is_visit(method: &Method, headers: &HeaderMap) -> bool {
+    let is = |name: HeaderName, value: &str| headers.get(name).is_some_and(|it| it == value);
+    let is_whole = is(SEC_FETCH_MODE, "navigate") && is(SEC_FETCH_DEST, "document");
+    method == Method::GET && is_whole
+}
+
+fn check(
+    uri: &Uri,
+    headers: &HeaderMap,
+    config: &AdminConfig,
+    is_visit: bool,
+) -> Result<(), Problem> {
     let host = host(uri, headers)
         .ok_or_else(|| Problem::bad_request("header Host: exactly one host name is expected"))?;
     if !is_own_name(host.host(), config) {
@@ -90,10 +107,10 @@ fn check(uri: &Uri, headers: &HeaderMap, config: &AdminConfig) -> Result<(), Pro
             "header Origin: requests of other sites are refused",
         ));
     }
-    if headers
+    let is_foreign = headers
         .get(SEC_FETCH_SITE)
-        .is_some_and(|site| site == "cross-site")
-    {
+        .is_some_and(|site| site == "cross-site");
+    if is_foreign && !is_visit {
         return Err(Problem::forbidden(
             "header Sec-Fetch-Site: requests of other sites are refused",
         ));
@@ -185,7 +202,8 @@ mod tests {
                 )
             })
             .collect();
-        check(&Uri::from_static("/api/v1/calls"), &map, &config)
+        let is_visit = is_visit(&Method::GET, &map);
+        check(&Uri::from_static("/api/v1/calls"), &map, &config, is_visit)
             .err()
             .map(|p| p.status)
     }
@@ -237,7 +255,7 @@ mod tests {
         headers.insert("host", HeaderValue::from_static("localhost"));
         let uri = Uri::from_static("http://evil.example/");
         assert_eq!(
-            check(&uri, &headers, &config(LOCAL, &[]))
+            check(&uri, &headers, &config(LOCAL, &[]), false)
                 .unwrap_err()
                 .status,
             403
@@ -266,6 +284,35 @@ mod tests {
         ] {
             assert_eq!(check(origin), Some(403), "{origin}");
         }
+    }
+
+    #[test]
+    fn link_of_another_site_may_lead_here_but_nothing_else_of_it() {
+        let visit = |mode, dest| {
+            status(
+                LOCAL,
+                &[
+                    ("host", "localhost"),
+                    ("sec-fetch-site", "cross-site"),
+                    ("sec-fetch-mode", mode),
+                    ("sec-fetch-dest", dest),
+                ],
+            )
+        };
+        assert_eq!(visit("navigate", "document"), None);
+        for (mode, dest) in [
+            ("navigate", "iframe"),
+            ("no-cors", "image"),
+            ("cors", "empty"),
+            ("websocket", "empty"),
+        ] {
+            assert_eq!(visit(mode, dest), Some(403), "{mode} {dest}");
+        }
+        let headers = HeaderMap::from_iter([
+            (SEC_FETCH_MODE, HeaderValue::from_static("navigate")),
+            (SEC_FETCH_DEST, HeaderValue::from_static("document")),
+        ]);
+        assert!(!is_visit(&Method::POST, &headers), "a form of another site");
     }
 
     #[test]

@@ -20,6 +20,7 @@ Examples:
   open-aiops demo --dir demo-data --repeat";
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct DemoArgs {
     /// Only this scene; may be given several times
     #[arg(long, value_parser = scene())]

@@ -7,9 +7,8 @@ mod draw;
 mod screen;
 mod shot;
 
-use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -19,6 +18,7 @@ use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use ratatui::crossterm::terminal;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::screen::{Screen, View, Wish};
 use self::shot::{Deed, Shot};
@@ -41,6 +41,12 @@ const WITHOUT_TERMINAL: (u16, u16) = (120, 40);
 
 /// How long a key may wait until it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What waits to be taken in: one answer at a time is asked for, and orders are typed.
+const QUEUE: usize = 64;
+
+/// An answer that did not come for so long never will: more than a question may take.
+const LOST: Duration = Duration::from_secs(70);
 
 #[derive(Args, Debug)]
 pub struct TopArgs {
@@ -102,14 +108,17 @@ pub(super) fn run(common: &Common, args: &TopArgs, out: &mut Output<'_>) -> Resu
         let (width, height) = size(out);
         return Ok(out
             .writer
-            .write_all(frame(&mut screen, width, height)?.as_bytes())?);
+            .write_all(frame(&screen, width, height).as_bytes())?);
     }
     if !out.terminal {
         let told = "top needs a terminal; --once prints one frame anywhere";
         return Err(Failure::Impossible(told.to_owned()));
     }
-    let mut terminal = ratatui::try_init()?;
-    let watched = watch(&mut terminal, &mut screen, &runtime, &server, args.interval);
+    // The terminal is given back whatever happens, also where it was taken half.
+    let watched = match ratatui::try_init() {
+        Ok(mut terminal) => watch(&mut terminal, &mut screen, &runtime, &server, args.interval),
+        Err(error) => Err(error.into()),
+    };
     ratatui::try_restore()?;
     // What is still being asked is not waited for.
     runtime.shutdown_background();
@@ -118,8 +127,10 @@ pub(super) fn run(common: &Common, args: &TopArgs, out: &mut Output<'_>) -> Resu
 
 /// Answers to what was asked, as they come.
 enum News {
-    Seen(Result<Shot, String>),
+    Seen(Box<Result<Shot, String>>),
     Done(Result<String, String>),
+    /// The process is told to end.
+    End,
 }
 
 fn watch(
@@ -129,14 +140,22 @@ fn watch(
     server: &Arc<Source>,
     interval: Duration,
 ) -> Result<(), Failure> {
-    let (send, news) = channel();
+    let (send, news) = sync_channel(QUEUE);
+    listen(runtime, &send);
     let mut due = Instant::now();
-    let mut asking = false;
+    let mut asked: Option<Instant> = None;
     loop {
-        asking &= !hear(screen, &news);
-        if due <= Instant::now() && !asking && !screen.is_held {
+        match hear(screen, &news) {
+            Heard::End => return Ok(()),
+            Heard::Answer => asked = None,
+            Heard::Nothing => {}
+        }
+        // What got lost is asked again.
+        let is_asking = asked.is_some_and(|at| at.elapsed() < LOST);
+        if due <= Instant::now() && !is_asking && !screen.is_held {
             ask(runtime, server, screen.view.clone(), send.clone());
-            (asking, due) = (true, Instant::now() + interval);
+            asked = Some(Instant::now());
+            due = Instant::now() + interval;
         }
         terminal.draw(|frame| draw::draw(frame, screen))?;
         if !event::poll(LOOK)? {
@@ -157,31 +176,57 @@ fn watch(
     }
 }
 
-/// Takes in what came; whether a look was answered.
-fn hear(screen: &mut Screen, news: &Receiver<News>) -> bool {
-    let mut answered = false;
+enum Heard {
+    Nothing,
+    Answer,
+    End,
+}
+
+/// Takes in what came.
+fn hear(screen: &mut Screen, news: &Receiver<News>) -> Heard {
+    let mut heard = Heard::Nothing;
     while let Ok(news) = news.try_recv() {
-        answered |= matches!(news, News::Seen(_));
         match news {
-            News::Seen(Ok(shot)) => screen.see(shot),
-            News::Seen(Err(wrong)) => screen.miss(wrong),
+            News::End => return Heard::End,
+            News::Seen(seen) => {
+                heard = Heard::Answer;
+                match *seen {
+                    Ok(shot) => screen.see(shot),
+                    Err(wrong) => screen.miss(wrong),
+                }
+            }
             News::Done(Ok(told)) => screen.note(told, false),
             News::Done(Err(wrong)) => screen.note(wrong, true),
         }
     }
-    answered
+    heard
 }
 
-fn ask(runtime: &Runtime, server: &Arc<Source>, view: View, send: Sender<News>) {
+/// Ends by signal as by key, so that the terminal is given back.
+fn listen(runtime: &Runtime, send: &SyncSender<News>) {
+    for kind in [SignalKind::terminate(), SignalKind::hangup()] {
+        let send = send.clone();
+        runtime.spawn(async move {
+            if let Ok(mut signals) = signal(kind) {
+                signals.recv().await;
+                let _ = send.send(News::End);
+            }
+        });
+    }
+}
+
+fn ask(runtime: &Runtime, server: &Arc<Source>, view: View, send: SyncSender<News>) {
     let server = Arc::clone(server);
     runtime.spawn(async move {
         let shot = shot::take(&server, &view).await;
         // Nobody listens when the program ends meanwhile.
-        let _ = send.send(News::Seen(shot.map_err(|failure| failure.words())));
+        let _ = send.send(News::Seen(Box::new(
+            shot.map_err(|failure| failure.words()),
+        )));
     });
 }
 
-fn order(runtime: &Runtime, server: &Arc<Source>, deed: Deed, send: Sender<News>) {
+fn order(runtime: &Runtime, server: &Arc<Source>, deed: Deed, send: SyncSender<News>) {
     let server = Arc::clone(server);
     runtime.spawn(async move {
         let done = shot::act(&server, &deed).await;
@@ -195,10 +240,10 @@ fn size(out: &Output<'_>) -> (u16, u16) {
 }
 
 /// One frame as text.
-fn frame(screen: &mut Screen, width: u16, height: u16) -> io::Result<String> {
+fn frame(screen: &Screen, width: u16, height: u16) -> String {
     let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
     let Ok(_) = terminal.draw(|frame| draw::draw(frame, screen));
-    Ok(lines(terminal.backend().buffer()))
+    lines(terminal.backend().buffer())
 }
 
 /// The cells of a frame, without the blank ends of lines and of the whole.

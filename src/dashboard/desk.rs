@@ -18,6 +18,8 @@ use crate::ledger::{IndexError, View};
 /// Pages that may be open live at once: each keeps a connection.
 const LIVE_PAGES: usize = 32;
 
+const HALF_MINUTE_US: i64 = 30_000_000;
+
 /// Everything a page may ask. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Desk {
@@ -59,6 +61,19 @@ impl Desk {
         Q: FnOnce(&View) -> Result<T, IndexError> + Send + 'static,
     {
         self.state.records.ask(query).await
+    }
+
+    /// What has happened by now. It changes when something was recorded, when the ledger or a loop
+    /// stands otherwise, and every half minute, for what changes without a record.
+    pub(super) fn moment(&self, now: Timestamp) -> String {
+        let happened = self.state.happened();
+        format!("{happened:x}-{}", now.micros() / HALF_MINUTE_US)
+    }
+
+    /// Live pages that are open.
+    pub(super) fn open_pages(&self) -> u32 {
+        let open = LIVE_PAGES.saturating_sub(self.live.available_permits());
+        u32::try_from(open).unwrap_or(u32::MAX)
     }
 
     /// Takes note of how long a page took.

@@ -20,7 +20,7 @@ use super::range;
 use super::text;
 use super::theme::Theme;
 use crate::admin::problem::Problem;
-use crate::core::loops::refusal::evidence;
+use crate::core::loops::refusal::summary;
 
 const PROBLEM: &str = "application/problem+json";
 /// Of a problem that we wrote ourselves.
@@ -86,14 +86,15 @@ fn bare(problem: &Problem) -> Markup {
             }
             body {
                 header.top { a.brand href="/" { img src=(ICON.path) alt="" width="20" height="20"; "Open-AIOps" } }
-                main { h1 { (problem.title) } p.prose { (problem.detail) } p { a href="/" { "To the overview" } } }
+                main { h1 { (problem.title) } p.prose { (text::shown(&problem.detail)) } p { a href="/" { "To the overview" } } }
             }
         }
     }
 }
 
 fn sorry(problem: &Problem) -> Page {
-    let advice = html! { p { (problem.detail) } p { a href="/" { "To the overview" } } };
+    let advice =
+        html! { p { (text::shown(&problem.detail)) } p { a href="/" { "To the overview" } } };
     Page::fixed(
         &problem.title,
         Place::Elsewhere,
@@ -110,12 +111,12 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (page.title) " - Open-AIOps" }
+                title { (text::plain(&page.title)) " - Open-AIOps" }
                 link rel="icon" href=(ICON.path) type="image/svg+xml";
                 link rel="stylesheet" href=(STYLE.path);
                 script type="module" src=(SCRIPT.path) {}
             }
-            body data-snapshot=(desk.state.happened()) data-live=[page.live.then_some("")] {
+            body data-snapshot=(here.snapshot) data-live=[page.live.then_some("")] {
                 a.skip href="#main" { "Skip to content" }
                 header.top {
                     a.brand href="/" { img src=(ICON.path) alt="" width="20" height="20"; "Open-AIOps" }
@@ -124,7 +125,7 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 }
                 (banners(desk, here))
                 main id="main" tabindex="-1" {
-                    div.head { h1 { (page.title) } @if page.ranged { (range::picker(here)) } }
+                    div.head { h1 { (text::name(&page.title)) } @if page.ranged { (range::picker(here)) } }
                     (deeds::note(desk, here))
                     (page.main)
                 }
@@ -159,7 +160,7 @@ fn tools(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 input type="search" name="q" placeholder="Search" aria-label="Search calls and runs" value=[here.get("q")];
             }
             @if page.live {
-                button.pause type="button" data-pause hidden aria-pressed="false" { "Live" }
+                button.pause type="button" data-pause hidden title="Pause and go on (p)" { "Live" }
             }
             a.theme href=(link::to("/theme", [("to", theme), ("back", back.as_str())])) title=(word) aria-label=(word) { span.theme-mark {} }
             @if desk.state.config.load().admin.token.is_some() {
@@ -177,7 +178,7 @@ fn banners(desk: &Desk, here: &Here) -> Markup {
         @if let Some(trip) = latest.first() {
             div.banner.bad role="status" {
                 strong { @if open == 1 { "1 loop is stopped" } @else { (figure::count(open as u64)) " loops are stopped" } }
-                ": " (text::shown(&evidence(&trip.evidence)))
+                ": " (text::shown(&summary(&trip.evidence)))
                 ", " (figure::count(u64::from(trip.refused))) " calls refused "
                 a href=(here.at("/loops", [])) { "Look" }
             }
@@ -204,7 +205,7 @@ fn foot(desk: &Desk, here: &Here) -> Markup {
     html! {
         footer {
             div id="drawn" data-part { "As of " (figure::time(here.now, &desk.zone)) " " (zone(desk, here)) }
-            div { a href="/api/v1/openapi.json" { "API" } " " a href="/metrics" { "Metrics" } " " (crate::core::build::DESCRIPTION) }
+            div { button.quiet type="button" data-keys hidden { "Keys" } " " a href="/api/v1/openapi.json" { "API" } " " a href="/metrics" { "Metrics" } " " (crate::core::build::DESCRIPTION) }
         }
     }
 }

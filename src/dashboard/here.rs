@@ -30,6 +30,8 @@ pub(super) struct Here {
     pub(super) export: Option<Export>,
     /// The time the page is drawn at.
     pub(super) now: Timestamp,
+    /// What had happened when drawing began.
+    pub(super) snapshot: String,
 }
 
 impl Here {
@@ -134,6 +136,7 @@ impl FromRequestParts<Desk> for Here {
             range: Range::all(now),
             export: None,
             now,
+            snapshot: desk.moment(now),
         };
         here.range = Range::read(&here)?;
         here.export = here.read(Export::NAME)?;

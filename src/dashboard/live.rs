@@ -2,7 +2,7 @@
 //!
 //! An event carries no content: the page asks for itself again and exchanges the parts that
 //! changed, so that there is one way to draw it. Events are at least half a second apart, and so
-//! far apart that drawing takes no more than a tenth of the time.
+//! far apart that drawing all open pages takes no more than a tenth of the time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::desk::Desk;
 use crate::admin::problem::Problem;
 
-/// How often it is looked whether something happened. Looking reads two numbers in memory.
+/// How often it is looked whether something happened. Looking reads a few numbers in memory.
 const LOOK: Duration = Duration::from_millis(100);
 const GAP: Duration = Duration::from_millis(500);
 const LONGEST_GAP: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(super) async fn ticks(State(desk): State<Desk>) -> Result<Response, Problem>
 /// One open page.
 struct Watch {
     desk: Desk,
-    seen: u64,
+    seen: String,
     told_at: Instant,
     greeted: bool,
     _place: OwnedSemaphorePermit,
@@ -48,7 +48,7 @@ struct Watch {
 impl Watch {
     fn new(desk: Desk, place: OwnedSemaphorePermit) -> Self {
         Self {
-            seen: desk.state.happened(),
+            seen: desk.moment(desk.now()),
             desk,
             told_at: Instant::now(),
             greeted: false,
@@ -57,36 +57,35 @@ impl Watch {
     }
 
     /// Waits until there is something new; none when the process ends.
-    async fn next(&mut self) -> Option<u64> {
+    async fn next(&mut self) -> Option<String> {
         if !self.greeted {
             self.greeted = true;
-            return Some(self.seen);
+            return Some(self.seen.clone());
         }
         loop {
             if self.desk.state.draining.load(Ordering::Relaxed) {
                 return None;
             }
-            let now = self.desk.state.happened();
-            if now != self.seen && self.told_at.elapsed() >= self.gap() {
-                (self.seen, self.told_at) = (now, Instant::now());
-                return Some(now);
+            let moment = self.desk.moment(self.desk.now());
+            if moment != self.seen && self.told_at.elapsed() >= self.gap() {
+                (self.seen, self.told_at) = (moment.clone(), Instant::now());
+                return Some(moment);
             }
             tokio::time::sleep(LOOK).await;
         }
     }
 
     fn gap(&self) -> Duration {
-        self.desk
-            .drawing()
-            .saturating_mul(10)
-            .clamp(GAP, LONGEST_GAP)
+        let pages = self.desk.open_pages().max(1);
+        let drawing = self.desk.drawing().saturating_mul(pages);
+        drawing.saturating_mul(10).clamp(GAP, LONGEST_GAP)
     }
 }
 
 fn events(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
     stream::unfold(watch, |mut watch| async {
-        let happened = watch.next().await?;
-        let event = Event::default().event("tick").data(happened.to_string());
+        let moment = watch.next().await?;
+        let event = Event::default().event("tick").data(moment);
         Some((Ok(event), watch))
     })
 }

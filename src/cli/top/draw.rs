@@ -239,7 +239,7 @@ fn runs(screen: &Screen) -> Table<'static> {
     let list = screen.runs().into_iter().map(|run| {
         let budget = screen.account_of_run(&run.run);
         let budget = budget.map_or_else(
-            || Line::styled("no budget", QUIET),
+            || Line::styled("-", QUIET),
             |account| Line::from(bar(account.account.used_permille)),
         );
         let agents: Vec<&str> = run.agents.iter().map(Label::as_str).collect();

@@ -13,7 +13,7 @@ use crate::core::time::Timestamp;
 const WINDOW_US: u64 = 60_000_000;
 
 /// Moments kept of a run or an agent.
-const MOMENTS: usize = 64;
+const MOMENTS: usize = 320;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum View {
@@ -53,11 +53,14 @@ pub(super) struct Account<'a> {
     pub(super) account: &'a AccountView,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub(super) struct Screen {
     pub(super) view: View,
     pub(super) shot: Option<Shot>,
     /// Key of the chosen row: rows move, the choice stays with its own.
     chosen: Option<String>,
+    /// Nothing of this view was seen yet: its first row will be chosen.
+    is_fresh: bool,
     pub(super) is_held: bool,
     pub(super) shows_help: bool,
     /// What waits for yes or no.
@@ -77,6 +80,7 @@ impl Screen {
             view,
             shot: None,
             chosen: None,
+            is_fresh: true,
             is_held: false,
             shows_help: false,
             asked: None,
@@ -91,19 +95,21 @@ impl Screen {
     /// Takes in what was seen. What came for another view is dropped.
     pub(super) fn see(&mut self, shot: Shot) {
         self.missed = None;
+        if shot.view != self.view {
+            return;
+        }
         if self.is_held && self.shot.is_some() {
             return;
         }
         self.remember(&shot);
         self.shot = Some(shot);
         let rows = self.keys();
-        if !self
-            .chosen
-            .as_ref()
-            .is_some_and(|chosen| rows.contains(chosen))
-        {
-            self.chosen = rows.into_iter().next();
-        }
+        // When the chosen row is gone nothing is chosen, so that no key acts on another.
+        self.chosen = match self.chosen.take() {
+            None if self.is_fresh => rows.into_iter().next(),
+            chosen => chosen.filter(|chosen| rows.contains(chosen)),
+        };
+        self.is_fresh = false;
     }
 
     pub(super) fn miss(&mut self, wrong: String) {
@@ -372,7 +378,9 @@ impl Screen {
     fn step(&mut self, by: isize) {
         let keys = self.keys();
         let last = keys.len().saturating_sub(1);
-        let at = self.row().unwrap_or(0).saturating_add_signed(by).min(last);
+        let at = self
+            .row()
+            .map_or(0, |at| at.saturating_add_signed(by).min(last));
         self.chosen = keys.into_iter().nth(at);
     }
 
@@ -384,6 +392,7 @@ impl Screen {
         };
         self.filter.clear();
         self.is_held = false;
+        self.is_fresh = self.chosen.is_none();
         self.view = view;
         Wish::Look
     }

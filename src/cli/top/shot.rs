@@ -16,11 +16,15 @@ use crate::core::id::Label;
 
 /// Rows of a list that are asked for: more than a screen has.
 const ROWS: &str = "200";
+/// Of each budget those closest to their limits: runs that are not among them have much left.
+const MOST_ACCOUNTS: &str = "1000";
 const LATEST_CALLS: &str = "60";
 
 /// Everything that one frame shows.
 #[derive(Clone, Debug)]
 pub(super) struct Shot {
+    /// What it was asked for.
+    pub(super) view: View,
     pub(super) status: Status,
     pub(super) runs: Vec<RunView>,
     pub(super) agents: Vec<AgentView>,
@@ -34,10 +38,15 @@ pub(super) struct Shot {
 /// Asks what `view` shows, and no more.
 pub(super) async fn take(server: &Source, view: &View) -> Result<Shot, Failure> {
     let status: Status = get(server, "/api/v1/status").await?;
-    let budgets: BudgetList = ask(server, "/api/v1/budgets", &BudgetParams::default()).await?;
+    let fullest = BudgetParams {
+        limit: MOST_ACCOUNTS.parse().ok(),
+        ..BudgetParams::default()
+    };
+    let budgets: BudgetList = ask(server, "/api/v1/budgets", &fullest).await?;
     let loops: LoopList = ask(server, "/api/v1/loops", &latest()).await?;
     let runs: RunList = ask(server, "/api/v1/runs", &latest()).await?;
     let mut shot = Shot {
+        view: view.clone(),
         status,
         runs: runs.runs,
         agents: Vec::new(),

@@ -70,6 +70,7 @@ fn shot(seconds: u64, runs: Vec<RunView>) -> Shot {
         }],
     }]);
     Shot {
+        view: View::Runs,
         status: serde_json::from_value(status).unwrap(),
         runs,
         agents: Vec::new(),
@@ -85,8 +86,8 @@ fn press(screen: &mut Screen, keys: &str) -> Vec<Wish> {
     keys.chars().map(key).collect()
 }
 
-fn shown(screen: &mut Screen) -> String {
-    frame(screen, 130, 20).unwrap()
+fn shown(screen: &Screen) -> String {
+    frame(screen, 130, 20)
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn only_a_stop_asks_first_and_only_yes_stops() {
         "q is no yes either"
     );
     assert_eq!(press(&mut screen, "s"), [Wish::Nothing]);
-    assert!(shown(&mut screen).contains("stop night? Its running calls end"));
+    assert!(shown(&screen).contains("stop night? Its running calls end"));
     assert_eq!(press(&mut screen, "y"), [Wish::Do(deed(Kind::Stop))]);
 }
 
@@ -183,10 +184,10 @@ fn held_screen_does_not_change_until_it_is_let_go() {
     screen.see(shot(1, vec![run("night", 1, 1)]));
     press(&mut screen, " ");
     screen.see(shot(2, vec![run("noon", 1, 1)]));
-    assert!(shown(&mut screen).contains("night") && shown(&mut screen).contains("HELD"));
+    assert!(shown(&screen).contains("night") && shown(&screen).contains("HELD"));
     press(&mut screen, " ");
     screen.see(shot(3, vec![run("noon", 1, 1)]));
-    assert!(!shown(&mut screen).contains("night"));
+    assert!(!shown(&screen).contains("night"));
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn frame_shows_runs_with_their_budgets_and_nothing_steers_the_terminal() {
     let mut bad = run("night", 1234, 1);
     bad.agents = vec![label("plan\u{202e}ner")];
     screen.see(shot(5, vec![bad]));
-    let text = shown(&mut screen);
+    let text = shown(&screen);
     for part in [
         "Open-AIOps 1.2.3",
         "ledger ok",
@@ -209,7 +210,7 @@ fn frame_shows_runs_with_their_budgets_and_nothing_steers_the_terminal() {
     }
     assert!(!text.contains('\u{202e}'), "{text}");
     screen.miss("refused \u{1b}[2J".to_owned());
-    let text = shown(&mut screen);
+    let text = shown(&screen);
     assert!(
         text.contains("not answered: refused") && !text.contains('\u{1b}'),
         "{text}"
@@ -219,8 +220,11 @@ fn frame_shows_runs_with_their_budgets_and_nothing_steers_the_terminal() {
 #[test]
 fn budgets_show_what_is_used_of_the_limit() {
     let mut screen = Screen::new(View::Budgets);
-    screen.see(shot(5, vec![]));
-    let text = shown(&mut screen);
+    screen.see(Shot {
+        view: View::Budgets,
+        ..shot(5, vec![])
+    });
+    let text = shown(&screen);
     for part in ["each run", "run=night", "warning", "$0.90 of $1.00", "2"] {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
@@ -232,6 +236,6 @@ fn a_frame_fits_any_terminal() {
     screen.see(shot(5, vec![run("night", 1, 1)]));
     screen.shows_help = true;
     for (width, height) in [(1, 1), (10, 3), (80, 24), (300, 100)] {
-        assert!(frame(&mut screen, width, height).is_ok());
+        assert!(frame(&screen, width, height).lines().count() <= usize::from(height));
     }
 }
