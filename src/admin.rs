@@ -18,6 +18,7 @@ pub mod params;
 pub mod problem;
 mod process;
 mod records;
+mod runs;
 mod totals;
 pub mod view;
 
@@ -86,7 +87,7 @@ pub fn router(state: AdminState) -> Router {
     Router::from(process::routes())
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
-        .merge(Router::from(budgets::routes()).with_state(desk))
+        .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
@@ -104,6 +105,7 @@ pub fn document() -> Document {
     document.merge(process::routes().into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
+    document.merge(runs::routes().into_openapi());
     document.merge(loops::deeds().into_openapi());
     document
 }

@@ -20,7 +20,7 @@ use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back};
 use crate::core::build;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
-use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
+use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
@@ -138,7 +138,12 @@ impl App {
         let live = live(config.clone())?;
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
-        if let Err(error) = ledger.announce(admin_address) {
+        let doors = Doors {
+            admin: admin_address,
+            proxy: proxy_address,
+            is_tls: tls.is_some(),
+        };
+        if let Err(error) = ledger.announce(doors) {
             tracing::warn!(%error, "commands will not find this server");
         }
         tell_start(&ledger, &clock, (proxy_address, admin_address));
@@ -205,6 +210,11 @@ impl App {
 
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     pub fn budgets(&self) -> &Arc<Budgets> {

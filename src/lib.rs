@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod core;
+pub mod launch;
 pub mod ledger;
 pub mod listener;
 pub mod loops;

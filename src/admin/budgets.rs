@@ -29,7 +29,7 @@ const EXAMPLES: usize = 5;
 /// The engine, and the places of those who wait for the disk.
 #[derive(Clone)]
 pub(super) struct Desk {
-    budgets: Arc<Budgets>,
+    pub(super) budgets: Arc<Budgets>,
     records: Records,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn is_deed(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     match path.strip_prefix("/api/v1/") {
         Some(rest) if rest.starts_with("budgets/") => true,
-        Some(rest) => rest.starts_with("runs/") && ["pause", "resume", "stop"].contains(&last),
+        Some(rest) => rest.starts_with("runs/") && ["begin", "pause", "resume", "stop"].contains(&last),
         None => false,
     }
 }

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod from_rows;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ pub use self::budgets::{
     AccountAnswer, AccountView, BudgetList, BudgetView, CountedMeasure, KeyPart, MeasureView,
     Raised, RunControlled, UsdMeasure,
 };
+pub use self::refusals::{RefusalList, RefusalView, RunBegun};
 use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
 use crate::core::call::{CostSource, Operation};
@@ -350,7 +352,8 @@ pub struct EventView {
     /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
     /// `ledger_failed`, `ledger_resumed`, `budget_warning`, `budget_spent`, `budget_raised`,
     /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`,
-    /// `charges_recorded`, `unpriced_model`, `loop_warning`, `loop_tripped`, `loop_closed`.
+    /// `charges_recorded`, `unpriced_model`, `loop_warning`, `loop_tripped`, `loop_closed`,
+    /// `run_begun`.
     pub what: String,
     pub details: Option<String>,
 }

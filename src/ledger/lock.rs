@@ -1,7 +1,8 @@
 //! One process at a time: a lock file that also says which process, and where to ask it.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,16 @@ pub(crate) struct Lock {
 pub struct Holder {
     pub pid: Option<u32>,
     pub admin: Option<SocketAddr>,
+    pub doors: Option<Doors>,
+}
+
+/// Where a server can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doors {
+    pub admin: SocketAddr,
+    pub proxy: SocketAddr,
+    /// The proxy takes TLS alone.
+    pub is_tls: bool,
 }
 
 /// Why the lock was not to be had.
@@ -29,13 +40,11 @@ pub(crate) enum LockError {
 
 impl Lock {
     pub(crate) fn acquire(dir: &Path) -> Result<Self, LockError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join("lock"))
-            .map_err(LockError::Io)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(dir.join("lock")).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held(read(&mut file))),
@@ -63,13 +72,18 @@ impl Lock {
         let _: io::Result<()> = file.set_len(0);
     }
 
-    /// Says where the admin listener of this process is.
-    pub(crate) fn write(&self, admin: Option<SocketAddr>) -> io::Result<()> {
-        let pid = std::process::id();
-        let text = match admin {
-            Some(admin) => format!("pid = {pid}\nadmin = {admin}\n"),
-            None => format!("pid = {pid}\n"),
-        };
+    /// Says where the listeners of this process are.
+    pub(crate) fn write(&self, doors: Option<Doors>) -> io::Result<()> {
+        let mut text = format!("pid = {}\n", std::process::id());
+        if let Some(Doors {
+            admin,
+            proxy,
+            is_tls,
+        }) = doors
+        {
+            let scheme = if is_tls { "https" } else { "http" };
+            let _ = write!(text, "admin = {admin}\nproxy = {scheme}://{proxy}\n");
+        }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.set_len(0)?;
         file.rewind()?;
@@ -79,17 +93,28 @@ impl Lock {
 
 fn read(file: &mut File) -> Holder {
     let mut text = String::new();
-    let mut holder = Holder::default();
+    let (mut holder, mut proxy) = (Holder::default(), None);
     if file.read_to_string(&mut text).is_ok() {
         for (name, value) in text.lines().filter_map(|line| line.split_once(" = ")) {
             match name {
                 "pid" => holder.pid = value.parse().ok(),
                 "admin" => holder.admin = value.parse().ok(),
+                "proxy" => proxy = door(value),
                 _ => {}
             }
         }
     }
+    holder.doors = holder.admin.zip(proxy).map(|(admin, (is_tls, proxy))| Doors {
+        admin,
+        proxy,
+        is_tls,
+    });
     holder
+}
+
+fn door(url: &str) -> Option<(bool, SocketAddr)> {
+    let (scheme, address) = url.split_once("://")?;
+    Some((scheme == "https", address.parse().ok()?))
 }
 
 /// Who uses this directory now; none when nobody does.

@@ -238,7 +238,7 @@ impl Server {
         let budgets = std::sync::Arc::clone(&state.budgets);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        sample.ledger.announce(address).unwrap();
+        sample.ledger.announce(doors(address)).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;

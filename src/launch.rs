@@ -1,0 +1,30 @@
+//! Launching a program so that its calls come through the proxy: `open-aiops run -- ...`.
+//!
+//! What the program is told is decided in [`environment`], from a table of the variables that
+//! clients read. The proxy it is pointed at is one that runs already, or one in this process
+//! ([`proxy`]), which other launches on the same ledger may use as well. [`child`] starts the
+//! program and hands signals on. Nothing here prints.
+
+pub mod child;
+mod clients;
+pub mod environment;
+mod guests;
+pub mod identity;
+pub mod proxy;
+
+use crate::config::Config;
+
+/// The run that a launched program belongs to: its name.
+pub const RUN: &str = "OPEN_AIOPS_RUN";
+/// The ledger of its proxy, by which a launch within finds that proxy.
+pub const LEDGER: &str = "OPEN_AIOPS_LEDGER";
+/// The base URL of the run, without the path of any API.
+pub const URL: &str = "OPEN_AIOPS_URL";
+/// What lets one command the admin listener.
+const TOKEN: &str = "OPEN_AIOPS_TOKEN";
+
+/// Variables that a launched program must not see: what they hold gives power over the proxy, or
+/// is a secret of the proxy alone.
+pub fn kept_from_child(_config: &Config) -> Vec<String> {
+    vec![TOKEN.to_owned()]
+}
