@@ -298,9 +298,6 @@ pub enum RunCommand {
     Resume(RunName),
     /// End the running calls of a run and refuse new ones until it is resumed
     Stop(RunName),
-    /// Something that was meant to be launched.
-    #[command(external_subcommand)]
-    Unknown(Vec<OsString>),
 }
 
 #[derive(Args, Debug)]
@@ -433,9 +430,15 @@ pub fn run(
 ) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let wrong = if launch::is_meant(&arguments) { launch::FAILED } else { 2 };
-    let done = match Cli::try_parse_from(arguments) {
+    let done = match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, out),
-        Err(error) => return usage(&error, (out, errors), wrong),
+        Err(error) => {
+            let code = usage(&error, (out, &mut *errors), wrong);
+            if launch::lacks_dashes(&arguments, error.kind()) {
+                let _ = writeln!(errors, "{}", launch::DASHES);
+            }
+            return code;
+        }
     };
     let (complaint, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,

@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 use tracing_subscriber::EnvFilter;
@@ -47,6 +48,16 @@ const LISTENS: Duration = Duration::from_millis(200);
 pub(super) fn is_meant(arguments: &[OsString]) -> bool {
     let mut ours = arguments.iter().take_while(|word| *word != "--");
     ours.any(|word| word == "run") && arguments.iter().any(|word| word == "--")
+}
+
+/// What is told to whoever names a program where pause, resume or stop is expected.
+pub(super) const DASHES: &str = "To launch a program put -- before it: open-aiops run -- python crew.py";
+
+/// Whether a program was named so.
+pub(super) fn lacks_dashes(arguments: &[OsString], wrong: ErrorKind) -> bool {
+    let is_word = matches!(wrong, ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    let is_run = arguments.iter().any(|word| word == "run");
+    is_word && is_run && !is_meant(arguments)
 }
 
 /// Launches the program and ends as it does.
@@ -238,12 +249,9 @@ impl Prepared {
             took_us,
             page: None,
             refusals: None,
+            log: self.log.has_entries().then(|| self.log.path().to_owned()),
             warnings: Vec::new(),
         };
-        if self.log.has_entries() {
-            let path = self.log.path().display();
-            story.warnings.push(format!("the proxy had something to say: {path}"));
-        }
         let written = match &self.proxy {
             Proxy::Own(own) => {
                 let refusals = own.app().budgets().refusals(&self.identity.run);

@@ -1,7 +1,6 @@
 //! Budgets and runs of a running server: how they stand, and what is done to them.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -11,7 +10,7 @@ use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
 use super::source::{self, Source};
-use super::table::{Output, printable};
+use super::table::Output;
 use super::{Account, By, Common, Failure, Raise, RunCommand, RunName, budgets as print, command};
 use crate::admin::params::{self, BudgetParams};
 use crate::admin::view::{AccountAnswer, BudgetList, Raised, RunControlled};
@@ -69,7 +68,6 @@ pub(super) fn run(
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
     let (deed, RunName { run }) = match command {
-        RunCommand::Unknown(words) => return Err(not_an_order(words)),
         RunCommand::Pause(run) => ("pause", run),
         RunCommand::Resume(run) => ("resume", run),
         RunCommand::Stop(run) => ("stop", run),
@@ -80,17 +78,6 @@ pub(super) fn run(
     post(common, &path, &order, out, |done: RunControlled| {
         print::controlled(&done)
     })
-}
-
-fn not_an_order(words: &[OsString]) -> Failure {
-    let word = |word: &OsString| printable(&word.to_string_lossy());
-    let words: Vec<String> = words.iter().map(word).collect();
-    let first = words.first().map_or("", String::as_str);
-    Failure::Impossible(format!(
-        "run: found `{first}`, expected pause, resume or stop and a run; to launch a program put -- before \
-         it: open-aiops run -- {}",
-        words.join(" ")
-    ))
 }
 
 pub(super) fn post<T: DeserializeOwned>(

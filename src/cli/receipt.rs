@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -40,6 +41,8 @@ pub(super) struct Story<'a> {
     pub(super) page: Option<String>,
     /// None: whoever is asked for the calls knows.
     pub(super) refusals: Option<Vec<RefusalView>>,
+    /// Of the proxy in this process, if it had something to say.
+    pub(super) log: Option<PathBuf>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -67,6 +70,7 @@ pub(super) struct Receipt {
     warnings: Vec<String>,
     trips: Vec<RefusalView>,
     page: Option<String>,
+    log: Option<PathBuf>,
 }
 
 /// What an agent, or a run, used.
@@ -172,6 +176,7 @@ impl Story<'_> {
             warnings,
             trips,
             page: self.page,
+            log: self.log,
         }
     }
 }
@@ -295,7 +300,7 @@ fn concerns(totals: &TotalsView, open: u64, calls: &[CallView]) -> Vec<String> {
     let mut failures: BTreeMap<String, u64> = BTreeMap::new();
     for call in calls.iter().filter(|call| call.outcome != OPEN) {
         let status = call.status.filter(|status| *status >= 400);
-        if call.outcome == "completed" && status.is_none() {
+        if ["completed", "client_gone"].contains(&call.outcome.as_str()) && status.is_none() {
             continue;
         }
         let mut text = call.outcome.replace('_', " ");
@@ -394,6 +399,9 @@ impl Receipt {
             let word = paint.put(RED, "tripped");
             let message = printable(&trip.message);
             writeln!(out.writer, "  {word}  {} refused: {message}", calls_of(trip.calls))?;
+        }
+        if let Some(log) = &self.log {
+            writeln!(out.writer, "  log      {}", printable(&log.to_string_lossy()))?;
         }
         if self.totals.calls > 0 {
             let quoted = if run.contains([' ', '\'']) { format!("'{run}'") } else { run };

@@ -20,6 +20,7 @@ mod full_disk;
 mod headers;
 mod http2;
 mod inference;
+mod launch;
 mod lifecycle;
 mod loop_commands;
 mod loops;
