@@ -429,7 +429,11 @@ pub fn run(
     errors: &mut dyn Write,
 ) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let wrong = if launch::is_meant(&arguments) { launch::FAILED } else { 2 };
+    let wrong = if launch::is_meant(&arguments) {
+        launch::FAILED
+    } else {
+        2
+    };
     let done = match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, out),
         Err(error) => {

@@ -48,7 +48,9 @@ pub(super) fn is_deed(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     match path.strip_prefix("/api/v1/") {
         Some(rest) if rest.starts_with("budgets/") => true,
-        Some(rest) => rest.starts_with("runs/") && ["begin", "pause", "resume", "stop"].contains(&last),
+        Some(rest) => {
+            rest.starts_with("runs/") && ["begin", "pause", "resume", "stop"].contains(&last)
+        }
         None => false,
     }
 }

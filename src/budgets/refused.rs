@@ -82,7 +82,9 @@ impl Budgets {
 
     /// What was refused to a run and those it began, since it is in memory.
     pub fn refusals(&self, run: &Label) -> Vec<Refused> {
-        self.runs.get(run).map_or_else(Vec::new, |run| run.refusals())
+        self.runs
+            .get(run)
+            .map_or_else(Vec::new, |run| run.refusals())
     }
 
     /// Makes a run known before its first call, so that its limits hold for all that it begins.
@@ -134,11 +136,15 @@ mod tests {
         let paused = Refusal::Paused(Label::parse("r").unwrap());
         refusals.add(&paused, Timestamp::from_micros(8));
         let all = refusals.to_vec();
-        let counts: Vec<_> = all.iter().map(|of| (of.kind, of.calls, of.is_break)).collect();
-        assert_eq!(
-            counts,
-            [("run_stopped", 3, true), ("run_paused", 1, false)]
+        let counts: Vec<_> = all
+            .iter()
+            .map(|of| (of.kind, of.calls, of.is_break))
+            .collect();
+        assert_eq!(counts, [("run_stopped", 3, true), ("run_paused", 1, false)]);
+        assert!(
+            all[0].message.contains("run resume r2"),
+            "{}",
+            all[0].message
         );
-        assert!(all[0].message.contains("run resume r2"), "{}", all[0].message);
     }
 }

@@ -51,11 +51,15 @@ pub(super) fn is_meant(arguments: &[OsString]) -> bool {
 }
 
 /// What is told to whoever names a program where pause, resume or stop is expected.
-pub(super) const DASHES: &str = "To launch a program put -- before it: open-aiops run -- python crew.py";
+pub(super) const DASHES: &str =
+    "To launch a program put -- before it: open-aiops run -- python crew.py";
 
 /// Whether a program was named so.
 pub(super) fn lacks_dashes(arguments: &[OsString], wrong: ErrorKind) -> bool {
-    let is_word = matches!(wrong, ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    let is_word = matches!(
+        wrong,
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand
+    );
     let is_run = arguments.iter().any(|word| word == "run");
     is_word && is_run && !is_meant(arguments)
 }
@@ -81,13 +85,12 @@ async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
     let receipt = launch.receipt.as_deref().map(create).transpose()?;
     let mut signals = Signals::watch().map_err(failed)?;
     let variables = variables();
-    let prepared = Prepared::new(common, launch, &variables).await?;
+    let prepared = tokio::select! {
+        prepared = Prepared::new(common, launch, &variables) => prepared?,
+        code = signals.ended() => return Ok(code),
+    };
     if !launch.quiet {
         say(&prepared.opening());
-    }
-    if let Some(code) = signals.asked_to_end() {
-        prepared.leave(&mut signals, false).await;
-        return Ok(code);
     }
     let clock = Clock::System;
     let since = clock.now();
@@ -96,16 +99,24 @@ async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
         Ok(child) => child,
         Err(error) => {
             prepared.leave(&mut signals, false).await;
-            return Err(Failure::NotLaunched(printable(&error.to_string()), error.code));
+            return Err(Failure::NotLaunched(
+                printable(&error.to_string()),
+                error.code,
+            ));
         }
     };
-    let status = child::wait(&mut child, &mut signals).await.map_err(failed)?;
+    let status = child::wait(&mut child, &mut signals)
+        .await
+        .map_err(failed)?;
     let took_us = clock.now().micros_since(since);
     let code = child::code(status);
     let receipt_of = prepared.receipt((code, took_us)).await;
     let is_tripped = receipt_of.as_ref().is_some_and(Receipt::is_tripped);
     if let Some(written) = receipt_of {
-        write(&written, common.json, receipt)?;
+        if let Err(error) = write(&written, common.json, receipt) {
+            // How the program ended is more than that.
+            say(&format!("the receipt cannot be written: {error}"));
+        }
     }
     prepared.leave(&mut signals, launch.stay).await;
     let tripped = is_tripped && !launch.keep_exit_code;
@@ -140,11 +151,7 @@ impl Parent {
 }
 
 impl Prepared {
-    async fn new(
-        common: &Common,
-        launch: &Launch,
-        variables: &Variables,
-    ) -> Result<Self, Failure> {
+    async fn new(common: &Common, launch: &Launch, variables: &Variables) -> Result<Self, Failure> {
         let parent = Parent::of(variables);
         let (config, watcher) = configured(common, parent.as_ref())?;
         let log = Log::of(&config.ledger.dir);
@@ -200,7 +207,10 @@ impl Prepared {
         } = &self.identity;
         let who = operate::who();
         if let Proxy::Own(own) = &self.proxy {
-            let begun = own.app().budgets().begin(run, parent.as_ref(), limits, &who);
+            let begun = own
+                .app()
+                .budgets()
+                .begin(run, parent.as_ref(), limits, &who);
             return begun.await.map_err(failed);
         }
         let mut order = Map::new();
@@ -288,6 +298,7 @@ impl Prepared {
     /// Lets go of the proxy. One of this process goes on as long as other launches use it, or its
     /// page is looked at.
     async fn leave(self, signals: &mut Signals, stay: bool) {
+        signals.forget();
         let page = self.page();
         let Proxy::Own(own) = self.proxy else {
             return;
@@ -299,7 +310,10 @@ impl Prepared {
         let alone = wait_for_guests(&own, signals).await;
         // Its ledger is open as long as anybody can be asked about it.
         drop(self.source);
-        own.stop().await;
+        tokio::select! {
+            () = own.stop() => {}
+            _ = signals.ended() => {}
+        }
         drop(alone);
     }
 }
@@ -314,7 +328,7 @@ async fn wait_for_guests(own: &Own, signals: &mut Signals) -> Option<Alone> {
     }
     tokio::select! {
         alone = own.guests_gone() => alone,
-        () = signals.ended() => None,
+        _ = signals.ended() => None,
         () = tokio::time::sleep(GUEST_LIMIT) => None,
     }
 }
@@ -362,8 +376,7 @@ async fn own_or_running(
     let own = own_addresses(None, config.proxy.listen);
     let lacking = environment::missing(variables, &upstreams, &own).map_err(failed)?;
     let accounting = config.accounting.clone();
-    let made_up: Vec<UpstreamConfig> =
-        lacking.iter().map(|of| of.upstream(&accounting)).collect();
+    let made_up: Vec<UpstreamConfig> = lacking.iter().map(|of| of.upstream(&accounting)).collect();
     let prepare = |watcher: &mut Watcher, config| watcher.launch(made_up, config);
     let reached = reach(config, watcher, prepare).await;
     reached.map_err(|error: NoProxy| failed(error))
@@ -417,7 +430,10 @@ fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
     if lacking.is_empty() {
         return Ok(());
     }
-    let mut told = format!("the proxy that runs ({}) lacks an upstream:", proxy.doors().proxy);
+    let mut told = format!(
+        "the proxy that runs ({}) lacks an upstream:",
+        proxy.doors().proxy
+    );
     for of in lacking {
         let Endpoint { name, base_url } = &of.endpoint;
         told.push_str(&format!(
@@ -502,7 +518,7 @@ fn create(path: &Path) -> Result<fs::File, Failure> {
     file.map_err(|error| Failure::Impossible(format!("--receipt {}: {error}", path.display())))
 }
 
-fn write(receipt: &Receipt, json: bool, file: Option<fs::File>) -> Result<(), Failure> {
+fn write(receipt: &Receipt, json: bool, file: Option<fs::File>) -> io::Result<()> {
     let mut stderr = io::stderr();
     let colours = file.is_none() && stderr.is_terminal() && !is_colourless();
     let mut file = file;
@@ -511,14 +527,14 @@ fn write(receipt: &Receipt, json: bool, file: Option<fs::File>) -> Result<(), Fa
         None => &mut stderr,
     };
     if json {
-        let text = serde_json::to_string_pretty(receipt).map_err(failed)?;
-        return Ok(writeln!(writer, "{text}")?);
+        let text = serde_json::to_string_pretty(receipt)?;
+        return writeln!(writer, "{text}");
     }
     let mut out = Output {
         writer,
         terminal: true,
     };
-    Ok(receipt.write(&mut out, colours)?)
+    receipt.write(&mut out, colours)
 }
 
 /// See <https://no-color.org>.

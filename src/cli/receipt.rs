@@ -120,7 +120,10 @@ impl Story<'_> {
             add(&mut totals, &run.run.totals);
             open += run.run.open_calls;
             for agent in &run.by_agent {
-                add(agents.entry(agent.agent.clone()).or_default(), &agent.totals);
+                add(
+                    agents.entry(agent.agent.clone()).or_default(),
+                    &agent.totals,
+                );
             }
         }
         let (trips, delays): (Vec<_>, Vec<_>) =
@@ -136,11 +139,17 @@ impl Story<'_> {
             );
         }
         warnings.extend(delays.iter().map(|of| {
-            format!("{} told to try again later: {}", calls_of(of.calls), of.message)
+            format!(
+                "{} told to try again later: {}",
+                calls_of(of.calls),
+                of.message
+            )
         }));
         warnings.extend(concerns(&totals, open, calls));
         if !tree.is_whole {
-            warnings.push(format!("only the first {MAX_RUNS} runs that it began are summed up"));
+            warnings.push(format!(
+                "only the first {MAX_RUNS} runs that it began are summed up"
+            ));
         }
         let runs = tree.below.iter().map(|below| Spent {
             name: below.run.run.clone(),
@@ -238,7 +247,10 @@ async fn detail(source: &Source, run: &Label) -> Result<Option<RunDetail>, Failu
 /// Files know of none.
 async fn refusals(source: &Source, run: &Label) -> Result<Vec<RefusalView>, Failure> {
     let body = source.get(&format!("{}/refusals", path(run))).await?;
-    let list = body.as_ref().map(source::parse::<RefusalList>).transpose()?;
+    let list = body
+        .as_ref()
+        .map(source::parse::<RefusalList>)
+        .transpose()?;
     Ok(list.map_or_else(Vec::new, |list| list.refusals))
 }
 
@@ -398,13 +410,25 @@ impl Receipt {
         for trip in &self.trips {
             let word = paint.put(RED, "tripped");
             let message = printable(&trip.message);
-            writeln!(out.writer, "  {word}  {} refused: {message}", calls_of(trip.calls))?;
+            writeln!(
+                out.writer,
+                "  {word}  {} refused: {message}",
+                calls_of(trip.calls)
+            )?;
         }
         if let Some(log) = &self.log {
-            writeln!(out.writer, "  log      {}", printable(&log.to_string_lossy()))?;
+            writeln!(
+                out.writer,
+                "  log      {}",
+                printable(&log.to_string_lossy())
+            )?;
         }
         if self.totals.calls > 0 {
-            let quoted = if run.contains([' ', '\'']) { format!("'{run}'") } else { run };
+            let quoted = if run.contains([' ', '\'']) {
+                format!("'{run}'")
+            } else {
+                run
+            };
             match &self.page {
                 Some(page) => writeln!(out.writer, "  page     {page}")?,
                 None => writeln!(out.writer, "  look at  open-aiops show {quoted}")?,

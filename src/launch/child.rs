@@ -72,24 +72,19 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    /// The exit code of who was told to end by now.
-    pub fn asked_to_end(&mut self) -> Option<u8> {
-        while let Ok(signal) = self.0.try_recv() {
-            if ENDS.contains(&signal) {
-                return u8::try_from(SIGNALLED + signal.as_raw()).ok();
-            }
-        }
-        None
-    }
-
-    /// Resolves when somebody wants this process to end.
-    pub async fn ended(&mut self) {
+    /// Resolves when somebody wants this process to end, with the exit code of who does.
+    pub async fn ended(&mut self) -> u8 {
         while let Some(signal) = self.0.recv().await {
             if ENDS.contains(&signal) {
-                return;
+                return u8::try_from(SIGNALLED + signal.as_raw()).unwrap_or(u8::MAX);
             }
         }
         std::future::pending().await
+    }
+
+    /// What came so far was for the program.
+    pub fn forget(&mut self) {
+        while self.0.try_recv().is_ok() {}
     }
 }
 

@@ -147,7 +147,9 @@ pub fn changes(
     }
     changes.set.extend(no_proxy(variables, behind.origin));
     changes.set.insert(RUN.to_owned(), identity.run.to_string());
-    changes.set.insert(LEDGER.to_owned(), behind.ledger.to_owned());
+    changes
+        .set
+        .insert(LEDGER.to_owned(), behind.ledger.to_owned());
     changes.set.insert(URL.to_owned(), front);
     Ok(changes)
 }
@@ -197,7 +199,9 @@ fn default_path(family: &Family, upstreams: &[Endpoint]) -> Option<String> {
     if first.is_some_and(|first| !clients::is_no_openai(&first.base_url)) {
         return Some(String::new());
     }
-    let native = upstreams.iter().find(|of| family.is_spoken_by(&of.base_url));
+    let native = upstreams
+        .iter()
+        .find(|of| family.is_spoken_by(&of.base_url));
     native.map(|upstream| named(&upstream.name))
 }
 
@@ -263,7 +267,11 @@ fn whole_origin(url: &Uri) -> Option<Uri> {
 
 fn is_same_origin(one: &Uri, other: &Uri) -> bool {
     let port = |url: &Uri| {
-        let by_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
+        let by_scheme = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
         url.port_u16().unwrap_or(by_scheme)
     };
     let host = |url: &Uri| url.host().map(str::to_ascii_lowercase);
@@ -275,7 +283,11 @@ fn is_own(url: &Uri, own: &[SocketAddr]) -> bool {
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
     let ip: Option<IpAddr> = host.parse().ok();
     let is_local = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
-    let by_scheme = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    let by_scheme = if url.scheme_str() == Some("https") {
+        443
+    } else {
+        80
+    };
     let port = url.port_u16().unwrap_or(by_scheme);
     own.iter().any(|address| {
         let is_here = address.ip().is_loopback() || address.ip().is_unspecified();
@@ -288,7 +300,10 @@ fn own_path(url: &Uri) -> String {
     const API: &str = "/v1";
     let whole = format!("{}{API}", url.path().trim_end_matches('/'));
     let tagged = take_tags(&whole);
-    let upstream = tagged.upstream.as_deref().and_then(|it| Label::parse(it).ok());
+    let upstream = tagged
+        .upstream
+        .as_deref()
+        .and_then(|it| Label::parse(it).ok());
     let agent = tagged.agent.as_deref().map(|agent| {
         let agent = percent_encoding::utf8_percent_encode(agent, super::identity::UNQUOTED);
         format!("/agent/{agent}")
@@ -300,13 +315,20 @@ fn own_path(url: &Uri) -> String {
 
 /// `openai-base-url`, or one more where another endpoint has that name.
 fn free_name(variable: &Variable, known: &[Endpoint]) -> Label {
-    let taken: BTreeSet<&str> = known.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    let taken: BTreeSet<&str> = known
+        .iter()
+        .map(|endpoint| endpoint.name.as_str())
+        .collect();
     let name = variable.name.to_ascii_lowercase().replace('_', "-");
     let more = (2..).map(|n: u32| format!("{name}-{n}"));
     let mut names = std::iter::once(name.clone()).chain(more);
     let free = names.find(|name| !taken.contains(name.as_str()));
     free.and_then(|name| Label::parse(&name).ok())
-        .unwrap_or_else(|| known.first().map_or_else(|| label(variable), |of| of.name.clone()))
+        .unwrap_or_else(|| {
+            known
+                .first()
+                .map_or_else(|| label(variable), |of| of.name.clone())
+        })
 }
 
 #[expect(clippy::expect_used, reason = "names of variables are labels")]
@@ -343,7 +365,8 @@ fn no_proxy(variables: &Variables, origin: &str) -> Variables {
     let with = |name: &str| {
         let own = variables.get(name).filter(|it| !it.trim().is_empty());
         let set = own.or_else(|| variables.get(*either?));
-        let mut hosts: Vec<&str> = set.map(|set| set.split(',').map(str::trim).collect())
+        let mut hosts: Vec<&str> = set
+            .map(|set| set.split(',').map(str::trim).collect())
             .unwrap_or_default();
         let all = hosts.contains(&"*");
         let new = wanted.iter().filter(|host| !hosts.contains(*host) && !all);

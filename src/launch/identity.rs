@@ -75,7 +75,8 @@ impl Identity {
             ("budget-calls", limit(Measure::Calls)),
         ];
         let said = said.into_iter();
-        said.filter_map(|(tag, value)| Some((tag, value?))).collect()
+        said.filter_map(|(tag, value)| Some((tag, value?)))
+            .collect()
     }
 }
 
@@ -92,15 +93,28 @@ fn of_command(command: &[OsString]) -> String {
     let named: String = named
         .unwrap_or_default()
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
-    if named.is_empty() { "run".to_owned() } else { named }
+    if named.is_empty() {
+        "run".to_owned()
+    } else {
+        named
+    }
 }
 
 fn suffix(id: CallId) -> String {
-    let bits = id.to_string().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let bits = id
+        .to_string()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     let mut left = bits;
     let mut text = String::new();
     for _ in 0..SUFFIX_CHARS {
@@ -134,7 +148,10 @@ mod tests {
     #[test]
     fn run_is_named_by_its_name_its_script_or_its_program() {
         assert_eq!(named(Some("nightly"), &["python", "crew.py"]), "nightly");
-        assert_eq!(named(None, &["python3", "-u", "src/crew.py", "--x"]), "crew");
+        assert_eq!(
+            named(None, &["python3", "-u", "src/crew.py", "--x"]),
+            "crew"
+        );
         assert_eq!(named(None, &["/usr/bin/env", "A=b", "c"]), "env");
         assert_eq!(named(None, &["./my agent"]), "my-agent");
         assert_eq!(named(None, &["/"]), "run");

@@ -104,11 +104,14 @@ fn read(file: &mut File) -> Holder {
             }
         }
     }
-    holder.doors = holder.admin.zip(proxy).map(|(admin, (is_tls, proxy))| Doors {
-        admin,
-        proxy,
-        is_tls,
-    });
+    holder.doors = holder
+        .admin
+        .zip(proxy)
+        .map(|(admin, (is_tls, proxy))| Doors {
+            admin,
+            proxy,
+            is_tls,
+        });
     holder
 }
 

@@ -125,7 +125,10 @@ fn resolve(mut gathered: Gathered, headers: &HeaderMap) -> Attributed {
         .unwrap_or_else(|| (Source::Unknown, unknown_agent(headers)));
     let run = run.map(|claim| claim.label);
     // A header must not lead out of the run of the base URL, which has limits of its own.
-    let within = gathered.url_run.take().filter(|of| Some(of) != run.as_ref());
+    let within = gathered
+        .url_run
+        .take()
+        .filter(|of| Some(of) != run.as_ref());
     let mut label = |slot| gathered.take(slot).map(|claim| claim.label);
     let parent_run = within.or_else(|| label(Slot::ParentRun));
     let attribution = Attribution {

@@ -8,9 +8,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::allowance::Decision;
-use super::attribution::{
-    Attributed, BodyClaims, Claims, Ignored, URL_BUDGET, attribute, client,
-};
+use super::attribution::{Attributed, BodyClaims, Claims, Ignored, URL_BUDGET, attribute, client};
 use super::headers;
 use super::request_body::{ReceivedBody, RequestContent};
 use super::request_text::RequestText;

@@ -21,6 +21,7 @@ mod headers;
 mod http2;
 mod inference;
 mod launch;
+mod launch_process;
 mod lifecycle;
 mod loop_commands;
 mod loops;

@@ -15,7 +15,9 @@ struct Rule {
 }
 
 const TIME: [&str; 2] = ["SystemTime::now", "UNIX_EPOCH"];
-const WIRES: [&str; 6] = ["proxy", "app", "admin", "cli", "listener", "upstream"];
+const WIRES: [&str; 7] = [
+    "proxy", "app", "admin", "cli", "listener", "upstream", "launch",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -119,6 +121,13 @@ const RULES: &[Rule] = &[
             "core", "clock", "config", "metrics", "ledger", "budgets", "loops", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
+    },
+    Rule {
+        room: "launch",
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "proxy", "app", "launch",
+        ]),
+        never: &["redb", "hyper", "axum", "clap", "toml::", "std::env"],
     },
     Rule {
         room: "cli",

@@ -98,7 +98,10 @@ open-aiops: run crew-4k7xpq  12.4s, 3 calls, 1 failed, 4 refused
 fn colours_are_all_that_a_terminal_gets_more() {
     let receipt = receipt();
     let coloured = text(&receipt, true);
-    assert!(coloured.contains("\u{1b}[31mtripped\u{1b}[0m"), "{coloured}");
+    assert!(
+        coloured.contains("\u{1b}[31mtripped\u{1b}[0m"),
+        "{coloured}"
+    );
     let mut plain = coloured;
     for code in ["[0m", "[1m", "[31m", "[33m"] {
         plain = plain.replace(&format!("\u{1b}{code}"), "");

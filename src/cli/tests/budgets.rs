@@ -184,8 +184,8 @@ fn wrong_order_is_explained_and_exits_with_2() {
             &["budgets", "--rule", "x", "reset", "y"],
             "choose what is listed",
         ),
-        (&["run"], "Usage: open-aiops run"),
-        (&["run", "kill", "x"], "unrecognized subcommand 'kill'"),
+        (&["run"], "what to launch comes after --"),
+        (&["run", "kill", "x"], "put -- before it"),
         (&["run", "stop"], "required arguments were not"),
         (&["run", "stop", " "], "is empty"),
     ] {

@@ -74,7 +74,10 @@ fn default_upstream_is_for_clients_of_the_usual_api_alone() {
     check(&[], &[("local", "http://127.0.0.1:11434/v1")], &usual);
     check(
         &[],
-        &[("g", "https://generativelanguage.googleapis.com/v1beta/openai")],
+        &[(
+            "g",
+            "https://generativelanguage.googleapis.com/v1beta/openai",
+        )],
         &[
             ("GOOGLE_GEMINI_BASE_URL", "RUN/upstream/g"),
             ("OPENAI_API_BASE", "RUN/v1"),
@@ -106,7 +109,11 @@ fn key_does_not_come_to_an_upstream_of_another_api() {
     both.push(("OPENAI_BASE_URL", "RUN/upstream/openai/v1"));
     check(&[], &[ANTHROPIC, OPENAI], &both);
     // A gateway is none of the companies, whatever it may speak.
-    check(&[], &[ANTHROPIC, ("gateway", "http://10.0.0.1/v1")], &anthropic);
+    check(
+        &[],
+        &[ANTHROPIC, ("gateway", "http://10.0.0.1/v1")],
+        &anthropic,
+    );
 }
 
 #[test]
@@ -126,7 +133,10 @@ fn endpoint_that_is_set_stays_the_endpoint() {
         );
     }
     check(
-        &[("OPENAI_API_BASE", "http://a/v1"), ("OPENAI_BASE_URL", "http://b:81/v1")],
+        &[
+            ("OPENAI_API_BASE", "http://a/v1"),
+            ("OPENAI_BASE_URL", "http://b:81/v1"),
+        ],
         &[OPENAI],
         &[
             ("OPENAI_API_BASE", "RUN/upstream/openai-api-base/v1"),
@@ -137,8 +147,14 @@ fn endpoint_that_is_set_stays_the_endpoint() {
         &[("ANTHROPIC_BASE_URL", "https://gw.corp/anthropic")],
         &[("local", "http://127.0.0.1:1/v1")],
         &[
-            ("ANTHROPIC_API_BASE", "RUN/upstream/anthropic-base-url/anthropic"),
-            ("ANTHROPIC_BASE_URL", "RUN/upstream/anthropic-base-url/anthropic"),
+            (
+                "ANTHROPIC_API_BASE",
+                "RUN/upstream/anthropic-base-url/anthropic",
+            ),
+            (
+                "ANTHROPIC_BASE_URL",
+                "RUN/upstream/anthropic-base-url/anthropic",
+            ),
             ("OPENAI_API_BASE", "RUN/v1"),
             ("OPENAI_BASE_URL", "RUN/v1"),
         ],
@@ -151,7 +167,11 @@ fn endpoint_that_an_upstream_is_needs_no_other() {
         let variables = vars(&[("OPENAI_BASE_URL", value)]);
         missing(&variables, &endpoints(upstreams), &own()).unwrap()
     };
-    let upstreams = [OPENAI, ("or", "https://openrouter.ai/api/v1"), ("vllm", "http://GPU:8000/v1")];
+    let upstreams = [
+        OPENAI,
+        ("or", "https://openrouter.ai/api/v1"),
+        ("vllm", "http://GPU:8000/v1"),
+    ];
     for value in [
         "https://api.openai.com/v1",
         "https://API.openai.com:443/v1/",
@@ -188,12 +208,18 @@ fn url_of_the_proxy_itself_keeps_all_but_its_run() {
     let nested = |path: &str| {
         let value = format!("http://localhost:4000{path}");
         let set = set(&vars(&[("OPENAI_BASE_URL", &value)]), &[OPENAI]);
-        set.into_iter().find(|(name, _)| name == "OPENAI_BASE_URL").unwrap().1
+        set.into_iter()
+            .find(|(name, _)| name == "OPENAI_BASE_URL")
+            .unwrap()
+            .1
     };
     assert_eq!(nested("/v1"), "RUN/v1");
     assert_eq!(nested(""), "RUN");
     assert_eq!(nested("/run/crew-0/budget-usd/1/v1"), "RUN/v1");
-    assert_eq!(nested("/run/crew-0/upstream/a%20b/v1"), "RUN/upstream/a%20b/v1");
+    assert_eq!(
+        nested("/run/crew-0/upstream/a%20b/v1"),
+        "RUN/upstream/a%20b/v1"
+    );
     assert_eq!(nested("/run/crew-0/upstream/g"), "RUN/upstream/g");
     assert_eq!(nested("/run/crew-0/agent/x%2Fy/v1"), "RUN/agent/x%2Fy/v1");
 }
@@ -209,7 +235,12 @@ fn what_is_no_url_is_said_without_what_may_be_a_password() {
     ] {
         let wrong = missing(&vars(&[("OPENAI_BASE_URL", value)]), &[], &[]).unwrap_err();
         let told = wrong.to_string();
-        assert!(told.starts_with(&format!("OPENAI_BASE_URL in the environment: found `{shown}`")), "{told}");
+        assert!(
+            told.starts_with(&format!(
+                "OPENAI_BASE_URL in the environment: found `{shown}`"
+            )),
+            "{told}"
+        );
     }
 }
 
@@ -244,7 +275,11 @@ fn way_to_this_machine_does_not_lead_through_a_proxy() {
         ["a,localhost,127.0.0.1", "a,localhost,127.0.0.1"]
     );
     assert_eq!(
-        with(&[("ALL_PROXY", "http://p"), ("NO_PROXY", "*"), ("no_proxy", "b")]),
+        with(&[
+            ("ALL_PROXY", "http://p"),
+            ("NO_PROXY", "*"),
+            ("no_proxy", "b")
+        ]),
         ["*", "b,127.0.0.1,localhost"]
     );
 }

@@ -91,7 +91,8 @@ fn path_that_names_an_upstream_goes_nowhere_else() {
 
 #[test]
 fn run_comes_with_its_parent_variant_and_limits() {
-    let path = "/run/a/parent-run/b/variant/terse%201/budget-usd/0.50/budget-tokens/9/budget-calls/3/v1/x";
+    let path =
+        "/run/a/parent-run/b/variant/terse%201/budget-usd/0.50/budget-tokens/9/budget-calls/3/v1/x";
     let text = |text: &'static str| Some(Cow::Borrowed(text));
     let expected = Tagged {
         run: text("a"),

@@ -87,7 +87,9 @@ pub(crate) fn path() -> String {
 
 /// Runs a command to its end.
 pub(crate) async fn ended(mut command: Command) -> Ended {
-    let output = within("a launch", command.output()).await.expect("a program");
+    let output = within("a launch", command.output())
+        .await
+        .expect("a program");
     Ended {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).expect("a text"),
