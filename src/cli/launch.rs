@@ -5,6 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -32,7 +33,7 @@ use crate::core::money::NanoUsd;
 use crate::launch::child::{self, Signals};
 use crate::launch::environment::{self, Behind, Changes, Endpoint, Missing, Variables};
 use crate::launch::identity::{Identity, UNQUOTED};
-use crate::launch::proxy::{Alone, Log, NoProxy, Own, Proxy, reach, running};
+use crate::launch::proxy::{Alone, Log, Own, Proxy, reach, running};
 use crate::launch::{LEDGER, RUN, kept_from_child};
 use crate::ledger;
 
@@ -112,11 +113,11 @@ async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
     let code = child::code(status);
     let receipt_of = prepared.receipt((code, took_us)).await;
     let is_tripped = receipt_of.as_ref().is_some_and(Receipt::is_tripped);
-    if let Some(written) = receipt_of {
-        if let Err(error) = write(&written, common.json, receipt) {
-            // How the program ended is more than that.
-            say(&format!("the receipt cannot be written: {error}"));
-        }
+    if let Some(written) = receipt_of
+        && let Err(error) = write(&written, common.json, receipt)
+    {
+        // How the program ended is more than that.
+        say(&format!("the receipt cannot be written: {error}"));
     }
     prepared.leave(&mut signals, launch.stay).await;
     let tripped = is_tripped && !launch.keep_exit_code;
@@ -379,7 +380,7 @@ async fn own_or_running(
     let made_up: Vec<UpstreamConfig> = lacking.iter().map(|of| of.upstream(&accounting)).collect();
     let prepare = |watcher: &mut Watcher, config| watcher.launch(made_up, config);
     let reached = reach(config, watcher, prepare).await;
-    reached.map_err(|error: NoProxy| failed(error))
+    reached.map_err(failed)
 }
 
 /// Addresses at which this proxy is meant: its own, and the configured one where nobody is.
@@ -436,12 +437,14 @@ fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
     );
     for of in lacking {
         let Endpoint { name, base_url } = &of.endpoint;
-        told.push_str(&format!(
+        // Writing into a text does not fail.
+        let _ = write!(
+            told,
             "\n  {} is set to {}\nAdd it to the config file of the proxy, which takes it over at once:\n  \
              [[upstream]]\n  name = \"{name}\"\n  base_url = \"{base_url}\"",
             of.variable,
             printable(&of.value),
-        ));
+        );
     }
     told.push_str("\nOr give this launch a ledger, and so a proxy, of its own: --dir DIR");
     Err(Failure::Impossible(told))
@@ -484,10 +487,6 @@ fn afterwards(dir: &Path) -> Result<Source, Failure> {
 }
 
 /// The environment, as far as it is text.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the command line is one of the two places that read the environment"
-)]
 fn variables() -> Variables {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))

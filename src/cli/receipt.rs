@@ -2,6 +2,7 @@
 //! what a breaker refused.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -396,7 +397,8 @@ impl Receipt {
             (self.open, "open"),
         ] {
             if count > 0 {
-                head.push_str(&format!(", {} {what}", format::count(count)));
+                // Writing into a text does not fail.
+                let _ = write!(head, ", {} {what}", format::count(count));
             }
         }
         writeln!(out.writer, "{head}")?;

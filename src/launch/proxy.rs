@@ -64,7 +64,7 @@ impl Running {
     /// Whether it is still there.
     pub fn is_there(&self, dir: &Path) -> bool {
         let holder = ledger::holder(dir);
-        holder.is_some_and(|now| now.pid == self.pid && now.doors == Some(self.doors))
+        holder.is_some_and(|now| now.pid == self.pid && now.doors() == Some(self.doors))
     }
 }
 
@@ -81,7 +81,7 @@ pub async fn running(dir: &Path) -> Result<Option<Running>, NoProxy> {
             };
             // Sat down first: who is seen after that does not leave meanwhile.
             if let Some(seat) = guests::sit(dir).map_err(unusable)?
-                && let Some(doors) = holder.doors
+                && let Some(doors) = holder.doors()
                 && ledger::holder(dir) == Some(holder)
             {
                 return Ok(Some(Running {

@@ -19,7 +19,9 @@ pub(crate) struct Lock {
 pub struct Holder {
     pub pid: Option<u32>,
     pub admin: Option<SocketAddr>,
-    pub doors: Option<Doors>,
+    pub proxy: Option<SocketAddr>,
+    /// The proxy takes TLS alone.
+    pub is_tls: bool,
 }
 
 /// Where a server can be reached.
@@ -36,6 +38,17 @@ pub struct Doors {
 pub(crate) enum LockError {
     Held(Holder),
     Io(io::Error),
+}
+
+impl Holder {
+    /// Where its listeners are, once it has said so.
+    pub fn doors(&self) -> Option<Doors> {
+        Some(Doors {
+            admin: self.admin?,
+            proxy: self.proxy?,
+            is_tls: self.is_tls,
+        })
+    }
 }
 
 impl Lock {
@@ -93,31 +106,25 @@ impl Lock {
 
 fn read(file: &mut File) -> Holder {
     let mut text = String::new();
-    let (mut holder, mut proxy) = (Holder::default(), None);
+    let mut holder = Holder::default();
     if file.read_to_string(&mut text).is_ok() {
         for (name, value) in text.lines().filter_map(|line| line.split_once(" = ")) {
             match name {
                 "pid" => holder.pid = value.parse().ok(),
                 "admin" => holder.admin = value.parse().ok(),
-                "proxy" => proxy = door(value),
+                "proxy" => (holder.is_tls, holder.proxy) = door(value),
                 _ => {}
             }
         }
     }
-    holder.doors = holder
-        .admin
-        .zip(proxy)
-        .map(|(admin, (is_tls, proxy))| Doors {
-            admin,
-            proxy,
-            is_tls,
-        });
     holder
 }
 
-fn door(url: &str) -> Option<(bool, SocketAddr)> {
-    let (scheme, address) = url.split_once("://")?;
-    Some((scheme == "https", address.parse().ok()?))
+fn door(url: &str) -> (bool, Option<SocketAddr>) {
+    match url.split_once("://") {
+        Some((scheme, address)) => (scheme == "https", address.parse().ok()),
+        None => (false, None),
+    }
 }
 
 /// Who uses this directory now; none when nobody does.

@@ -54,7 +54,7 @@ fn second_process_is_told_who_is_there() {
         is_tls: true,
     };
     ledger.announce(doors).unwrap();
-    assert_eq!(holder(dir.path()).unwrap().doors, Some(doors));
+    assert_eq!(holder(dir.path()).unwrap().doors(), Some(doors));
     let error = open_at(dir.path()).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }));
     let text = error.to_string();
