@@ -138,14 +138,7 @@ impl App {
         let live = live(config.clone())?;
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
-        let doors = Doors {
-            admin: admin_address,
-            proxy: proxy_address,
-            is_tls: tls.is_some(),
-        };
-        if let Err(error) = ledger.announce(doors) {
-            tracing::warn!(%error, "commands will not find this server");
-        }
+        announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -381,6 +374,18 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
         }
     };
     Arc::new(Loops::new(config, clock.clone(), Box::new(tell)))
+}
+
+/// Lets commands find this process.
+fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: bool) {
+    let doors = Doors {
+        admin,
+        proxy,
+        is_tls,
+    };
+    if let Err(error) = ledger.announce(doors) {
+        tracing::warn!(%error, "commands will not find this server");
+    }
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {

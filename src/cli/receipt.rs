@@ -110,10 +110,10 @@ impl Story<'_> {
             Some(_) => calls(source, self.run).await?,
             None => Vec::new(),
         };
-        Ok(self.told(tree, refusals, &calls))
+        Ok(self.told(&tree, refusals, &calls))
     }
 
-    fn told(self, tree: Tree, refusals: Vec<RefusalView>, calls: &[CallView]) -> Receipt {
+    fn told(self, tree: &Tree, refusals: Vec<RefusalView>, calls: &[CallView]) -> Receipt {
         let every = || tree.own.iter().chain(&tree.below);
         let mut totals = TotalsView::default();
         let (mut agents, mut open) = (BTreeMap::<Label, TotalsView>::new(), 0);
@@ -156,18 +156,6 @@ impl Story<'_> {
             name: below.run.run.clone(),
             totals: below.run.totals,
         });
-        let mut agents: Vec<Spent> = agents
-            .into_iter()
-            .map(|(name, totals)| Spent { name, totals })
-            .collect();
-        agents.sort_by_key(|spent| {
-            let TotalsView {
-                cost_nano_usd,
-                calls,
-                ..
-            } = spent.totals;
-            std::cmp::Reverse((cost_nano_usd, calls))
-        });
         Receipt {
             run: self.run.clone(),
             parent_run: self.parent.cloned(),
@@ -181,7 +169,7 @@ impl Story<'_> {
             open,
             runs: runs.collect(),
             totals,
-            agents,
+            agents: dearest(agents),
             slowest: slowest(calls),
             warnings,
             trips,
@@ -189,6 +177,16 @@ impl Story<'_> {
             log: self.log,
         }
     }
+}
+
+/// Whoever cost most comes first.
+fn dearest(agents: BTreeMap<Label, TotalsView>) -> Vec<Spent> {
+    let mut agents: Vec<Spent> = agents
+        .into_iter()
+        .map(|(name, totals)| Spent { name, totals })
+        .collect();
+    agents.sort_by_key(|spent| std::cmp::Reverse((spent.totals.cost_nano_usd, spent.totals.calls)));
+    agents
 }
 
 async fn settled(source: &Source, run: &Label) -> Result<Tree, Failure> {
