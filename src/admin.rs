@@ -21,6 +21,7 @@ pub mod params;
 pub mod problem;
 mod process;
 pub mod records;
+mod runs;
 mod series;
 pub mod step;
 mod totals;
@@ -112,7 +113,7 @@ pub fn router(state: AdminState, pages: Router) -> Router {
     Router::from(process::routes())
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
-        .merge(Router::from(budgets::routes()).with_state(desk))
+        .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .merge(pages)
         .merge(login::routes().with_state(state.clone()))
@@ -134,6 +135,7 @@ pub fn document() -> Document {
     document.merge(process::routes().into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
+    document.merge(runs::routes().into_openapi());
     document.merge(loops::deeds().into_openapi());
     document.merge(alerts::deeds().into_openapi());
     document

@@ -21,7 +21,7 @@ use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token
 use crate::core::build;
 use crate::core::space::Space;
 use crate::dashboard;
-use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
+use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
@@ -142,6 +142,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
+        announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -209,6 +210,11 @@ impl App {
 
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     pub fn budgets(&self) -> &Arc<Budgets> {
@@ -398,10 +404,19 @@ fn records(
     Records::new(source, clock.clone(), watchers)
 }
 
-fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
-    if let Err(error) = ledger.announce(admin) {
+/// Lets commands find this process.
+fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: bool) {
+    let doors = Doors {
+        admin,
+        proxy,
+        is_tls,
+    };
+    if let Err(error) = ledger.announce(doors) {
         tracing::warn!(%error, "commands will not find this server");
     }
+}
+
+fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));

@@ -12,6 +12,7 @@ mod operate;
 mod owed;
 pub mod recent;
 pub mod refusal;
+pub mod refused;
 pub mod runs;
 mod stored;
 mod sweep;

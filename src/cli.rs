@@ -3,7 +3,7 @@
 //! `open-aiops` alone serves. The reading commands ask the running server, or the files of the
 //! ledger when none runs; they print the same either way. Budgets and what is done to them and to
 //! runs need a running server. Exit codes: 0 done, 1 not found or not in
-//! order, 2 wrong usage or impossible.
+//! order, 2 wrong usage or impossible; `run -- ...` has those of what it launches.
 
 mod alerts;
 mod backtest;
@@ -13,9 +13,11 @@ mod command;
 mod demo;
 mod format;
 mod key;
+mod launch;
 mod lists;
 mod loops;
 mod operate;
+mod receipt;
 mod source;
 mod step;
 mod table;
@@ -44,6 +46,8 @@ Examples:
   open-aiops                                   serve with ./config.toml or the defaults
   open-aiops demo                              see what it does, without a key or a network
   open-aiops top                               watch runs and what they spend, in the terminal
+  open-aiops run --budget-usd 2 -- python crew.py
+                                               launch a program as a run of its own
   open-aiops check-config --config prod.toml   say what is wrong with a config file
   open-aiops calls --since 1h --agent planner  the calls of one agent in the last hour
   open-aiops runs --since 1d                   what each run of the last 24 hours used and cost
@@ -110,7 +114,8 @@ pub enum Command {
     /// Show how budgets stand, raise or reset them; needs a running server
     #[command(after_help = BUDGETS_EXAMPLES)]
     Budgets(BudgetsArgs),
-    /// Pause, resume or stop a run; needs a running server
+    /// Launch a program as a run of its own; pause, resume or stop a run
+    #[command(after_help = RUN_NOTE, override_usage = RUN_USAGE)]
     Run(RunArgs),
     /// List loops that were stopped, open and past, newest first; let them go on
     #[command(after_help = LOOPS_EXAMPLES)]
@@ -263,10 +268,67 @@ pub struct By {
     pub concurrent: Option<i64>,
 }
 
+const RUN_USAGE: &str = "open-aiops run [OPTIONS] -- COMMAND [ARGS]...
+       open-aiops run pause|resume|stop RUN";
+
+const RUN_NOTE: &str = "\
+The program is pointed at the proxy that runs on the ledger, else at one in this process on a free
+port. It keeps the terminal, its streams and its signals; a receipt follows on stderr. Clients read
+OPENAI_BASE_URL, ANTHROPIC_BASE_URL, ...: what is set already stays the endpoint, behind the proxy.
+OPEN_AIOPS_URL is the base URL of the run for what reads no such variable. A launch within a launch
+is part of it, and counts against its budget.
+
+Exit codes: the program's own, or 128 and the signal that ended it; 76 when a call of it was refused
+by a breaker (see --keep-exit-code); 125 when it was not launched, 126 when it cannot be run, 127
+when it is not there.
+
+Examples:
+  open-aiops run -- python crew.py
+  open-aiops run --name nightly --variant terse --budget-usd 2 -- npm start
+  open-aiops run --json --receipt receipt.json -- ./agents.sh
+  open-aiops run stop nightly-4k7xpq";
+
 #[derive(Args, Debug)]
 pub struct RunArgs {
+    #[command(flatten)]
+    pub launch: Launch,
     #[command(subcommand)]
-    pub command: RunCommand,
+    pub command: Option<RunCommand>,
+}
+
+/// What to launch, and how.
+#[derive(Args, Debug, Default, PartialEq)]
+pub struct Launch {
+    /// What the run is called, instead of what the program is; a few letters make it unique
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<Label>,
+    /// The arm of a comparison that it belongs to
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<Label>,
+    /// What it may cost at most, such as 2 or 0.50
+    #[arg(long, value_name = "USD", value_parser = operate::usd)]
+    pub budget_usd: Option<String>,
+    /// How many tokens it may use at most, input and output together
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub budget_tokens: Option<i64>,
+    /// How many calls it may make at most
+    #[arg(long, value_name = "N", value_parser = operate::count)]
+    pub budget_calls: Option<i64>,
+    /// Write the receipt into this file instead of to stderr; JSON with --json
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// Print no line at the start
+    #[arg(long)]
+    pub quiet: bool,
+    /// Exit with the program's own code though its calls were refused
+    #[arg(long)]
+    pub keep_exit_code: bool,
+    /// Keep a proxy of this process, and its page, until ctrl-c
+    #[arg(long)]
+    pub stay: bool,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub program: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -405,6 +467,10 @@ enum Failure {
     Negative(String),
     /// Wrong usage, or it cannot be done: exit code 2.
     Impossible(String),
+    /// A program was not launched: exit code 125, or one that says why.
+    NotLaunched(String, u8),
+    /// All is said; only the exit code is left.
+    Code(u8),
     Output(io::Error),
 }
 
@@ -441,12 +507,26 @@ pub fn run(
     out: &mut Output<'_>,
     errors: &mut dyn Write,
 ) -> ExitCode {
-    let done = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let wrong = if launch::is_meant(&arguments) {
+        launch::FAILED
+    } else {
+        2
+    };
+    let done = match Cli::try_parse_from(&arguments) {
         Ok(cli) => dispatch(cli, out),
-        Err(error) => return usage(&error, out, errors),
+        Err(error) => {
+            let code = usage(&error, (out, &mut *errors), wrong);
+            if launch::lacks_dashes(&arguments, error.kind()) {
+                let _ = writeln!(errors, "{}", launch::DASHES);
+            }
+            return code;
+        }
     };
     let (complaint, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Code(code)) => return ExitCode::from(code),
+        Err(Failure::NotLaunched(complaint, code)) => (complaint, code),
         // Whoever closed the pipe has read enough.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             return ExitCode::SUCCESS;
@@ -460,10 +540,14 @@ pub fn run(
 }
 
 /// Help and version are answers, all else is wrong usage.
-fn usage(error: &clap::Error, out: &mut Output<'_>, errors: &mut dyn Write) -> ExitCode {
+fn usage(
+    error: &clap::Error,
+    (out, errors): (&mut Output<'_>, &mut dyn Write),
+    wrong: u8,
+) -> ExitCode {
     if error.use_stderr() {
         let _ = write!(errors, "{}", error.render());
-        return ExitCode::from(2);
+        return ExitCode::from(wrong);
     }
     let _ = write!(out.writer, "{}", error.render());
     ExitCode::SUCCESS
@@ -490,7 +574,14 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(BudgetsCommand::Raise(raise)) => operate::raise(&common, &raise, out),
             Some(BudgetsCommand::Reset(account)) => operate::reset(&common, &account, out),
         },
-        Command::Run(RunArgs { command }) => operate::run(&common, &command, out),
+        Command::Run(RunArgs { launch, command }) => match command {
+            None => launch::run(&common, &launch),
+            Some(_) if launch != Launch::default() => Err(Failure::Impossible(
+                "options of a launch come with -- and the program, and not with pause, resume or stop"
+                    .to_owned(),
+            )),
+            Some(command) => operate::run(&common, &command, out),
+        },
         Command::Loops(LoopsArgs { params, command }) => match command {
             None => loops::list(&common, &params, out),
             Some(_) if params != SpanParams::default() => Err(Failure::Impossible(

@@ -47,7 +47,7 @@ use crate::core::digest::{Digest, DigestSeed};
 pub use body::{Capture, Decode};
 pub use entry::Entry;
 pub use index::IndexError;
-pub use lock::Holder;
+pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
     BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunFilter, SeriesFilter,
@@ -227,7 +227,13 @@ fn acquire(dir: &Path) -> Result<Lock, OpenError> {
 
 /// The admin address of the server that uses this directory now.
 pub fn running_server(dir: &Path) -> Option<SocketAddr> {
-    lock::holder(dir).and_then(|holder| holder.admin)
+    holder(dir).and_then(|holder| holder.admin)
+}
+
+/// Who uses this directory now; none when nobody does. What it says of itself it may not have said
+/// yet, or no more.
+pub fn holder(dir: &Path) -> Option<Holder> {
+    lock::holder(dir)
 }
 
 /// What a ledger stands on.
@@ -469,12 +475,12 @@ impl Ledger {
         }
     }
 
-    /// Lets other processes find the admin listener of this one: see [`running_server`].
-    pub fn announce(&self, admin: SocketAddr) -> io::Result<()> {
+    /// Lets other processes find the listeners of this one: see [`running_server`].
+    pub fn announce(&self, doors: Doors) -> io::Result<()> {
         self.open
             .lock
             .as_ref()
-            .map_or(Ok(()), |lock| lock.write(Some(admin)))
+            .map_or(Ok(()), |lock| lock.write(Some(doors)))
     }
 
     /// Takes nothing more in, writes what is queued and brings the index up to it.

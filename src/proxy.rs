@@ -92,12 +92,18 @@ pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<
         Err(fault) => return proxy.answer(fault),
     };
     let mut marks = received.marks();
+    let run = received.attribution.run.clone();
     let answered = async {
         let admitted = received.admit(proxy, &mut marks.decision).await?;
         let forwarded = admitted.forward_unless_stopped(proxy).await?;
         Ok(forwarded.into_response().await)
     };
-    let mut response = answered.await.unwrap_or_else(|fault| proxy.answer(fault));
+    let mut response = answered.await.unwrap_or_else(|fault| {
+        if let Fault::Refused(refused) = &fault {
+            proxy.budgets.note_refusal(run.as_ref(), &refused.refusal);
+        }
+        proxy.answer(fault)
+    });
     marks.write(response.headers_mut());
     response
 }

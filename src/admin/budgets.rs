@@ -30,7 +30,7 @@ const EXAMPLES: usize = 5;
 /// The engine, and the places of those who wait for the disk.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    budgets: Arc<Budgets>,
+    pub(super) budgets: Arc<Budgets>,
     records: Records,
 }
 
@@ -49,7 +49,9 @@ pub(super) fn is_deed(path: &str) -> bool {
     let last = path.rsplit('/').next().unwrap_or_default();
     match path.strip_prefix("/api/v1/") {
         Some(rest) if rest.starts_with("budgets/") => true,
-        Some(rest) => rest.starts_with("runs/") && ["pause", "resume", "stop"].contains(&last),
+        Some(rest) => {
+            rest.starts_with("runs/") && ["begin", "pause", "resume", "stop"].contains(&last)
+        }
         None => false,
     }
 }

@@ -129,6 +129,41 @@ impl ControlOrder {
     }
 }
 
+/// Makes a run known before its first call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BeginOrder {
+    /// The run that it is part of, and counts against.
+    #[schema(value_type = Option<String>)]
+    parent_run: Option<Label>,
+    /// What it may cost at most: a decimal, as text or number; read exactly.
+    #[schema(value_type = Option<String>, example = "1.50")]
+    usd: Option<Box<RawValue>>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    tokens: Option<Box<RawValue>>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    calls: Option<Box<RawValue>>,
+    /// Who orders it, for the record; `api` when not given.
+    who: Option<String>,
+}
+
+impl BeginOrder {
+    /// Its parent, its limits, and who says so.
+    pub(super) fn read(self) -> Result<(Option<Label>, Limits, String), Problem> {
+        let mut limits = Limits::default();
+        for (measure, amount) in [
+            (Measure::Usd, self.usd),
+            (Measure::Tokens, self.tokens),
+            (Measure::Calls, self.calls),
+        ] {
+            if let Some(amount) = amount {
+                limits.set(measure, Some(read_amount(measure, amount.get())?));
+            }
+        }
+        Ok((self.parent_run, limits, read_who(self.who)?))
+    }
+}
+
 impl LoopOrder {
     /// How many calls are allowed, and who says so.
     pub(super) fn read(self) -> Result<(u32, String), Problem> {

@@ -4,6 +4,7 @@
 mod budgets;
 mod figures;
 mod from_rows;
+mod refusals;
 mod runs;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use self::budgets::{
     Raised, RunControlled, UsdMeasure,
 };
 pub use self::figures::{FiguresView, LineView, ModelList, ModelView, SeriesView, SpanView};
+pub use self::refusals::{RefusalList, RefusalView, RunBegun};
 pub use self::runs::{MarkList, MarkView, RunCallList};
 use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
@@ -394,7 +396,8 @@ pub struct EventView {
     /// `budget_warning`, `budget_slowed`, `budget_spent`, `budget_raised`, `budget_reset`,
     /// `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`, `charges_recorded`,
     /// `unpriced_model`, `loop_warning`, `loop_slowed`, `loop_tripped`, `loop_closed`,
-    /// `upstream_failing`, `upstream_recovered`, `alert_sent`, `alert_failed`, `alert_test`.
+    /// `upstream_failing`, `upstream_recovered`, `alert_sent`, `alert_failed`, `alert_test`,
+    /// `run_begun`.
     pub what: String,
     pub details: Option<String>,
 }

@@ -78,6 +78,11 @@ impl Refusal {
         }
     }
 
+    /// Nothing that passes when the client waits.
+    pub fn is_break(&self) -> bool {
+        !matches!(self, Self::Busy(_) | Self::Paused(_))
+    }
+
     /// What gave a loop away that is stopped with this call.
     pub fn stops_loop(&self) -> Option<Signal> {
         match self {

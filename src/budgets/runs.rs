@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use super::refusal::Refusal;
+use super::refused::{Refusals, Refused};
 use crate::core::budget::{Control, Limits, RunState};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
@@ -39,6 +40,7 @@ struct Inner {
     /// A call of it was seen, or an operator named it.
     is_known: bool,
     running: HashMap<u64, Arc<Switch>>,
+    refusals: Refusals,
     last_used: Timestamp,
     uses: u64,
 }
@@ -203,6 +205,17 @@ impl Run {
     pub fn recorded(&self, limits: &Limits) {
         let mut inner = self.lock();
         inner.recorded = inner.recorded.tightened(limits);
+    }
+
+    /// A call of it, or of a run that it began, was refused. Gives its parent.
+    pub(super) fn refused(&self, why: &Refusal, at: Timestamp) -> Option<Label> {
+        let mut inner = self.lock();
+        inner.refusals.add(why, at);
+        inner.known.as_ref()?.parent.clone()
+    }
+
+    pub(super) fn refusals(&self) -> Vec<Refused> {
+        self.lock().refusals.to_vec()
     }
 
     /// What its clients allow it by header.

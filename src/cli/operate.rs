@@ -190,7 +190,7 @@ pub(super) fn count(text: &str) -> Result<i64, String> {
     clippy::disallowed_methods,
     reason = "the command line is one of the two places that read the environment"
 )]
-fn who() -> String {
+pub(super) fn who() -> String {
     let user = ["USER", "LOGNAME"]
         .iter()
         .find_map(|name| env::var(name).ok());

@@ -76,8 +76,16 @@ impl<'a> Table<'a> {
     }
 }
 
-/// `text` without what would end the line or steer the terminal.
+/// `text` without what would end the line, steer the terminal or turn the direction of what follows.
 pub(super) fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        let turns = matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        );
+        let isolates = matches!(c, '\u{2066}'..='\u{2069}');
+        c.is_control() || turns || isolates || matches!(c, '\u{2028}' | '\u{2029}')
+    };
     text.chars()
         .map(|c| if steers(c) { '?' } else { c })
         .collect()

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tokio::net::TcpListener;
@@ -18,13 +19,21 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
-use crate::ledger::Event;
+use crate::ledger::{Doors, Event};
 
 mod budgets;
 mod step;
 
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
+}
+
+fn doors(admin: SocketAddr) -> Doors {
+    Doors {
+        admin,
+        proxy: admin,
+        is_tls: false,
+    }
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -676,7 +685,7 @@ fn answers_are_the_same_from_the_running_server_and_from_the_files() {
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     sample
         .ledger
-        .announce(listener.local_addr().unwrap())
+        .announce(doors(listener.local_addr().unwrap()))
         .unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {

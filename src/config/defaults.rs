@@ -147,6 +147,18 @@ impl UpstreamConfig {
     }
 }
 
+impl UpstreamConfig {
+    /// Another endpoint, everything else as by default. Who names it means it with their key.
+    pub fn at(name: Label, base_url: Uri, accounting: &AccountingConfig) -> Self {
+        Self {
+            name,
+            base_url,
+            accept_client_key: false,
+            ..Self::openai(accounting)
+        }
+    }
+}
+
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

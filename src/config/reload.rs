@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{Config, DEFAULT_FILE, Problems, problem, variable};
+use super::{Config, DEFAULT_FILE, Problems, UpstreamConfig, problem, variable};
 
 /// What a look at the file gave.
 #[derive(Debug, PartialEq)]
@@ -26,6 +27,7 @@ pub struct Watcher {
     path: PathBuf,
     /// Of the ledger, instead of what the file says.
     dir: Option<PathBuf>,
+    launched: Option<Vec<UpstreamConfig>>,
     seen: Seen,
     /// How the file looked at the last look, even of a poll that did not read it.
     polled: Option<Stamp>,
@@ -56,6 +58,7 @@ impl Watcher {
         let mut watcher = Self {
             path: path.unwrap_or(Path::new(DEFAULT_FILE)).to_owned(),
             dir: dir.map(Path::to_owned),
+            launched: None,
             seen: Seen::default(),
             polled: None,
         };
@@ -106,9 +109,31 @@ impl Watcher {
         }
     }
 
+    /// From now on what is read is for a proxy that is there for the programs it was started with:
+    /// on free ports of this machine, and with these upstreams too, which the file can neither
+    /// remove nor name another endpoint by. Gives `config` as it is then.
+    pub fn launch(&mut self, upstreams: Vec<UpstreamConfig>, config: Config) -> Config {
+        self.launched = Some(upstreams);
+        self.placed(config)
+    }
+
     fn placed(&self, mut config: Config) -> Config {
         if let Some(dir) = &self.dir {
             config.ledger.dir.clone_from(dir);
+        }
+        let Some(upstreams) = &self.launched else {
+            return config;
+        };
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.proxy.listen = any_port;
+        config.admin.listen = any_port;
+        config.proxy.tls = None;
+        for upstream in upstreams {
+            let mut named = config.upstreams.iter_mut();
+            match named.find(|known| known.name == upstream.name) {
+                Some(known) => known.clone_from(upstream),
+                None => config.upstreams.push(upstream.clone()),
+            }
         }
         config
     }

@@ -1,7 +1,8 @@
 //! One process at a time: a lock file that also says which process, and where to ask it.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,18 @@ pub(crate) struct Lock {
 pub struct Holder {
     pub pid: Option<u32>,
     pub admin: Option<SocketAddr>,
+    pub proxy: Option<SocketAddr>,
+    /// The proxy takes TLS alone.
+    pub is_tls: bool,
+}
+
+/// Where a server can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doors {
+    pub admin: SocketAddr,
+    pub proxy: SocketAddr,
+    /// The proxy takes TLS alone.
+    pub is_tls: bool,
 }
 
 /// Why the lock was not to be had.
@@ -27,15 +40,24 @@ pub(crate) enum LockError {
     Io(io::Error),
 }
 
+impl Holder {
+    /// Where its listeners are, once it has said so.
+    pub fn doors(&self) -> Option<Doors> {
+        Some(Doors {
+            admin: self.admin?,
+            proxy: self.proxy?,
+            is_tls: self.is_tls,
+        })
+    }
+}
+
 impl Lock {
     pub(crate) fn acquire(dir: &Path) -> Result<Self, LockError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join("lock"))
-            .map_err(LockError::Io)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(dir.join("lock")).map_err(LockError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(LockError::Held(read(&mut file))),
@@ -63,13 +85,18 @@ impl Lock {
         let _: io::Result<()> = file.set_len(0);
     }
 
-    /// Says where the admin listener of this process is.
-    pub(crate) fn write(&self, admin: Option<SocketAddr>) -> io::Result<()> {
-        let pid = std::process::id();
-        let text = match admin {
-            Some(admin) => format!("pid = {pid}\nadmin = {admin}\n"),
-            None => format!("pid = {pid}\n"),
-        };
+    /// Says where the listeners of this process are.
+    pub(crate) fn write(&self, doors: Option<Doors>) -> io::Result<()> {
+        let mut text = format!("pid = {}\n", std::process::id());
+        if let Some(Doors {
+            admin,
+            proxy,
+            is_tls,
+        }) = doors
+        {
+            let scheme = if is_tls { "https" } else { "http" };
+            let _ = write!(text, "admin = {admin}\nproxy = {scheme}://{proxy}\n");
+        }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.set_len(0)?;
         file.rewind()?;
@@ -85,11 +112,19 @@ fn read(file: &mut File) -> Holder {
             match name {
                 "pid" => holder.pid = value.parse().ok(),
                 "admin" => holder.admin = value.parse().ok(),
+                "proxy" => (holder.is_tls, holder.proxy) = door(value),
                 _ => {}
             }
         }
     }
     holder
+}
+
+fn door(url: &str) -> (bool, Option<SocketAddr>) {
+    match url.split_once("://") {
+        Some((scheme, address)) => (scheme == "https", address.parse().ok()),
+        None => (false, None),
+    }
 }
 
 /// Who uses this directory now; none when nobody does.

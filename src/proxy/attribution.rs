@@ -25,6 +25,9 @@ mod rules;
 pub const MAX_TAGS: usize = 32;
 pub const MAX_METRICS: usize = 32;
 
+/// How limits in the base URL are called where they are ignored.
+pub(super) const URL_BUDGET: &str = "url.budget-";
+
 /// Everything a call says about itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Claims<'a> {
@@ -120,12 +123,18 @@ fn resolve(mut gathered: Gathered, headers: &HeaderMap) -> Attributed {
     let (agent_source, agent) = lineage
         .agent
         .unwrap_or_else(|| (Source::Unknown, unknown_agent(headers)));
-    let mut label = |slot| gathered.take(slot).map(|claim| claim.label);
     let run = run.map(|claim| claim.label);
+    // A header must not lead out of the run of the base URL, which has limits of its own.
+    let within = gathered
+        .url_run
+        .take()
+        .filter(|of| Some(of) != run.as_ref());
+    let mut label = |slot| gathered.take(slot).map(|claim| claim.label);
+    let parent_run = within.or_else(|| label(Slot::ParentRun));
     let attribution = Attribution {
         agent,
         // Ancestors are walked: a run must not be its own.
-        parent_run: label(Slot::ParentRun).filter(|parent| Some(parent) != run.as_ref()),
+        parent_run: parent_run.filter(|parent| Some(parent) != run.as_ref()),
         run,
         user: label(Slot::User),
         variant: label(Slot::Variant),

@@ -334,6 +334,14 @@ impl OpenCall {
         self.end(outcome);
     }
 
+    /// It is ended for a reason of ours.
+    pub(super) fn refused(&self, why: &Refusal) {
+        if let Some(open) = &self.open {
+            let run = open.call.origin.attribution.run.as_ref();
+            open.proxy.budgets.note_refusal(run, why);
+        }
+    }
+
     pub(super) fn tunnelled(&mut self, from_client: u64, from_upstream: u64) {
         self.with(|open, _| open.call.tunnelled = Some((from_client, from_upstream)));
     }

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::allowance::Decision;
-use super::attribution::{Attributed, BodyClaims, Claims, Ignored, attribute, client};
+use super::attribution::{Attributed, BodyClaims, Claims, Ignored, URL_BUDGET, attribute, client};
 use super::headers;
 use super::request_body::{ReceivedBody, RequestContent};
 use super::request_text::RequestText;
@@ -86,7 +86,7 @@ impl Received {
         let (mut head, body) = request.into_parts();
         let whole_target = target(&head)?;
         let (path, query) = split_query(&whole_target);
-        let tagged = tags::take_tags(path, |name| live.upstream(name).is_some());
+        let tagged = tags::take_tags(path);
         let mut route = route(&head.method, tagged.rest);
         let upgrade = take_upgrade(&mut head);
         if upgrade.is_some() {
@@ -240,9 +240,11 @@ fn read_text<'a>(body: &'a ReceivedBody, decoded: Option<&'a Bytes>) -> Option<&
 }
 
 fn unusable_budget(attributed: &Attributed) -> Option<&'static str> {
-    let ignored = |it: &Ignored| it.header.starts_with(headers::BUDGET_PREFIX);
+    let ignored = |it: &Ignored| {
+        it.header.starts_with(headers::BUDGET_PREFIX) || it.header.starts_with(URL_BUDGET)
+    };
     if attributed.ignored.iter().any(ignored) {
-        return Some("a header x-aiops-budget-* is not understood");
+        return Some("an x-aiops-budget-* or budget-* of the base URL is not understood");
     }
     let lost = !attributed.tightened.is_empty() && attributed.attribution.run.is_none();
     lost.then_some(NO_RUN)
@@ -272,6 +274,7 @@ fn split_query(target: &str) -> (&str, Option<&str>) {
 }
 
 fn with_query(path: &str, query: Option<&str>) -> String {
+    let path = if path.is_empty() { "/" } else { path };
     match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),

@@ -83,6 +83,7 @@ impl StreamEnd {
         };
         let message = format!("open-aiops: {why}");
         if let Some(mut call) = call {
+            call.refused(why);
             call.broke_off(Outcome::Cut, message.clone());
         }
         let words = RefusalText {

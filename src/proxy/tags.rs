@@ -1,7 +1,8 @@
 //! Tags in the base URL: `/run/<id>/agent/<name>/v1/...` for clients that cannot set headers.
 //!
 //! A path is touched only when its front is made of tags and what remains is plainly an API path,
-//! so that nothing an upstream offers is hidden behind a tag's name.
+//! so that nothing an upstream offers is hidden behind a tag's name. A path that names an upstream
+//! goes there whatever remains, or nowhere: it must not reach another one.
 
 use std::borrow::Cow;
 
@@ -12,10 +13,17 @@ use percent_encoding::percent_decode_str;
 pub struct Tagged<'a> {
     pub upstream: Option<Cow<'a, str>>,
     pub run: Option<Cow<'a, str>>,
+    pub parent_run: Option<Cow<'a, str>>,
     pub agent: Option<Cow<'a, str>>,
-    /// The path as the upstream gets it.
+    pub variant: Option<Cow<'a, str>>,
+    pub budget_usd: Option<Cow<'a, str>>,
+    pub budget_tokens: Option<Cow<'a, str>>,
+    pub budget_calls: Option<Cow<'a, str>>,
+    /// The path as the upstream gets it; empty where only tags were given.
     pub rest: &'a str,
 }
+
+const UPSTREAM: &str = "upstream";
 
 /// First segments of the paths that OpenAI-compatible and other LLM endpoints have, next to
 /// version segments such as `v1` or `v1beta`.
@@ -40,37 +48,52 @@ const API_SEGMENTS: [&str; 17] = [
 ];
 
 /// Takes the tags off the front of `path`, which has no query. They come in any order, each at
-/// most once, and `/upstream/<name>` only with a name that `is_upstream` knows.
-pub fn take_tags(path: &str, is_upstream: impl Fn(&str) -> bool) -> Tagged<'_> {
-    let untouched = || Tagged {
+/// most once.
+pub fn take_tags(path: &str) -> Tagged<'_> {
+    let untouched = Tagged {
         rest: path,
         ..Tagged::default()
     };
-    let mut tagged = untouched();
+    let mut tagged = untouched.clone();
     while let Some((kind, name, rest)) = first_tag(tagged.rest) {
-        let slot = match kind {
-            "upstream" if is_upstream(&name) => &mut tagged.upstream,
-            "run" => &mut tagged.run,
-            "agent" => &mut tagged.agent,
-            _ => break,
-        };
-        if slot.replace(name).is_some() {
-            return untouched();
+        match tagged.slot(kind) {
+            Some(slot @ None) => *slot = Some(name),
+            Some(Some(_)) | None => break,
         }
         tagged.rest = rest;
     }
-    if is_api_path(tagged.rest) {
+    if tagged.upstream.is_some() || is_api_path(tagged.rest) {
         tagged
     } else {
-        untouched()
+        untouched
     }
 }
 
-/// Splits `/<kind>/<name>/rest` into kind, decoded name and `/rest`.
+impl<'a> Tagged<'a> {
+    fn slot(&mut self, kind: &str) -> Option<&mut Option<Cow<'a, str>>> {
+        Some(match kind {
+            UPSTREAM => &mut self.upstream,
+            "run" => &mut self.run,
+            "parent-run" => &mut self.parent_run,
+            "agent" => &mut self.agent,
+            "variant" => &mut self.variant,
+            "budget-usd" => &mut self.budget_usd,
+            "budget-tokens" => &mut self.budget_tokens,
+            "budget-calls" => &mut self.budget_calls,
+            _ => return None,
+        })
+    }
+}
+
+/// Splits `/<kind>/<name>/rest` into kind, decoded name and `/rest`. A name that cannot be one is
+/// none, but for an upstream: that is then one that nobody knows.
 fn first_tag(path: &str) -> Option<(&str, Cow<'_, str>, &str)> {
     let (kind, after) = path.strip_prefix('/')?.split_once('/')?;
-    let end = after.find('/')?;
-    let (name, rest) = after.split_at_checked(end)?;
+    if kind == UPSTREAM {
+        let (name, rest) = after.split_at(after.find('/').unwrap_or(after.len()));
+        return Some((kind, percent_decode_str(name).decode_utf8_lossy(), rest));
+    }
+    let (name, rest) = after.split_at_checked(after.find('/')?)?;
     if name.is_empty() || name.contains(['?', '#']) {
         return None;
     }

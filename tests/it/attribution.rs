@@ -301,10 +301,22 @@ async fn an_upstream_nobody_configured_is_an_error_of_the_client() {
 }
 
 #[tokio::test]
-async fn the_path_of_an_unknown_upstream_is_just_a_path() {
-    let two = Two::with("").await;
-    two.call(get("/upstream/nonsense/v1/models")).await;
-    assert_eq!(two.main.request().target(), "/upstream/nonsense/v1/models");
+async fn path_that_names_an_unknown_upstream_goes_nowhere() {
+    let upstream = Upstream::answers(json("{}")).await;
+    let proxy = Proxy::to(&upstream).await;
+    for path in [
+        "/upstream/nonsense/v1/models",
+        "/upstream/nonsense/anything",
+        "/upstream/nonsense",
+        "/upstream/%ff/v1/models",
+        "/upstream//v1/models",
+        "/run/7/upstream/nonsense/v1/models",
+    ] {
+        let response = proxy.call(&get(path)).await;
+        assert_eq!(response.status(), 400, "{path}");
+        assert_eq!(response.header("x-aiops-error"), Some("unknown_upstream"));
+    }
+    assert_eq!(upstream.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod h2;
 pub(crate) mod http;
+pub(crate) mod launch;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod proxy;

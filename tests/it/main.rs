@@ -23,6 +23,8 @@ mod full_disk;
 mod headers;
 mod http2;
 mod inference;
+mod launch;
+mod launch_process;
 mod lifecycle;
 mod loop_commands;
 mod loops;

@@ -15,7 +15,9 @@ struct Rule {
 }
 
 const TIME: [&str; 2] = ["SystemTime::now", "UNIX_EPOCH"];
-const WIRES: [&str; 6] = ["proxy", "app", "admin", "cli", "listener", "upstream"];
+const WIRES: [&str; 7] = [
+    "proxy", "app", "admin", "cli", "listener", "upstream", "launch",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -157,6 +159,13 @@ const RULES: &[Rule] = &[
         room: "demo",
         rooms: Some(&["clock", "config", "app", "demo"]),
         never: &["hyper", "redb", "clap", "std::env", "std::fs"],
+    },
+    Rule {
+        room: "launch",
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "proxy", "app", "launch",
+        ]),
+        never: &["redb", "hyper", "axum", "clap", "toml::", "std::env"],
     },
     Rule {
         room: "cli",

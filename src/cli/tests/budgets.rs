@@ -184,8 +184,8 @@ fn wrong_order_is_explained_and_exits_with_2() {
             &["budgets", "--rule", "x", "reset", "y"],
             "choose what is listed",
         ),
-        (&["run"], "Usage: open-aiops run"),
-        (&["run", "kill", "x"], "unrecognized subcommand 'kill'"),
+        (&["run"], "what to launch comes after --"),
+        (&["run", "kill", "x"], "put -- before it"),
         (&["run", "stop"], "required arguments were not"),
         (&["run", "stop", " "], "is empty"),
     ] {
@@ -238,7 +238,7 @@ impl Server {
         let budgets = std::sync::Arc::clone(&state.budgets);
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        sample.ledger.announce(address).unwrap();
+        sample.ledger.announce(doors(address)).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async {
             let _ = stopped.await;

@@ -11,7 +11,7 @@ use crate::core::id::CallId;
 use super::super::check::{check, open_read_only, rebuild};
 use super::super::lock::Lock;
 use super::super::storage::parents_of_new;
-use super::super::{Ledger, OpenError, Recovery, open, running_server};
+use super::super::{Doors, Ledger, OpenError, Recovery, holder, open, running_server};
 use super::harness::*;
 
 fn open_at(dir: &Path) -> Result<(Ledger, Recovery), OpenError> {
@@ -48,7 +48,13 @@ fn second_process_is_told_who_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open_at(dir.path()).unwrap();
     assert_eq!(running_server(dir.path()), None, "not announced yet");
-    ledger.announce("127.0.0.1:8788".parse().unwrap()).unwrap();
+    let doors = Doors {
+        admin: "127.0.0.1:8788".parse().unwrap(),
+        proxy: "127.0.0.1:8787".parse().unwrap(),
+        is_tls: true,
+    };
+    ledger.announce(doors).unwrap();
+    assert_eq!(holder(dir.path()).unwrap().doors(), Some(doors));
     let error = open_at(dir.path()).map(drop).unwrap_err();
     assert!(matches!(error, OpenError::Locked { .. }));
     let text = error.to_string();

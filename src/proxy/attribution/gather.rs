@@ -67,6 +67,8 @@ pub(super) struct Gathered {
     pub record: Option<RecordLevel>,
     pub retry: u32,
     pub tightened: Limits,
+    /// The run of the base URL, which a header may have a better name for.
+    pub url_run: Option<Label>,
     pub ignored: Vec<Ignored>,
     harness: Option<&'static str>,
 }
@@ -109,11 +111,25 @@ impl Gathered {
         let tags = [
             ("url.upstream", Slot::Upstream, &tagged.upstream),
             ("url.run", Slot::Run, &tagged.run),
+            ("url.parent-run", Slot::ParentRun, &tagged.parent_run),
             ("url.agent", Slot::Agent, &tagged.agent),
+            ("url.variant", Slot::Variant, &tagged.variant),
         ];
         for (name, slot, value) in tags {
             if let Some(value) = value {
                 self.take_name(Origin::new(name, rules::URL), slot, value);
+            }
+        }
+        self.url_run = tagged.run.as_deref().and_then(|run| Label::parse(run).ok());
+        let limits = [
+            ("url.budget-usd", Measure::Usd, &tagged.budget_usd),
+            ("url.budget-tokens", Measure::Tokens, &tagged.budget_tokens),
+            ("url.budget-calls", Measure::Calls, &tagged.budget_calls),
+        ];
+        for (name, measure, value) in limits {
+            if let Some(value) = value {
+                let origin = Origin::new(name, rules::URL);
+                self.take_value(origin, Meaning::Budget(measure), value);
             }
         }
     }

@@ -8,7 +8,12 @@ use super::*;
 const NO_TAGS: Tagged<'_> = Tagged {
     upstream: None,
     run: None,
+    parent_run: None,
     agent: None,
+    variant: None,
+    budget_usd: None,
+    budget_tokens: None,
+    budget_calls: None,
     rest: "/v1",
 };
 
@@ -572,7 +577,7 @@ fn a_header_overrules_the_tag_in_the_base_url() {
         upstream: Some("vllm".into()),
         run: Some("url\n".into()),
         agent: Some("of-url".into()),
-        rest: "/v1",
+        ..NO_TAGS
     };
     let attribute_with = |pairs: &[(&str, &str)]| {
         attribute(&Claims {

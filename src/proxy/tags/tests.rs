@@ -7,12 +7,13 @@ fn check(path: &str, upstream: &str, run: &str, agent: &str, rest: &str) {
     let given = |text: &'static str| (!text.is_empty()).then_some(Cow::Borrowed(text));
     let [upstream, run, agent] = [upstream, run, agent].map(|text| given(text.to_owned().leak()));
     assert_eq!(
-        take_tags(path, |name| name == "vllm"),
+        take_tags(path),
         Tagged {
             upstream,
             run,
             agent,
-            rest
+            rest,
+            ..Tagged::default()
         }
     );
 }
@@ -71,23 +72,49 @@ fn only_the_front_of_an_api_path_is_taken() {
 }
 
 #[test]
-fn an_upstream_that_is_not_configured_is_a_path_like_any_other() {
-    check("/upstream/other/v1/x", "", "", "", "/upstream/other/v1/x");
-    check(
-        "/agent/a/upstream/other/v1/x",
-        "",
-        "",
-        "",
-        "/agent/a/upstream/other/v1/x",
-    );
+fn path_that_names_an_upstream_goes_nowhere_else() {
+    for (path, rest) in [
+        ("/upstream/vllm/v1/x", "/v1/x"),
+        ("/upstream/vllm/whatever", "/whatever"),
+        ("/upstream/vllm/", "/"),
+        ("/upstream/vllm", ""),
+        ("/upstream/vllm/upstream/b/v1/x", "/upstream/b/v1/x"),
+        ("/upstream/vllm/run//v1/x", "/run//v1/x"),
+    ] {
+        check(path, "vllm", "", "", rest);
+    }
+    check("/run/7/upstream/vllm/x", "vllm", "7", "", "/x");
+    check("/upstream/%ff/v1/x", "\u{fffd}", "", "", "/v1/x");
+    assert_eq!(take_tags("/upstream//v1/x").upstream.as_deref(), Some(""));
+    check("/upstreams/vllm/x", "", "", "", "/upstreams/vllm/x");
+}
+
+#[test]
+fn run_comes_with_its_parent_variant_and_limits() {
+    let path =
+        "/run/a/parent-run/b/variant/terse%201/budget-usd/0.50/budget-tokens/9/budget-calls/3/v1/x";
+    let text = |text: &'static str| Some(Cow::Borrowed(text));
+    let expected = Tagged {
+        run: text("a"),
+        parent_run: text("b"),
+        variant: text("terse 1"),
+        budget_usd: text("0.50"),
+        budget_tokens: text("9"),
+        budget_calls: text("3"),
+        rest: "/v1/x",
+        ..Tagged::default()
+    };
+    assert_eq!(take_tags(path), expected);
 }
 
 proptest! {
     #[test]
-    fn what_remains_is_the_end_of_the_path(path in "(/(agent|run|upstream|v1|[a-z%?/]{0,4})){0,8}") {
-        let tagged = take_tags(&path, |_| true);
+    fn what_remains_is_the_end_of_the_path(
+        path in "(/(agent|run|variant|parent-run|budget-usd|upstream|v1|[a-z%?/]{0,4})){0,8}"
+    ) {
+        let tagged = take_tags(&path);
         prop_assert!(path.ends_with(tagged.rest));
-        let names = [&tagged.upstream, &tagged.run, &tagged.agent];
-        prop_assert_eq!(tagged.rest == path, names.iter().all(|name| name.is_none()));
+        let untouched = Tagged { rest: tagged.rest, ..Tagged::default() };
+        prop_assert_eq!(tagged.rest == path, tagged == untouched);
     }
 }

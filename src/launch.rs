@@ -1,0 +1,55 @@
+//! Launching a program so that its calls come through the proxy: `open-aiops run -- ...`.
+//!
+//! What the program is told is decided in [`environment`], from a table of the variables that
+//! clients read. The proxy it is pointed at is one that runs already, or one in this process
+//! ([`proxy`]), which other launches on the same ledger may use as well. [`child`] starts the
+//! program and hands signals on. Nothing here prints.
+
+pub mod child;
+mod clients;
+pub mod environment;
+mod guests;
+pub mod identity;
+pub mod proxy;
+
+use crate::config::{Config, Secret};
+
+/// The run that a launched program belongs to: its name.
+pub const RUN: &str = "OPEN_AIOPS_RUN";
+/// The ledger of its proxy, by which a launch within finds that proxy.
+pub const LEDGER: &str = "OPEN_AIOPS_LEDGER";
+/// The base URL of the run, without the path of any API.
+pub const URL: &str = "OPEN_AIOPS_URL";
+/// What lets one command the admin listener.
+const TOKEN: &str = "OPEN_AIOPS_TOKEN";
+
+/// Variables that a launched program must not see: what they hold gives power over the proxy, or
+/// is a secret of the proxy alone.
+pub fn kept_from_child(config: &Config) -> Vec<String> {
+    let hooks = config.alerts.webhooks.iter();
+    let of_hooks = hooks.flat_map(|hook| {
+        let headers = hook.headers.iter().map(|(_, secret)| secret);
+        headers.chain([&hook.url]).chain(&hook.bearer)
+    });
+    let secrets = of_hooks.chain(&config.admin.token);
+    let named = secrets.filter_map(Secret::variable).map(ToOwned::to_owned);
+    named.chain([TOKEN.to_owned()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn child_sees_no_variable_that_gives_power_over_the_proxy() {
+        let text = "[admin]\ntoken_env = \"ADMIN\"\n[[alerts.webhook]]\nname = \"a\"\nurl_env = \"HOOK\"\n\
+                    bearer_env = \"BEARER\"\n";
+        let config = Config::parse("config.toml", text, &|name| {
+            let hook = "https://hooks.example/x";
+            Some(if name == "HOOK" { hook.to_owned() } else { "k".repeat(32) })
+        });
+        let mut kept = kept_from_child(&config.unwrap());
+        kept.sort();
+        assert_eq!(kept, ["ADMIN", "BEARER", "HOOK", "OPEN_AIOPS_TOKEN"]);
+    }
+}
