@@ -73,7 +73,7 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Config file; ./config.toml is read when there is one
@@ -477,7 +477,10 @@ enum Failure {
 impl Failure {
     fn words(&self) -> String {
         match self {
-            Self::Negative(words) | Self::Impossible(words) => words.clone(),
+            Self::Negative(words) | Self::Impossible(words) | Self::NotLaunched(words, _) => {
+                words.clone()
+            }
+            Self::Code(code) => format!("ended with {code}"),
             Self::Output(error) => format!("cannot write: {error}"),
         }
     }

@@ -46,7 +46,11 @@ mod tests {
                     bearer_env = \"BEARER\"\n";
         let config = Config::parse("config.toml", text, &|name| {
             let hook = "https://hooks.example/x";
-            Some(if name == "HOOK" { hook.to_owned() } else { "k".repeat(32) })
+            Some(if name == "HOOK" {
+                hook.to_owned()
+            } else {
+                "k".repeat(32)
+            })
         });
         let mut kept = kept_from_child(&config.unwrap());
         kept.sort();

@@ -25,10 +25,10 @@ impl Key {
     pub(super) fn find(common: &Common, server: SocketAddr) -> Self {
         match command::load(common) {
             Ok((config, _)) => Self::new(&config.admin, by_default(), server),
-            Err(Failure::Negative(why) | Failure::Impossible(why)) => {
+            Err(failure) => {
+                let why = failure.words();
                 Self::none(format!("what it is cannot be found out:\n{why}"))
             }
-            Err(Failure::Output(error)) => Self::none(error.to_string()),
         }
     }
 
@@ -65,9 +65,12 @@ impl Key {
     }
 }
 
-/// Of port 0 the system made one that nobody knew before.
+/// Of port 0 the system made one that nobody knew before, and a launched proxy listens on loopback
+/// wherever there is room: its address is in the directory of the ledger, which is its owner's alone.
 fn is_same(configured: SocketAddr, server: SocketAddr) -> bool {
-    configured.ip() == server.ip() && [0, server.port()].contains(&configured.port())
+    let is_configured =
+        configured.ip() == server.ip() && [0, server.port()].contains(&configured.port());
+    is_configured || server.ip().is_loopback()
 }
 
 #[expect(

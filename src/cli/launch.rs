@@ -126,6 +126,7 @@ async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
 
 /// Everything there is before the program starts.
 struct Prepared {
+    common: Common,
     identity: Identity,
     dir: PathBuf,
     proxy: Proxy,
@@ -164,7 +165,7 @@ impl Prepared {
             None => own_or_running(config, watcher, variables).await?,
         };
         let dir = fs::canonicalize(&dir).map_err(failed)?;
-        let (identity, source) = (identity(launch, parent.as_ref())?, source(&proxy)?);
+        let (identity, source) = (identity(launch, parent.as_ref())?, source(common, &proxy)?);
         let doors = proxy.doors();
         let own = own_addresses(Some(doors.proxy), listen);
         let (upstreams, is_mute) = match known(&proxy, &source).await {
@@ -183,6 +184,7 @@ impl Prepared {
         };
         let changes = environment::changes(variables, &identity, &behind).map_err(failed)?;
         let prepared = Self {
+            common: common.clone(),
             identity,
             dir,
             proxy,
@@ -276,7 +278,7 @@ impl Prepared {
             Proxy::Running(_) => {
                 let ended = "the proxy ended before the program did: calls after that failed";
                 story.warnings.push(ended.to_owned());
-                match afterwards(&self.dir) {
+                match afterwards(&self.common, &self.dir) {
                     Ok(source) => story.gather(&source).await,
                     Err(error) => Err(error),
                 }
@@ -466,20 +468,20 @@ fn identity(launch: &Launch, parent: Option<&Parent>) -> Result<Identity, Failur
     })
 }
 
-fn source(proxy: &Proxy) -> Result<Source, Failure> {
+fn source(common: &Common, proxy: &Proxy) -> Result<Source, Failure> {
     match proxy {
         Proxy::Own(own) => {
             let live = admin::Source::Live(own.app().ledger().clone());
             Ok(Source::Files(admin::records(live, Clock::System)))
         }
-        Proxy::Running(_) => Source::server(proxy.doors().admin),
+        Proxy::Running(_) => Source::server(common, proxy.doors().admin),
     }
 }
 
 /// Who can be asked once the proxy has ended: another one by now, else the files.
-fn afterwards(dir: &Path) -> Result<Source, Failure> {
+fn afterwards(common: &Common, dir: &Path) -> Result<Source, Failure> {
     if let Some(address) = ledger::running_server(dir) {
-        return Source::server(address);
+        return Source::server(common, address);
     }
     let files = ledger::check::open_read_only(dir).map_err(source::impossible)?;
     let files = admin::Source::Files(std::sync::Arc::new(files));
