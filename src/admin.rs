@@ -6,6 +6,7 @@
 //! line uses it too.
 
 mod access;
+pub mod alerts;
 mod asked;
 mod body;
 pub(crate) mod budgets;
@@ -43,6 +44,7 @@ use self::budgets::Desk;
 use self::connections::Bounds;
 use self::problem::Problem;
 pub use self::records::{Records, Source};
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -65,6 +67,7 @@ pub struct AdminState {
     /// What the ledger is asked through, few at a time.
     pub records: Records,
     pub access: Arc<Access>,
+    pub alerts: Arc<Alerts>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -108,6 +111,7 @@ pub fn router(state: AdminState, pages: Router) -> Router {
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .merge(pages)
         .merge(login::routes().with_state(state.clone()))
+        .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state.clone(), access::gate))
@@ -116,7 +120,7 @@ pub fn router(state: AdminState, pages: Router) -> Router {
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
 pub fn records(source: Source, clock: Clock) -> Router {
-    Router::from(record_routes()).with_state(Records::new(source, clock, None))
+    Router::from(record_routes()).with_state(Records::new(source, clock, (None, None)))
 }
 
 /// What [`router`] answers, as an `OpenAPI` document.
@@ -126,6 +130,7 @@ pub fn document() -> Document {
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(loops::deeds().into_openapi());
+    document.merge(alerts::deeds().into_openapi());
     document
 }
 
@@ -135,6 +140,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(totals::routes())
         .merge(events::routes())
         .merge(loops::routes())
+        .merge(alerts::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
@@ -147,7 +153,11 @@ async fn no_such_path(uri: Uri) -> Problem {
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
     Problem::method_not_allowed(
-        if budgets::is_deed(path) || loops::is_deed(path) || login::is_deed(path) {
+        if budgets::is_deed(path)
+            || loops::is_deed(path)
+            || alerts::is_deed(path)
+            || login::is_deed(path)
+        {
             format!("{path} does something: use POST, not {method}")
         } else {
             format!("{path} can only be read: use GET, not {method}")

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState, Records, Source};
+use crate::alerts::{Alerts, HookError, Hooks};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token};
@@ -26,7 +27,7 @@ use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
 /// How often a changed config file is looked for.
@@ -53,6 +54,8 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error("[[price]] {0}")]
     Price(#[from] serde::de::value::Error),
+    #[error("{0}")]
+    Webhook(#[from] HookError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -66,6 +69,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
+    alerts: Arc<Alerts>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -130,16 +134,15 @@ impl App {
         clock: Clock,
         open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
     ) -> Result<Self, StartError> {
+        upstream::set_cryptography();
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
-        let live = live(config.clone())?;
+        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
-        if let Err(error) = ledger.announce(admin_address) {
-            tracing::warn!(%error, "commands will not find this server");
-        }
+        let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -149,7 +152,7 @@ impl App {
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&memory),
-            (Arc::clone(&budgets), Arc::clone(&loops)),
+            (budgets.clone(), loops.clone(), alerts.clone()),
         );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -168,8 +171,9 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, &loops),
+            records: records(&ledger, &clock, (&loops, &alerts)),
             access: Arc::default(),
+            alerts: Arc::clone(&alerts),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -189,6 +193,7 @@ impl App {
             proxy,
             budgets,
             loops,
+            alerts,
             ledger,
             clock,
             metrics,
@@ -217,6 +222,10 @@ impl App {
         &self.loops
     }
 
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -235,10 +244,11 @@ impl App {
         };
         let mut waiting = hold_back(&self.started_with, &mut config);
         waiting.extend(keep_token(&self.config.load(), &mut config));
-        match live((*config).clone()) {
+        match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
-            Ok(live) => {
+            Ok((live, hooks)) => {
                 self.proxy.reload(live);
+                self.alerts.reload(&config, hooks);
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
                 tracing::info!("configuration reloaded");
@@ -282,6 +292,7 @@ impl App {
             }
         }
         self.sweeper.abort();
+        self.alerts.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -372,8 +383,6 @@ fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
 fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
     let ledger = ledger.clone();
     let tell = move |event: Event| {
-        let (what, details) = (&event.what, event.details.as_deref().unwrap_or_default());
-        tracing::warn!("{what}: {details}");
         if let Err(error) = ledger.event(event) {
             tracing::warn!(%error, "an event of a loop is not recorded");
         }
@@ -382,12 +391,20 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
 }
 
 /// What the ledger is asked through by the API and the pages together.
-fn records(ledger: &Ledger, clock: &Clock, loops: &Arc<Loops>) -> Records {
+fn records(
+    ledger: &Ledger,
+    clock: &Clock,
+    (loops, alerts): (&Arc<Loops>, &Arc<Alerts>),
+) -> Records {
     let source = Source::Live(ledger.clone());
-    Records::new(source, clock.clone(), Some(Arc::clone(loops)))
+    let watchers = (Some(Arc::clone(loops)), Some(Arc::clone(alerts)));
+    Records::new(source, clock.clone(), watchers)
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
+    if let Err(error) = ledger.announce(admin) {
+        tracing::warn!(%error, "commands will not find this server");
+    }
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));
@@ -398,6 +415,12 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     if let Err(error) = ledger.event(Event::own(clock.now(), what, details)) {
         tracing::warn!(%error, "the event {what} is not recorded");
     }
+}
+
+/// What calls and alerts go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+    let hooks = Hooks::new(&config.alerts, &listeners)?;
+    Ok((live(config.clone())?, hooks))
 }
 
 /// What a configuration makes of upstreams and prices.

@@ -18,6 +18,7 @@ use crate::core::budget::Rule;
 use crate::core::id::Label;
 use crate::core::price::{PerMillion, PriceRow, PriceTable};
 
+mod alerts;
 mod budget;
 mod check;
 mod defaults;
@@ -29,6 +30,7 @@ mod render;
 mod sections;
 mod value;
 
+pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
@@ -48,6 +50,7 @@ pub struct Config {
     pub budgets: Vec<Rule>,
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
+    pub alerts: AlertsConfig,
     pub prices: Vec<PriceOverride>,
 }
 

@@ -22,6 +22,7 @@ use self::read::Reader;
 use self::recognise::Turn;
 use crate::clock::Clock;
 use crate::config::{Config, LoopsConfig, RedactionRule};
+use crate::core::alert::{About, Scope, Signal};
 use crate::core::attribution::{Attribution, Source};
 use crate::core::id::{CallId, Label};
 use crate::core::lineage::{Answered, Lineage};
@@ -298,13 +299,20 @@ impl Loops {
     }
 
     fn tell(&self, verdict: &Verdict, (run, who): (&Label, &Attribution)) {
-        if let Some(evidence) = &verdict.told {
-            let details = format!(
-                "{}; agent {}, run {run}",
-                refusal::evidence(evidence),
-                who.agent
-            );
-            self.event("loop_warning", details, None);
+        let warnings = [
+            ("loop_warning", &verdict.told),
+            ("loop_slowed", &verdict.slowed),
+        ];
+        for (what, evidence) in warnings {
+            let Some(evidence) = evidence else { continue };
+            let (agent, text) = (&who.agent, refusal::evidence(evidence));
+            let details = format!("{text}; agent {agent}, run {run}");
+            let scope = Scope::new(About::Run, run).with_key(agent);
+            let event = Event::own(self.clock.now(), what, Some(details));
+            (self.tell)(event.saying(Signal {
+                value: Some(format!("{} times", evidence.count)),
+                ..Signal::of(scope)
+            }));
         }
         for trip in &verdict.changed {
             let (what, details) = match &trip.closed {

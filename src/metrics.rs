@@ -4,6 +4,7 @@
 //! for a counter. `docs/metrics.md` describes each; a test keeps it in step. Label values that
 //! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
 
+mod alerts;
 mod budgets;
 mod calls;
 mod ledger;
@@ -18,11 +19,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::alerts::AlertMetrics;
+pub use self::alerts::MessageResult;
 use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
+use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
@@ -42,6 +46,7 @@ pub struct Metrics {
     refusals: Family<ReasonLabels, Counter>,
     budgets: BudgetMetrics,
     loops: LoopMetrics,
+    alerts: AlertMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -115,6 +120,7 @@ impl Metrics {
             ),
             budgets: BudgetMetrics::register(&mut to),
             loops: LoopMetrics::register(&mut to),
+            alerts: AlertMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -200,6 +206,21 @@ impl Metrics {
     /// A loop was stopped.
     pub fn loop_stopped(&self, signal: Signal) {
         self.loops.stopped(signal);
+    }
+
+    /// An alert began.
+    pub fn alert(&self, rule: Rule) {
+        self.alerts.told(rule);
+    }
+
+    /// So many messages about alerts were sent, failed or were held back.
+    pub fn alert_messages(&self, result: MessageResult, count: u64) {
+        self.alerts.messages(result, count);
+    }
+
+    /// An event came too fast to be looked at for alerts.
+    pub fn alert_event_missed(&self) {
+        self.alerts.missed();
     }
 
     /// So many runs are watched for loops.

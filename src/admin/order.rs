@@ -81,6 +81,16 @@ pub(super) struct LoopOrder {
     who: Option<String>,
 }
 
+/// Sends a test alert.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestOrder {
+    /// To this webhook; to all when not given.
+    webhook: Option<String>,
+    /// Who orders it, for the record; `api` when not given.
+    who: Option<String>,
+}
+
 /// Which account, and who wants something of it.
 pub(crate) struct Addressed {
     pub(crate) rule: Label,
@@ -123,6 +133,17 @@ impl LoopOrder {
     /// How many calls are allowed, and who says so.
     pub(super) fn read(self) -> Result<(u32, String), Problem> {
         Ok((self.allow, read_who(self.who)?))
+    }
+}
+
+impl TestOrder {
+    /// Which webhook, and who wants to know.
+    pub(super) fn read(self) -> Result<(Option<Label>, String), Problem> {
+        let webhook = self.webhook.map(|name| {
+            let wrong = |error| Problem::bad_request(format!("webhook: {error}"));
+            Label::parse(&name).map_err(wrong)
+        });
+        Ok((webhook.transpose()?, read_who(self.who)?))
     }
 }
 

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use wildmatch::WildMatch;
 
 use super::{AdminState, Records};
+use crate::alerts::Alerts;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -84,6 +85,7 @@ impl Sample {
         let tell = Box::new(move |event| drop(told.event(event)));
         let loops = Loops::new(&Config::default(), clock.clone(), tell);
         let loops = Arc::new(loops);
+        let alerts = Alerts::resting(&self.ledger, &self.clock);
         AdminState {
             ledger: ledger.clone(),
             metrics: Arc::default(),
@@ -93,10 +95,11 @@ impl Sample {
             records: Records::new(
                 super::Source::Live(self.ledger.clone()),
                 clock.clone(),
-                Some(Arc::clone(&loops)),
+                (Some(Arc::clone(&loops)), Some(Arc::clone(&alerts))),
             ),
             loops,
             access: Arc::default(),
+            alerts,
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

@@ -20,6 +20,7 @@ use super::range;
 use super::text;
 use super::theme::Theme;
 use crate::admin::problem::Problem;
+use crate::core::alert::words::clean;
 use crate::core::loops::refusal::evidence;
 
 const PROBLEM: &str = "application/problem+json";
@@ -110,7 +111,7 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (page.title) " - Open-AIOps" }
+                title { (clean(&page.title)) " - Open-AIOps" }
                 link rel="icon" href=(ICON.path) type="image/svg+xml";
                 link rel="stylesheet" href=(STYLE.path);
                 script type="module" src=(SCRIPT.path) {}
@@ -124,7 +125,7 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 }
                 (banners(desk, here))
                 main id="main" tabindex="-1" {
-                    div.head { h1 { (page.title) } @if page.ranged { (range::picker(here)) } }
+                    div.head { h1 { (text::shown(&page.title)) } @if page.ranged { (range::picker(here)) } }
                     (deeds::note(desk, here))
                     (page.main)
                 }

@@ -1,5 +1,6 @@
 //! Pages over a small ledger: what they say, and what every one of them must keep to.
 
+mod alerts;
 mod budgets;
 mod call;
 mod deeds;

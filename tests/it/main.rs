@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod alerts;
 mod attribution;
 mod budget_crash;
 mod budget_faults;

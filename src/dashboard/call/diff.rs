@@ -10,6 +10,9 @@ use crate::wire::readable::{Kind, Message};
 /// Lines of one difference that are shown.
 const MOST: usize = 400;
 
+/// Lines that are the same, before and after what differs.
+const AROUND: usize = 3;
+
 /// One line of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line<'a> {
@@ -46,7 +49,7 @@ pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
         .map(|it| written(&it.message))
         .collect();
     let (old, new) = (old.join("\n"), new.join("\n"));
-    let lines = lines(&old, &new);
+    let lines = near(lines(&old, &new));
     let shown = lines.len().min(MOST);
     html! {
         p.note.warn {
@@ -104,6 +107,18 @@ fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
     all
 }
 
+/// What differs, with a few lines around it.
+fn near(mut lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
+    let differs = |line: &Line<'_>| !matches!(line, Line::Same(_));
+    let Some(first) = lines.iter().position(differs) else {
+        return Vec::new();
+    };
+    let last = lines.iter().rposition(differs).unwrap_or(first);
+    lines.truncate(last + 1 + AROUND);
+    lines.drain(..first.saturating_sub(AROUND));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +135,16 @@ mod tests {
             Line::Same("d"),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_the_same_is_shown_a_few_lines_far() {
+        let old = "1\n2\n3\n4\n5\nx\n7\n8\n9\n10";
+        let new = old.replace('x', "y");
+        let shown = near(lines(old, &new));
+        assert_eq!(shown.len(), 3 + 2 + 3);
+        assert_eq!((shown[0], shown[7]), (Line::Same("3"), Line::Same("9")));
+        assert_eq!(near(lines("a", "a")), Vec::new());
     }
 
     #[test]

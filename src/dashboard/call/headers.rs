@@ -77,20 +77,32 @@ fn row(index: usize, header: &Header) -> Row {
     let cut = header.value.as_ref().map(|value| value.len() as u64);
     let is_cut = cut.is_some_and(|shown| shown < header.len);
     let value = match &header.value {
-        Some(value) => Cell::new(value.as_str(), html! {
-            (text::name(value)) @if is_cut { "\u{2026}" }
-        }),
-        None => Cell::new(serde_json::Value::Null, html! { span.none { "not stored" } }),
+        Some(value) => Cell::new(
+            value.as_str(),
+            html! {
+                (text::name(value)) @if is_cut { "\u{2026}" }
+            },
+        ),
+        None => Cell::new(
+            serde_json::Value::Null,
+            html! { span.none { "not stored" } },
+        ),
     };
     let fingerprint = match &header.fingerprint {
-        Some(fingerprint) => Cell::new(fingerprint.as_str(), html! { code { (text::name(fingerprint)) } }),
+        Some(fingerprint) => Cell::new(
+            fingerprint.as_str(),
+            html! { code { (text::name(fingerprint)) } },
+        ),
         None => Cell::none(),
     };
     Row {
         key: index.to_string(),
         class: "",
         cells: vec![
-            Cell::new(header.name.as_str(), html! { code { (text::name(&header.name)) } }),
+            Cell::new(
+                header.name.as_str(),
+                html! { code { (text::name(&header.name)) } },
+            ),
             value,
             fingerprint,
             Cell::new(header.len, html! { (figure::count(header.len)) }),

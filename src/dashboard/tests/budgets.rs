@@ -25,7 +25,9 @@ async fn spend(site: &Site, run: &'static str, nano: i64) {
 
 /// What stands in a part of a page.
 fn part<'h>(html: &'h str, id: &str) -> &'h str {
-    let (_, rest) = html.split_once(&format!("<div id=\"{id}\" data-part")).unwrap();
+    let (_, rest) = html
+        .split_once(&format!("<div id=\"{id}\" data-part"))
+        .unwrap();
     rest.split("data-part").next().unwrap()
 }
 
@@ -35,13 +37,25 @@ async fn accounts_stand_most_used_first_with_what_can_be_done() {
     spend(&site, "small", 100_000_000).await;
     spend(&site, "large/1", 1_700_000_000).await;
     let html = site.page("/budgets").await;
-    let (large, small) = (html.find("/runs/large%2F1").unwrap(), html.find("/runs/small").unwrap());
+    let (large, small) = (
+        html.find("/runs/large%2F1").unwrap(),
+        html.find("/runs/small").unwrap(),
+    );
     assert!(large < small);
-    assert!(html.contains("$2.00, 100 calls for each run, for ever."), "{html}");
-    assert!(html.contains("Slows calls from 80 % on, by up to 10.00 s. At the limit calls are refused."));
+    assert!(
+        html.contains("$2.00, 100 calls for each run, for ever."),
+        "{html}"
+    );
+    assert!(
+        html.contains(
+            "Slows calls from 80 % on, by up to 10.00 s. At the limit calls are refused."
+        )
+    );
     assert!(html.contains("$1.70 of $2.00 used, $0.00 held"));
     assert!(html.contains("85 %"));
-    assert!(html.contains("/budgets/raise?rule=each%20run&amp;back=%2Fbudgets&amp;key.run=large%2F1"));
+    assert!(
+        html.contains("/budgets/raise?rule=each%20run&amp;back=%2Fbudgets&amp;key.run=large%2F1")
+    );
     assert!(html.contains("/budgets/stop?run=large%2F1&amp;back=%2Fbudgets"));
     assert!(html.contains("almost used"));
 }
@@ -53,8 +67,14 @@ async fn every_page_tells_of_budgets_that_are_almost_used() {
     assert!(!site.page("/loops").await.contains("almost used"));
     spend(&site, "large", 1_700_000_000).await;
     let html = site.page("/loops").await;
-    assert!(html.contains("1</strong>") || html.contains("1 budget is almost used"), "{html}");
-    assert!(html.contains("&quot;each run&quot;, run large: 85 %"), "{html}");
+    assert!(
+        html.contains("1</strong>") || html.contains("1 budget is almost used"),
+        "{html}"
+    );
+    assert!(
+        html.contains("&quot;each run&quot;, run large: 85 %"),
+        "{html}"
+    );
     // A run that did nothing for a while is no concern of every page any more.
     site.sample.clock.advance_micros(1_000_000_000);
     site.record(PLANNER);
@@ -67,9 +87,17 @@ async fn the_time_to_the_limit_goes_by_what_was_used_lately() {
     spend(&site, "night/1", 1_000_000_000).await;
     // The one call of the last 15 minutes cost $0.002; $1 is left: 500 times 15 minutes.
     let html = site.page("/budgets").await;
-    assert!(html.contains("at the rate of the last 15 minutes\">~5 days"), "{html}");
+    assert!(
+        html.contains("at the rate of the last 15 minutes\">~5 days"),
+        "{html}"
+    );
     site.sample.clock.advance_micros(2_000_000_000);
-    assert!(!site.page("/budgets").await.contains("at the rate of the last 15 minutes"));
+    assert!(
+        !site
+            .page("/budgets")
+            .await
+            .contains("at the rate of the last 15 minutes")
+    );
 }
 
 #[tokio::test]
@@ -84,7 +112,13 @@ async fn the_page_can_be_filtered_and_says_so() {
     assert!(none.contains("No call was counted yet") || none.contains("No account fits"));
     let wrong = site.get("/budgets?rule=nope").await;
     assert_eq!(wrong.status, 404);
-    assert!(wrong.html.contains("there is no budget &quot;nope&quot;; configured:"), "{}", wrong.html);
+    assert!(
+        wrong
+            .html
+            .contains("there is no budget &quot;nope&quot;; configured:"),
+        "{}",
+        wrong.html
+    );
     assert_eq!(site.get("/budgets?value=%00").await.status, 400);
 }
 
@@ -92,7 +126,8 @@ async fn the_page_can_be_filtered_and_says_so() {
 async fn without_budgets_there_is_an_example_to_copy_that_is_valid() {
     let html = Site::new(&[]).page("/budgets").await;
     assert!(html.contains("No budget is configured") && html.contains("data-copy"));
-    let config = crate::config::Config::parse("config.toml", super::super::budgets::EXAMPLE, &|_| None);
+    let config =
+        crate::config::Config::parse("config.toml", super::super::budgets::EXAMPLE, &|_| None);
     assert_eq!(config.unwrap().budgets.len(), 1);
 }
 
@@ -121,7 +156,12 @@ async fn nothing_changes_on_the_page_when_nothing_happened() {
 #[tokio::test]
 async fn names_that_would_deceive_are_shown_for_what_they_are() {
     let site = Site::new(&rules());
-    spend(&site, "\"><img src=x onerror=alert(1)>\u{202e}", 100_000_000).await;
+    spend(
+        &site,
+        "\"><img src=x onerror=alert(1)>\u{202e}",
+        100_000_000,
+    )
+    .await;
     let html = site.page("/budgets").await;
     assert!(!html.contains("<img src=x") && html.contains("&lt;img src=x"));
     assert!(html.contains("U+202E"));

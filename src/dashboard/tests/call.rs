@@ -4,7 +4,15 @@ use super::Site;
 use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER};
 use crate::core::id::CallId;
 
-const TABS: [&str; 7] = ["messages", "raw", "headers", "usage", "attribution", "decisions", "timing"];
+const TABS: [&str; 7] = [
+    "messages",
+    "raw",
+    "headers",
+    "usage",
+    "attribution",
+    "decisions",
+    "timing",
+];
 
 fn request(messages: &[(&str, &str)]) -> Vec<u8> {
     let messages: Vec<_> = messages
@@ -20,21 +28,37 @@ fn answer(text: &str) -> Vec<u8> {
 }
 
 fn talk(site: &Site, messages: &[(&str, &str)], said: &str) -> CallId {
-    site.sample.record_saying(PLANNER, &request(messages), &answer(said))
+    site.sample
+        .record_saying(PLANNER, &request(messages), &answer(said))
 }
 
 #[tokio::test]
 async fn a_call_shows_what_is_new_and_leads_to_those_around_it() {
     let site = Site::new(&[]);
-    let first = talk(&site, &[("system", "You plan."), ("user", "Begin.")], "I begin.");
+    let first = talk(
+        &site,
+        &[("system", "You plan."), ("user", "Begin.")],
+        "I begin.",
+    );
     let second = talk(
         &site,
-        &[("system", "You plan."), ("user", "Begin."), ("assistant", "I begin."), ("user", "Go on.")],
+        &[
+            ("system", "You plan."),
+            ("user", "Begin."),
+            ("assistant", "I begin."),
+            ("user", "Go on."),
+        ],
         "I go on.",
     );
     let html = site.page(&format!("/calls/{second}")).await;
-    assert!(html.contains("Go on.") && html.contains("I go on."), "{html}");
-    assert!(!html.contains("You plan."), "what was sent before is one line");
+    assert!(
+        html.contains("Go on.") && html.contains("I go on."),
+        "{html}"
+    );
+    assert!(
+        !html.contains("You plan."),
+        "what was sent before is one line"
+    );
     assert!(html.contains("2 messages, unchanged"));
     assert!(html.contains("its own answer, sent back"));
     assert!(html.contains(&format!("href=\"/calls/{first}\" rel=\"prev\"")));
@@ -51,11 +75,22 @@ async fn every_tab_is_there_and_the_same_twice() {
     for tab in TABS {
         let path = format!("/calls/{call}?tab={tab}");
         let (first, second) = (site.page(&path).await, site.page(&path).await);
-        let main = |html: &str| html.split("<main").nth(1).unwrap().split("<footer").next().unwrap().to_owned();
+        let main = |html: &str| {
+            html.split("<main")
+                .nth(1)
+                .unwrap()
+                .split("<footer")
+                .next()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(main(&first), main(&second), "{tab}");
         assert_eq!(first.matches("<h1>").count(), 1);
         assert!(first.len() < 400 << 10, "{tab}: {}", first.len());
-        assert!(!first.contains("style=\"") && !first.contains("<script>"), "{tab}");
+        assert!(
+            !first.contains("style=\"") && !first.contains("<script>"),
+            "{tab}"
+        );
     }
     for path in [
         format!("/calls/{call}?tab=none"),
@@ -66,7 +101,9 @@ async fn every_tab_is_there_and_the_same_twice() {
     ] {
         assert_eq!(site.get(&path).await.status, 400, "{path}");
     }
-    let missing = site.get("/calls/01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e").await;
+    let missing = site
+        .get("/calls/01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e")
+        .await;
     assert_eq!(missing.status, 404);
     assert!(missing.html.contains("keep_for"));
 }
@@ -74,12 +111,25 @@ async fn every_tab_is_there_and_the_same_twice() {
 #[tokio::test]
 async fn what_models_and_clients_say_is_text() {
     let site = Site::new(&[]);
-    let evil = "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)>\u{202e}\u{1b}[31m";
-    let call = Call { run: "\"><img src=x>", agent: "<b>agent</b>", ..PLANNER };
-    let id = site.sample.record_saying(call, &request(&[("user", evil)]), &answer(evil));
+    let evil =
+        "</script><script>alert(1)</script>\"><img src=x onerror=alert(2)>\u{202e}\u{1b}[31m";
+    let call = Call {
+        run: "\"><img src=x>",
+        agent: "<b>agent</b>\u{202e}",
+        ..PLANNER
+    };
+    let id = site
+        .sample
+        .record_saying(call, &request(&[("user", evil)]), &answer(evil));
     for tab in TABS {
         let html = site.page(&format!("/calls/{id}?tab={tab}")).await;
-        for bad in ["<script>alert", "<img src=x", "<b>agent", "\u{202e}", "\u{1b}"] {
+        for bad in [
+            "<script>alert",
+            "<img src=x",
+            "<b>agent",
+            "\u{202e}",
+            "\u{1b}",
+        ] {
             assert!(!html.contains(bad), "{tab}: {bad:?}");
         }
     }
@@ -91,11 +141,16 @@ async fn what_models_and_clients_say_is_text() {
 async fn a_message_of_ten_megabytes_is_cut_and_can_be_had() {
     let site = Site::new(&[]);
     let long = "<&\u{1}".repeat(10 << 20 >> 2);
-    let id = site.sample.record_saying(PLANNER, &request(&[("user", &long)]), &answer(&long));
+    let id = site
+        .sample
+        .record_saying(PLANNER, &request(&[("user", &long)]), &answer(&long));
     for (tab, more) in [("messages", "/request"), ("raw", "preview=long")] {
         let html = site.page(&format!("/calls/{id}?tab={tab}")).await;
         assert!(html.len() < 400 << 10, "{tab}: {}", html.len());
-        assert!(html.contains("Show more") && html.contains(more) || tab == "messages", "{tab}");
+        assert!(
+            html.contains("Show more") && html.contains(more) || tab == "messages",
+            "{tab}"
+        );
     }
     let whole = site.page(&format!("/calls/{id}?message=0")).await;
     assert!(whole.len() < 400 << 10, "{}", whole.len());
@@ -112,8 +167,13 @@ async fn what_is_said_of_usage_adds_up() {
     assert!(html.contains("by the upstream"));
     // gpt-5: $1.25 in and $10 out for a million.
     assert!(html.contains("$1.25") && html.contains("$10.00"), "{html}");
-    let csv = site.page(&format!("/calls/{id}?tab=usage&export=usage.csv")).await;
-    assert_eq!(csv, "kind,quantity,usd_per_million,cost_usd\r\nnew input,1000,1.25,0.00125\r\noutput,50,10.00,0.0005\r\n");
+    let csv = site
+        .page(&format!("/calls/{id}?tab=usage&export=usage.csv"))
+        .await;
+    assert_eq!(
+        csv,
+        "kind,quantity,usd_per_million,cost_usd\r\nnew input,1000,1.25,0.00125\r\noutput,50,10.00,0.0005\r\n"
+    );
     let unpriced = site.record(RESEARCHER);
     let html = site.page(&format!("/calls/{unpriced}?tab=usage")).await;
     assert!(html.contains("unpriced") && html.contains("[[price]]"));
@@ -126,26 +186,43 @@ async fn whose_call_it_is_says_how_that_is_known() {
     let html = site.page(&format!("/calls/{id}?tab=attribution")).await;
     assert!(html.contains("said by an x-aiops header or in the base URL"));
     assert!(html.contains("researcher") && html.contains("planner") && html.contains("tag team"));
-    let csv = site.page(&format!("/calls/{id}?tab=attribution&export=attribution.csv")).await;
+    let csv = site
+        .page(&format!(
+            "/calls/{id}?tab=attribution&export=attribution.csv"
+        ))
+        .await;
     assert!(csv.contains("caller,planner,said by the client"), "{csv}");
 }
 
 #[tokio::test]
 async fn a_call_that_runs_is_told_to_run_and_its_page_is_live() {
     let site = Site::new(&[]);
-    let id = site.record(Call { outcome: None, ..PLANNER });
+    let id = site.record(Call {
+        outcome: None,
+        ..PLANNER
+    });
     for tab in TABS {
         let html = site.page(&format!("/calls/{id}?tab={tab}")).await;
-        assert!(html.contains("running since") && html.contains("data-live"), "{tab}");
+        assert!(
+            html.contains("running since") && html.contains("data-live"),
+            "{tab}"
+        );
     }
     let done = site.record(PLANNER);
-    assert!(!site.page(&format!("/calls/{done}")).await.contains("data-live"));
+    assert!(
+        !site
+            .page(&format!("/calls/{done}"))
+            .await
+            .contains("data-live")
+    );
 }
 
 #[tokio::test]
 async fn bytes_that_are_no_text_are_shown_as_such() {
     let site = Site::new(&[]);
-    let id = site.sample.record_saying(PLANNER, b"\xff\xd8\xff\xe0image", b"plain");
+    let id = site
+        .sample
+        .record_saying(PLANNER, b"\xff\xd8\xff\xe0image", b"plain");
     let html = site.page(&format!("/calls/{id}?tab=raw")).await;
     assert!(html.contains("ff d8 ff e0 69 6d 61 67 65"), "{html}");
     assert!(html.contains("byte for byte as on the wire"));

@@ -10,11 +10,15 @@ use crate::loops::recognise::Request;
 use crate::wire::route::Dialect;
 use crate::wire::scan::scan;
 
-const BODY: &str = r#"{"model":"gpt-5","messages":[{"role":"user","content":"Look for <img src=x>"}]}"#;
+const BODY: &str =
+    r#"{"model":"gpt-5","messages":[{"role":"user","content":"Look for <img src=x>"}]}"#;
 
 /// Has an agent of a run send the same request again until it is stopped; the loop's id.
 fn stop(site: &Site, run: &'static str) -> CallId {
-    let (text, seed) = (Bytes::from_static(BODY.as_bytes()), site.state.ledger.seed());
+    let (text, seed) = (
+        Bytes::from_static(BODY.as_bytes()),
+        site.state.ledger.seed(),
+    );
     let facts = scan(Operation::Chat, Dialect::Chat, &text, seed);
     let loops = &site.state.loops;
     for _ in 0..100 {
@@ -66,7 +70,10 @@ async fn a_loop_goes_on_when_an_operator_says_so_and_is_told_closed() {
     let site = Site::new(&[]);
     let id = stop(&site, "night/1");
     let form = site.page(&format!("/loops/reset?loop={id}&allow=3")).await;
-    assert!(form.contains("planner may go on in the run night/1."), "{form}");
+    assert!(
+        form.contains("planner may go on in the run night/1."),
+        "{form}"
+    );
     assert!(form.contains("The next 3 calls of it pass whatever they repeat."));
     assert_eq!(site.state.loops.latest_trips(9).0, 1, "a form does nothing");
     let (_, rest) = form.split_once("name=\"once\" value=\"").unwrap();
@@ -83,7 +90,11 @@ async fn a_loop_goes_on_when_an_operator_says_so_and_is_told_closed() {
     assert!(one.contains("let go on by an operator"));
     let again = site.get(&format!("/loops/reset?loop={id}")).await;
     assert_eq!(again.status, 404);
-    assert!(again.html.contains("is open: it may have closed by itself"), "{}", again.html);
+    assert!(
+        again.html.contains("is open: it may have closed by itself"),
+        "{}",
+        again.html
+    );
 }
 
 #[tokio::test]
@@ -97,7 +108,10 @@ async fn open_loops_come_first_and_all_are_exported() {
     assert!(at(first) < at(second));
     let csv = site.page("/loops?export=loops.csv").await;
     assert_eq!(csv.lines().count(), 3, "{csv}");
-    assert!(csv.contains("early,planner,,same_request,conversation,1,"), "{csv}");
+    assert!(
+        csv.contains("early,planner,,same_request,conversation,1,"),
+        "{csv}"
+    );
     assert!(csv.contains(",operator"));
 }
 
@@ -106,7 +120,9 @@ async fn without_loops_the_page_says_that_they_are_watched_for() {
     let site = Site::with_calls();
     let html = site.page("/loops").await;
     assert!(html.contains("No loop was stopped") && html.contains("Loops are watched for"));
-    let missing = site.get("/loops/01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e").await;
+    let missing = site
+        .get("/loops/01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e")
+        .await;
     assert_eq!(missing.status, 404);
     assert!(missing.html.contains("is recorded: the id may be wrong"));
     let wrong = site.get("/loops/seven").await;
@@ -118,6 +134,14 @@ async fn nothing_changes_on_the_page_when_nothing_happened() {
     let site = Site::new(&[]);
     stop(&site, "night/1");
     let (first, second) = (site.page("/loops").await, site.page("/loops").await);
-    let parts = |html: &str| html.split("<main").nth(1).unwrap().split("<footer").next().unwrap().to_owned();
+    let parts = |html: &str| {
+        html.split("<main")
+            .nth(1)
+            .unwrap()
+            .split("<footer")
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     assert_eq!(parts(&first), parts(&second));
 }
