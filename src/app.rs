@@ -19,7 +19,6 @@ use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token};
 use crate::core::build;
-use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::dashboard;
 use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};

@@ -8,7 +8,7 @@ mod order;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::{MethodRouter, get};
 use maud::{Markup, html};
 use strum::IntoEnumIterator;

@@ -21,7 +21,7 @@ use super::text;
 use super::theme::Theme;
 use crate::admin::problem::Problem;
 use crate::core::alert::words::clean;
-use crate::core::loops::refusal::evidence;
+use crate::core::loops::refusal::summary;
 
 const PROBLEM: &str = "application/problem+json";
 /// Of a problem that we wrote ourselves.
@@ -178,8 +178,10 @@ fn banners(desk: &Desk, here: &Here) -> Markup {
         @if let Some(trip) = latest.first() {
             div.banner.bad role="status" {
                 strong { @if open == 1 { "1 loop is stopped" } @else { (figure::count(open as u64)) " loops are stopped" } }
-                ": " (text::shown(&evidence(&trip.evidence)))
-                ", " (figure::count(u64::from(trip.refused))) " calls refused "
+                ": " (text::shown(&summary(&trip.evidence)))
+                @if let Some(run) = &trip.run { ", run " (text::name(run.as_str())) }
+                "; " (figure::count(u64::from(trip.refused)))
+                @if trip.refused == 1 { " call refused " } @else { " calls refused " }
                 a href=(here.at("/loops", [])) { "Look" }
             }
         }

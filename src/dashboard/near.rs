@@ -14,6 +14,7 @@ use crate::admin::AdminState;
 use crate::alerts::{Alert, Rule as About, Severity};
 use crate::budgets::AccountRow;
 use crate::core::budget::{Action, Dimension, Rule};
+use crate::core::text::front;
 use crate::core::time::Timestamp;
 
 /// From this part of a limit on, in thousandths.
@@ -24,6 +25,8 @@ const IDLE_US: u64 = 900_000_000;
 const AT_LEAST: Duration = Duration::from_secs(10);
 /// Looking takes no more than this part of the time.
 const SHARE: u32 = 20;
+/// Bytes of what an alert says.
+const MOST: usize = 160;
 /// Names of accounts in one banner.
 const NAMED: usize = 3;
 
@@ -118,7 +121,7 @@ impl Near {
             }
         }
         for alert in state.alerts.list().into_iter().filter(is_told_nowhere_else) {
-            alerts.add(|| alert.text);
+            alerts.add(|| front(&alert.text, MOST).to_owned());
         }
         let looked = Some((begun, happened, begun.elapsed()));
         *self.lock() = Kept {
@@ -155,13 +158,15 @@ fn is_of_concern(rule: &Rule, row: &AccountRow, now: Timestamp) -> bool {
     !is_of_run || row.running > 0 || row.waiting > 0 || now.micros_since(row.last_at) < IDLE_US
 }
 
-/// Alerts that no other banner tells of.
+/// Alerts that no other banner tells of, and that ask for somebody to do something.
 fn is_told_nowhere_else(alert: &Alert) -> bool {
     let has_own = matches!(
         alert.rule,
         About::BudgetWarning
             | About::BudgetSlowed
             | About::BudgetSpent
+            | About::LoopWarning
+            | About::LoopSlowed
             | About::LoopTripped
             | About::LedgerFailed
             | About::IndexFailed

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::said::{self, Links};
 use super::super::text;
-use crate::admin::step::{History, StepView};
+use crate::admin::step::{History, Missing, StepView};
 use crate::wire::readable::{Kind, Message};
 
 /// Lines of one difference that are shown.
@@ -24,12 +24,7 @@ enum Line<'a> {
 pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
     let sent = &step.sent;
     let before = &step.around.before;
-    if before.is_none()
-        || sent
-            .missing
-            .as_ref()
-            .is_some_and(|missing| missing.is_all())
-    {
+    if before.is_none() || sent.missing.as_ref().is_some_and(Missing::is_all) {
         return html! {
             p.note { "No call before this one in its conversation is known: nothing to compare with." }
             (said::sent(step, links))
@@ -76,12 +71,11 @@ fn written(message: &Message) -> String {
     for piece in &message.pieces {
         let name = piece.name.as_deref().unwrap_or_default();
         match piece.kind {
-            Kind::ToolCall => text.push_str(&format!("\ncalls {name}")),
-            Kind::ToolResult => text.push_str(&format!("\nresult of {name}")),
+            Kind::ToolCall => text.extend(["\ncalls ", name]),
+            Kind::ToolResult => text.extend(["\nresult of ", name]),
             _ => {}
         }
-        text.push('\n');
-        text.push_str(&piece.said.text);
+        text.extend(["\n", piece.said.text.as_str()]);
     }
     text
 }
