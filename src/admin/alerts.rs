@@ -17,6 +17,7 @@ use super::order::TestOrder;
 use super::problem::Problem;
 use super::records::Records;
 use crate::alerts::{self, Alert, Alerts, TestError, Tested};
+use crate::core::id::Label;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new().routes(routes!(list))
@@ -100,9 +101,19 @@ async fn test(
     order: Result<Asked<TestOrder>, Problem>,
 ) -> Result<Json<TestedList>, Problem> {
     let (webhook, who) = order?.0.read()?;
-    match alerts.test(webhook.as_ref(), &who).await {
-        Ok(webhooks) => Ok(Json(TestedList { webhooks })),
-        Err(error @ TestError::NoSuchWebhook { .. }) => Err(Problem::not_found(error.to_string())),
-        Err(error @ TestError::TooMany) => Err(Problem::too_many(error.to_string())),
-    }
+    let webhooks = send_test(&alerts, webhook.as_ref(), &who).await?;
+    Ok(Json(TestedList { webhooks }))
+}
+
+/// Sends a test to one webhook or to all; says what each made of it.
+pub(crate) async fn send_test(
+    alerts: &Alerts,
+    webhook: Option<&Label>,
+    who: &str,
+) -> Result<Vec<Tested>, Problem> {
+    let tested = alerts.test(webhook, who).await;
+    tested.map_err(|error| match error {
+        TestError::NoSuchWebhook { .. } => Problem::not_found(error.to_string()),
+        TestError::TooMany => Problem::too_many(error.to_string()),
+    })
 }

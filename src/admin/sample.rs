@@ -81,7 +81,9 @@ impl Sample {
     /// A listener's state over this ledger, with these budgets in force.
     pub(crate) fn state(&self, rules: &[Rule]) -> AdminState {
         let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
-        let loops = Loops::new(&Config::default(), clock.clone(), Box::new(|_| ()));
+        let told = ledger.clone();
+        let tell = Box::new(move |event| drop(told.event(event)));
+        let loops = Loops::new(&Config::default(), clock.clone(), tell);
         let loops = Arc::new(loops);
         let alerts = Alerts::resting(&self.ledger, &self.clock);
         AdminState {
@@ -106,17 +108,22 @@ impl Sample {
 
     /// Records a call, a second after the one before.
     pub(crate) fn record(&self, call: Call) -> CallId {
+        self.record_saying(call, REQUEST, RESPONSE)
+    }
+
+    /// The same, with bodies of its own.
+    pub(crate) fn record_saying(&self, call: Call, request: &[u8], response: &[u8]) -> CallId {
         self.clock.advance_micros(1_000_000);
         let admission = admission(self.clock.call_id(), self.clock.now(), call);
         let id = admission.id;
         let entry = self
             .ledger
-            .admit(admission.clone(), Some(capture(REQUEST)))
+            .admit(admission.clone(), Some(capture(request)))
             .unwrap();
         if let Some(outcome) = call.outcome {
             entry.settle(
                 settlement(admission, call, outcome),
-                Some(capture(RESPONSE)),
+                Some(capture(response)),
             );
         } else {
             // Stays open: an entry that is dropped is settled as cut.
@@ -221,9 +228,9 @@ pub(crate) async fn hold(budgets: &Budgets, claim: &mut Claim) -> Hold {
     granted.unwrap_or_else(|refusal| panic!("{refusal}")).hold
 }
 
-fn capture(bytes: &'static [u8]) -> Capture {
+fn capture(bytes: &[u8]) -> Capture {
     Capture {
-        chunks: vec![Bytes::from_static(bytes)],
+        chunks: vec![Bytes::copy_from_slice(bytes)],
         len: bytes.len() as u64,
         segments: Vec::new(),
         content_type: Some("text/html".to_owned()),

@@ -29,7 +29,7 @@ const ACCOUNTS: (usize, usize) = (25, 200);
 /// Deeds in the list below.
 const DEEDS: usize = 50;
 
-const EXAMPLE: &str = "[[budget]]
+pub(super) const EXAMPLE: &str = "[[budget]]
 name = \"each run\"
 per = [\"run\"]
 usd = 2.00

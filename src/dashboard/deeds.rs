@@ -44,6 +44,7 @@ pub(super) enum Deed {
     Resume,
     Stop,
     LetGo,
+    Test,
 }
 
 impl Deed {
@@ -55,12 +56,14 @@ impl Deed {
             Self::Resume => "/budgets/resume",
             Self::Stop => "/budgets/stop",
             Self::LetGo => "/loops/reset",
+            Self::Test => "/alerts/test",
         }
     }
 
     fn place(self) -> Place {
         match self {
             Self::LetGo => Place::Loops,
+            Self::Test => Place::Alerts,
             _ => Place::Budgets,
         }
     }
@@ -74,6 +77,7 @@ impl Deed {
             Self::Resume => "Resume a run",
             Self::Stop => "Stop a run",
             Self::LetGo => "Let a loop go on",
+            Self::Test => "Test a webhook",
         }
     }
 
@@ -86,6 +90,7 @@ impl Deed {
             Self::Resume => "Resume it",
             Self::Stop => "Stop it",
             Self::LetGo => "Let it go on",
+            Self::Test => "Send it",
         }
     }
 
@@ -98,6 +103,7 @@ impl Deed {
     fn home(self) -> &'static str {
         match self {
             Self::LetGo => "/loops",
+            Self::Test => "/alerts",
             _ => "/budgets",
         }
     }
@@ -191,11 +197,10 @@ fn back(said: Option<&str>, deed: Deed) -> String {
 
 /// The page that says what will happen, with the button that makes it happen.
 async fn form(desk: &Desk, here: &Here, deed: Deed) -> Answer {
-    let fields = Fields::of(
-        here.kept(&[])
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect(),
-    );
+    let passing = [Export::NAME, DONE];
+    let kept = here.pairs().iter();
+    let kept = kept.filter(|(name, _)| !passing.contains(&name.as_str()));
+    let fields = Fields::of(kept.cloned().collect());
     let inputs = order::inputs(desk, deed, &fields).await?;
     let order = Order::read(deed, &fields)?;
     let effect = match &order {
@@ -280,6 +285,15 @@ pub(super) fn of_loop(here: &Here, trip: CallId) -> String {
     link::to(
         Deed::LetGo.path(),
         [("loop", trip.as_str()), (BACK, back.as_str())],
+    )
+}
+
+/// Leads to the form that sends a test to a webhook.
+pub(super) fn of_webhook(here: &Here, webhook: &Label) -> String {
+    let back = here.with(&[]);
+    link::to(
+        Deed::Test.path(),
+        [("webhook", webhook.as_str()), (BACK, back.as_str())],
     )
 }
 

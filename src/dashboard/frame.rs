@@ -179,7 +179,9 @@ fn banners(desk: &Desk, here: &Here) -> Markup {
             div.banner.bad role="status" {
                 strong { @if open == 1 { "1 loop is stopped" } @else { (figure::count(open as u64)) " loops are stopped" } }
                 ": " (text::shown(&summary(&trip.evidence)))
-                ", " (figure::count(u64::from(trip.refused))) " calls refused "
+                @if let Some(run) = &trip.run { ", run " (text::name(run.as_str())) }
+                "; " (figure::count(u64::from(trip.refused)))
+                @if trip.refused == 1 { " call refused " } @else { " calls refused " }
                 a href=(here.at("/loops", [])) { "Look" }
             }
         }

@@ -103,6 +103,11 @@ impl Here {
         link::to(path, range.chain(query))
     }
 
+    /// All parameters as they came, empty ones among them.
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.query
+    }
+
     /// The parameters that a form keeps as hidden fields, without those it sets itself.
     pub(super) fn kept<'a>(
         &'a self,

@@ -17,7 +17,7 @@ use super::table::{Cell, Column, Row, Table};
 use super::{Answer, figure, link, text, view};
 use crate::admin::params::When;
 use crate::admin::problem::Problem;
-use crate::core::id::CallId;
+use crate::core::id::{CallId, Label};
 use crate::core::loops::refusal;
 use crate::core::loops::trip::{ClosedBy, Trip};
 use crate::core::time::Timestamp;
@@ -98,7 +98,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         .iter()
         .map(|trip| stopped(trip, false))
         .collect();
-    let table = table(&desk, open.iter().chain(&closed));
+    let table = table(open.iter().chain(&closed));
     let warned = warned(&desk, &known.warned);
     let is_empty = open.is_empty() && closed.is_empty();
     let more = known
@@ -198,10 +198,10 @@ async fn one(desk: Desk, here: Here) -> Answer {
         is_open: open.is_some(),
         calls,
     };
-    let table = table(&desk, std::iter::once(&stopped));
+    let table = table(std::iter::once(&stopped));
     let main = html! {
         p { a href=(here.at("/loops", [])) { "All loops" } }
-        (part("loop", &card(&desk, &here, &stopped)))
+        (part("loop", &html! { section { h2 { "What happened" } (card(&desk, &here, &stopped)) } }))
         (part("rounds", &rounds.draw(&here, &stopped)))
     };
     let title = format!("Loop of {}", stopped.trip.agent);
@@ -282,22 +282,22 @@ fn state(stopped: &Stopped) -> (&'static str, &'static str) {
     }
 }
 
-fn table<'s>(desk: &Desk, all: impl Iterator<Item = &'s Stopped>) -> Table {
+fn table<'s>(all: impl Iterator<Item = &'s Stopped>) -> Table {
     Table {
         name: "loops",
         caption: "Loops".to_owned(),
         columns: &COLUMNS,
-        rows: all.map(|stopped| row(desk, stopped)).collect(),
+        rows: all.map(row).collect(),
         more: None,
         empty: html! {},
     }
 }
 
-fn row(_: &Desk, stopped: &Stopped) -> Row {
+fn row(stopped: &Stopped) -> Row {
     let (trip, evidence) = (&stopped.trip, &stopped.trip.evidence);
     let (_, word) = state(stopped);
     let cell = |value: serde_json::Value| Cell::new(value, html! {});
-    let label = |label: Option<&crate::core::id::Label>| cell(label.map(|it| it.as_str()).into());
+    let label = |label: Option<&Label>| cell(label.map(Label::as_str).into());
     let (signal, scope): (&str, &str) = (evidence.signal.into(), evidence.scope.into());
     let closed = trip.closed.as_ref();
     let by: Option<&'static str> = closed.map(|closed| closed.by.into());

@@ -1,11 +1,17 @@
 //! Pages over a small ledger: what they say, and what every one of them must keep to.
 
+mod alerts;
+mod budgets;
+mod call;
+mod deeds;
 mod graph;
+mod loops;
 mod overview;
 mod palette;
 mod rules;
 mod search;
 
+use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -15,11 +21,13 @@ use super::site;
 use crate::admin::AdminState;
 use crate::admin::sample::{Call, FAILED, PLANNER, RESEARCHER, Sample};
 use crate::core::budget::Rule;
+use crate::core::id::CallId;
 
 /// A listener with pages over an own ledger at a fixed time.
 pub(super) struct Site {
     pub(super) state: AdminState,
     pub(super) sample: Sample,
+    router: Router,
 }
 
 pub(super) struct Shown {
@@ -32,7 +40,12 @@ impl Site {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let sample = Sample::new();
         let state = sample.state(rules);
-        Self { state, sample }
+        let router = site(&state);
+        Self {
+            state,
+            sample,
+            router,
+        }
     }
 
     /// With three calls of one run: two that completed, one that failed.
@@ -44,16 +57,23 @@ impl Site {
         site
     }
 
-    pub(super) fn record(&self, call: Call) {
-        self.sample.record(call);
+    pub(super) fn record(&self, call: Call) -> CallId {
+        self.sample.record(call)
+    }
+
+    /// What a form of one of our pages sends.
+    pub(super) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Shown {
+        let request = Request::post(path)
+            .header("host", "localhost:8788")
+            .header("origin", "http://localhost:8788")
+            .header("content-type", "application/x-www-form-urlencoded");
+        let body = serde_urlencoded::to_string(fields).unwrap();
+        self.send(request.body(Body::from(body)).unwrap()).await
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Shown {
-        let (parts, body) = site(&self.state)
-            .oneshot(request)
-            .await
-            .unwrap()
-            .into_parts();
+        let router = self.router.clone();
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Shown {
             status: parts.status,

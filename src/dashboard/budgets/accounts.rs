@@ -95,54 +95,52 @@ fn table(desk: &Desk, here: &Here, row: &RuleRow, known: &Known) -> Markup {
 
 /// What a budget says.
 fn words(rule: &Rule) -> String {
-    let limits: Vec<String> = rule
-        .limits
-        .each()
-        .map(|(of, limit)| of.text(limit))
-        .collect();
-    let mut text = if limits.is_empty() {
-        "As much as clients allow their runs by header".to_owned()
-    } else {
-        limits.join(", ")
-    };
+    let limits = rule.limits.each().map(|(of, limit)| of.text(limit));
+    let mut limits = limits.collect::<Vec<_>>().join(", ");
+    if limits.is_empty() {
+        "As much as clients allow their runs by header".clone_into(&mut limits);
+    }
     let per: Vec<String> = rule.per.iter().map(ToString::to_string).collect();
-    text += &match per.as_slice() {
+    let mut words = vec![limits];
+    words.push(match per.as_slice() {
         [] => " for all calls together".to_owned(),
         per => format!(" for each {}", per.join(" and ")),
-    };
-    text += &match &rule.window {
+    });
+    words.push(match &rule.window {
         Window::Total => ", for ever".to_owned(),
         Window::Rolling(_) => format!(", in any {}", rule.window),
         Window::Calendar(_, zone) => {
-            let zone = zone
-                .iana_name()
-                .map_or_else(String::new, |zone| format!(" ({zone})"));
-            format!(", each {}{zone}", rule.window)
+            let zone = zone.iana_name().unwrap_or("local time");
+            format!(", each {} ({zone})", rule.window)
         }
-    };
-    for (of, globs) in &rule.matching {
+    });
+    words.extend(rule.matching.iter().map(|(of, globs)| {
         let globs: Vec<String> = globs.iter().map(ToString::to_string).collect();
-        text += &format!(", where {of} is {}", globs.join(" or "));
-    }
-    text += ".";
-    if let Some(warn) = rule.warn_at {
-        text += &format!(" Warns from {} % on.", warn / 10);
-    }
-    if let Some(slow) = rule.slow {
-        let delay = figure::duration(slow.max_delay_us);
-        text += &format!(
-            " Slows calls from {} % on, by up to {delay}.",
-            slow.from / 10
-        );
-    }
-    text += match rule.action {
+        format!(", where {of} is {}", globs.join(" or "))
+    }));
+    words.push(".".to_owned());
+    words.push(consequences(rule));
+    words.concat()
+}
+
+/// What it does before its limit and at it.
+fn consequences(rule: &Rule) -> String {
+    let warns = rule.warn_at;
+    let warns = warns.map(|warn| format!(" Warns from {} % on.", warn / 10));
+    let slows = rule.slow.map(|slow| {
+        let (from, delay) = (slow.from / 10, figure::duration(slow.max_delay_us));
+        format!(" Slows calls from {from} % on, by up to {delay}.")
+    });
+    let at_limit = match rule.action {
         Action::Break => " At the limit calls are refused.",
         Action::Warn => " At the limit calls go on and say so.",
     };
-    if rule.on_unpriced == OnUnpriced::Refuse {
-        text += " Calls of models without a price are refused.";
-    }
-    text
+    let unpriced = match rule.on_unpriced {
+        OnUnpriced::Refuse => " Calls of models without a price are refused.",
+        OnUnpriced::FallbackPrice | OnUnpriced::CountOnly => "",
+    };
+    let before = warns.into_iter().chain(slows).collect::<String>();
+    [before.as_str(), at_limit, unpriced].concat()
 }
 
 fn key(here: &Here, key: &[(Dimension, Option<Label>)]) -> Markup {

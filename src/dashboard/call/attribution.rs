@@ -9,6 +9,7 @@ use super::super::{link, text};
 use super::Known;
 use crate::core::attribution::{Percent, Source};
 use crate::core::id::Label;
+use crate::ledger::CallRow;
 
 const COLUMNS: [Column; 3] = [
     Column::text("what", "What"),
@@ -22,87 +23,11 @@ pub(super) fn draw(here: &Here, known: &Known) -> (Markup, Vec<Table>) {
 }
 
 fn table(here: &Here, known: &Known) -> Table {
-    let row = &known.detail.row;
-    let sure = row.inferred;
-    let conversation = row.conversation.as_ref();
-    let mut rows = vec![
-        line(
-            "agent",
-            Some(&row.agent),
-            None,
-            how(row.agent_source, sure.agent),
-        ),
-        line(
-            "caller",
-            row.caller.as_ref(),
-            None,
-            how_caller(row.caller.is_some(), sure.caller),
-        ),
-        line(
-            "run",
-            row.run.as_ref(),
-            row.run.as_ref().map(|run| here.at(&link::run(run), [])),
-            how(row.run_source, sure.run),
-        ),
-        line(
-            "parent run",
-            row.parent_run.as_ref(),
-            row.parent_run
-                .as_ref()
-                .map(|run| here.at(&link::run(run), [])),
-            String::new(),
-        ),
-        line(
-            "conversation",
-            conversation,
-            None,
-            how_caller(conversation.is_some(), sure.conversation),
-        ),
-        plain("path", &path(&row.path), &format!("depth {}", row.depth)),
-        line("user", row.user.as_ref(), None, String::new()),
-        line("variant", row.variant.as_ref(), None, String::new()),
-        line("upstream", Some(&row.upstream), None, String::new()),
-        line(
-            "client",
-            row.client.as_ref(),
-            None,
-            "its User-Agent".to_owned(),
-        ),
-    ];
-    rows.extend(row.tags.iter().map(|(name, value)| {
-        line(
-            &format!("tag {name}"),
-            Some(value),
-            None,
-            "said by the client".to_owned(),
-        )
-    }));
-    if let Some(admission) = &known.detail.admission {
-        let metrics = &admission.attribution.metrics;
-        rows.extend(metrics.iter().map(|(name, value)| {
-            plain(
-                &format!("metric {name}"),
-                &value.to_string(),
-                "said by the client",
-            )
-        }));
-        let key = admission.key.map(|key| key.to_string()).unwrap_or_default();
-        rows.push(plain(
-            "key",
-            &key,
-            "a keyed hash of the client's API key: the key is not stored",
-        ));
-        rows.push(line(
-            "goes on from",
-            admission.previous_response.as_ref(),
-            None,
-            "previous_response_id of the request".to_owned(),
-        ));
-    }
+    let mut rows = who(here, &known.detail.row);
+    rows.extend(said_by_the_client(known));
     rows.retain(|row| {
-        row.cells.get(1).is_some_and(|cell| !cell.value.is_null())
-            || row.key == "run"
-            || row.key == "caller"
+        let is_known = row.cells.get(1).is_some_and(|cell| !cell.value.is_null());
+        is_known || row.key == "run" || row.key == "caller"
     });
     Table {
         name: "attribution",
@@ -114,7 +39,69 @@ fn table(here: &Here, known: &Known) -> Table {
     }
 }
 
-fn line(what: &str, value: Option<&Label>, link: Option<String>, how: String) -> Row {
+/// Who makes it, for whom, in which run and conversation.
+fn who(here: &Here, row: &CallRow) -> Vec<Row> {
+    let sure = row.inferred;
+    let page = |run: &Option<Label>| run.as_ref().map(|run| here.at(&link::run(run), []));
+    let (caller, conversation) = (row.caller.as_ref(), row.conversation.as_ref());
+    let by_caller = how_caller(caller.is_some(), sure.caller);
+    let by_talk = how_caller(conversation.is_some(), sure.conversation);
+    vec![
+        line(
+            "agent",
+            Some(&row.agent),
+            None,
+            &how(row.agent_source, sure.agent),
+        ),
+        line("caller", caller, None, &by_caller),
+        line(
+            "run",
+            row.run.as_ref(),
+            page(&row.run),
+            &how(row.run_source, sure.run),
+        ),
+        line(
+            "parent run",
+            row.parent_run.as_ref(),
+            page(&row.parent_run),
+            "",
+        ),
+        line("conversation", conversation, None, &by_talk),
+        plain("path", &path(&row.path), &format!("depth {}", row.depth)),
+        line("user", row.user.as_ref(), None, ""),
+        line("variant", row.variant.as_ref(), None, ""),
+        line("upstream", Some(&row.upstream), None, ""),
+        line("client", row.client.as_ref(), None, "its User-Agent"),
+    ]
+}
+
+/// Tags, numbers, the key.
+fn said_by_the_client(known: &Known) -> Vec<Row> {
+    const SAID: &str = "said by the client";
+    let tags = known.detail.row.tags.iter();
+    let mut rows: Vec<Row> = tags
+        .map(|(name, value)| line(&format!("tag {name}"), Some(value), None, SAID))
+        .collect();
+    if let Some(admission) = &known.detail.admission {
+        let metrics = admission.attribution.metrics.iter();
+        rows.extend(
+            metrics.map(|(name, value)| plain(&format!("metric {name}"), &value.to_string(), SAID)),
+        );
+        let key = admission.key.map(|key| key.to_string()).unwrap_or_default();
+        let hashed = "a keyed hash of the client's API key: the key is not stored";
+        rows.push(plain("key", &key, hashed));
+        let before = admission.previous_response.as_ref();
+        rows.push(line(
+            "goes on from",
+            before,
+            None,
+            "previous_response_id of the request",
+        ));
+    }
+    rows
+}
+
+fn line(what: &str, value: Option<&Label>, link: Option<String>, how: &str) -> Row {
     let value = match value {
         None => Cell::none(),
         Some(value) => {
@@ -135,17 +122,17 @@ fn plain(what: &str, value: &str, how: &str) -> Row {
     } else {
         Cell::new(value, text::name(value))
     };
-    row(what, value, how.to_owned())
+    row(what, value, how)
 }
 
-fn row(what: &str, value: Cell, how: String) -> Row {
+fn row(what: &str, value: Cell, how: &str) -> Row {
     Row {
         key: what.to_owned(),
         class: "",
         cells: vec![
             Cell::new(what, text::name(what)),
             value,
-            Cell::new(how.as_str(), html! { (how) }),
+            Cell::new(how, html! { (how) }),
         ],
     }
 }

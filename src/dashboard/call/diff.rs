@@ -4,11 +4,14 @@ use maud::{Markup, html};
 
 use super::super::said::{self, Links};
 use super::super::text;
-use crate::admin::step::{History, StepView};
+use crate::admin::step::{History, Missing, StepView};
 use crate::wire::readable::{Kind, Message};
 
 /// Lines of one difference that are shown.
 const MOST: usize = 400;
+
+/// Lines that are the same, before and after what differs.
+const AROUND: usize = 3;
 
 /// One line of a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +24,7 @@ enum Line<'a> {
 pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
     let sent = &step.sent;
     let before = &step.around.before;
-    if before.is_none()
-        || sent
-            .missing
-            .as_ref()
-            .is_some_and(|missing| missing.is_all())
-    {
+    if before.is_none() || sent.missing.as_ref().is_some_and(Missing::is_all) {
         return html! {
             p.note { "No call before this one in its conversation is known: nothing to compare with." }
             (said::sent(step, links))
@@ -46,7 +44,7 @@ pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
         .map(|it| written(&it.message))
         .collect();
     let (old, new) = (old.join("\n"), new.join("\n"));
-    let lines = lines(&old, &new);
+    let lines = near(lines(&old, &new));
     let shown = lines.len().min(MOST);
     html! {
         p.note.warn {
@@ -73,12 +71,11 @@ fn written(message: &Message) -> String {
     for piece in &message.pieces {
         let name = piece.name.as_deref().unwrap_or_default();
         match piece.kind {
-            Kind::ToolCall => text.push_str(&format!("\ncalls {name}")),
-            Kind::ToolResult => text.push_str(&format!("\nresult of {name}")),
+            Kind::ToolCall => text.extend(["\ncalls ", name]),
+            Kind::ToolResult => text.extend(["\nresult of ", name]),
             _ => {}
         }
-        text.push('\n');
-        text.push_str(&piece.said.text);
+        text.extend(["\n", piece.said.text.as_str()]);
     }
     text
 }
@@ -104,6 +101,18 @@ fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
     all
 }
 
+/// What differs, with a few lines around it.
+fn near(mut lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
+    let differs = |line: &Line<'_>| !matches!(line, Line::Same(_));
+    let Some(first) = lines.iter().position(differs) else {
+        return Vec::new();
+    };
+    let last = lines.iter().rposition(differs).unwrap_or(first);
+    lines.truncate(last + 1 + AROUND);
+    lines.drain(..first.saturating_sub(AROUND));
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +129,16 @@ mod tests {
             Line::Same("d"),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_the_same_is_shown_a_few_lines_far() {
+        let old = "1\n2\n3\n4\n5\nx\n7\n8\n9\n10";
+        let new = old.replace('x', "y");
+        let shown = near(lines(old, &new));
+        assert_eq!(shown.len(), 3 + 2 + 3);
+        assert_eq!((shown[0], shown[7]), (Line::Same("3"), Line::Same("9")));
+        assert_eq!(near(lines("a", "a")), Vec::new());
     }
 
     #[test]

@@ -195,7 +195,7 @@ fn chunks(known: &Known) -> Markup {
                                 td.n { (figure::duration(at)) }
                                 td.n { (figure::duration(u64::from(mark.gap_us))) }
                                 td.n { (figure::count(u64::from(mark.len))) }
-                                td.mono { (begins(exact, from, mark)) }
+                                td.mono { (begins(exact, from, *mark)) }
                             }
                         }
                     }
@@ -220,7 +220,7 @@ fn laid_out(
     })
 }
 
-fn begins(body: Option<&Body>, from: usize, mark: &ChunkMark) -> Markup {
+fn begins(body: Option<&Body>, from: usize, mark: ChunkMark) -> Markup {
     let len = usize::try_from(mark.len)
         .unwrap_or(usize::MAX)
         .min(4 * CHUNK_TEXT);

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use super::super::desk::Desk;
 use super::super::{figure, text};
 use super::Deed;
+use crate::admin::alerts::send_test;
 use crate::admin::budgets::Desk as Teller;
 use crate::admin::loops::let_go;
 use crate::admin::order::{Addressed, read_amount};
@@ -112,6 +113,7 @@ pub(super) enum Order {
     Reset(Addressed),
     Control(Label, Control),
     LetGo(CallId, u32),
+    Test(Label),
 }
 
 /// What an order will do, in sentences.
@@ -146,6 +148,7 @@ impl Order {
             Deed::Resume => control(Control::Running)?,
             Deed::Stop => control(Control::Stopped)?,
             Deed::LetGo => Self::LetGo(fields.trip()?, fields.allow()?),
+            Deed::Test => Self::Test(fields.label("webhook")?),
         }))
     }
 
@@ -161,6 +164,9 @@ impl Order {
             }
             Self::Control(run, control) => controlled(desk, run, *control).await?,
             Self::LetGo(id, allow) => let_going(open_trip(desk, *id)?.as_ref(), *allow),
+            Self::Test(webhook) => vec![format!(
+                "A test is sent to the webhook {webhook}, and what it answers is shown and recorded."
+            )],
         };
         Ok(Effect { lines })
     }
@@ -203,6 +209,18 @@ impl Order {
             Self::LetGo(id, allow) => {
                 let trip = let_go(&desk.state.loops, id, allow, WHO)?;
                 format!("The loop of {} may go on.", trip.agent)
+            }
+            Self::Test(webhook) => {
+                let tested = send_test(&desk.state.alerts, Some(&webhook), WHO).await?;
+                let words = tested.iter().map(|it| {
+                    let word = if it.is_ok {
+                        "took the test"
+                    } else {
+                        "did not take the test"
+                    };
+                    format!("{} {word}: {}.", it.webhook, it.answer)
+                });
+                words.collect::<Vec<_>>().join(" ")
             }
         })
     }

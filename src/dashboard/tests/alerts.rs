@@ -1,0 +1,74 @@
+//! The page of alerts.
+
+use super::Site;
+use crate::ledger::Event;
+
+#[tokio::test]
+async fn without_alerts_the_page_has_a_webhook_to_copy_that_is_valid() {
+    let html = Site::with_calls().page("/alerts").await;
+    assert!(html.contains("Nothing to tell") && html.contains("data-copy"));
+    let env = |_: &str| Some("https://hooks.example/x".to_owned());
+    let config = crate::config::Config::parse("config.toml", super::super::alerts::EXAMPLE, &env);
+    assert_eq!(config.unwrap().alerts.webhooks.len(), 1);
+}
+
+#[tokio::test]
+async fn what_happened_to_the_proxy_is_listed_as_text_and_in_pages() {
+    let site = Site::new(&[]);
+    for n in 0..60 {
+        site.sample.clock.advance_micros(1_000_000);
+        let details = format!("<img src=x> no. {n}.");
+        let event = Event::own(site.sample.clock.now(), "config_refused", Some(details));
+        drop(site.state.ledger.event(event).unwrap());
+    }
+    let mut seen = Vec::new();
+    let mut path = "/alerts".to_owned();
+    loop {
+        let html = site.page(&path).await;
+        assert!(!html.contains("<img src=x") && html.contains("config refused"));
+        seen.extend((0..60).filter(|n| html.contains(&format!("no. {n}.<"))));
+        let Some((before, _)) = html.split_once("\" rel=\"next\"") else {
+            break;
+        };
+        path = before.rsplit('"').next().unwrap().replace("&amp;", "&");
+    }
+    assert_eq!(seen.len(), 60, "none is lost, none is there twice");
+    seen.sort_unstable();
+    assert_eq!(seen, (0..60).collect::<Vec<_>>());
+    let csv = site.page("/alerts?export=events.csv").await;
+    assert_eq!(csv.lines().count(), 61);
+}
+
+#[tokio::test]
+async fn a_webhook_is_tested_by_a_button_alone() {
+    let site = Site::new(&[]);
+    let html = site.page("/alerts/test?webhook=team").await;
+    assert!(
+        html.contains("A test is sent to the webhook team"),
+        "{html}"
+    );
+    let (_, rest) = html.split_once("name=\"once\" value=\"").unwrap();
+    let once = rest.split_once('"').unwrap().0;
+    let shown = site
+        .post("/alerts/test", &[("once", once), ("webhook", "team")])
+        .await;
+    assert_eq!(shown.status, 404);
+    assert!(
+        shown
+            .html
+            .contains("there is no webhook team; there are: none"),
+        "{}",
+        shown.html
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_severity_is_said_with_what_is_expected() {
+    let shown = Site::new(&[]).get("/alerts?severity=loud").await;
+    assert_eq!(shown.status, 400);
+    assert!(
+        shown
+            .html
+            .contains("found `loud`, expected info, warning or critical")
+    );
+}
