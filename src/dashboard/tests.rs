@@ -1,5 +1,8 @@
 //! Pages over a small ledger: what they say, and what every one of them must keep to.
 
+mod run;
+mod runs;
+
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;

@@ -44,7 +44,7 @@ impl Head<'_> {
         html! {
             div.run-line {
                 (figure::state(kind, word))
-                @if row.open_calls > 0 { span { (calls(row.open_calls)) " running" } }
+                @if row.open_calls > 0 { span { (figure::many(row.open_calls, "call")) " running" } }
                 (self.actions(row))
                 (self.ways(row))
             }
@@ -64,7 +64,7 @@ impl Head<'_> {
         html! {
             (figure::time(row.first_at, zone))
             @if row.open_calls > 0 {
-                ", running since"
+                ", it runs"
             } @else {
                 " to " (figure::clock(row.last_at, zone)) ", "
                 (figure::duration(row.last_at.micros_since(row.first_at)))
@@ -79,7 +79,7 @@ impl Head<'_> {
         html! {
             (figure::spent(NanoUsd::new(totals.cost_nano_usd), totals.unpriced_calls, totals.calls))
             @if totals.estimated_calls > 0 {
-                span.muted { ", " (figure::count(totals.estimated_calls)) " calls of it estimated" }
+                span.muted { ", " (figure::many(totals.estimated_calls, "call")) " estimated" }
             }
             @if !self.facts.tree.is_empty() {
                 ", with the runs below it "
@@ -151,7 +151,7 @@ impl Head<'_> {
                 li class=(format!("deep-{}", branch.depth.min(8))) {
                     a href=(link::run(&row.run)) { (text::name(row.run.as_str())) } " "
                     (figure::state(kind, word)) " "
-                    (calls(row.totals.calls)) ", "
+                    (figure::many(row.totals.calls, "call")) ", "
                     (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
                 }
             }
@@ -205,12 +205,12 @@ impl Head<'_> {
                     " " strong { (text::shown(&summary(&trip.evidence))) }
                     ", at " (figure::clock(trip.at, zone))
                     ", " (figure::count(trip.evidence.tokens)) " tokens, "
-                    (calls(u64::from(trip.refused))) " refused. "
+                    (figure::many(u64::from(trip.refused), "call")) " refused. "
                     @if let Some(closed) = &trip.closed { (ended(closed, self.desk)) }
                     " " a href=(self.here.at("/loops", [("trip", trip.id.to_string().as_str())])) { "Loops" }
                 }
                 details id=(format!("trip-{}", trip.id)) {
-                    summary { "Evidence: " (calls(trip.evidence.calls.len() as u64)) }
+                    summary { "Evidence: " (figure::many(trip.evidence.calls.len() as u64, "call")) }
                     @for sample in &trip.evidence.sample { pre.text { (text::shown(sample)) } }
                     p { @for call in &trip.evidence.calls { (self.evidence(*call)) " " } }
                 }
@@ -239,7 +239,7 @@ impl Head<'_> {
         html! {
             nav.chips aria-label="Agents of this run" {
                 a.chip href=(to(None)) aria-current=[chosen.is_none().then_some("true")] {
-                    "all " span.muted { (figure::count(self.facts.detail.row.totals.calls)) }
+                    "all " span.muted { (figure::count(self.facts.detail.row.totals.calls + self.facts.detail.row.open_calls)) }
                 }
                 @for cost in costs.iter().take(MOST) {
                     @let agent = &cost.row.agent;
@@ -288,16 +288,10 @@ pub(super) fn note(note: &Note, head: &Head<'_>) -> Markup {
             let trip = head.latest(trip);
             html! {
                 (figure::state("bad", "tripped")) " " (text::shown(&summary(&trip.evidence)))
-                ", " (calls(u64::from(trip.refused))) " refused"
+                ", " (figure::many(u64::from(trip.refused), "call")) " refused"
             }
         }
     }
-}
-
-/// `1 call`, `2 calls`
-pub(super) fn calls(count: u64) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{} call{s}", figure::count(count))
 }
 
 /// One line that adds up.

@@ -6,7 +6,7 @@ use super::super::figure;
 use super::super::here::Here;
 use super::lines::Numbered;
 use super::read::Shown;
-use super::scale::{Scale, Stretch, UNITS};
+use super::scale::{BREAK, Scale, Stretch, UNITS};
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
 
@@ -27,7 +27,8 @@ struct Column {
 
 /// The axis that all calls lie on. What runs ends with whatever is known last.
 pub(super) fn scale(calls: &[Numbered], is_true: bool) -> Scale {
-    Scale::of(calls.iter().map(stretch), is_true)
+    let runs = calls.iter().any(|call| call.mark.outcome.is_none());
+    Scale::of(calls.iter().map(stretch), is_true).open(runs)
 }
 
 pub(super) fn stretch(call: &Numbered) -> Stretch {
@@ -40,30 +41,32 @@ pub(super) fn stretch(call: &Numbered) -> Stretch {
 
 fn columns(calls: &[Numbered], scale: &Scale) -> Vec<Column> {
     let mut columns = vec![Column::default(); COLUMNS];
-    let end = scale.whole().to;
     let place = |at: Timestamp| {
         let column = scale.at(at) * COLUMNS as u64 / (UNITS + 1);
         usize::try_from(column).unwrap_or(0).min(COLUMNS - 1)
     };
-    let mut changes: Vec<(Timestamp, i32)> = Vec::with_capacity(calls.len() * 2);
+    // When, and in which column, one more runs or one less.
+    let mut changes: Vec<(Timestamp, usize, i32)> = Vec::with_capacity(calls.len() * 2);
     for (at, call) in calls.iter().enumerate() {
         let its = stretch(call);
-        let to = if call.mark.outcome.is_none() { end } else { its.to };
-        changes.push((its.from, 1));
-        changes.push((to.plus_micros(1), -1));
+        changes.push((its.from, place(its.from), 1));
+        if call.mark.outcome.is_some() {
+            changes.push((its.to.plus_micros(1), place(its.to), -1));
+        }
         if let Some(column) = columns.get_mut(place(its.from)) {
             column.first.get_or_insert(at);
         }
         if call.mark.outcome.is_some_and(is_error)
-            && let Some(column) = columns.get_mut(place(to))
+            && let Some(column) = columns.get_mut(place(its.to))
         {
             column.failed = true;
         }
     }
     changes.sort_unstable();
     let (mut running, mut last) = (0_i32, 0);
-    for (at, change) in changes {
-        let here = place(at);
+    // What still runs, does so up to the end.
+    changes.push((Timestamp::from_micros(i64::MAX), COLUMNS - 1, 0));
+    for (_, here, change) in changes {
         let so_far = running.unsigned_abs();
         running += change;
         let most = so_far.max(running.unsigned_abs());
@@ -100,7 +103,7 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
                 path.failed d=(ticks(&columns)) {}
                 @for gap in &scale.idle {
                     @let x = scale.at(gap.from) * COLUMNS as u64 / UNITS;
-                    rect.idle x=(x) width="8" height=(HEIGHT) {
+                    rect.idle x=(x) width=(BREAK * COLUMNS as u64 / UNITS) height=(HEIGHT) {
                         title { (figure::duration(gap.micros())) " idle" }
                     }
                 }

@@ -50,7 +50,7 @@ pub(super) fn message(message: &Message, mark: Option<&str>, whole: &str, room: 
             }
             @for drawn in drawn.into_iter().flatten() { (drawn) }
             @if hidden > 0 {
-                p.muted { (figure::count(hidden)) " more parts are not shown here: " a href=(whole) { "all of it" } }
+                p.muted { (figure::many(hidden, "more part")) " not shown here: " a href=(whole) { "all of it" } }
             }
         }
     }

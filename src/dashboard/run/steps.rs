@@ -94,7 +94,7 @@ fn title(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>)
             @if let Some(row) = row { span { (ending(row)) } }
         }
         @if let Some(why) = row.and_then(|row| row.decision.as_deref()) {
-            p.decided { (figure::state("warn", "not plainly let through")) " " (text::shown(why)) }
+            p.decided { (figure::state("warn", "decision")) " " (text::shown(why)) }
         }
         @if let Some(error) = &call.error { p.note.bad { (text::shown(error)) } }
     }
@@ -110,18 +110,18 @@ fn history(sent: &Sent, id: CallId) -> Markup {
             History::Repeated => p.note.warn { "The same request again: a retry, or another sample." },
             History::Cut => p.note.warn {
                 strong { "The history was cut at message " (at) } ": "
-                (figure::count(sent.dropped_count)) " messages that were sent before are left out."
+                "left out is " (figure::many(sent.dropped_count, "message")) " that was sent before."
             },
             History::Rewritten => p.note.warn {
                 strong { "The history changed at message " (at) } ": "
-                (figure::count(sent.dropped_count)) " messages that were sent before are gone."
+                "gone is " (figure::many(sent.dropped_count, "message")) " that was sent before."
             },
             History::Unknown => p.muted { "What was sent before is not recorded, so that all of it is shown as new." },
         }
         @if sent.tools_changed { p.note { "Other tools are offered than before: " (figure::count(sent.tools.count)) "." } }
         @if sent.unchanged.messages > 0 {
             p.unchanged {
-                (figure::count(sent.unchanged.messages)) " earlier messages, unchanged, "
+                (figure::many(sent.unchanged.messages, "earlier message")) ", unchanged, "
                 @match sent.unchanged.tokens {
                     Some(tokens) => { "~" (figure::count(tokens)) " tokens" }
                     None => (figure::bytes(sent.unchanged.bytes)),
@@ -144,12 +144,12 @@ fn sent(sent: &Sent, id: CallId, room: &mut Room) -> Markup {
     let all = format!("{}?tab=messages", link::call(id));
     html! {
         @if sent.left_out > 0 {
-            p.muted { (figure::count(sent.left_out)) " more messages before these: " a href=(all) { "all of them" } }
+            p.muted { (figure::many(sent.left_out, "more message")) " before these: " a href=(all) { "all of them" } }
         }
         @let drawn = until_full(&sent.messages, room, |its, room| message(&its.message, mark(its), &whole(its.index), room));
         @for drawn in &drawn { (drawn) }
         @if drawn.len() < sent.messages.len() {
-            p.muted { (figure::count((sent.messages.len() - drawn.len()) as u64)) " more messages: " a href=(all) { "all of them" } }
+            p.muted { (figure::many((sent.messages.len() - drawn.len()) as u64, "more message")) ": " a href=(all) { "all of them" } }
         }
         @if sent.messages.is_empty() && sent.missing.is_none() { p.muted { "Nothing that was not sent before." } }
         (lacks(sent.missing.as_ref()))
