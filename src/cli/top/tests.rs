@@ -28,6 +28,10 @@ fn run(name: &str, calls: u64, open_calls: u64) -> RunView {
         last_at: at,
         open_calls,
         agents: vec![label("planner")],
+        depth: 1,
+        variant: None,
+        tags: std::collections::BTreeMap::new(),
+        trips: 0,
         totals: TotalsView {
             calls,
             input_tokens: calls * 900,

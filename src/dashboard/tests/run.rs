@@ -67,7 +67,7 @@ fn capture(value: &Value) -> Capture {
 impl Site {
     pub(super) fn make(&self, made: &Made) -> CallId {
         let sample = &self.sample;
-        sample.clock.advance_micros(made.after_us);
+        sample.clock.advance_micros(made.after_us.cast_signed());
         let call = Call {
             agent: made.agent,
             caller: made.caller,
@@ -82,7 +82,7 @@ impl Site {
         admission.decision = made.decision.map(str::to_owned);
         let body = json!({"model": "gpt-5", "messages": made.sent});
         let entry = sample.ledger.admit(admission.clone(), Some(capture(&body))).unwrap();
-        sample.clock.advance_micros(made.took_us);
+        sample.clock.advance_micros(made.took_us.cast_signed());
         match made.outcome {
             None => std::mem::forget(entry),
             Some(outcome) => {
