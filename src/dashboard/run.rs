@@ -27,6 +27,7 @@ use super::desk::Desk;
 use super::figure;
 use super::here::Here;
 use super::page::{Page, Place, held, part};
+use super::text;
 use super::{Answer, view};
 use crate::admin::problem::Problem;
 use crate::budgets::RuleRow;
@@ -79,7 +80,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     if asked.is_export {
         tables.push(listed::table(&shown));
     }
-    let title = format!("Run {}", asked.run);
+    let title = format!("Run {}", text::visible(asked.run.as_str()));
     Ok(Page::live(title, Place::Runs, main).tables(tables))
 }
 

@@ -26,6 +26,19 @@ pub(super) fn name(text: &str) -> Markup {
     html! { bdi { (shown(text)) } }
 }
 
+/// The same without markup: for titles and names of elements.
+pub(super) fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) {
+            visible.push_str(&format!("U+{:04X}", u32::from(c)));
+        } else {
+            visible.push(c);
+        }
+    }
+    visible
+}
+
 fn is_hidden(c: char) -> bool {
     let steers = matches!(c,
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
@@ -36,6 +49,11 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn titles_show_what_deceives_as_well() {
+        assert_eq!(visible("a\u{202e}<b>"), "aU+202E<b>");
+    }
 
     #[test]
     fn what_deceives_is_made_visible_and_markup_is_text() {

@@ -191,8 +191,14 @@ impl Head<'_> {
 
     /// The loops of it that were stopped, each with its evidence.
     pub(super) fn trips(&self) -> Markup {
-        let recorded = self.facts.trips().map(|trip| self.latest(trip));
-        html! { @for trip in recorded { (self.trip(trip)) } }
+        /// Cards on the page; the page of loops has all.
+        const MOST: usize = 8;
+        let recorded: Vec<&Trip> = self.facts.trips().map(|trip| self.latest(trip)).collect();
+        let older = recorded.len().saturating_sub(MOST);
+        html! {
+            @if older > 0 { p { (figure::many(older as u64, "older loop")) " stopped: " a href=(self.here.at("/loops", [])) { "Loops" } } }
+            @for trip in recorded.iter().skip(older) { (self.trip(trip)) }
+        }
     }
 
     fn trip(&self, trip: &Trip) -> Markup {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::super::figure;
 use super::super::here::Here;
 use super::lines::Numbered;
-use super::read::Shown;
+use super::read::{Shown, is_hidden};
 use super::scale::{BREAK, Scale, Stretch, UNITS};
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
@@ -118,11 +118,15 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
 /// A link to the first call of some columns.
 fn jump(shown: &Shown, here: &Here, index: usize, columns: &[Column]) -> Markup {
     let first = columns.iter().find_map(|column| column.first);
-    let Some(call) = first.and_then(|at| shown.calls.get(at)) else {
+    let Some((at, call)) = first.and_then(|at| Some((at, shown.calls.get(at)?))) else {
         return html! {};
     };
     let id = call.mark.id.to_string();
-    let to = here.with(&[("from", Some(&id)), ("call", None)]);
+    let mut changes = vec![("from", Some(id.as_str())), ("call", None)];
+    if is_hidden(&shown.lines, at) {
+        changes.push(("fold", Some("false")));
+    }
+    let to = here.with(&changes);
     let name = format!("to call {}", call.number);
     html! {
         a href=(format!("{to}#call-{id}")) aria-label=(name) {
@@ -197,11 +201,12 @@ mod tests {
             call(500, None, None),
         ];
         let columns = columns(&calls, &scale(&calls, true));
-        let high = |x: usize| columns[x].calls;
+        // What runs has room behind all that is known.
+        let high = |second: usize| columns[second * 94 / 100].calls;
         assert_eq!([high(50), high(120), high(155), high(180), high(300)], [1, 2, 3, 2, 1]);
         // What runs goes on to the end.
-        assert_eq!(high(599), 2);
-        assert_eq!(columns.iter().position(|column| column.failed), Some(159));
+        assert_eq!([high(550), columns[599].calls], [2, 1]);
+        assert_eq!(columns.iter().position(|column| column.failed), Some(149));
         assert_eq!(columns.iter().filter(|column| column.first.is_some()).count(), 4);
     }
 

@@ -18,6 +18,8 @@ pub(super) const STEPS: usize = 10;
 /// Runs below a run that are shown.
 const MOST_RUNS: usize = 100;
 const DEEPEST: usize = 16;
+/// Things that happened to a run which are shown: the last ones.
+const MOST_NOTES: usize = 100;
 /// What befalls a run after its last call is looked for so long, in microseconds.
 const AFTERWARDS: u64 = 3_600_000_000;
 
@@ -96,7 +98,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
     let Some(facts) = facts(view, &asked.run)? else {
         return Ok(Err(Lack::Run));
     };
-    let calls = of_agent(facts.calls.clone(), asked.agent.as_ref());
+    let mut calls = of_agent(facts.calls.clone(), asked.agent.as_ref());
     let at = match asked.call {
         Some(call) => match position(&calls, call) {
             Some(at) => at,
@@ -105,8 +107,14 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
         None => asked.from.map_or(0, |from| first_from(&calls, &facts.calls, from)),
     };
     let places = note_places(&facts.notes, &calls);
+    let folds = asked.folds && asked.tab == Tab::Timeline;
+    let mut all = lines(&calls, &places, folds);
+    if asked.call.is_some() && is_hidden(&all, at) {
+        calls.iter_mut().skip(at).take(1).for_each(|call| call.is_loud = true);
+        all = lines(&calls, &places, folds);
+    }
     let mut shown = Shown {
-        lines: lines(&calls, &places, asked.folds && asked.tab == Tab::Timeline),
+        lines: all,
         window: Window::default(),
         on_page: 0..0,
         rows: HashMap::new(),
@@ -172,6 +180,12 @@ impl Shown {
         }
         Ok(())
     }
+}
+
+/// Whether the call is in a line that does not have its calls with it.
+pub(super) fn is_hidden(lines: &[Line], position: usize) -> bool {
+    let its = lines.iter().find(|line| line.holds(position));
+    matches!(its, Some(Line::Fold(calls)) if !Line::unfolds(calls))
 }
 
 /// The first shown call at or after the one a link leads to, which may be of another agent.
@@ -264,5 +278,7 @@ fn notes(view: &View, row: &RunRow) -> Result<Vec<Note>, IndexError> {
     let deeds = deeds.filter(|event| event.details.as_ref() == Some(&details));
     notes.extend(deeds.map(Note::Deed));
     notes.sort_by_key(Note::at);
+    let too_many = notes.len().saturating_sub(MOST_NOTES);
+    notes.drain(..too_many);
     Ok(notes)
 }

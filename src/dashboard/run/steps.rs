@@ -50,7 +50,7 @@ fn framed(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>
     let is_bad = row.and_then(|row| row.outcome).is_some_and(crate::ledger::totals::is_error);
     let class = if is_bad { "card step bad" } else { "card step" };
     html! {
-        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(step.call.agent.as_str()) aria-label=(format!("call {number}")) {
+        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(text::visible(step.call.agent.as_str())) aria-label=(format!("call {number}")) {
             (inside(step, row, number, head, most))
         }
     }

@@ -14,7 +14,7 @@ use super::read::Shown;
 use super::scale::{BREAK, Scale, UNITS};
 use super::steps;
 use crate::core::call::Outcome;
-use crate::core::id::CallId;
+use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::ledger::{CallRow, MAX_MARKS};
 use crate::ledger::totals::is_error;
@@ -159,12 +159,14 @@ impl<'a> Timeline<'a> {
         let is_open = self.asked.call == Some(row.id);
         let class = if is_open { "at" } else if row.outcome.is_some_and(is_error) { "bad" } else { "" };
         let agent = row.agent.as_str();
+        let plain = text::visible(agent);
+        let model = row.model.as_ref().map(Label::as_str);
         html! {
-            tr id=(format!("call-{id}")) data-key=[is_line.then_some(&id)] data-agent=(agent)
+            tr id=(format!("call-{id}")) data-key=[is_line.then_some(&id)] data-agent=(plain)
                 class=[(!class.is_empty()).then_some(class)] data-at=[is_open.then_some("")] {
                 th.no scope="row" { (self.opens(call.number, row.id, is_open)) }
-                td class=(format!("who deep-{}", row.depth.saturating_sub(1).min(8))) title=(agent) { (text::name(agent)) }
-                td.model title=[model(row)] { @match model(row) { Some(model) => (text::name(model)), None => span.none { "-" } } }
+                td class=(format!("who deep-{}", row.depth.saturating_sub(1).min(8))) title=(plain) { (text::name(agent)) }
+                td.model title=[model.map(text::visible)] { @match model { Some(model) => (text::name(model)), None => span.none { "-" } } }
                 td.bar { (self.bar(row)) }
                 td.n { (self.took(row)) }
                 td.n { (used(row, row.usage.input_tokens)) }
@@ -238,7 +240,7 @@ impl<'a> Timeline<'a> {
         let holds = calls.iter().any(|call| self.asked.call == Some(call.mark.id));
         let flat = self.head.here.with(&[("fold", Some("false")), ("from", Some(&id)), ("call", None)]);
         html! {
-            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(agent) {
+            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(text::visible(agent)) {
                 td colspan=(COLUMNS) {
                     @if Line::unfolds(range) {
                         details id=(format!("calls-{id}")) open[holds] {
@@ -272,7 +274,7 @@ impl<'a> Timeline<'a> {
             span.f-who { strong { (text::name(agent)) } " \u{d7}" (figure::count(count)) }
             span.f-bar {
                 svg.bars viewBox=(format!("0 0 {UNITS} 10")) preserveAspectRatio="none" role="img" {
-                    title { (figure::count(count)) " calls of " (agent) }
+                    title { (figure::count(count)) " calls of " (text::visible(agent)) }
                     (self.breaks())
                     rect.many x=(start.min(UNITS - THINNEST)) y="3" width=(wide) height="4" {}
                 }
@@ -330,10 +332,6 @@ pub(super) fn patterns() -> Markup {
     }
 }
 
-fn model(row: &CallRow) -> Option<&str> {
-    row.model.as_ref().map(crate::core::id::Label::as_str)
-}
-
 /// How long it was kept here on purpose.
 fn slowed_us(row: &CallRow) -> Option<u64> {
     let words = row.decision.as_deref()?.split(':').next()?;
@@ -386,7 +384,7 @@ fn flags(row: &CallRow) -> Markup {
     html! {
         (ending(row))
         @if let Some((words, why)) = words {
-            span title=(why) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
+            span title=(text::visible(why)) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
         }
     }
 }
