@@ -50,8 +50,8 @@ pub use index::IndexError;
 pub use lock::Holder;
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunFilter, SeriesFilter, SpanFilter,
-    Standing, View,
+    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunFilter, SeriesFilter,
+    SpanFilter, Standing, View,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};

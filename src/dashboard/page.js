@@ -65,8 +65,10 @@ function hold(old, fresh) {
   for (const row of rows) {
     const there = document.getElementById(row.id);
     if (there && there.innerHTML !== row.innerHTML && !isInUse(there)) {
+      const opened = [...there.querySelectorAll("details[open][id]")].map((it) => it.id);
       there.className = row.className;
       there.innerHTML = row.innerHTML;
+      for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     }
   }
   pill(old, news.length);

@@ -99,7 +99,11 @@ fn tabs(here: &Here, now: Tab) -> Markup {
 
 fn calls(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
     match asked.tab {
-        Tab::Timeline => held("run-calls", "calls", &Timeline::new(shown, asked, head).draw()),
+        Tab::Timeline => held(
+            "run-calls",
+            "calls",
+            &Timeline::new(shown, asked, head).draw(),
+        ),
         Tab::Steps => held("run-steps", "steps", &steps::draw(shown, asked, head)),
     }
 }

@@ -59,7 +59,13 @@ pub(super) fn routes() -> Router<Desk> {
 async fn page(desk: Desk, here: Here) -> Answer {
     let filter = filter(&here)?;
     let found = desk.ask(move |view| view.runs(&filter)).await?;
-    let open: HashSet<Label> = desk.state.loops.open_trips().into_iter().filter_map(|trip| trip.run).collect();
+    let open: HashSet<Label> = desk
+        .state
+        .loops
+        .open_trips()
+        .into_iter()
+        .filter_map(|trip| trip.run)
+        .collect();
     let runs: Vec<Label> = found.items.iter().map(|row| row.run.clone()).collect();
     let budgets = tightest(&desk, runs).await?;
     let listed = Listed {
@@ -89,7 +95,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
             @if here.is_on("before") { p { a href=(here.with(&[("before", None)])) { "To the newest" } } }
         }))
     };
-    Ok(Page::live("Runs", Place::Runs, main).ranged().tables(vec![table]))
+    Ok(Page::live("Runs", Place::Runs, main)
+        .ranged()
+        .tables(vec![table]))
 }
 
 /// How a run may stand, as the query says it.
@@ -181,7 +189,11 @@ impl FromStr for Moment {
 
 /// A plain form: what it asks for is in the address.
 fn form(here: &Here) -> Markup {
-    let own: Vec<&str> = FILTERS.iter().map(|(name, _)| *name).chain(["before"]).collect();
+    let own: Vec<&str> = FILTERS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["before"])
+        .collect();
     let field = |name: &'static str, what: &str, size: u32, hint: &str| {
         html! { label { (what) input name=(name) size=(size) placeholder=(hint) value=[here.get(name)]; } }
     };
@@ -212,14 +224,21 @@ fn is_filtered(here: &Here) -> bool {
 }
 
 fn cleared(here: &Here) -> String {
-    let none: Vec<(&str, Option<&str>)> = FILTERS.iter().map(|(name, _)| (*name, None)).chain([("before", None)]).collect();
+    let none: Vec<(&str, Option<&str>)> = FILTERS
+        .iter()
+        .map(|(name, _)| (*name, None))
+        .chain([("before", None)])
+        .collect();
     here.with(&none)
 }
 
 /// Why there is no run: none at all, or which filter hides them.
 fn nothing(desk: &Desk, here: &Here) -> Markup {
     if here.is_on("before") {
-        return empty("No older runs", &html! { p { a href=(here.with(&[("before", None)])) { "To the newest" } } });
+        return empty(
+            "No older runs",
+            &html! { p { a href=(here.with(&[("before", None)])) { "To the newest" } } },
+        );
     }
     let ever = here.with(&[("range", Some("all")), ("since", None), ("until", None)]);
     if !is_filtered(here) && here.range.since.is_some() {
@@ -276,7 +295,9 @@ async fn tightest(desk: &Desk, runs: Vec<Label>) -> Result<HashMap<Label, Used>,
         let mut used = HashMap::new();
         for run in runs {
             let rows = budgets.of_run(&run)?;
-            let accounts = rows.iter().flat_map(|row| row.accounts.iter().map(|it| (&row.rule, it)));
+            let accounts = rows
+                .iter()
+                .flat_map(|row| row.accounts.iter().map(|it| (&row.rule, it)));
             let tightest = accounts.max_by_key(|(_, account)| account.used_permille);
             if let Some((rule, account)) = tightest {
                 used.insert(run, Used::of(rule, account));
@@ -289,9 +310,8 @@ async fn tightest(desk: &Desk, runs: Vec<Label>) -> Result<HashMap<Label, Used>,
 
 impl Used {
     fn of(rule: &Rule, account: &AccountRow) -> Self {
-        let part = |row: &&MeasureRow| {
-            i128::from(row.used.max(0)) * 1000 / i128::from(row.limit.max(1))
-        };
+        let part =
+            |row: &&MeasureRow| i128::from(row.used.max(0)) * 1000 / i128::from(row.limit.max(1));
         Self {
             rule: rule.name.clone(),
             permille: account.used_permille,
@@ -316,16 +336,30 @@ impl Listed<'_> {
         let known = NanoUsd::new(totals.cost_nano_usd);
         let is_priced = totals.unpriced_calls < totals.calls.max(1) || known != NanoUsd::ZERO;
         Row {
-            key: blake3::hash(row.run.as_str().as_bytes()).to_hex().chars().take(16).collect(),
+            key: blake3::hash(row.run.as_str().as_bytes())
+                .to_hex()
+                .chars()
+                .take(16)
+                .collect(),
             class: if kind == "bad" { "bad" } else { "" },
             cells: vec![
                 Cell::new(row.run.as_str(), self.name(row)),
                 Cell::new(word, figure::state(kind, word)),
-                Cell::new(row.first_at.to_string(), figure::time(row.first_at, &self.desk.zone)),
+                Cell::new(
+                    row.first_at.to_string(),
+                    figure::time(row.first_at, &self.desk.zone),
+                ),
                 self.duration(row),
-                Cell::new(totals.calls + row.open_calls, html! { (figure::count(totals.calls + row.open_calls)) }),
+                Cell::new(
+                    totals.calls + row.open_calls,
+                    html! { (figure::count(totals.calls + row.open_calls)) },
+                ),
                 self.agents(row),
-                if row.depth == 0 { Cell::none() } else { Cell::new(row.depth, html! { (row.depth) }) },
+                if row.depth == 0 {
+                    Cell::none()
+                } else {
+                    Cell::new(row.depth, html! { (row.depth) })
+                },
                 Cell::new(tokens, html! { (figure::count(tokens)) }),
                 Cell::new(is_priced.then(|| usd(known)), self.spend(row)),
                 self.flags(row),
@@ -383,7 +417,10 @@ impl Listed<'_> {
             words.push(("bad", format!("{} tripped", figure::count(row.trips))));
         }
         if row.totals.errors > 0 {
-            words.push(("bad", format!("{} failed", figure::count(row.totals.errors))));
+            words.push((
+                "bad",
+                format!("{} failed", figure::count(row.totals.errors)),
+            ));
         }
         let plain: Vec<&str> = words.iter().map(|(_, word)| word.as_str()).collect();
         let shown = html! { @for (kind, word) in &words { (figure::state(kind, word)) " " } };

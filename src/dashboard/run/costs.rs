@@ -51,7 +51,9 @@ pub(super) fn costs(detail: &RunDetail) -> Vec<Cost<'_>> {
         .collect();
     costs.sort_by(|a, b| {
         let size = |cost: &Cost<'_>| (cost.with_callees.cost_nano_usd, cost.row.totals.calls);
-        size(b).cmp(&size(a)).then_with(|| a.row.agent.cmp(&b.row.agent))
+        size(b)
+            .cmp(&size(a))
+            .then_with(|| a.row.agent.cmp(&b.row.agent))
     });
     costs
 }
@@ -76,12 +78,23 @@ fn with_callees(row: &RunAgentRow, called: &BTreeMap<&Label, Vec<&RunEdgeRow>>) 
 
 /// An agent that several call, so that what it sets off counts more than once.
 pub(super) fn is_shared(detail: &RunDetail) -> bool {
-    let sets_off = |agent: &Label| detail.edges.iter().any(|edge| edge.caller.as_ref() == Some(agent));
+    let sets_off = |agent: &Label| {
+        detail
+            .edges
+            .iter()
+            .any(|edge| edge.caller.as_ref() == Some(agent))
+    };
     let callers = |agent: &Label| {
-        let to_it = detail.edges.iter().filter(|edge| edge.agent == *agent && edge.caller.as_ref() != Some(agent));
+        let to_it = detail
+            .edges
+            .iter()
+            .filter(|edge| edge.agent == *agent && edge.caller.as_ref() != Some(agent));
         to_it.count()
     };
-    detail.by_agent.iter().any(|row| callers(&row.agent) > 1 && sets_off(&row.agent))
+    detail
+        .by_agent
+        .iter()
+        .any(|row| callers(&row.agent) > 1 && sets_off(&row.agent))
 }
 
 pub(super) fn table(detail: &RunDetail, here: &Here) -> Table {
@@ -90,7 +103,10 @@ pub(super) fn table(detail: &RunDetail, here: &Here) -> Table {
         name: "agents",
         caption: "Cost by agent".to_owned(),
         columns: &COLUMNS,
-        rows: costs.iter().map(|cost| row(cost, &detail.row.totals, here)).collect(),
+        rows: costs
+            .iter()
+            .map(|cost| row(cost, &detail.row.totals, here))
+            .collect(),
         more: None,
         empty: html! { p.muted { "No call of it has ended yet." } },
     }
@@ -106,10 +122,17 @@ fn row(cost: &Cost<'_>, whole: &Totals, here: &Here) -> Row {
     let part = u64::try_from(totals.cost_nano_usd).unwrap_or(0);
     let all = u64::try_from(whole.cost_nano_usd).unwrap_or(0);
     Row {
-        key: blake3::hash(agent.as_str().as_bytes()).to_hex().chars().take(16).collect(),
+        key: blake3::hash(agent.as_str().as_bytes())
+            .to_hex()
+            .chars()
+            .take(16)
+            .collect(),
         class: "",
         cells: vec![
-            Cell::new(agent.as_str(), html! { a href=(only) { (text::name(agent.as_str())) } }),
+            Cell::new(
+                agent.as_str(),
+                html! { a href=(only) { (text::name(agent.as_str())) } },
+            ),
             count(totals.calls),
             count(totals.errors),
             count(totals.input_tokens),
@@ -117,7 +140,12 @@ fn row(cost: &Cost<'_>, whole: &Totals, here: &Here) -> Row {
             money(totals),
             money(&cost.with_callees),
             Cell::new(
-                if all > 0 { Some(part.saturating_mul(1000) / all) } else { None }.map(per_mille),
+                if all > 0 {
+                    Some(part.saturating_mul(1000) / all)
+                } else {
+                    None
+                }
+                .map(per_mille),
                 html! { (figure::percent(part, all)) },
             ),
         ],
@@ -162,7 +190,11 @@ mod tests {
     }
 
     fn totals(cost: i64) -> Totals {
-        Totals { calls: 1, cost_nano_usd: cost, ..Totals::default() }
+        Totals {
+            calls: 1,
+            cost_nano_usd: cost,
+            ..Totals::default()
+        }
     }
 
     /// A run of these calls: caller, agent, cost.
@@ -172,7 +204,10 @@ mod tests {
         let mut agents: BTreeMap<usize, Totals> = BTreeMap::new();
         let mut whole = Totals::default();
         for (caller, agent, cost) in calls {
-            edges.entry((*caller, *agent)).or_default().add(&totals(*cost));
+            edges
+                .entry((*caller, *agent))
+                .or_default()
+                .add(&totals(*cost));
             agents.entry(*agent).or_default().add(&totals(*cost));
             whole.add(&totals(*cost));
         }
@@ -192,25 +227,51 @@ mod tests {
         };
         RunDetail {
             row,
-            by_agent: agents.into_iter().map(|(agent, totals)| RunAgentRow {
-                agent: label(agent), first_at: at, last_at: at, open_calls: 0, totals,
-            }).collect(),
-            edges: edges.into_iter().map(|((caller, agent), totals)| RunEdgeRow {
-                caller: caller.map(label), agent: label(agent), first_at: at, last_at: at, open_calls: 0, totals,
-            }).collect(),
+            by_agent: agents
+                .into_iter()
+                .map(|(agent, totals)| RunAgentRow {
+                    agent: label(agent),
+                    first_at: at,
+                    last_at: at,
+                    open_calls: 0,
+                    totals,
+                })
+                .collect(),
+            edges: edges
+                .into_iter()
+                .map(|((caller, agent), totals)| RunEdgeRow {
+                    caller: caller.map(label),
+                    agent: label(agent),
+                    first_at: at,
+                    last_at: at,
+                    open_calls: 0,
+                    totals,
+                })
+                .collect(),
             children: Vec::new(),
         }
     }
 
     fn of(detail: &RunDetail, agent: usize) -> (i64, i64) {
         let costs = costs(detail);
-        let found = costs.iter().find(|cost| cost.row.agent == label(agent)).unwrap();
-        (found.row.totals.cost_nano_usd, found.with_callees.cost_nano_usd)
+        let found = costs
+            .iter()
+            .find(|cost| cost.row.agent == label(agent))
+            .unwrap();
+        (
+            found.row.totals.cost_nano_usd,
+            found.with_callees.cost_nano_usd,
+        )
     }
 
     #[test]
     fn an_agent_costs_its_own_calls_and_with_callees_those_below_it() {
-        let detail = run(&[(None, 0, 10), (Some(0), 1, 20), (Some(1), 2, 30), (Some(0), 1, 5)]);
+        let detail = run(&[
+            (None, 0, 10),
+            (Some(0), 1, 20),
+            (Some(1), 2, 30),
+            (Some(0), 1, 5),
+        ]);
         assert_eq!(of(&detail, 0), (10, 65));
         assert_eq!(of(&detail, 1), (25, 55));
         assert_eq!(of(&detail, 2), (30, 30));
@@ -220,7 +281,12 @@ mod tests {
 
     #[test]
     fn agents_that_call_each_other_count_no_call_twice() {
-        let detail = run(&[(None, 0, 1), (Some(0), 1, 2), (Some(1), 0, 4), (Some(1), 1, 8)]);
+        let detail = run(&[
+            (None, 0, 1),
+            (Some(0), 1, 2),
+            (Some(1), 0, 4),
+            (Some(1), 1, 8),
+        ]);
         assert_eq!(of(&detail, 0), (5, 15));
         assert_eq!(of(&detail, 1), (10, 14));
     }

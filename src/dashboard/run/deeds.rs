@@ -7,6 +7,7 @@ use axum::routing::get;
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::super::Answer;
 use super::super::desk::Desk;
 use super::super::figure;
 use super::super::frame;
@@ -14,7 +15,6 @@ use super::super::here::Here;
 use super::super::link;
 use super::super::page::{Page, Place};
 use super::super::text;
-use super::super::Answer;
 use super::lacking;
 use super::read::Lack;
 use crate::admin::Form;
@@ -33,7 +33,10 @@ pub(super) fn routes() -> Router<Desk> {
             let answer = page(&desk, &here, control).await;
             frame::respond(&desk, &here, answer)
         };
-        let act = move |State(desk): State<Desk>, here: Here, run: Path<String>, form: Result<Form<Nothing>, Problem>| async move {
+        let act = move |State(desk): State<Desk>,
+                        here: Here,
+                        run: Path<String>,
+                        form: Result<Form<Nothing>, Problem>| async move {
             match act(&desk, &run.0, form, control).await {
                 Ok(done) => done,
                 Err(problem) => frame::respond(&desk, &here, Err(problem)),
@@ -59,7 +62,11 @@ struct Words {
 }
 
 fn words(control: Control) -> Words {
-    let of = |title, button, class| Words { title, button, class };
+    let of = |title, button, class| Words {
+        title,
+        button,
+        class,
+    };
     match control {
         Control::Paused => of("Pause a run", "Pause it", "main"),
         Control::Running => of("Resume a run", "Resume it", "main"),
@@ -70,7 +77,9 @@ fn words(control: Control) -> Words {
 async fn page(desk: &Desk, here: &Here, control: Control) -> Answer {
     let run: Label = here.named("run")?;
     let name = run.clone();
-    let found = desk.ask(move |view| Ok(view.run(&name)?.map(|detail| detail.row))).await?;
+    let found = desk
+        .ask(move |view| Ok(view.run(&name)?.map(|detail| detail.row)))
+        .await?;
     let row = found.ok_or_else(|| lacking(&Lack::Run, &run, desk))?;
     let words = words(control);
     let body = html! {
@@ -89,7 +98,11 @@ async fn page(desk: &Desk, here: &Here, control: Control) -> Answer {
 /// What a deed does, in words.
 fn effect(control: Control, row: &RunRow) -> Markup {
     let running = row.open_calls;
-    let those = if running == 1 { "1 call that runs now" } else { "calls that run now" };
+    let those = if running == 1 {
+        "1 call that runs now"
+    } else {
+        "calls that run now"
+    };
     html! {
         p.prose {
             @match control {
@@ -124,6 +137,8 @@ async fn act(
     match done {
         Ok(_) => Ok(Redirect::to(&link::run(&run)).into_response()),
         Err(OperateError::NoSuchRun(_)) => Err(lacking(&Lack::Run, &run, desk)),
-        Err(error) => Err(Problem::unavailable(format!("nothing was changed: {error}"))),
+        Err(error) => Err(Problem::unavailable(format!(
+            "nothing was changed: {error}"
+        ))),
     }
 }

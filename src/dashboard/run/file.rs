@@ -66,7 +66,11 @@ async fn as_json(State(desk): State<Desk>, here: Here) -> Result<Response, Probl
     let (run, texts) = asked(&here)?;
     let whole = whole(&desk, &run, texts).await?;
     let name = format!("run-{}.json", plain(&run));
-    Ok(export::file(format!("{:#}\n", value(&whole, texts)), "application/json", &name))
+    Ok(export::file(
+        format!("{:#}\n", value(&whole, texts)),
+        "application/json",
+        &name,
+    ))
 }
 
 fn asked(here: &Here) -> Result<(Label, bool), Problem> {
@@ -76,7 +80,10 @@ fn asked(here: &Here) -> Result<(Label, bool), Problem> {
 
 /// A name of a file: what is not plain is left out.
 fn plain(run: &Label) -> String {
-    let plain = run.as_str().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let plain = run
+        .as_str()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
     plain.take(64).collect()
 }
 
@@ -90,15 +97,28 @@ fn read(view: &View, run: &Label, texts: bool) -> Result<Option<Whole>, IndexErr
     let Some(facts) = facts(view, run)? else {
         return Ok(None);
     };
-    let ids: Vec<_> = facts.calls.iter().take(EXPORTED).map(|call| call.mark.id).collect();
+    let ids: Vec<_> = facts
+        .calls
+        .iter()
+        .take(EXPORTED)
+        .map(|call| call.mark.id)
+        .collect();
     let rows = view.picked(&ids)?.into_iter();
     let mut rows: HashMap<CallId, CallRow> = rows.map(|row| (row.id, row)).collect();
     let with_row = |call: &Numbered| Some((call.clone(), rows.remove(&call.mark.id)?));
-    let calls: Vec<_> = facts.calls.iter().take(EXPORTED).filter_map(with_row).collect();
+    let calls: Vec<_> = facts
+        .calls
+        .iter()
+        .take(EXPORTED)
+        .filter_map(with_row)
+        .collect();
     let mut steps = HashMap::new();
     let mut left = TEXTS;
     for (_, row) in calls.iter().filter(|_| texts) {
-        let options = Options { preview: OF_TEXT, ..Options::default() };
+        let options = Options {
+            preview: OF_TEXT,
+            ..Options::default()
+        };
         let Some(step) = step(view, row.id, options)? else {
             continue;
         };
@@ -110,14 +130,23 @@ fn read(view: &View, run: &Label, texts: bool) -> Result<Option<Whole>, IndexErr
         steps.insert(row.id, step);
     }
     let untold = if texts { calls.len() - steps.len() } else { 0 };
-    Ok(Some(Whole { facts, calls, steps, untold }))
+    Ok(Some(Whole {
+        facts,
+        calls,
+        steps,
+        untold,
+    }))
 }
 
 /// Bytes of its texts.
 fn size(step: &StepView) -> usize {
     let sent = step.sent.messages.iter().map(|its| &its.message);
-    let all = sent.chain(&step.sent.dropped).chain(&step.answered.messages);
-    all.flat_map(|message| &message.pieces).map(|piece| piece.said.text.len()).sum()
+    let all = sent
+        .chain(&step.sent.dropped)
+        .chain(&step.answered.messages);
+    all.flat_map(|message| &message.pieces)
+        .map(|piece| piece.said.text.len())
+        .sum()
 }
 
 fn document(whole: &Whole, texts: bool, desk: &Desk, here: &Here) -> Markup {
@@ -246,7 +275,10 @@ fn list(whole: &Whole, desk: &Desk) -> Markup {
 }
 
 fn told(whole: &Whole) -> Markup {
-    let steps = whole.calls.iter().filter_map(|(call, row)| Some((call.number, whole.steps.get(&row.id)?)));
+    let steps = whole
+        .calls
+        .iter()
+        .filter_map(|(call, row)| Some((call.number, whole.steps.get(&row.id)?)));
     html! {
         h2 { "What was said" }
         @for (number, step) in steps {

@@ -106,7 +106,11 @@ impl Head<'_> {
 
     fn calls(&self, row: &RunRow) -> Markup {
         let Totals { calls, errors, .. } = row.totals;
-        let refused: u64 = self.facts.trips().map(|trip| u64::from(self.latest(trip).refused)).sum();
+        let refused: u64 = self
+            .facts
+            .trips()
+            .map(|trip| u64::from(self.latest(trip).refused))
+            .sum();
         html! {
             (figure::count(calls.saturating_sub(errors))) " ok, "
             @if errors > 0 { (figure::state("bad", &format!("{} failed", figure::count(errors)))) } @else { "0 failed" }
@@ -118,7 +122,10 @@ impl Head<'_> {
 
     /// What is known of a trip now: while it is open, more than its record says.
     fn latest<'t>(&'t self, trip: &'t Trip) -> &'t Trip {
-        self.open.iter().find(|open| open.id == trip.id).unwrap_or(trip)
+        self.open
+            .iter()
+            .find(|open| open.id == trip.id)
+            .unwrap_or(trip)
     }
 
     fn belongs(&self, row: &RunRow) -> Markup {
@@ -241,7 +248,10 @@ impl Head<'_> {
     pub(super) fn chips(&self, chosen: Option<&Label>) -> Markup {
         const MOST: usize = 24;
         let costs = costs::costs(&self.facts.detail);
-        let to = |agent: Option<&str>| self.here.with(&[("agent", agent), ("from", None), ("call", None)]);
+        let to = |agent: Option<&str>| {
+            self.here
+                .with(&[("agent", agent), ("from", None), ("call", None)])
+        };
         html! {
             nav.chips aria-label="Agents of this run" {
                 a.chip href=(to(None)) aria-current=[chosen.is_none().then_some("true")] {
@@ -304,7 +314,10 @@ pub(super) fn note(note: &Note, head: &Head<'_>) -> Markup {
 pub(super) fn tokens(totals: &Totals) -> Markup {
     let read = totals.cache_read_input_tokens;
     let written = totals.cache_write_input_tokens;
-    let new = totals.input_tokens.saturating_sub(read).saturating_sub(written);
+    let new = totals
+        .input_tokens
+        .saturating_sub(read)
+        .saturating_sub(written);
     let whole = [new, read, written, totals.output_tokens]
         .into_iter()
         .fold(0, u64::saturating_add);

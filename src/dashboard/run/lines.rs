@@ -74,8 +74,14 @@ pub(super) fn lines(calls: &[Numbered], notes: &[usize], folds: bool) -> Vec<Lin
             lines.push(Line::Note(note));
             note += 1;
         }
-        let bound = notes.get(note).map_or(calls.len(), |next| (*next).min(calls.len()));
-        let end = if folds { alike(calls, at, bound) } else { at + 1 };
+        let bound = notes
+            .get(note)
+            .map_or(calls.len(), |next| (*next).min(calls.len()));
+        let end = if folds {
+            alike(calls, at, bound)
+        } else {
+            at + 1
+        };
         if end - at >= FOLDED_FROM {
             lines.push(Line::Fold(at..end));
         } else {
@@ -89,7 +95,10 @@ pub(super) fn lines(calls: &[Numbered], notes: &[usize], folds: bool) -> Vec<Lin
 
 /// Where the calls that are like the one at `at` end.
 fn alike(calls: &[Numbered], at: usize, bound: usize) -> usize {
-    let agent = calls.get(at).filter(|call| !call.is_loud).map(|call| &call.mark.agent);
+    let agent = calls
+        .get(at)
+        .filter(|call| !call.is_loud)
+        .map(|call| &call.mark.agent);
     let Some(agent) = agent else {
         return at + 1;
     };
@@ -160,7 +169,10 @@ fn pages(lines: &[Line]) -> Vec<Range<usize>> {
 /// The calls of one agent, or all.
 pub(super) fn of_agent(calls: Vec<Numbered>, agent: Option<&Label>) -> Vec<Numbered> {
     match agent {
-        Some(agent) => calls.into_iter().filter(|call| call.mark.agent == *agent).collect(),
+        Some(agent) => calls
+            .into_iter()
+            .filter(|call| call.mark.agent == *agent)
+            .collect(),
         None => calls,
     }
 }
@@ -196,7 +208,9 @@ mod tests {
         proptest::collection::vec(one, 0..900).prop_map(|all| {
             let numbered = all.into_iter().enumerate();
             // Long stretches of one agent, and a few that are loud.
-            numbered.map(|(n, (agent, loud))| call(n + 1, agent * u8::from(n % 97 < 9), loud == 0)).collect()
+            numbered
+                .map(|(n, (agent, loud))| call(n + 1, agent * u8::from(n % 97 < 9), loud == 0))
+                .collect()
         })
     }
 

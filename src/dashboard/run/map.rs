@@ -86,7 +86,11 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
     }
     let columns = columns(&shown.calls, scale);
     let most = columns.iter().map(|column| column.calls).max().unwrap_or(0);
-    let failed = shown.calls.iter().filter(|call| call.mark.outcome.is_some_and(is_error)).count();
+    let failed = shown
+        .calls
+        .iter()
+        .filter(|call| call.mark.outcome.is_some_and(is_error))
+        .count();
     let title = format!(
         "{} calls, at most {most} at once, {failed} failed",
         figure::count(shown.calls.len() as u64)
@@ -154,7 +158,10 @@ fn outline(columns: &[Column], most: u32) -> String {
 }
 
 fn ticks(columns: &[Column]) -> String {
-    let failed = columns.iter().enumerate().filter(|(_, column)| column.failed);
+    let failed = columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.failed);
     failed.map(|(x, _)| format!("M{x} 0h2v6h-2Z")).collect()
 }
 
@@ -203,11 +210,20 @@ mod tests {
         let columns = columns(&calls, &scale(&calls, true));
         // What runs has room behind all that is known.
         let high = |second: usize| columns[second * 94 / 100].calls;
-        assert_eq!([high(50), high(120), high(155), high(180), high(300)], [1, 2, 3, 2, 1]);
+        assert_eq!(
+            [high(50), high(120), high(155), high(180), high(300)],
+            [1, 2, 3, 2, 1]
+        );
         // What runs goes on to the end.
         assert_eq!([high(550), columns[599].calls], [2, 1]);
         assert_eq!(columns.iter().position(|column| column.failed), Some(149));
-        assert_eq!(columns.iter().filter(|column| column.first.is_some()).count(), 4);
+        assert_eq!(
+            columns
+                .iter()
+                .filter(|column| column.first.is_some())
+                .count(),
+            4
+        );
     }
 
     #[test]
@@ -216,6 +232,9 @@ mod tests {
             .map(|n| call(2 * n, Some(2 * n + 1), Some(Outcome::Completed)))
             .collect();
         let columns = columns(&calls, &scale(&calls, true));
-        assert!(columns.iter().all(|column| column.calls == 1), "{columns:?}");
+        assert!(
+            columns.iter().all(|column| column.calls == 1),
+            "{columns:?}"
+        );
     }
 }

@@ -9,7 +9,9 @@ use crate::core::id::{CallId, Label};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
-use crate::ledger::{CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View};
+use crate::ledger::{
+    CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View,
+};
 
 /// Calls that an export of them has.
 pub(super) const EXPORTED: usize = 10_000;
@@ -104,13 +106,19 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
             Some(at) => at,
             None => return Ok(Err(Lack::Call(call))),
         },
-        None => asked.from.map_or(0, |from| first_from(&calls, &facts.calls, from)),
+        None => asked
+            .from
+            .map_or(0, |from| first_from(&calls, &facts.calls, from)),
     };
     let places = note_places(&facts.notes, &calls);
     let folds = asked.folds && asked.tab == Tab::Timeline;
     let mut all = lines(&calls, &places, folds);
     if asked.call.is_some() && is_hidden(&all, at) {
-        calls.iter_mut().skip(at).take(1).for_each(|call| call.is_loud = true);
+        calls
+            .iter_mut()
+            .skip(at)
+            .take(1)
+            .for_each(|call| call.is_loud = true);
         all = lines(&calls, &places, folds);
     }
     let mut shown = Shown {
@@ -127,7 +135,10 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
         _ if asked.is_export => shown.read_rows(view, shown.ids(0..EXPORTED))?,
         Tab::Timeline => {
             shown.window = window(&shown.lines, at);
-            let on_page = shown.lines.get(shown.window.lines.clone()).unwrap_or_default();
+            let on_page = shown
+                .lines
+                .get(shown.window.lines.clone())
+                .unwrap_or_default();
             shown.on_page = span(on_page);
             shown.read_rows(view, shown.ids_of_window())?;
             if let Some(call) = asked.call {
@@ -142,12 +153,18 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
 impl Shown {
     fn ids(&self, positions: std::ops::Range<usize>) -> Vec<CallId> {
         let end = positions.end.min(self.calls.len());
-        let calls = self.calls.get(positions.start.min(end)..end).unwrap_or_default();
+        let calls = self
+            .calls
+            .get(positions.start.min(end)..end)
+            .unwrap_or_default();
         calls.iter().map(|call| call.mark.id).collect()
     }
 
     fn ids_of_window(&self) -> Vec<CallId> {
-        let lines = self.lines.get(self.window.lines.clone()).unwrap_or_default();
+        let lines = self
+            .lines
+            .get(self.window.lines.clone())
+            .unwrap_or_default();
         let of = |line: &Line| match line {
             Line::Call(at) => self.ids(*at..*at + 1),
             Line::Fold(calls) if Line::unfolds(calls) => self.ids(calls.clone()),
@@ -232,7 +249,13 @@ pub(super) fn facts(view: &View, run: &Label) -> Result<Option<Facts>, IndexErro
 
 fn calls_of(note: &Note) -> Vec<CallId> {
     match note {
-        Note::Trip(trip) => trip.evidence.calls.iter().copied().chain([trip.id]).collect(),
+        Note::Trip(trip) => trip
+            .evidence
+            .calls
+            .iter()
+            .copied()
+            .chain([trip.id])
+            .collect(),
         Note::Deed(_) => Vec::new(),
     }
 }

@@ -33,7 +33,12 @@ pub(super) fn role(role: Role) -> &'static str {
 }
 
 /// A message, or that there is no room for it. `mark` is said beside its role.
-pub(super) fn message(message: &Message, mark: Option<&str>, whole: &str, room: &mut Room) -> Markup {
+pub(super) fn message(
+    message: &Message,
+    mark: Option<&str>,
+    whole: &str,
+    room: &mut Room,
+) -> Markup {
     let drawn: Vec<Option<Markup>> = message
         .pieces
         .iter()

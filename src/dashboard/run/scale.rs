@@ -50,11 +50,17 @@ impl Scale {
             };
             known.from = known.from.min(next.from);
             if next.from > known.to {
-                gaps.push(Stretch { from: known.to, to: next.from });
+                gaps.push(Stretch {
+                    from: known.to,
+                    to: next.from,
+                });
             }
             known.to = known.to.max(next.to);
         }
-        let whole = whole.unwrap_or(Stretch { from: Timestamp::default(), to: Timestamp::default() });
+        let whole = whole.unwrap_or(Stretch {
+            from: Timestamp::default(),
+            to: Timestamp::default(),
+        });
         let least = IDLE.max(whole.micros() / PART);
         gaps.retain(|gap| !is_true && gap.micros() > least);
         let folded: u64 = gaps.iter().map(|gap| gap.micros()).sum();
@@ -106,14 +112,23 @@ mod tests {
     }
 
     fn scale(stretches: &[(i64, i64)], is_true: bool) -> Scale {
-        let stretches = stretches.iter().map(|(from, to)| Stretch { from: at(*from), to: at(*to) });
+        let stretches = stretches.iter().map(|(from, to)| Stretch {
+            from: at(*from),
+            to: at(*to),
+        });
         Scale::of(stretches, is_true)
     }
 
     #[test]
     fn long_idle_stretches_fold_and_short_ones_do_not() {
         let folded = scale(&[(0, 10), (14, 20), (740, 760)], false);
-        assert_eq!(folded.idle, [Stretch { from: at(20), to: at(740) }]);
+        assert_eq!(
+            folded.idle,
+            [Stretch {
+                from: at(20),
+                to: at(740)
+            }]
+        );
         // 40 s in all are drawn, 20 of them before the break.
         assert_eq!(folded.at(at(20)), 492);
         assert_eq!(folded.at(at(740)), 508);

@@ -22,7 +22,10 @@ pub(super) fn draw(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
     let calls = shown.calls.get(shown.on_page.clone()).unwrap_or_default();
     let most = PAGE / shown.steps.len().max(1);
     let cards = calls.iter().filter_map(|call| {
-        let step = shown.steps.iter().find(|step| step.call.id == call.mark.id)?;
+        let step = shown
+            .steps
+            .iter()
+            .find(|step| step.call.id == call.mark.id)?;
         let row = shown.rows.get(&call.mark.id);
         Some(framed(step, row, call.number, head, most))
     });
@@ -41,13 +44,26 @@ pub(super) fn draw(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
 }
 
 /// The step as it opens below its row.
-pub(super) fn card(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>) -> Markup {
+pub(super) fn card(
+    step: &StepView,
+    row: Option<&CallRow>,
+    number: usize,
+    head: &Head<'_>,
+) -> Markup {
     html! { div.step { (inside(step, row, number, head, ALONE)) } }
 }
 
-fn framed(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>, most: usize) -> Markup {
+fn framed(
+    step: &StepView,
+    row: Option<&CallRow>,
+    number: usize,
+    head: &Head<'_>,
+    most: usize,
+) -> Markup {
     let id = step.call.id.to_string();
-    let is_bad = row.and_then(|row| row.outcome).is_some_and(crate::ledger::totals::is_error);
+    let is_bad = row
+        .and_then(|row| row.outcome)
+        .is_some_and(crate::ledger::totals::is_error);
     let class = if is_bad { "card step bad" } else { "card step" };
     html! {
         article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(text::visible(step.call.agent.as_str())) aria-label=(format!("call {number}")) {
@@ -56,7 +72,13 @@ fn framed(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>
     }
 }
 
-fn inside(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>, most: usize) -> Markup {
+fn inside(
+    step: &StepView,
+    row: Option<&CallRow>,
+    number: usize,
+    head: &Head<'_>,
+    most: usize,
+) -> Markup {
     let id = step.call.id;
     // The answer has a share of its own.
     let mut room = Room(most / 3 * 2);
@@ -171,7 +193,11 @@ fn answered(answered: &Answered, id: CallId, room: &mut Room) -> Markup {
     }
 }
 
-fn until_full<T>(all: &[T], room: &mut Room, mut draw: impl FnMut(&T, &mut Room) -> Markup) -> Vec<Markup> {
+fn until_full<T>(
+    all: &[T],
+    room: &mut Room,
+    mut draw: impl FnMut(&T, &mut Room) -> Markup,
+) -> Vec<Markup> {
     let mut drawn = Vec::new();
     for one in all {
         if room.0 == 0 {

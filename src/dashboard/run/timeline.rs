@@ -16,8 +16,8 @@ use super::steps;
 use crate::core::call::Outcome;
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
-use crate::ledger::{CallRow, MAX_MARKS};
 use crate::ledger::totals::is_error;
+use crate::ledger::{CallRow, MAX_MARKS};
 
 const COLUMNS: usize = 9;
 /// What is drawn of a call at least.
@@ -117,11 +117,17 @@ impl<'a> Timeline<'a> {
         };
         let before = last.replace(end);
         let starts = self.shown.calls.get(first).map(|call| call.mark.started_at);
-        let since = before.and_then(|at| self.shown.calls.get(at)).map(|call| call.mark.started_at);
+        let since = before
+            .and_then(|at| self.shown.calls.get(at))
+            .map(|call| call.mark.started_at);
         let Some((since, starts)) = since.zip(starts) else {
             return html! {};
         };
-        let gap = self.scale.idle.iter().find(|gap| gap.from >= since && gap.to <= starts);
+        let gap = self
+            .scale
+            .idle
+            .iter()
+            .find(|gap| gap.from >= since && gap.to <= starts);
         html! {
             @if let Some(gap) = gap {
                 tr.gap { td colspan=(COLUMNS) { (figure::duration(gap.micros())) " idle" } }
@@ -157,7 +163,13 @@ impl<'a> Timeline<'a> {
     fn call(&self, call: &Numbered, row: &CallRow, is_line: bool) -> Markup {
         let id = row.id.to_string();
         let is_open = self.asked.call == Some(row.id);
-        let class = if is_open { "at" } else if row.outcome.is_some_and(is_error) { "bad" } else { "" };
+        let class = if is_open {
+            "at"
+        } else if row.outcome.is_some_and(is_error) {
+            "bad"
+        } else {
+            ""
+        };
         let agent = row.agent.as_str();
         let plain = text::visible(agent);
         let model = row.model.as_ref().map(Label::as_str);
@@ -182,7 +194,10 @@ impl<'a> Timeline<'a> {
 
     fn opens(&self, number: usize, id: CallId, is_open: bool) -> Markup {
         let text = id.to_string();
-        let to = self.head.here.with(&[("call", Some(&text).map(String::as_str).filter(|_| !is_open)), ("from", Some(&text))]);
+        let to = self.head.here.with(&[
+            ("call", Some(&text).map(String::as_str).filter(|_| !is_open)),
+            ("from", Some(&text)),
+        ]);
         html! { a href=(format!("{to}#call-{text}")) aria-expanded=(is_open) { (figure::count(number as u64)) } }
     }
 
@@ -199,7 +214,11 @@ impl<'a> Timeline<'a> {
     fn bar(&self, row: &CallRow) -> Markup {
         let start = self.scale.at(row.started_at);
         let at = |us: u64| self.scale.at(row.started_at.plus_micros(us));
-        let end = row.duration_us.map_or(UNITS, at).max(start + THINNEST).min(UNITS);
+        let end = row
+            .duration_us
+            .map_or(UNITS, at)
+            .max(start + THINNEST)
+            .min(UNITS);
         let start = start.min(end.saturating_sub(THINNEST));
         let slowed = slowed_us(row).map_or(start, at).clamp(start, end);
         let first = row.first_chunk_us.or(row.head_us).or(row.duration_us);
@@ -237,8 +256,13 @@ impl<'a> Timeline<'a> {
         };
         let id = first.mark.id.to_string();
         let agent = first.mark.agent.as_str();
-        let holds = calls.iter().any(|call| self.asked.call == Some(call.mark.id));
-        let flat = self.head.here.with(&[("fold", Some("false")), ("from", Some(&id)), ("call", None)]);
+        let holds = calls
+            .iter()
+            .any(|call| self.asked.call == Some(call.mark.id));
+        let flat =
+            self.head
+                .here
+                .with(&[("fold", Some("false")), ("from", Some(&id)), ("call", None)]);
         html! {
             tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(text::visible(agent)) {
                 td colspan=(COLUMNS) {
@@ -260,13 +284,19 @@ impl<'a> Timeline<'a> {
 
     fn sum(&self, calls: &[Numbered], last: &Numbered, flat: Option<&str>) -> Markup {
         let priced = calls.iter().filter_map(|call| call.mark.cost_nano_usd);
-        let cost = priced.clone().fold(NanoUsd::ZERO, |sum, cost| sum.saturating_add(NanoUsd::new(cost)));
+        let cost = priced.clone().fold(NanoUsd::ZERO, |sum, cost| {
+            sum.saturating_add(NanoUsd::new(cost))
+        });
         let unpriced = calls.len() - priced.count();
         let (Some(first), count) = (calls.first(), calls.len() as u64) else {
             return html! {};
         };
         let agent = first.mark.agent.as_str();
-        let ends = calls.iter().map(|call| stretch(call).to).max().unwrap_or_default();
+        let ends = calls
+            .iter()
+            .map(|call| stretch(call).to)
+            .max()
+            .unwrap_or_default();
         let start = self.scale.at(first.mark.started_at);
         let wide = self.scale.at(ends).saturating_sub(start).max(THINNEST);
         html! {
@@ -349,7 +379,11 @@ fn in_words(row: &CallRow) -> String {
     }
     match (row.outcome, row.duration_us) {
         (Some(outcome), Some(took)) => {
-            parts.push(format!("{} after {}", outcome_words(outcome), figure::duration(took)));
+            parts.push(format!(
+                "{} after {}",
+                outcome_words(outcome),
+                figure::duration(took)
+            ));
         }
         _ => parts.push("runs".to_owned()),
     }
@@ -380,7 +414,10 @@ fn used(row: &CallRow, tokens: u64) -> Markup {
 }
 
 fn flags(row: &CallRow) -> Markup {
-    let words = row.decision.as_deref().and_then(|text| text.split_once(": "));
+    let words = row
+        .decision
+        .as_deref()
+        .and_then(|text| text.split_once(": "));
     html! {
         (ending(row))
         @if let Some((words, why)) = words {

@@ -15,23 +15,44 @@ fn made(run: &str) -> Made {
 }
 
 async fn names(site: &Site, query: &str) -> Vec<String> {
-    let text = site.page(&format!("/runs?export=runs.json&range=all&{query}")).await;
+    let text = site
+        .page(&format!("/runs?export=runs.json&range=all&{query}"))
+        .await;
     let rows: Vec<Value> = serde_json::from_str(&text).unwrap();
-    rows.iter().map(|row| row["run"].as_str().unwrap().to_owned()).collect()
+    rows.iter()
+        .map(|row| row["run"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
 async fn runs_are_listed_newest_first_with_what_they_used() {
     let site = Site::new(&[]);
     site.make(&made("first"));
-    site.make(&Made { outcome: Some(Outcome::UpstreamError), cost: None, ..made("second") });
-    site.make(&Made { outcome: None, ..made("third") });
+    site.make(&Made {
+        outcome: Some(Outcome::UpstreamError),
+        cost: None,
+        ..made("second")
+    });
+    site.make(&Made {
+        outcome: None,
+        after_us: 1_000_000,
+        ..made("third")
+    });
     let html = site.page("/runs").await;
-    let at = |what: &str| html.find(what).unwrap_or_else(|| panic!("no {what}: {html}"));
+    let at = |what: &str| {
+        html.find(what)
+            .unwrap_or_else(|| panic!("no {what}: {html}"))
+    };
     let places = ["/runs/third", "/runs/second", "/runs/first"].map(at);
     assert!(places.is_sorted(), "{places:?}: {html}");
-    assert!(html.contains("<span class=\"state run\">running</span>"), "{html}");
-    assert!(html.contains("<span class=\"state bad\">1 failed</span>"), "{html}");
+    assert!(
+        html.contains("<span class=\"state run\">running</span>"),
+        "{html}"
+    );
+    assert!(
+        html.contains("<span class=\"state bad\">1 failed</span>"),
+        "{html}"
+    );
     assert!(html.contains("unpriced"), "{html}");
 }
 
@@ -39,10 +60,22 @@ async fn runs_are_listed_newest_first_with_what_they_used() {
 async fn every_filter_keeps_what_it_names() {
     let site = Site::new(&[]);
     site.make(&made("plain"));
-    site.make(&Made { outcome: Some(Outcome::UpstreamCut), ..made("failed") });
-    site.make(&Made { cost: Some(3_000_000_000), ..made("dear") });
-    site.make(&Made { agent: "critic", ..made("other") });
-    site.make(&Made { outcome: None, ..made("open") });
+    site.make(&Made {
+        outcome: Some(Outcome::UpstreamCut),
+        ..made("failed")
+    });
+    site.make(&Made {
+        cost: Some(3_000_000_000),
+        ..made("dear")
+    });
+    site.make(&Made {
+        agent: "critic",
+        ..made("other")
+    });
+    site.make(&Made {
+        outcome: None,
+        ..made("open")
+    });
     assert_eq!(names(&site, "problems=on").await, ["failed"]);
     assert_eq!(names(&site, "cost=2.50").await, ["dear"]);
     assert_eq!(names(&site, "agent=critic").await, ["other"]);
@@ -73,7 +106,10 @@ async fn pages_lead_through_all_runs_without_loss_or_doubles() {
         };
         path = more.split('"').next().unwrap().replace("&amp;", "&");
     }
-    let all: Vec<String> = (0..230).rev().map(|index| format!("run-{index:03}")).collect();
+    let all: Vec<String> = (0..230)
+        .rev()
+        .map(|index| format!("run-{index:03}"))
+        .collect();
     assert_eq!(seen, all);
 }
 
@@ -81,21 +117,36 @@ async fn pages_lead_through_all_runs_without_loss_or_doubles() {
 async fn nothing_to_see_says_why_and_what_to_do() {
     let site = Site::new(&[]);
     let html = site.page("/runs?range=all").await;
-    assert!(html.contains("No run yet") && html.contains("OPENAI_BASE_URL=http://127.0.0.1:8787/v1"), "{html}");
+    assert!(
+        html.contains("No run yet") && html.contains("OPENAI_BASE_URL=http://127.0.0.1:8787/v1"),
+        "{html}"
+    );
     site.make(&made("plain"));
     let html = site.page("/runs?agent=nobody&problems=on&range=all").await;
-    assert!(html.contains("No run matches") && html.contains("<strong><bdi>nobody</bdi></strong>"), "{html}");
-    assert!(html.contains("href=\"/runs?problems=on&amp;range=all\""), "{html}");
+    assert!(
+        html.contains("No run matches") && html.contains("<strong><bdi>nobody</bdi></strong>"),
+        "{html}"
+    );
+    assert!(
+        html.contains("href=\"/runs?problems=on&amp;range=all\""),
+        "{html}"
+    );
     site.sample.clock.advance_micros(3 * 86_400_000_000);
     let html = site.page("/runs?range=1h").await;
-    assert!(html.contains("No run was active in the last hour") && html.contains("Look at all time"), "{html}");
+    assert!(
+        html.contains("No run was active in the last hour") && html.contains("Look at all time"),
+        "{html}"
+    );
 }
 
 #[tokio::test]
 async fn parameters_that_are_wrong_are_refused_with_what_is_expected() {
     let site = Site::new(&[]);
     for (query, words) in [
-        ("state=dead", "expected running, ended, paused, stopped or tripped"),
+        (
+            "state=dead",
+            "expected running, ended, paused, stopped or tripped",
+        ),
         ("tag=team", "expected &lt;name&gt;=&lt;value&gt;"),
         ("cost=much", "expected an amount in USD, such as 1.50"),
         ("before=yesterday", "expected a time"),
@@ -120,5 +171,8 @@ async fn a_run_with_a_budget_to_itself_shows_how_much_of_it_is_used() {
     let html = site.page("/runs").await;
     assert!(html.contains("budget each run: "), "{html}");
     let run = site.page("/runs/night%2F1").await;
-    assert!(run.contains("Budget <a href=\"/budgets?rule=each%20run\">"), "{run}");
+    assert!(
+        run.contains("Budget <a href=\"/budgets?rule=each%20run\">"),
+        "{run}"
+    );
 }
