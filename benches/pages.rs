@@ -174,9 +174,14 @@ fn calls(criterion: &mut Criterion, view: &View) {
     group.finish();
 }
 
+#[expect(clippy::disallowed_methods, reason = "a bench has no other options")]
+fn option(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn pages(criterion: &mut Criterion) {
-    let named = std::env::var_os("PAGES_DIR").map(PathBuf::from);
-    let count = std::env::var("PAGES_CALLS").ok();
+    let named = option("PAGES_DIR").map(PathBuf::from);
+    let count = option("PAGES_CALLS");
     let count = count.and_then(|count| count.parse().ok()).unwrap_or(20_000);
     let Ok(temporary) = tempfile::tempdir_in(".") else {
         return;

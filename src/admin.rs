@@ -6,16 +6,17 @@
 //! line uses it too.
 
 mod access;
+pub mod alerts;
 mod asked;
 mod body;
-mod budgets;
+pub(crate) mod budgets;
 mod calls;
 mod connections;
 mod events;
 mod guard;
 mod login;
-mod loops;
-mod order;
+pub(crate) mod loops;
+pub(crate) mod order;
 pub mod params;
 pub mod problem;
 mod process;
@@ -44,6 +45,7 @@ use self::budgets::Desk;
 use self::connections::Bounds;
 use self::problem::Problem;
 pub use self::records::{Records, Source};
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -66,6 +68,7 @@ pub struct AdminState {
     /// What the ledger is asked through, few at a time.
     pub records: Records,
     pub access: Arc<Access>,
+    pub alerts: Arc<Alerts>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -109,6 +112,7 @@ pub fn router(state: AdminState, pages: Router) -> Router {
         .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
         .merge(pages)
         .merge(login::routes().with_state(state.clone()))
+        .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
         .fallback(no_such_path)
         .method_not_allowed_fallback(not_allowed)
         .layer(from_fn_with_state(state.clone(), access::gate))
@@ -117,7 +121,7 @@ pub fn router(state: AdminState, pages: Router) -> Router {
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
 pub fn records(source: Source, clock: Clock) -> Router {
-    Router::from(record_routes()).with_state(Records::new(source, clock, None))
+    Router::from(record_routes()).with_state(Records::new(source, clock, (None, None)))
 }
 
 /// What [`router`] answers, as an `OpenAPI` document.
@@ -127,6 +131,7 @@ pub fn document() -> Document {
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(loops::deeds().into_openapi());
+    document.merge(alerts::deeds().into_openapi());
     document
 }
 
@@ -137,6 +142,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(series::routes())
         .merge(events::routes())
         .merge(loops::routes())
+        .merge(alerts::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
@@ -149,7 +155,11 @@ async fn no_such_path(uri: Uri) -> Problem {
 async fn not_allowed(method: Method, uri: Uri) -> Problem {
     let path = uri.path();
     Problem::method_not_allowed(
-        if budgets::is_deed(path) || loops::is_deed(path) || login::is_deed(path) {
+        if budgets::is_deed(path)
+            || loops::is_deed(path)
+            || alerts::is_deed(path)
+            || login::is_deed(path)
+        {
             format!("{path} does something: use POST, not {method}")
         } else {
             format!("{path} can only be read: use GET, not {method}")

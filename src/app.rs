@@ -14,11 +14,11 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, AdminState, Records, Source};
+use crate::alerts::{Alerts, HookError, Hooks};
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token};
 use crate::core::build;
-use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::dashboard;
 use crate::ledger::{self, Decode, Event, Ledger, OpenError, Recovery};
@@ -26,7 +26,7 @@ use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::proxy::{Live, Proxy};
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
 /// How often a changed config file is looked for.
@@ -53,6 +53,8 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error("[[price]] {0}")]
     Price(#[from] serde::de::value::Error),
+    #[error("{0}")]
+    Webhook(#[from] HookError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -66,6 +68,7 @@ pub struct App {
     proxy: Arc<Proxy>,
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
+    alerts: Arc<Alerts>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -130,16 +133,15 @@ impl App {
         clock: Clock,
         open: impl FnOnce(&LedgerConfig, Clock, Decode) -> OpenedLedger + Send + 'static,
     ) -> Result<Self, StartError> {
+        upstream::set_cryptography();
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
-        let live = live(config.clone())?;
+        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::new());
         let ledger = open_ledger(&config, &clock, open).await?;
-        if let Err(error) = ledger.announce(admin_address) {
-            tracing::warn!(%error, "commands will not find this server");
-        }
+        let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -149,7 +151,7 @@ impl App {
             clock.clone(),
             Arc::clone(&metrics),
             Arc::clone(&memory),
-            (Arc::clone(&budgets), Arc::clone(&loops)),
+            (budgets.clone(), loops.clone(), alerts.clone()),
         );
         let stop = watch::Sender::new(false);
         let draining = Arc::new(AtomicBool::new(false));
@@ -168,8 +170,9 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, &loops),
+            records: records(&ledger, &clock, (&loops, &alerts)),
             access: Arc::default(),
+            alerts: Arc::clone(&alerts),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -189,6 +192,7 @@ impl App {
             proxy,
             budgets,
             loops,
+            alerts,
             ledger,
             clock,
             metrics,
@@ -217,6 +221,10 @@ impl App {
         &self.loops
     }
 
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -235,10 +243,11 @@ impl App {
         };
         let mut waiting = hold_back(&self.started_with, &mut config);
         waiting.extend(keep_token(&self.config.load(), &mut config));
-        match live((*config).clone()) {
+        match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
-            Ok(live) => {
+            Ok((live, hooks)) => {
                 self.proxy.reload(live);
+                self.alerts.reload(&config, hooks);
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
                 tracing::info!("configuration reloaded");
@@ -282,6 +291,7 @@ impl App {
             }
         }
         self.sweeper.abort();
+        self.alerts.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -319,19 +329,19 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     }
 }
 
-/// Also the address, as the system chose it.
+/// A listener and the address it has; the system picks a port in place of 0.
 async fn bind(
     section: &'static str,
     address: SocketAddr,
 ) -> Result<(TcpListener, SocketAddr), StartError> {
-    let bound = TcpListener::bind(address).await;
-    let socket = bound.map_err(|cause| StartError::Listen {
+    let socket = TcpListener::bind(address).await;
+    let socket = socket.map_err(|cause| StartError::Listen {
         section,
         address,
         cause,
     })?;
-    let address = socket.local_addr().unwrap_or(address);
-    Ok((socket, address))
+    let bound = socket.local_addr().unwrap_or(address);
+    Ok((socket, bound))
 }
 
 async fn open_ledger(
@@ -372,8 +382,6 @@ fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
 fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
     let ledger = ledger.clone();
     let tell = move |event: Event| {
-        let (what, details) = (&event.what, event.details.as_deref().unwrap_or_default());
-        tracing::warn!("{what}: {details}");
         if let Err(error) = ledger.event(event) {
             tracing::warn!(%error, "an event of a loop is not recorded");
         }
@@ -382,12 +390,20 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
 }
 
 /// What the ledger is asked through by the API and the pages together.
-fn records(ledger: &Ledger, clock: &Clock, loops: &Arc<Loops>) -> Records {
+fn records(
+    ledger: &Ledger,
+    clock: &Clock,
+    (loops, alerts): (&Arc<Loops>, &Arc<Alerts>),
+) -> Records {
     let source = Source::Live(ledger.clone());
-    Records::new(source, clock.clone(), Some(Arc::clone(loops)))
+    let watchers = (Some(Arc::clone(loops)), Some(Arc::clone(alerts)));
+    Records::new(source, clock.clone(), watchers)
 }
 
 fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
+    if let Err(error) = ledger.announce(admin) {
+        tracing::warn!(%error, "commands will not find this server");
+    }
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));
@@ -400,6 +416,12 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     }
 }
 
+/// What calls and alerts go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+    let hooks = Hooks::new(&config.alerts, &listeners)?;
+    Ok((live(config.clone())?, hooks))
+}
+
 /// What a configuration makes of upstreams and prices.
 fn live(config: Config) -> Result<Live, StartError> {
     let upstreams = config
@@ -407,12 +429,7 @@ fn live(config: Config) -> Result<Live, StartError> {
         .iter()
         .map(|upstream| Upstream::new(upstream).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
-    let overrides = config
-        .prices
-        .iter()
-        .map(|price| Ok((price.model.to_string(), price.row()?)))
-        .collect::<Result<Vec<_>, serde::de::value::Error>>()?;
-    let prices = PriceTable::builtin().clone().with_overrides(overrides);
+    let prices = config.price_table()?;
     Ok(Live {
         config,
         upstreams,

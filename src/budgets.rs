@@ -37,6 +37,7 @@ use self::runs::{Enlisted, Run, Runs};
 use self::stored::Stored;
 pub use self::view::{AccountFilter, AccountRow, MeasureRow, RuleRow};
 use crate::clock::Clock;
+use crate::core::alert::{About, Scope, Signal};
 use crate::core::budget::decide::{Need, Size};
 use crate::core::budget::usual::Usual;
 use crate::core::budget::{Act, Control, Deed, Limits, MAX_ANCESTORS, Measure, Rule};
@@ -397,6 +398,9 @@ impl Budgets {
         for standing in &held.alerts {
             self.tell("budget_warning", standing);
         }
+        for standing in &held.slowing {
+            self.tell("budget_slowed", standing);
+        }
         Granted {
             hold: held.hold,
             waited,
@@ -416,22 +420,33 @@ impl Budgets {
 
     /// Said once for each account, until it is below its marks again.
     fn tell(&self, what: &'static str, standing: &Standing) {
-        let measures: Vec<String> = standing
-            .limits
-            .each()
-            .filter(|(measure, _)| *measure != Measure::Concurrent)
-            .map(|(measure, limit)| {
-                let used = measure.text(standing.used.of(measure));
-                format!("{used} of {}", measure.text(limit))
-            })
+        let counted = || {
+            let all = standing.limits.each();
+            all.filter(|(measure, _)| *measure != Measure::Concurrent)
+        };
+        let used = |measure: Measure| measure.text(standing.used.of(measure));
+        let measures: Vec<String> = counted()
+            .map(|(measure, limit)| format!("{} of {}", used(measure), measure.text(limit)))
             .collect();
+        let part = |(measure, limit): &(Measure, i64)| {
+            i128::from(standing.used.of(*measure)) * 1000 / i128::from((*limit).max(1))
+        };
+        let nearest = counted().max_by_key(part);
+        let now = self.clock.now();
         let rule = &standing.rule.name;
+        let signal = Signal {
+            value: nearest.map(|(measure, _)| used(measure)),
+            limit: nearest.map(|(measure, limit)| measure.text(limit)),
+            until: standing.rule.window.resets_at(now),
+            account: Some(standing.name.id(self.ledger.seed())),
+            ..Signal::of(Scope::new(About::Budget, rule).with_key(&standing.name))
+        };
         let details = format!(
             "budget \"{rule}\", {}: used {}",
             standing.name,
             measures.join(", ")
         );
-        self.event(what, details);
+        self.event(what, details, signal);
     }
 
     /// Keeps what the clients of a run allow it, where no record says it yet.
@@ -462,13 +477,14 @@ impl Budgets {
             let details = format!(
                 "the price of {model:?} is not known; budgets in USD count it as on_unpriced says"
             );
-            self.event("unpriced_model", details);
+            let signal = Signal::of(Scope::new(About::Model, model));
+            self.event("unpriced_model", details, signal);
         }
     }
 
-    fn event(&self, what: &'static str, details: String) {
-        tracing::warn!("{what}: {details}");
-        let event = Event::own(self.clock.now(), what, Some(details));
+    /// Who hears of it tells it to people, in the log too.
+    fn event(&self, what: &'static str, details: String, signal: Signal) {
+        let event = Event::own(self.clock.now(), what, Some(details)).saying(signal);
         if let Err(error) = self.ledger.event(event) {
             tracing::warn!(%error, "the event {what} is not recorded");
         }

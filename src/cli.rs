@@ -5,6 +5,7 @@
 //! runs need a running server. Exit codes: 0 done, 1 not found or not in
 //! order, 2 wrong usage or impossible.
 
+mod alerts;
 mod backtest;
 mod budgets;
 mod call;
@@ -30,11 +31,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use strum::VariantNames;
 
 pub use self::table::Output;
+use crate::admin::alerts::AlertParams;
 use crate::admin::params::{BudgetParams, CallParams, RunParams, SpanParams, When};
 use crate::core::budget::Dimension;
 use crate::core::build::DESCRIPTION;
 use crate::core::id::{CallId, Label};
 use crate::core::loops::settings::Preset;
+use crate::upstream;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -112,6 +115,9 @@ pub enum Command {
     /// List loops that were stopped, open and past, newest first; let them go on
     #[command(after_help = LOOPS_EXAMPLES)]
     Loops(LoopsArgs),
+    /// List what a person should know of now, open alerts first; send a test
+    #[command(after_help = ALERTS_EXAMPLES)]
+    Alerts(AlertsArgs),
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
@@ -151,6 +157,10 @@ A step is what a call was sent that the call before it in its conversation was n
 answered. Of headers that may carry a secret only the name, the length and a fingerprint are recorded.";
 
 #[derive(Args, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Show {
     /// A run, or the id of a call
     #[arg(value_name = "RUN|CALL")]
@@ -313,6 +323,34 @@ pub struct AllowArgs {
     pub calls: u32,
 }
 
+const ALERTS_EXAMPLES: &str = "\
+Examples:
+  open-aiops alerts
+  open-aiops alerts --open --json
+  open-aiops alerts test
+  open-aiops alerts test --webhook team";
+
+#[derive(Args, Debug)]
+pub struct AlertsArgs {
+    #[command(flatten)]
+    pub params: AlertParams,
+    #[command(subcommand)]
+    pub command: Option<AlertsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AlertsCommand {
+    /// Send a test to the webhooks and say what each answers; needs a running server
+    Test(AlertsTest),
+}
+
+#[derive(Args, Debug)]
+pub struct AlertsTest {
+    /// Only to this one
+    #[arg(long, value_name = "NAME")]
+    pub webhook: Option<Label>,
+}
+
 const BACKTEST_NOTE: &str = "\
 A file has one run a line, as JSON, gzipped or not, - is stdin:
   {\"id\": \"r1\", \"calls\": [{\"agent\": \"a\", \"caller\": null, \"new_messages\": [...], \"response\": {...}}]}
@@ -387,6 +425,7 @@ impl From<io::Error> for Failure {
 
 /// The program: arguments in, exit code out.
 pub fn main() -> ExitCode {
+    upstream::set_cryptography();
     let (mut stdout, mut stderr) = (io::stdout(), io::stderr());
     let terminal = stdout.is_terminal();
     let mut out = Output {
@@ -461,6 +500,13 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             )),
             Some(LoopsCommand::Reset(id)) => loops::reset(&common, &id, out),
             Some(LoopsCommand::Allow(args)) => loops::allow(&common, &args, out),
+        },
+        Command::Alerts(AlertsArgs { params, command }) => match command {
+            None => alerts::list(&common, &params, out),
+            Some(_) if params != AlertParams::default() => Err(Failure::Impossible(
+                "--open chooses what is listed: give it without a command".to_owned(),
+            )),
+            Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),

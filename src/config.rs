@@ -16,8 +16,9 @@ use wildmatch::WildMatch;
 
 use crate::core::budget::Rule;
 use crate::core::id::Label;
-use crate::core::price::{PerMillion, PriceRow};
+use crate::core::price::{PerMillion, PriceRow, PriceTable};
 
+mod alerts;
 mod budget;
 mod check;
 mod defaults;
@@ -29,6 +30,7 @@ mod render;
 mod sections;
 mod value;
 
+pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
@@ -48,6 +50,7 @@ pub struct Config {
     pub budgets: Vec<Rule>,
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
+    pub alerts: AlertsConfig,
     pub prices: Vec<PriceOverride>,
 }
 
@@ -65,6 +68,13 @@ impl Config {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, Problems> {
         sections::read(read::Source::new(file_name, text), env)
+    }
+
+    /// The built-in prices with those of this configuration before them.
+    pub fn price_table(&self) -> Result<PriceTable, serde::de::value::Error> {
+        let row = |price: &PriceOverride| Ok((price.model.to_string(), price.row()?));
+        let rows = self.prices.iter().map(row).collect::<Result<_, _>>()?;
+        Ok(PriceTable::builtin().clone().with_overrides(rows))
     }
 
     /// What is allowed but should be known: one sentence each.
@@ -158,7 +168,7 @@ pub enum Durability {
 /// How much of a call is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RecordLevel {
-    /// Only who, when, what it used and cost: no target query, no error text, no bodies.
+    /// Only who, when, what it used and cost: no target query, no error text, no headers, no bodies.
     None,
     /// All but the bodies.
     Meta,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a clock, a file, the network, the environment or randomness.
 
+pub mod alert;
 pub mod attribution;
 pub mod budget;
 pub mod build;

@@ -9,6 +9,8 @@ mod alerts;
 mod assets;
 mod budgets;
 mod call;
+mod chart;
+mod deeds;
 mod desk;
 mod export;
 mod figure;
@@ -18,11 +20,13 @@ mod here;
 mod link;
 mod live;
 mod loops;
+mod near;
 mod overview;
 mod page;
 mod range;
 mod run;
 mod runs;
+mod said;
 mod search;
 mod table;
 mod text;
@@ -59,6 +63,7 @@ fn pages(state: &AdminState) -> Router {
         .merge(budgets::routes())
         .merge(loops::routes())
         .merge(alerts::routes())
+        .merge(deeds::routes())
         .with_state(Desk::new(state.clone()))
 }
 
@@ -74,6 +79,7 @@ where
     get(move |State(desk): State<Desk>, here: Here| async move {
         let begun = tokio::time::Instant::now();
         let answer = draw(desk.clone(), here.clone()).await;
+        desk.look_around().await;
         desk.drawn_in(begun.elapsed());
         frame::respond(&desk, &here, answer)
     })

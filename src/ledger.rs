@@ -35,7 +35,7 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use crate::clock::Clock;
@@ -101,6 +101,7 @@ struct Open {
     seed: DigestSeed,
     clock: Clock,
     policy: Policy,
+    hearing: Arc<Hearing>,
     lock: Option<Lock>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     /// Resolves when both threads are done.
@@ -123,6 +124,21 @@ impl Policy {
             on_failure: config.on_failure,
             record: config.record,
             max_body_bytes: config.max_body_bytes,
+        }
+    }
+}
+
+/// Who hears of events as they happen, whether or not they can be recorded.
+pub type Listener = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// Set once, by whoever watches.
+#[derive(Default)]
+pub(crate) struct Hearing(OnceLock<Listener>);
+
+impl Hearing {
+    fn tell(&self, event: &Event) {
+        if let Some(listener) = self.0.get() {
+            listener(event);
         }
     }
 }
@@ -247,6 +263,7 @@ fn open_parts(
     progress.set_written(resume.end);
     progress.set_indexed(resume.end.position);
     let health = Arc::new(Health::default());
+    let hearing = Arc::<Hearing>::default();
     follower.queue = Some(Arc::clone(&queue));
     follower.retention = Retention::of(config);
 
@@ -257,6 +274,7 @@ fn open_parts(
         queue: Arc::clone(&queue),
         progress: Arc::clone(&progress),
         health: Arc::clone(&health),
+        hearing: Arc::clone(&hearing),
     };
     let unusable = |source| OpenError::Unusable {
         dir: config.dir.clone(),
@@ -287,6 +305,7 @@ fn open_parts(
             seed,
             clock,
             policy: Policy::of(config),
+            hearing,
             lock,
             threads: Mutex::new(vec![writing, indexing]),
             done: [writing_done, indexing_done],
@@ -363,8 +382,15 @@ impl Ledger {
         }
     }
 
+    /// Has `listener` hear of every event from now on, within the call or thread that it comes from:
+    /// it must not wait. The first listener stays.
+    pub fn listen(&self, listener: Listener) {
+        let _ = self.open.hearing.0.set(listener);
+    }
+
     /// Records something that is no call.
     pub fn event(&self, event: Event) -> Result<Durable, Unavailable> {
+        self.open.hearing.tell(&event);
         let details = event.details.as_ref().map_or(0, String::len);
         self.tell(details, |receipt| Op::Event(Box::new(event), receipt))
     }

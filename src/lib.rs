@@ -3,6 +3,7 @@
 //! ARCHITECTURE.md is the map of this crate. `core` is pure: no I/O, no clock, no async.
 
 pub mod admin;
+pub mod alerts;
 pub mod app;
 pub mod backtest;
 pub mod budgets;

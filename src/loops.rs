@@ -4,6 +4,7 @@
 
 mod attribute;
 mod identity;
+mod open;
 pub mod operate;
 pub mod read;
 pub mod recognise;
@@ -16,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::identity::Identities;
+use self::open::{Key, OpenTrips};
 use self::read::Reader;
 use self::recognise::Turn;
 use crate::clock::Clock;
 use crate::config::{Config, LoopsConfig, RedactionRule};
+use crate::core::alert::{About, Scope, Signal};
 use crate::core::attribution::{Attribution, Source};
 use crate::core::id::{CallId, Label};
 use crate::core::lineage::{Answered, Lineage};
@@ -47,6 +50,7 @@ pub struct Loops {
     infer: AtomicBool,
     config: ArcSwap<LoopsConfig>,
     runs: [Mutex<Shard>; SHARDS],
+    open: OpenTrips,
     redact: Vec<RedactionRule>,
     swept_at: AtomicI64,
     tell: Tell,
@@ -54,7 +58,7 @@ pub struct Loops {
 }
 
 /// Runs by the client's key and their name: what one client does in a run stops no other.
-type Shard = HashMap<(u64, Label), Arc<Mutex<Watched>>>;
+type Shard = HashMap<Key, Arc<Mutex<Watched>>>;
 
 /// One run.
 #[derive(Default)]
@@ -62,6 +66,8 @@ struct Watched {
     guard: Guard,
     last_used: Timestamp,
     is_guessed: bool,
+    /// It was let go of: its trips are nobody's any more.
+    is_over: bool,
 }
 
 /// What becomes of a call, as far as loops are concerned.
@@ -95,6 +101,7 @@ impl Loops {
             infer: AtomicBool::new(attribution.infer),
             config: ArcSwap::from_pointee(config.loops.clone()),
             runs: Default::default(),
+            open: OpenTrips::default(),
             redact: config.ledger.redact.clone(),
             swept_at: AtomicI64::new(0),
             tell,
@@ -135,16 +142,21 @@ impl Loops {
                 .is_some_and(|source| source < Source::Inferred),
             now,
         };
-        let watched = self.watched(turn.space.tenant, run);
+        let key = (turn.space.tenant, run.clone());
+        let watched = self.watched(&key);
         let verdict = {
             let mut watched = lock(&watched);
             watched.last_used = now;
             watched.is_guessed = !caller.is_run_certain;
-            if turn.is_retry {
+            let verdict = if turn.is_retry {
                 watched.guard.judge_retry(&turn.ask, &caller, policy)
             } else {
                 watched.guard.judge(&turn.ask, &caller, policy)
+            };
+            if !watched.is_over {
+                self.open.note(&key, &verdict);
             }
+            verdict
         };
         self.tell(&verdict, (run, who));
         match verdict.refusal {
@@ -260,7 +272,13 @@ impl Loops {
         all.sort_unstable_by(|one, other| other.cmp(one));
         for (.., key) in all.into_iter().take(surplus) {
             let forgotten = lock(self.shard(&key)).remove(&key);
-            let ended = forgotten.map(|watched| lock(&watched).guard.end(now));
+            let ended = forgotten.map(|watched| {
+                let mut watched = lock(&watched);
+                watched.is_over = true;
+                let ended = watched.guard.end(now);
+                self.open.close(&ended);
+                ended
+            });
             for trip in ended.into_iter().flatten() {
                 self.event("loop_closed", refusal::closed(&trip), Some(trip));
             }
@@ -281,13 +299,20 @@ impl Loops {
     }
 
     fn tell(&self, verdict: &Verdict, (run, who): (&Label, &Attribution)) {
-        if let Some(evidence) = &verdict.told {
-            let details = format!(
-                "{}; agent {}, run {run}",
-                refusal::evidence(evidence),
-                who.agent
-            );
-            self.event("loop_warning", details, None);
+        let warnings = [
+            ("loop_warning", &verdict.told),
+            ("loop_slowed", &verdict.slowed),
+        ];
+        for (what, evidence) in warnings {
+            let Some(evidence) = evidence else { continue };
+            let (agent, text) = (&who.agent, refusal::evidence(evidence));
+            let details = format!("{text}; agent {agent}, run {run}");
+            let scope = Scope::new(About::Run, run).with_key(agent);
+            let event = Event::own(self.clock.now(), what, Some(details));
+            (self.tell)(event.saying(Signal {
+                value: Some(format!("{} times", evidence.count)),
+                ..Signal::of(scope)
+            }));
         }
         for trip in &verdict.changed {
             let (what, details) = match &trip.closed {
@@ -305,10 +330,12 @@ impl Loops {
     }
 
     /// The run of this name, watched from now on.
-    fn watched(&self, tenant: u64, run: &Label) -> Arc<Mutex<Watched>> {
-        let key = (tenant, run.clone());
-        let mut shard = lock(self.shard(&key));
-        Arc::clone(shard.entry(key).or_default())
+    fn watched(&self, key: &Key) -> Arc<Mutex<Watched>> {
+        let mut shard = lock(self.shard(key));
+        if let Some(known) = shard.get(key) {
+            return Arc::clone(known);
+        }
+        Arc::clone(shard.entry(key.clone()).or_default())
     }
 
     fn known(&self, tenant: u64, run: &Label) -> Option<Arc<Mutex<Watched>>> {
@@ -316,7 +343,7 @@ impl Loops {
         lock(self.shard(&key)).get(&key).map(Arc::clone)
     }
 
-    fn shard(&self, (_, run): &(u64, Label)) -> &Mutex<Shard> {
+    fn shard(&self, (_, run): &Key) -> &Mutex<Shard> {
         let hash = xxhash_rust::xxh3::xxh3_64(run.as_str().as_bytes());
         let at = usize::try_from(hash % SHARDS as u64).unwrap_or(0);
         self.runs.get(at).unwrap_or(&self.runs[0])

@@ -4,11 +4,13 @@
 //! for a counter. `docs/metrics.md` describes each; a test keeps it in step. Label values that
 //! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
 
+mod alerts;
 mod budgets;
 mod calls;
 mod ledger;
 mod loops;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,11 +20,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 
+use self::alerts::AlertMetrics;
+pub use self::alerts::MessageResult;
 use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
+use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
@@ -40,8 +45,11 @@ pub struct Metrics {
     streams: Gauge,
     body_bytes: Gauge,
     refusals: Family<ReasonLabels, Counter>,
+    /// The sum of these.
+    refused_calls: AtomicU64,
     budgets: BudgetMetrics,
     loops: LoopMetrics,
+    alerts: AlertMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -115,11 +123,13 @@ impl Metrics {
             ),
             budgets: BudgetMetrics::register(&mut to),
             loops: LoopMetrics::register(&mut to),
+            alerts: AlertMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
                 Family::default(),
             ),
+            refused_calls: AtomicU64::new(0),
             rejects: to.add(
                 "open_aiops_rejects",
                 "Requests that were malformed",
@@ -190,6 +200,12 @@ impl Metrics {
     /// The policy refused a call; `reason` is one of a closed list.
     pub fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabels { reason }).inc();
+        self.refused_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls the policy refused since the process started.
+    pub fn refused_calls(&self) -> u64 {
+        self.refused_calls.load(Ordering::Relaxed)
     }
 
     /// A budget was why; rules are named in the config.
@@ -200,6 +216,21 @@ impl Metrics {
     /// A loop was stopped.
     pub fn loop_stopped(&self, signal: Signal) {
         self.loops.stopped(signal);
+    }
+
+    /// An alert began.
+    pub fn alert(&self, rule: Rule) {
+        self.alerts.told(rule);
+    }
+
+    /// So many messages about alerts were sent, failed or were held back.
+    pub fn alert_messages(&self, result: MessageResult, count: u64) {
+        self.alerts.messages(result, count);
+    }
+
+    /// An event came too fast to be looked at for alerts.
+    pub fn alert_event_missed(&self) {
+        self.alerts.missed();
     }
 
     /// So many runs are watched for loops.

@@ -36,6 +36,7 @@ use self::accountant::{Accountant, Books};
 use self::body::ResponseBody;
 use self::receive::Received;
 use self::respond::Fault;
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -108,7 +109,7 @@ impl Proxy {
         clock: Clock,
         metrics: Arc<Metrics>,
         memory: Arc<Space>,
-        (budgets, loops): (Arc<Budgets>, Arc<Loops>),
+        (budgets, loops, alerts): (Arc<Budgets>, Arc<Loops>, Arc<Alerts>),
     ) -> Arc<Self> {
         let counter = Arc::new(Counter::new(MEMO_ENTRIES));
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -117,6 +118,7 @@ impl Proxy {
             metrics: Arc::clone(&metrics),
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
+            alerts,
             ledger: ledger.clone(),
             clock: clock.clone(),
         };

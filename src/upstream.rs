@@ -199,7 +199,7 @@ fn client(
     tcp.set_connect_timeout(Some(config.connect_timeout));
     tcp.set_keepalive(Some(Duration::from_secs(60)));
     let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls(secure, config.extra_ca_file.as_ref())?)
+        .with_tls_config(trust(secure, config.extra_ca_file.as_ref())?)
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
@@ -213,8 +213,14 @@ fn client(
         .build(connector))
 }
 
+/// The cryptography of HTTP clients that are not given any, for the whole process.
+pub fn set_cryptography() {
+    // Whoever came first has set the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Trust: the platform's roots, the bundled ones where the platform has none, and the user's.
-fn tls(secure: bool, extra: Option<&PathBuf>) -> Result<ClientConfig, UpstreamError> {
+pub fn trust(secure: bool, extra: Option<&PathBuf>) -> Result<ClientConfig, UpstreamError> {
     let mut roots = RootCertStore::empty();
     if secure {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

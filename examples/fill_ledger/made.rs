@@ -110,7 +110,7 @@ const CREWS: [&[(&str, Option<usize>)]; 8] = [
 
 const TEAMS: [&str; 5] = ["search", "support", "growth", "finance", "platform"];
 
-/// SplitMix64.
+/// Numbers that look like chance, by the generator `splitmix64`.
 struct Dice(u64);
 
 impl Dice {
@@ -196,6 +196,7 @@ fn config(dir: &Path) -> LedgerConfig {
         record: RecordLevel::Full,
         max_body_bytes: 16 << 20,
         redact: Vec::new(),
+        show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: None,
         segment_bytes: 64 << 20,
@@ -397,6 +398,8 @@ impl Filling {
             client: Some(label("OpenAI/Python 2.8.0")?),
             retry: u32::from(self.dice.below(50) == 0),
             previous_response: None,
+            headers: None,
+            kept: None,
             request: None,
             hold: Vec::new(),
             tightened: Limits::default(),
@@ -404,17 +407,8 @@ impl Filling {
         })
     }
 
-    fn settlement(
-        &mut self,
-        admission: &Admission,
-    ) -> Result<Settlement, Box<dyn std::error::Error>> {
-        let who = &admission.attribution;
-        let model = admission.request_model.clone();
-        let known = MODELS
-            .iter()
-            .find(|(name, ..)| model.as_ref().is_some_and(|model| model.as_str() == *name));
-        let (_, _, input_price, output_price, speed) = known.ok_or("its model is known")?;
-        let (outcome, status, error) = match self.dice.below(200) {
+    fn end(&mut self) -> (Outcome, Option<u16>, Option<&'static str>) {
+        match self.dice.below(200) {
             0..=2 => (
                 Outcome::UpstreamError,
                 Some(429),
@@ -437,16 +431,33 @@ impl Filling {
             ),
             6 | 7 => (Outcome::ClientGone, Some(200), None),
             _ => (Outcome::Completed, Some(200), None),
-        };
+        }
+    }
+
+    fn usage(&mut self) -> Usage {
+        let input_tokens = self.dice.skewed(1500);
+        Usage {
+            input_tokens,
+            output_tokens: self.dice.skewed(180),
+            cache_read_input_tokens: input_tokens * self.dice.below(4) / 4,
+            ..Usage::default()
+        }
+    }
+
+    fn settlement(
+        &mut self,
+        admission: &Admission,
+    ) -> Result<Settlement, Box<dyn std::error::Error>> {
+        let who = &admission.attribution;
+        let model = admission.request_model.clone();
+        let known = MODELS
+            .iter()
+            .find(|(name, ..)| model.as_ref().is_some_and(|model| model.as_str() == *name));
+        let (_, _, input_price, output_price, speed) = known.ok_or("its model is known")?;
+        let (outcome, status, error) = self.end();
         let answered = status == Some(200);
         let usage = if answered {
-            let input_tokens = self.dice.skewed(1500);
-            Usage {
-                input_tokens,
-                output_tokens: self.dice.skewed(180),
-                cache_read_input_tokens: input_tokens * self.dice.below(4) / 4,
-                ..Usage::default()
-            }
+            self.usage()
         } else {
             Usage::default()
         };
@@ -486,6 +497,7 @@ impl Filling {
             response: None,
             chunks: Vec::new(),
             charges: Vec::new(),
+            headers: None,
             settled_at: None,
             is_pending: false,
         })

@@ -11,16 +11,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::asked::Asked;
-use super::order::{ControlOrder, RaiseOrder, ResetOrder};
+use super::order::{Addressed, ControlOrder, RaiseOrder, ResetOrder};
 use super::params::BudgetParams;
 use super::problem::Problem;
 use super::records::Records;
 use super::view::{AccountAnswer, AccountView, BudgetList, Raised, RunControlled};
 use crate::budgets::ask::BY_HEADER;
 use crate::budgets::refusal::key_text;
-use crate::budgets::{AccountFilter, Budgets, Key, OperateError, RuleRow};
-use crate::core::budget::Control;
+use crate::budgets::{AccountFilter, AccountRow, Budgets, Key, OperateError, RuleRow};
+use crate::core::budget::{Control, Limits, Rule};
 use crate::core::id::Label;
+use crate::core::time::Timestamp;
 use crate::ledger::{RunFilter, SpanFilter};
 
 /// How many names of what there is are told to whoever asks for what is not there.
@@ -28,7 +29,7 @@ const EXAMPLES: usize = 5;
 
 /// The engine, and the places of those who wait for the disk.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     budgets: Arc<Budgets>,
     records: Records,
 }
@@ -99,8 +100,7 @@ async fn raise(
     order: Result<Asked<RaiseOrder>, Problem>,
 ) -> Result<Json<Raised>, Problem> {
     let (to, by) = order?.0.read()?;
-    let raised = desk.budgets.raise(&to.rule, &to.key, by, &to.who).await;
-    let until = desk.known(raised, &to.rule).await?;
+    let until = desk.raise(&to, by).await?;
     let of = desk.account(&to.rule, &to.key).await?;
     Ok(Json(Raised { of, until }))
 }
@@ -123,8 +123,7 @@ async fn reset(
     order: Result<Asked<ResetOrder>, Problem>,
 ) -> Result<Json<AccountAnswer>, Problem> {
     let to = order?.0.read()?;
-    let done = desk.budgets.reset(&to.rule, &to.key, &to.who).await;
-    desk.known(done, &to.rule).await?;
+    desk.reset(&to).await?;
     Ok(Json(desk.account(&to.rule, &to.key).await?))
 }
 
@@ -147,7 +146,8 @@ async fn pause(
     run: Result<Path<Label>, PathRejection>,
     order: Result<Asked<ControlOrder>, Problem>,
 ) -> Result<Json<RunControlled>, Problem> {
-    desk.control(run?.0, Control::Paused, order?.0).await
+    let (run, who) = (run?.0, order?.0.who()?);
+    Ok(Json(desk.control(run, Control::Paused, &who).await?))
 }
 
 /// Lets a run that was paused or stopped go on
@@ -169,7 +169,8 @@ async fn resume(
     run: Result<Path<Label>, PathRejection>,
     order: Result<Asked<ControlOrder>, Problem>,
 ) -> Result<Json<RunControlled>, Problem> {
-    desk.control(run?.0, Control::Running, order?.0).await
+    let (run, who) = (run?.0, order?.0.who()?);
+    Ok(Json(desk.control(run, Control::Running, &who).await?))
 }
 
 /// Ends the running calls of a run and refuses new ones until it is resumed
@@ -191,15 +192,41 @@ async fn stop(
     run: Result<Path<Label>, PathRejection>,
     order: Result<Asked<ControlOrder>, Problem>,
 ) -> Result<Json<RunControlled>, Problem> {
-    desk.control(run?.0, Control::Stopped, order?.0).await
+    let (run, who) = (run?.0, order?.0.who()?);
+    Ok(Json(desk.control(run, Control::Stopped, &who).await?))
 }
 
 impl Desk {
-    pub(super) fn new(budgets: Arc<Budgets>, records: Records) -> Self {
+    pub(crate) fn new(budgets: Arc<Budgets>, records: Records) -> Self {
         Self { budgets, records }
     }
 
-    async fn list(&self, filter: AccountFilter) -> Result<Vec<RuleRow>, Problem> {
+    /// Puts `by` on top of the limits of an account; says until when.
+    pub(crate) async fn raise(
+        &self,
+        to: &Addressed,
+        by: Limits,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let raised = self.budgets.raise(&to.rule, &to.key, by, &to.who).await;
+        self.known(raised, &to.rule).await
+    }
+
+    /// Forgets what was used of an account.
+    pub(crate) async fn reset(&self, to: &Addressed) -> Result<(), Problem> {
+        let done = self.budgets.reset(&to.rule, &to.key, &to.who).await;
+        self.known(done, &to.rule).await
+    }
+
+    /// How an account stands, and its rule.
+    pub(crate) async fn standing(
+        &self,
+        to: &Addressed,
+    ) -> Result<(Arc<Rule>, AccountRow), Problem> {
+        let row = self.budgets.account_row(&to.rule, &to.key).await;
+        self.known(row, &to.rule).await
+    }
+
+    pub(crate) async fn list(&self, filter: AccountFilter) -> Result<Vec<RuleRow>, Problem> {
         let budgets = Arc::clone(&self.budgets);
         self.records.read(move || budgets.list(&filter)).await
     }
@@ -213,23 +240,22 @@ impl Desk {
         })
     }
 
-    async fn control(
+    pub(crate) async fn control(
         &self,
         run: Label,
         control: Control,
-        order: ControlOrder,
-    ) -> Result<Json<RunControlled>, Problem> {
-        let who = order.who()?;
-        let ended = match self.budgets.control(&run, control, &who).await {
+        who: &str,
+    ) -> Result<RunControlled, Problem> {
+        let ended = match self.budgets.control(&run, control, who).await {
             Ok(ended) => ended,
             Err(error @ OperateError::NoSuchRun(_)) => return Err(self.no_such_run(&error).await),
             Err(error) => return Err(problem(&error)),
         };
-        Ok(Json(RunControlled {
+        Ok(RunControlled {
             run,
             control,
             ended_calls: u64::try_from(ended).unwrap_or(u64::MAX),
-        }))
+        })
     }
 
     /// `done`, or why not; of an account that is not there, with some that are.

@@ -77,17 +77,19 @@ async fn reset(
     order: Result<Asked<LoopOrder>, Problem>,
 ) -> Result<Json<LoopView>, Problem> {
     let (allow, who) = order?.0.read()?;
-    match loops.reset(id?.0, allow, &who) {
-        Ok(trip) => Ok(Json(LoopView::new(trip, false))),
-        Err(error) => {
-            let open = loops.open_trips();
-            let open = open.iter().take(EXAMPLES).map(|trip| trip.id.to_string());
-            let open: Vec<String> = open.collect();
-            Err(Problem::not_found(if open.is_empty() {
-                error.to_string()
-            } else {
-                format!("{error}; open are {}", open.join(", "))
-            }))
-        }
-    }
+    let trip = let_go(&loops, id?.0, allow, &who)?;
+    Ok(Json(LoopView::new(trip, false)))
+}
+
+/// Closes a trip, or says which ones are open.
+pub(crate) fn let_go(loops: &Loops, id: CallId, allow: u32, who: &str) -> Result<Trip, Problem> {
+    loops.reset(id, allow, who).map_err(|error| {
+        let (_, open) = loops.latest_trips(EXAMPLES);
+        let open: Vec<String> = open.iter().map(|trip| trip.id.to_string()).collect();
+        Problem::not_found(if open.is_empty() {
+            error.to_string()
+        } else {
+            format!("{error}; open are {}", open.join(", "))
+        })
+    })
 }

@@ -81,11 +81,21 @@ pub(super) struct LoopOrder {
     who: Option<String>,
 }
 
+/// Sends a test alert.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestOrder {
+    /// To this webhook; to all when not given.
+    webhook: Option<String>,
+    /// Who orders it, for the record; `api` when not given.
+    who: Option<String>,
+}
+
 /// Which account, and who wants something of it.
-pub(super) struct Addressed {
-    pub(super) rule: Label,
-    pub(super) key: budgets::Key,
-    pub(super) who: String,
+pub(crate) struct Addressed {
+    pub(crate) rule: Label,
+    pub(crate) key: budgets::Key,
+    pub(crate) who: String,
 }
 
 impl RaiseOrder {
@@ -126,6 +136,17 @@ impl LoopOrder {
     }
 }
 
+impl TestOrder {
+    /// Which webhook, and who wants to know.
+    pub(super) fn read(self) -> Result<(Option<Label>, String), Problem> {
+        let webhook = self.webhook.map(|name| {
+            let wrong = |error| Problem::bad_request(format!("webhook: {error}"));
+            Label::parse(&name).map_err(wrong)
+        });
+        Ok((webhook.transpose()?, read_who(self.who)?))
+    }
+}
+
 fn addressed(rule: &str, key: Key, who: Option<String>) -> Result<Addressed, Problem> {
     let rule =
         Label::parse(rule).map_err(|error| Problem::bad_request(format!("rule: {error}")))?;
@@ -147,7 +168,7 @@ fn read_who(who: Option<String>) -> Result<String, Problem> {
 }
 
 /// `json` is a value as it was written.
-fn read_amount(measure: Measure, json: &str) -> Result<i64, Problem> {
+pub(crate) fn read_amount(measure: Measure, json: &str) -> Result<i64, Problem> {
     let amount = match measure {
         Measure::Usd => {
             let text = serde_json::from_str::<String>(json);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::ledger::check::ReadOnly;
 use crate::ledger::{IndexError, Ledger, View};
@@ -40,15 +41,21 @@ pub struct Records {
     pub(super) clock: Clock,
     /// Of the running proxy; none where only files are read.
     pub(super) loops: Option<Arc<Loops>>,
+    pub(super) alerts: Option<Arc<Alerts>>,
     slots: Arc<Semaphore>,
 }
 
 impl Records {
-    pub fn new(source: Source, clock: Clock, loops: Option<Arc<Loops>>) -> Self {
+    pub fn new(
+        source: Source,
+        clock: Clock,
+        (loops, alerts): (Option<Arc<Loops>>, Option<Arc<Alerts>>),
+    ) -> Self {
         Self {
             source,
             clock,
             loops,
+            alerts,
             slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
         }
     }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use wildmatch::WildMatch;
 
 use super::{AdminState, Records};
+use crate::alerts::Alerts;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -82,6 +83,7 @@ impl Sample {
         let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
         let loops = Loops::new(&Config::default(), clock.clone(), Box::new(|_| ()));
         let loops = Arc::new(loops);
+        let alerts = Alerts::resting(&self.ledger, &self.clock);
         AdminState {
             ledger: ledger.clone(),
             metrics: Arc::default(),
@@ -91,10 +93,11 @@ impl Sample {
             records: Records::new(
                 super::Source::Live(self.ledger.clone()),
                 clock.clone(),
-                Some(Arc::clone(&loops)),
+                (Some(Arc::clone(&loops)), Some(Arc::clone(&alerts))),
             ),
             loops,
             access: Arc::default(),
+            alerts,
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

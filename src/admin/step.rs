@@ -31,8 +31,8 @@ const MAX_NEW: usize = 200;
 /// Messages that are shown of a whole history.
 const MAX_FULL: usize = 2000;
 const MAX_DROPPED: usize = 16;
-/// Calls that may be the one before are compared with so many of the last.
-const CANDIDATES: usize = 8;
+/// The call before is looked for among so many of its conversation, and of others of its agent.
+const CANDIDATES: usize = 6;
 /// What an encoded body may grow to.
 const MAX_DECODED: usize = 64 << 20;
 
@@ -137,10 +137,15 @@ impl Before {
                 history: History::Continued,
                 ..Change::first(digests.len())
             };
-            return Self::of(before, None, change, bodies).map(Some);
+            return Self::of(&before, None, change, bodies).map(Some);
         }
+        // Without a name of the conversation only what repeats all of a call goes on with it.
+        let is_named = detail.row.conversation.is_some();
+        let of_it = neighbours.before.iter().map(|row| (row, is_named));
+        let like = neighbours.like.iter().map(|row| (row, false));
         let mut best: Option<(CallDetail, Request, Change)> = None;
-        for row in &neighbours.before {
+        let mut is_blind = true;
+        for (row, may_change) in of_it.chain(like) {
             let Some(before) = view.call(row.id)? else {
                 continue;
             };
@@ -148,26 +153,19 @@ impl Before {
             if its.bytes.is_empty() || digests.is_empty() {
                 continue;
             }
+            is_blind &= !may_change;
             let change = Change::between(&its.digests(), &digests);
-            let is_better = |(_, _, best): &(_, _, Change)| change.likeness() > best.likeness();
-            if change.kept() > 0 && best.as_ref().is_none_or(is_better) {
-                let is_sure = change.likeness().0;
+            let likeness = change.likeness();
+            let is_it = likeness.0 || (may_change && likeness.1 > 0);
+            let is_better = |(_, _, best): &(_, _, Change)| likeness > best.likeness();
+            if is_it && best.as_ref().is_none_or(is_better) {
                 best = Some((before, its, change));
-                if is_sure && row.conversation.is_none() {
-                    break;
-                }
             }
         }
-        // Without a name of the conversation only what repeats all of a call goes on with it.
-        let named = detail.row.conversation.is_some();
-        let best = best.filter(|(_, _, change)| named || change.likeness().0);
         if let Some((before, its, change)) = best {
-            return Self::of(before, Some(its), change, bodies).map(Some);
+            return Self::of(&before, Some(its), change, bodies).map(Some);
         }
-        let last = neighbours
-            .before
-            .first()
-            .filter(|_| named && digests.is_empty());
+        let last = neighbours.before.first().filter(|_| is_named && is_blind);
         let Some(before) = last.map(|row| view.call(row.id)).transpose()?.flatten() else {
             return Ok(None);
         };
@@ -175,16 +173,16 @@ impl Before {
             history: History::Unknown,
             ..Change::default()
         };
-        Self::of(before, None, change, bodies).map(Some)
+        Self::of(&before, None, change, bodies).map(Some)
     }
 
     fn of(
-        detail: CallDetail,
+        detail: &CallDetail,
         request: Option<Request>,
         change: Change,
         bodies: &mut BodyReader<'_>,
     ) -> Result<Self, IndexError> {
-        let answer = answered(&detail, bodies, PREVIEW)?.messages;
+        let answer = answered(detail, bodies, PREVIEW)?.messages;
         Ok(Self {
             id: detail.row.id,
             change,

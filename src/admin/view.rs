@@ -390,9 +390,11 @@ pub struct EventView {
     /// Who did or saw it: `open-aiops` itself, or an operator.
     pub who: String,
     /// `started`, `stopping`, `stopped`, `recovered`, `config_reloaded`, `config_refused`,
-    /// `ledger_failed`, `ledger_resumed`, `budget_warning`, `budget_spent`, `budget_raised`,
-    /// `budget_reset`, `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`,
-    /// `charges_recorded`, `unpriced_model`, `loop_warning`, `loop_tripped`, `loop_closed`.
+    /// `ledger_failed`, `ledger_resumed`, `index_failed`, `index_resumed`, `disk_low`, `disk_freed`,
+    /// `budget_warning`, `budget_slowed`, `budget_spent`, `budget_raised`, `budget_reset`,
+    /// `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`, `charges_recorded`,
+    /// `unpriced_model`, `loop_warning`, `loop_slowed`, `loop_tripped`, `loop_closed`,
+    /// `upstream_failing`, `upstream_recovered`, `alert_sent`, `alert_failed`, `alert_test`.
     pub what: String,
     pub details: Option<String>,
 }

@@ -51,6 +51,8 @@ pub(super) struct State {
     /// The ledger knows its name.
     pub(super) is_opened: bool,
     pub(super) alert: Alert,
+    /// That it delays calls was said.
+    is_slow: bool,
     /// How much was used, in thousandths, when it was said to be spent.
     spent_at: u32,
     pub(super) last_used: Timestamp,
@@ -96,6 +98,8 @@ pub struct Held {
     pub left_tokens: Option<i64>,
     /// Accounts that crossed a mark for the first time.
     pub alerts: Vec<Standing>,
+    /// Accounts that began to delay calls.
+    pub slowing: Vec<Standing>,
 }
 
 /// How an account stands, as a decision saw it.
@@ -233,6 +237,7 @@ pub fn attempt(
                 left_nano_usd: None,
                 left_tokens: None,
                 alerts: Vec::new(),
+                slowing: Vec::new(),
             };
             for ((claimed, state), seat) in claimed.iter().zip(&mut states).zip(&seats) {
                 held.take(claimed, state, seat, (need, output_tokens), now);
@@ -326,6 +331,10 @@ impl Held {
             });
         }
         state.calm(seat);
+        if seat.delay_us() > 0 && !state.is_slow {
+            state.is_slow = true;
+            self.slowing.push(state.standing(claimed, seat));
+        }
         if !seat.is_warning() {
             return;
         }
@@ -406,6 +415,7 @@ impl State {
     /// What was said may be said again once less is used of the limit. A call that is refused for
     /// its size does not stop smaller ones from passing.
     fn calm(&mut self, seat: &Seat<'_>) {
+        self.is_slow &= seat.delay_us() > 0;
         let is_still_spent = self.alert == Alert::Spent && seat.used_permille() >= self.spent_at;
         if !is_still_spent {
             let most = if seat.is_warning() {

@@ -207,6 +207,35 @@ impl Budgets {
         Ok(())
     }
 
+    /// Accounts in memory of which so many thousandths are used or more, the fullest first. Walks
+    /// all accounts in memory and does not wait for the disk.
+    pub fn fullest(&self, from_permille: u32) -> Vec<(Arc<Rule>, AccountRow)> {
+        let Some(rules) = self.rules.load_full() else {
+            return Vec::new();
+        };
+        let now = self.clock.now();
+        let mut full: Vec<(Arc<Rule>, AccountRow)> = Vec::new();
+        for cell in self.bank.cells() {
+            let Some(rule) = rules.all().find(|rule| rule.name == cell.name.rule) else {
+                continue;
+            };
+            let limits = self.own_limits(&rules, rule, &cell.name);
+            let state = cell.lock();
+            let Some(account) = &state.account else {
+                continue;
+            };
+            let row = AccountRow::new(rule, &cell.name, account, Some(&state), (limits, now));
+            if row.used_permille >= from_permille && !row.measures.is_empty() {
+                full.push((Arc::clone(rule), row));
+            }
+        }
+        full.sort_by(|(_, one), (_, other)| {
+            let most_first = other.used_permille.cmp(&one.used_permille);
+            most_first.then(other.last_at.cmp(&one.last_at))
+        });
+        full
+    }
+
     /// How one account stands, and its rule. It must have been used before.
     pub async fn account_row(
         &self,

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 use super::key::Key;
 use super::{Common, Failure};
 use crate::admin::problem::Problem;
+use crate::upstream;
 
 /// For the server to answer one question.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,7 +38,9 @@ impl Source {
     pub(super) fn server(common: &Common, address: SocketAddr) -> Result<Self, Failure> {
         let Key { header, advice } = Key::find(common, address);
         let header = header.map(|value| (AUTHORIZATION, value));
+        let trust = upstream::trust(false, None).map_err(impossible)?;
         let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust)
             .timeout(PATIENCE)
             .default_headers(header.into_iter().collect::<HeaderMap>())
             .redirect(reqwest::redirect::Policy::none())

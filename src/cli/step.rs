@@ -280,7 +280,14 @@ fn piece_text(piece: &Piece) -> (String, String) {
                 0 => String::new(),
                 len => format!(", {}", format::bytes(len)),
             };
-            (format!("[{kind}{len}] "), name)
+            (
+                format!("[{kind}{len}]"),
+                if name.is_empty() {
+                    name
+                } else {
+                    format!(" {name}")
+                },
+            )
         }
         Kind::Error => (format!("error {name}: "), said),
         Kind::Other if name.is_empty() => (String::new(), said),

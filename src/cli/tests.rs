@@ -21,6 +21,7 @@ use crate::core::usage::{Provenance, Usage};
 use crate::ledger::Event;
 
 mod budgets;
+mod step;
 
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
@@ -650,6 +651,11 @@ fn answers(dir: &Path, id: CallId) -> Vec<String> {
         &["show", &id, "--json"],
         &["show", &id, "--request"],
         &["show", &id, "--response"],
+        &["show", &id, "--step"],
+        &["show", &id, "--step", "--json"],
+        &["show", &id, "--messages", "--preview", "10"],
+        &["show", &id, "--headers"],
+        &["show", &id, "--headers", "--json"],
     ]
     .map(|arguments| printed(dir, arguments))
     .to_vec()
@@ -747,6 +753,9 @@ fn what_is_not_recorded_is_said_and_exits_with_1() {
         &["show", &id],
         &["show", &id, "--request"],
         &["show", "nobody", "--response"],
+        &["show", "nobody", "--step"],
+        &["show", &id, "--step"],
+        &["show", &id, "--headers"],
     ] {
         let ran = ran(&[arguments, &["--dir", dir]].concat());
         check_code(&ran, 1);

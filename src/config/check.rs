@@ -7,11 +7,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use http::Uri;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::read::Section;
-use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig};
+use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig, alerts};
 
 /// hyper refuses to work with less.
 const MIN_HEAD_BYTES: usize = 8 << 10;
@@ -179,17 +180,19 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             upstream.name, upstream.base_url
         )
     }));
+    warnings.extend(alerts::warnings(&config.alerts));
     warnings
 }
 
 fn sends_key_in_clear(upstream: &UpstreamConfig) -> bool {
-    let host = upstream
-        .base_url
-        .host()
-        .unwrap_or_default()
-        .trim_matches(['[', ']']);
-    let is_local = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    upstream.api_key.is_some() && upstream.base_url.scheme_str() == Some("http") && !is_local
+    let url = &upstream.base_url;
+    upstream.api_key.is_some() && url.scheme_str() == Some("http") && !is_local(url)
+}
+
+/// What goes there does not leave this machine.
+pub(super) fn is_local(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
 /// Opens a file; directories open too, so they are told apart here.

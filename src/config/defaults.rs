@@ -8,8 +8,8 @@ use std::time::Duration;
 use http::Uri;
 
 use super::{
-    AccountingConfig, AdminConfig, AttributionConfig, Config, Durability, FallbackPrice,
-    LedgerConfig, LoopsConfig, OnFailure, ProxyConfig, RecordLevel, UpstreamConfig,
+    AccountingConfig, AdminConfig, AlertsConfig, AttributionConfig, Config, Durability,
+    FallbackPrice, LedgerConfig, LoopsConfig, OnFailure, ProxyConfig, RecordLevel, UpstreamConfig,
 };
 use crate::core::id::Label;
 use crate::core::loops::guard::Policy;
@@ -35,6 +35,7 @@ impl Default for Config {
             budgets: Vec::new(),
             attribution: AttributionConfig::default(),
             loops: LoopsConfig::default(),
+            alerts: AlertsConfig::default(),
             prices: Vec::new(),
         }
     }

@@ -12,11 +12,11 @@ use super::read::{Section, Source};
 use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
-    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, budget,
-    check, loops,
+    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, alerts,
+    budget, check, loops,
 };
 
-type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, Problems> {
     source.read(|root| {
@@ -36,6 +36,8 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.budgets = budget::read(root);
         config.attribution = loops::attribution(root);
         config.loops = loops::read(root);
+        let listeners = [config.proxy.listen, config.admin.listen];
+        config.alerts = alerts::read(root, env, listeners);
         config.prices = prices(root);
         check::across_sections(root, &config);
         config

@@ -14,6 +14,8 @@ fn env(name: &str) -> Option<String> {
         "ADMIN_TOKEN" | "OPEN_AIOPS_TOKEN" => Some(" sk-test-admin-0123456789\n".to_owned()),
         "SHORT_TOKEN" => Some("sk-live-0123456".to_owned()),
         "SPACED_TOKEN" => Some("sk-live 0123456789abcdef".to_owned()),
+        "SLACK_WEBHOOK_URL" => Some("https://hooks.example/services/T/B/secret".to_owned()),
+        "ALERTS_TOKEN" => Some("token-0123456789".to_owned()),
         "EMPTY_KEY" => Some(" ".to_owned()),
         "BROKEN_KEY" => Some("sk-\ntest".to_owned()),
         _ => None,
@@ -284,7 +286,14 @@ fn toml_in_the_documents_is_valid() {
     for file in documents() {
         let text = fs::read_to_string(&file).unwrap();
         for block in toml_blocks(&text) {
-            let parsed = Config::parse("config.toml", block, &|_| Some("k".repeat(32)));
+            let parsed = Config::parse("config.toml", block, &|name| {
+                let value = if name.ends_with("_URL") {
+                    "https://example.org/x"
+                } else {
+                    "k234567890123456"
+                };
+                Some(value.to_owned())
+            });
             assert!(
                 parsed.is_ok(),
                 "{}: {}\n{block}",
@@ -318,6 +327,11 @@ fn every_key_is_documented_and_in_the_full_fixture() {
         ),
         (upstream.to_owned(), "upstream"),
         ("[[budget]]\nname = \"a\"\ncalls = 1\n".to_owned(), "budget"),
+        ("[alerts]\n".to_owned(), "alerts"),
+        (
+            "[[alerts.webhook]]\nname = \"a\"\nurl_env = \"U\"\n".to_owned(),
+            "alerts.webhook",
+        ),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();

@@ -16,6 +16,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
+pub use self::bill::Billed;
 use self::bill::Rates;
 pub use self::provider::{Provider, provider_of};
 pub use self::quote::Quantities;
@@ -160,6 +161,20 @@ impl PriceTable {
         let (row, source) = self.find(seller, model)?;
         let amount = Rates(row.layers(service_tier, usage.input_tokens)).amount(usage)?;
         Some(Cost { amount, source })
+    }
+
+    /// What `usage` of `model` is made of and what one of each costs by this table; see
+    /// [`price`](Self::price). A model without a price has lines too.
+    pub fn bill(
+        &self,
+        seller: Option<&str>,
+        model: &str,
+        service_tier: Option<&str>,
+        usage: &Usage,
+    ) -> Vec<Billed> {
+        let row = self.find(seller, model).map(|(row, _)| row);
+        let layers = row.map(|row| row.layers(service_tier, usage.input_tokens));
+        Rates(layers.unwrap_or_default()).billed(usage)
     }
 
     /// The most output tokens a call of `model` can have.

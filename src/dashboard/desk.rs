@@ -7,6 +7,9 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 
+use super::deeds::Memory;
+use super::graph::Layouts;
+use super::near::Near;
 use crate::admin::AdminState;
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
@@ -22,6 +25,12 @@ pub(super) struct Desk {
     /// The zone that times are shown in.
     pub(super) zone: TimeZone,
     pub(super) live: Arc<Semaphore>,
+    /// Forms that were carried out.
+    pub(super) deeds: Arc<Memory>,
+    /// Budgets that are almost used.
+    pub(super) near: Arc<Near>,
+    /// Drawings of call graphs by their shape.
+    pub(super) layouts: Arc<Layouts>,
     /// Microseconds that drawing a page takes, smoothed.
     drawing: Arc<AtomicU64>,
 }
@@ -32,6 +41,9 @@ impl Desk {
             state,
             zone: TimeZone::system(),
             live: Arc::new(Semaphore::new(LIVE_PAGES)),
+            deeds: Arc::default(),
+            near: Arc::default(),
+            layouts: Arc::default(),
             drawing: Arc::default(),
         }
     }

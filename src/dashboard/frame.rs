@@ -10,6 +10,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::Answer;
 use super::assets::{ICON, SCRIPT, STYLE};
+use super::deeds;
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
@@ -119,11 +120,12 @@ fn framed(desk: &Desk, here: &Here, page: &Page) -> Markup {
                 header.top {
                     a.brand href="/" { img src=(ICON.path) alt="" width="20" height="20"; "Open-AIOps" }
                     (navigation(here, page.place))
-                    (tools(here, page))
+                    (tools(desk, here, page))
                 }
                 (banners(desk, here))
                 main id="main" tabindex="-1" {
                     div.head { h1 { (page.title) } @if page.ranged { (range::picker(here)) } }
+                    (deeds::note(desk, here))
                     (page.main)
                 }
                 (foot(desk, here))
@@ -143,7 +145,7 @@ fn navigation(here: &Here, place: Place) -> Markup {
     }
 }
 
-fn tools(here: &Here, page: &Page) -> Markup {
+fn tools(desk: &Desk, here: &Here, page: &Page) -> Markup {
     let theme: &'static str = here.theme.next().into();
     let back = here.with(&[]);
     let word = match here.theme {
@@ -160,6 +162,9 @@ fn tools(here: &Here, page: &Page) -> Markup {
                 button.pause type="button" data-pause hidden aria-pressed="false" { "Live" }
             }
             a.theme href=(link::to("/theme", [("to", theme), ("back", back.as_str())])) title=(word) aria-label=(word) { span.theme-mark {} }
+            @if desk.state.config.load().admin.token.is_some() {
+                form method="post" action="/logout" { button { "Log out" } }
+            }
         }
     }
 }
@@ -167,16 +172,17 @@ fn tools(here: &Here, page: &Page) -> Markup {
 /// What is wrong right now, on every page.
 fn banners(desk: &Desk, here: &Here) -> Markup {
     let status = desk.state.ledger.status();
-    let open = desk.state.loops.open_trips();
+    let (open, latest) = desk.state.loops.latest_trips(1);
     let content = html! {
-        @if let Some(trip) = open.first() {
+        @if let Some(trip) = latest.first() {
             div.banner.bad role="status" {
-                strong { @if open.len() == 1 { "1 loop is stopped" } @else { (figure::count(open.len() as u64)) " loops are stopped" } }
+                strong { @if open == 1 { "1 loop is stopped" } @else { (figure::count(open as u64)) " loops are stopped" } }
                 ": " (text::shown(&evidence(&trip.evidence)))
                 ", " (figure::count(u64::from(trip.refused))) " calls refused "
                 a href=(here.at("/loops", [])) { "Look" }
             }
         }
+        (desk.near.banner(here))
         @if status.failing || status.index_failing {
             div.banner.bad role="status" {
                 strong { "The ledger is in trouble" } " "

@@ -7,6 +7,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use http::{HeaderMap, header};
 
+use super::deeds::DONE;
 use super::desk::Desk;
 use super::export::Export;
 use super::link;
@@ -80,7 +81,7 @@ impl Here {
     /// This page with parameters changed, or removed where there is no value.
     pub(super) fn with(&self, changes: &[(&str, Option<&str>)]) -> String {
         let kept = self.query.iter().filter(|(key, value)| {
-            !value.is_empty() && !changes.iter().any(|(name, _)| name == key) && key != Export::NAME
+            !value.is_empty() && !changes.iter().any(|(name, _)| name == key) && !is_passing(key)
         });
         let kept = kept.map(|(key, value)| (key.as_str(), value.as_str()));
         let new = changes
@@ -106,7 +107,7 @@ impl Here {
         own: &'a [&str],
     ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
         let kept = self.query.iter().filter(|(key, value)| {
-            !value.is_empty() && !own.contains(&key.as_str()) && key != Export::NAME
+            !value.is_empty() && !own.contains(&key.as_str()) && !is_passing(key)
         });
         kept.map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -138,6 +139,11 @@ impl FromRequestParts<Desk> for Here {
         here.export = here.read(Export::NAME)?;
         Ok(here)
     }
+}
+
+/// What is said once and not kept from link to link.
+fn is_passing(key: &str) -> bool {
+    key == Export::NAME || key == DONE
 }
 
 /// One cookie of a request.

@@ -35,3 +35,8 @@ pub(super) fn run(run: &Label) -> String {
 pub(super) fn call(call: CallId) -> String {
     format!("/calls/{call}")
 }
+
+/// The page of one loop that was stopped.
+pub(super) fn trip(trip: CallId) -> String {
+    format!("/loops/{trip}")
+}

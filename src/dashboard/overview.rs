@@ -1,17 +1,167 @@
-//! What was used and what it cost, over a range, and what is happening now.
+//! What was spent, by whom, and what happens now.
+
+pub(super) mod cells;
+mod now;
+mod tables;
+mod tiles;
+mod trend;
 
 use axum::Router;
-use maud::html;
+use maud::{Markup, html};
 
+use self::now::Now;
+use self::trend::{Measure, Split};
 use super::desk::Desk;
 use super::here::Here;
-use super::page::{Page, Place};
+use super::page::{Page, Place, empty, part};
 use super::{Answer, view};
+use crate::admin::problem::Problem;
+use crate::core::time::Timestamp;
+use crate::ledger::{
+    AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter,
+    SpanFilter, Totals, View,
+};
+
+/// Runs that the most expensive are looked for among: the last active.
+const RUNS_LOOKED_AT: usize = 500;
+/// A span of all time that holds nothing shows so much of the past.
+const AN_HOUR_US: i64 = 3_600_000_000;
 
 pub(super) fn routes() -> Router<Desk> {
     Router::new().route("/", view(page))
 }
 
-async fn page(_: Desk, _: Here) -> Answer {
-    Ok(Page::fixed("overview", Place::Overview, html! {}))
+/// What the page says of its range.
+struct Spent {
+    series: Series,
+    /// The most expensive first, as are the next.
+    agents: Vec<AgentRow>,
+    models: Vec<ModelRow>,
+    runs: Vec<RunRow>,
+    /// There were more runs than were looked at.
+    runs_are_some: bool,
+    /// Nothing was ever recorded.
+    is_first_use: bool,
+}
+
+async fn page(desk: Desk, here: Here) -> Answer {
+    let (split, measure) = (here.read("by")?, here.read("show")?);
+    let (split, measure): (Split, Measure) =
+        (split.unwrap_or_default(), measure.unwrap_or_default());
+    let spent = ask(&desk, &here, split.into()).await?;
+    let now = Now::ask(&desk).await?;
+    let tables = vec![
+        tables::agents(&spent, &here),
+        tables::models(&spent, &here),
+        tables::runs(&spent, &here),
+        trend::table(&spent.series, &here, &desk.zone),
+    ];
+    let main = html! {
+        @if spent.is_first_use && !now.has_running_calls() {
+            (part("setup", &setup(&desk)))
+        } @else {
+            (part("tiles", &tiles::draw(&spent.series, &desk, &here)))
+            div.overview {
+                div {
+                    (part("trend", &trend::draw(&spent.series, (split, measure), &here, &desk.zone)))
+                    @if let [agents, models, runs, data] = tables.as_slice() {
+                        details.data id="trend-data" {
+                            summary { "The chart as a table" }
+                            (part("trend-table", &data.draw(&here)))
+                        }
+                        section { (part("agents", &agents.draw(&here))) }
+                        section { (part("models", &models.draw(&here))) }
+                        section { (part("runs", &runs.draw(&here))) }
+                    }
+                }
+                aside aria-label="Now" { (now.draw(&desk, &here)) }
+            }
+        }
+    };
+    Ok(Page::live("Overview", Place::Overview, main)
+        .ranged()
+        .tables(tables))
+}
+
+async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
+    let range = here.range.clone();
+    let until = range.until;
+    desk.ask(move |view| {
+        let span = SpanFilter {
+            since: range.since,
+            until: (!range.is_open).then_some(until),
+            ..SpanFilter::default()
+        };
+        let mut agents = view.agents(&span)?.items;
+        let since = range.since.unwrap_or_else(|| {
+            let first = agents.iter().map(|row| row.first_at).min();
+            first.unwrap_or(Timestamp::from_micros(
+                until.micros().saturating_sub(AN_HOUR_US),
+            ))
+        });
+        let series = view.series(&SeriesFilter {
+            since,
+            until: until.max(since.plus_micros(1)),
+            by,
+            agent: None,
+            model: None,
+            step_us: None,
+        })?;
+        let mut models = view.models(&span)?.items;
+        let page = view.runs(&RunFilter {
+            span: SpanFilter {
+                limit: RUNS_LOOKED_AT,
+                ..span
+            },
+            ..RunFilter::default()
+        })?;
+        let mut runs = page.items;
+        agents.sort_by_key(|row| std::cmp::Reverse(rank(&row.figures.totals)));
+        models.sort_by_key(|row| std::cmp::Reverse(rank(&row.figures.totals)));
+        runs.sort_by_key(|row| std::cmp::Reverse(rank(&row.totals)));
+        let is_first_use = agents.is_empty() && runs.is_empty() && is_empty(view)?;
+        Ok(Spent {
+            series,
+            agents,
+            models,
+            runs,
+            runs_are_some: page.next.is_some(),
+            is_first_use,
+        })
+    })
+    .await
+}
+
+/// By what was spent, then by how much was done.
+fn rank(totals: &Totals) -> (i64, u64) {
+    (totals.cost_nano_usd, totals.calls)
+}
+
+/// Whether no call was ever recorded.
+fn is_empty(view: &View) -> Result<bool, IndexError> {
+    let filter = CallFilter {
+        limit: 1,
+        ..CallFilter::default()
+    };
+    Ok(view.calls(&filter)?.items.is_empty())
+}
+
+/// What to do first.
+fn setup(desk: &Desk) -> Markup {
+    let config = desk.state.config.load();
+    let base = format!("http://{}/v1", config.proxy.listen);
+    let line = format!("export OPENAI_BASE_URL={base}");
+    let advice = html! {
+        p.prose { "Point an agent at the proxy and it shows up here at once. Its own key stays its own." }
+        div.copy {
+            pre { code { (line) } }
+            button type="button" data-copy=(line) hidden { "Copy" }
+        }
+        p.prose {
+            "Name your agents by the header " code { "x-aiops-agent" } " and your runs by "
+            code { "x-aiops-run" } ", or let the proxy infer them."
+        }
+        p role="status" { span.live-dot aria-hidden="true" {} " Waiting for the first call" }
+    };
+    empty("No call yet", &advice)
 }

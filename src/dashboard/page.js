@@ -98,6 +98,8 @@ function listen() {
   if (body.dataset.live === undefined || stream || paused || document.hidden) return;
   stream = new EventSource("/live");
   stream.addEventListener("tick", (event) => { if (event.data !== body.dataset.snapshot) look(); });
+  // A browser tries again by itself but after an answer that is none, such as too many open pages.
+  stream.onerror = () => { if (stream?.readyState === EventSource.CLOSED) { hush(); setTimeout(listen, 5000); } };
 }
 
 function hush() { stream?.close(); stream = null; }

@@ -80,7 +80,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     if asked.is_export {
         tables.push(listed::table(&shown));
     }
-    let title = format!("Run {}", text::visible(asked.run.as_str()));
+    let title = format!("Run {}", text::plain(asked.run.as_str()));
     Ok(Page::live(title, Place::Runs, main).tables(tables))
 }
 

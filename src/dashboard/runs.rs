@@ -369,7 +369,7 @@ impl Listed<'_> {
 
     fn name(&self, row: &RunRow) -> Markup {
         html! {
-            a href=(link::run(&row.run)) title=(text::visible(row.run.as_str())) { (text::name(row.run.as_str())) }
+            a href=(link::run(&row.run)) title=(text::plain(row.run.as_str())) { (text::name(row.run.as_str())) }
             @if let Some(parent) = &row.parent_run {
                 span.muted { " in " a href=(link::run(parent)) { (text::name(parent.as_str())) } }
             }
@@ -394,7 +394,7 @@ impl Listed<'_> {
                 @if index > 0 { ", " }
                 (text::name(name))
             }
-            @if more > 0 { span.muted title=(text::visible(&names.join(", "))) { " +" (more) } }
+            @if more > 0 { span.muted title=(text::plain(&names.join(", "))) { " +" (more) } }
         };
         Cell::new(names.join(" "), shown)
     }
@@ -405,7 +405,7 @@ impl Listed<'_> {
         html! {
             (figure::spent(NanoUsd::new(totals.cost_nano_usd), totals.unpriced_calls, totals.calls))
             @if let Some((used, measure)) = used.and_then(|used| Some((used, used.measure?))) {
-                @let words = format!("budget {}: {} of {}", text::visible(used.rule.as_str()), amount(measure.measure, measure.used), amount(measure.measure, measure.limit));
+                @let words = format!("budget {}: {} of {}", text::plain(used.rule.as_str()), amount(measure.measure, measure.used), amount(measure.measure, measure.limit));
                 (figure::meter(u64::from(used.permille), 0, None, &words))
             }
         }

@@ -111,18 +111,23 @@ impl Table {
     }
 
     fn head(&self, here: &Here, with_exports: bool) -> Markup {
-        let file = |kind: &str| format!("{}.{kind}", self.name);
         html! {
             div.table-head {
                 h2 id=(format!("{}-table", self.name)) { (self.caption) }
-                @if with_exports {
-                    span.exports {
-                        "Export "
-                        a href=(here.with(&[("export", Some(&file("csv")))])) { "CSV" }
-                        " "
-                        a href=(here.with(&[("export", Some(&file("json")))])) { "JSON" }
-                    }
-                }
+                @if with_exports { (self.exports(here)) }
+            }
+        }
+    }
+
+    /// The links to its exports, for a page that draws it in its own way.
+    pub(super) fn exports(&self, here: &Here) -> Markup {
+        let file = |kind: &str| format!("{}.{kind}", self.name);
+        html! {
+            span.exports {
+                "Export "
+                a href=(here.with(&[("export", Some(&file("csv")))])) { "CSV" }
+                " "
+                a href=(here.with(&[("export", Some(&file("json")))])) { "JSON" }
             }
         }
     }

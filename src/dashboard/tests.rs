@@ -1,7 +1,12 @@
 //! Pages over a small ledger: what they say, and what every one of them must keep to.
 
+mod graph;
+mod overview;
+mod palette;
+mod rules;
 mod run;
 mod runs;
+mod search;
 
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};

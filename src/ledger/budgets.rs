@@ -7,7 +7,7 @@ use crate::core::budget::{AccountId, AccountName, Act, Deed};
 use crate::core::call::LateUsage;
 
 use super::queue::{Durable, Op, Receipt};
-use super::record::NewAccount;
+use super::record::{Event, NewAccount};
 use super::{Ledger, RECORD_ROOM, Unavailable, charges_room};
 
 impl Ledger {
@@ -29,7 +29,13 @@ impl Ledger {
             Deed::ChargesRecorded(charges) => charges_room(charges),
             _ => 0,
         };
-        self.tell(texts + charges, |receipt| Op::Act(Box::new(act), receipt))
+        let is_heard = matches!(act.deed, Deed::BudgetRaised(..) | Deed::BudgetReset(_));
+        let heard = is_heard.then(|| Event::from(act.clone()));
+        let durable = self.tell(texts + charges, |receipt| Op::Act(Box::new(act), receipt))?;
+        if let Some(heard) = &heard {
+            self.open.hearing.tell(heard);
+        }
+        Ok(durable)
     }
 
     /// Records what a pending call really used. Never blocks; false when it cannot be recorded at

@@ -44,7 +44,7 @@ pub(crate) const BY_RUN: TableDefinition<'_, (&str, u128), CallMark> =
 pub(crate) const BY_AGENT: TableDefinition<'_, (&str, u128), ()> = TableDefinition::new("by_agent");
 pub(crate) const RESPONSES: TableDefinition<'_, &str, u128> = TableDefinition::new("responses");
 pub(crate) const SUMMARIES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("summaries");
-/// What outlives a minute, by [`SliceKey`](super::slices::SliceKey).
+/// What calls of a minute, an hour or a day come to, by [`SliceKey`](super::slices::SliceKey).
 pub(crate) const SLICES: TableDefinition<'_, Bytes, Bytes> = TableDefinition::new("slices");
 /// Runs by when they were last active.
 pub(crate) const RUNS_BY_ACTIVITY: TableDefinition<'_, (i64, &str), ()> =

@@ -9,7 +9,8 @@
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-use crate::core::budget::{AccountId, AccountName, Act, StoredAccount};
+use crate::core::alert::{About, Scope, Signal};
+use crate::core::budget::{AccountId, AccountName, Act, Deed, StoredAccount};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::loops::trip::Trip;
@@ -318,6 +319,9 @@ pub struct Event {
     /// The loop that was stopped, or may go on.
     #[cbor(n(4), default)]
     pub trip: Option<Box<Trip>>,
+    /// What it says to those who watch.
+    #[cbor(n(5), default)]
+    pub signal: Option<Box<Signal>>,
 }
 
 impl Event {
@@ -347,19 +351,35 @@ impl Event {
             what: what.to_owned(),
             details,
             trip: None,
+            signal: None,
         }
+    }
+
+    /// The same, saying `signal` to those who watch.
+    #[must_use]
+    pub fn saying(self, signal: Signal) -> Self {
+        let signal = Some(Box::new(signal));
+        Self { signal, ..self }
     }
 }
 
 impl From<Act> for Event {
     fn from(act: Act) -> Self {
         let what: &str = (&act.deed).into();
+        let signal = match &act.deed {
+            Deed::BudgetRaised(account, _) | Deed::BudgetReset(account) => Some(Signal {
+                account: Some(*account),
+                ..Signal::of(Scope::new(About::Budget, ""))
+            }),
+            _ => None,
+        };
         Self {
             at: act.at,
             who: act.who,
             what: what.to_owned(),
             details: Some(act.details),
             trip: None,
+            signal: signal.map(Box::new),
         }
     }
 }

@@ -151,7 +151,9 @@ mod tests {
 
     fn of(times: &[u64]) -> Sketch {
         let mut sketch = Sketch::default();
-        times.iter().for_each(|micros| sketch.add(*micros));
+        for micros in times {
+            sketch.add(*micros);
+        }
         sketch
     }
 

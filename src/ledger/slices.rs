@@ -6,7 +6,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::core::call::Settlement;
+use crate::core::call::{Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
@@ -180,8 +180,11 @@ impl SliceKey {
 
     /// What the keys of slices of one kind begin with that begin at `start`.
     pub(crate) fn prefix(grain: Grain, kind: Kind, start: Timestamp) -> [u8; Self::PREFIX] {
-        let [a, b, c, d, e, f, g, h] = (start.micros().cast_unsigned() ^ SIGN).to_be_bytes();
-        [grain.tag(), kind.tag(), a, b, c, d, e, f, g, h]
+        let mut key = [0; Self::PREFIX];
+        let [its_grain, its_kind, its_start @ ..] = &mut key;
+        (*its_grain, *its_kind) = (grain.tag(), kind.tag());
+        *its_start = (start.micros().cast_unsigned() ^ SIGN).to_be_bytes();
+        key
     }
 
     /// When the slice begins whose key begins so.
@@ -280,16 +283,18 @@ impl Slice {
     /// Of one call; none while it is open.
     pub(crate) fn of_row(row: &CallRow) -> Option<Self> {
         let mut slice = Self::of_totals(row.started_at, row.last_at(), Totals::of_row(row)?);
-        if row.outcome.is_some_and(says_how_fast) {
-            row.duration_us
-                .into_iter()
-                .for_each(|took| slice.duration.add(took));
-            let first_chunk = row.first_chunk_us;
-            first_chunk
-                .into_iter()
-                .for_each(|at| slice.first_chunk.add(at));
-        }
+        slice.time(row.outcome?, row.duration_us?, row.first_chunk_us);
         Some(slice)
+    }
+
+    /// Takes in how long a call took.
+    fn time(&mut self, outcome: Outcome, total_us: u64, first_chunk_us: Option<u64>) {
+        if says_how_fast(outcome) {
+            self.duration.add(total_us);
+            if let Some(micros) = first_chunk_us {
+                self.first_chunk.add(micros);
+            }
+        }
     }
 
     /// Of an agent that came into a run.
@@ -315,13 +320,8 @@ impl Slice {
     pub(crate) fn add(&mut self, settlement: &Settlement, ended: Timestamp, totals: &Totals) {
         self.cover(settlement.started_at, ended);
         self.totals.add(totals);
-        if says_how_fast(settlement.outcome) {
-            self.duration.add(settlement.timings.total_us);
-            let first_chunk = settlement.timings.first_chunk_us;
-            first_chunk
-                .into_iter()
-                .for_each(|at| self.first_chunk.add(at));
-        }
+        let timings = &settlement.timings;
+        self.time(settlement.outcome, timings.total_us, timings.first_chunk_us);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -16,8 +16,8 @@ use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::DigestSeed;
-use crate::core::time::Timestamp;
 
+use super::Hearing;
 use super::body::{Bodies, Capture};
 use super::log::{Catalog, Cursor, Segment};
 use super::progress::Progress;
@@ -34,6 +34,7 @@ pub(crate) struct Writer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) health: Arc<Health>,
+    pub(crate) hearing: Arc<Hearing>,
     pub(crate) clock: Clock,
     pub(crate) settings: Settings,
     pub(crate) bodies: Bodies,
@@ -129,6 +130,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) health: Arc<Health>,
+    pub(crate) hearing: Arc<Hearing>,
 }
 
 /// Where writing goes on.
@@ -167,6 +169,7 @@ impl Writer {
             queue,
             progress,
             health,
+            hearing,
         } = shared;
         let mut writer = Self {
             number: active
@@ -177,6 +180,7 @@ impl Writer {
             queue,
             progress,
             health,
+            hearing,
             clock,
             settings,
             bodies,
@@ -425,6 +429,8 @@ impl Writer {
         self.report(cause);
         self.queue.set_failing(true);
         let (failed_at, dropped) = (self.clock.now(), self.queue.dropped());
+        let failed = Event::own(failed_at, "ledger_failed", Some(cause.to_string()));
+        self.hearing.tell(&failed);
         loop {
             self.barriers.clear();
             for receipt in &mut self.receipts {
@@ -437,7 +443,7 @@ impl Writer {
                     info!("the ledger can be written again");
                     self.health.change(|vitals| vitals.log_error = None);
                     self.queue.set_failing(false);
-                    self.tell_of_failure(failed_at, cause, dropped);
+                    self.tell_of_failure(&failed, dropped);
                     return true;
                 }
                 Err(error) if closed => {
@@ -451,12 +457,12 @@ impl Writer {
     }
 
     /// Now that it can be recorded.
-    fn tell_of_failure(&mut self, at: Timestamp, cause: &io::Error, dropped_before: u64) {
+    fn tell_of_failure(&mut self, failed: &Event, dropped_before: u64) {
         let dropped = self.queue.dropped() - dropped_before;
         let lost = format!("{dropped} records were lost meanwhile");
-        let failed = Event::own(at, "ledger_failed", Some(cause.to_string()));
         let resumed = Event::own(self.clock.now(), "ledger_resumed", Some(lost));
-        self.pending.push(kind::EVENT, &failed);
+        self.hearing.tell(&resumed);
+        self.pending.push(kind::EVENT, failed);
         self.pending.push(kind::EVENT, &resumed);
         // Nothing else may come for long to take them along.
         self.unsynced_since.get_or_insert_with(Instant::now);

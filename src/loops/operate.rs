@@ -1,5 +1,7 @@
 //! What operators see and do of loops while calls run.
 
+use std::sync::Arc;
+
 use super::{Loops, lock};
 use crate::core::id::CallId;
 use crate::core::loops::refusal;
@@ -15,32 +17,35 @@ pub enum OperateError {
 impl Loops {
     /// All trips that are open now, the latest first.
     pub fn open_trips(&self) -> Vec<Trip> {
-        let mut open = Vec::new();
-        for shard in &self.runs {
-            let all: Vec<_> = lock(shard).values().cloned().collect();
-            for watched in all {
-                open.extend(lock(&watched).guard.open_trips().cloned());
-            }
-        }
-        open.sort_unstable_by_key(|trip| std::cmp::Reverse(trip.id));
-        open
+        let (_, open) = self.open.latest(usize::MAX);
+        open.iter().map(|trip| Trip::clone(trip)).collect()
+    }
+
+    /// How many trips are open now, and the latest of them, at most `most`. Cheap: walks no runs.
+    pub fn latest_trips(&self, most: usize) -> (usize, Vec<Arc<Trip>>) {
+        self.open.latest(most)
+    }
+
+    /// The trip of this id, if it is open.
+    pub fn open_trip(&self, id: CallId) -> Option<Arc<Trip>> {
+        self.open.trip(id)
     }
 
     /// Closes a trip: its pattern has to show again from nothing, after `allow` calls that pass
     /// whatever they repeat.
     pub fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
         let now = self.clock.now();
-        for shard in &self.runs {
-            let all: Vec<_> = lock(shard).values().cloned().collect();
-            for watched in all {
-                let Some(trip) = lock(&watched).guard.reset(id, allow, now) else {
-                    continue;
-                };
-                let details = format!("by {who}: {}", refusal::closed(&trip));
-                self.event("loop_closed", details, Some(trip.clone()));
-                return Ok(trip);
-            }
-        }
-        Err(OperateError::NoSuchTrip(id))
+        let run = self.open.run_of(id);
+        let watched = run.and_then(|(tenant, run)| self.known(tenant, &run));
+        let reset = watched.and_then(|watched| {
+            let mut watched = lock(&watched);
+            let trip = watched.guard.reset(id, allow, now)?;
+            self.open.close(std::slice::from_ref(&trip));
+            Some(trip)
+        });
+        let trip = reset.ok_or(OperateError::NoSuchTrip(id))?;
+        let details = format!("by {who}: {}", refusal::closed(&trip));
+        self.event("loop_closed", details, Some(trip.clone()));
+        Ok(trip)
     }
 }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::*;
+use crate::core::alert::Rule;
 use crate::core::call::{Operation, Outcome, Timings};
 use crate::core::id::CallId;
 use crate::core::loops::finding::Signal;
@@ -80,6 +81,8 @@ fn exercised() -> Metrics {
     metrics.refused("budget");
     metrics.budget_refused(&Label::parse("each run").unwrap());
     metrics.loop_stopped(Signal::Repeat);
+    metrics.alert(Rule::BudgetSpent);
+    metrics.alert_messages(MessageResult::Sent, 1);
     metrics.upstream_fault(&label("openai"), "connect");
     metrics.ignored_header();
     metrics.connection_opened();

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::call::{EndedCall, Observed};
 use super::charges::used;
+use crate::alerts::Alerts;
 use crate::budgets::Budgets;
 use crate::clock::Clock;
 use crate::config::RecordLevel;
@@ -65,6 +66,7 @@ pub(super) struct Books {
     pub(super) metrics: Arc<Metrics>,
     pub(super) budgets: Arc<Budgets>,
     pub(super) loops: Arc<Loops>,
+    pub(super) alerts: Arc<Alerts>,
     pub(super) ledger: Ledger,
     pub(super) clock: Clock,
 }
@@ -187,6 +189,7 @@ fn settle(mut call: EndedCall, books: &Books) {
     books
         .metrics
         .call_settled(&settlement, call.origin.facts.stream);
+    books.alerts.settled(&settlement);
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);
     let tokens = settlement

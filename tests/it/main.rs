@@ -6,6 +6,7 @@
 mod harness;
 
 mod access;
+mod alerts;
 mod attribution;
 mod budget_crash;
 mod budget_faults;
@@ -29,6 +30,7 @@ mod memory;
 mod power;
 mod records;
 mod smuggling;
+mod steps;
 mod streaming;
 mod tidy;
 mod transparency;

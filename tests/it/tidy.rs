@@ -94,6 +94,15 @@ const RULES: &[Rule] = &[
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {
+        room: "alerts",
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "metrics", "upstream", "alerts",
+        ]),
+        never: &[
+            "hyper", "redb", "axum", "clap", "toml::", "std::fs", "std::env",
+        ],
+    },
+    Rule {
         room: "backtest",
         rooms: Some(&["core", "wire", "clock", "config", "loops", "backtest"]),
         never: &[
@@ -103,7 +112,7 @@ const RULES: &[Rule] = &[
     Rule {
         room: "proxy",
         rooms: Some(&[
-            "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger",
+            "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger", "alerts",
             "budgets", "loops", "proxy",
         ]),
         never: &["redb", "clap", "axum", "toml::", "std::fs", "std::env"],
@@ -116,7 +125,8 @@ const RULES: &[Rule] = &[
     Rule {
         room: "admin",
         rooms: Some(&[
-            "core", "wire", "clock", "config", "metrics", "ledger", "budgets", "loops", "admin",
+            "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
+            "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },

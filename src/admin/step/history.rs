@@ -81,3 +81,72 @@ impl Change {
         self.is_new.iter().filter(|new| !**new).count()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn digests(letters: &str) -> Vec<Digest> {
+        let digest = |byte: u8| Digest::from_bytes([byte; 16]);
+        letters.bytes().map(digest).collect()
+    }
+
+    /// `new` are the letters of `now` that were not sent before, `gone` those of `before` that are not
+    /// sent any more.
+    #[track_caller]
+    fn check(before: &str, now: &str, history: History, new: &str, gone: &str) {
+        let change = Change::between(&digests(before), &digests(now));
+        let found_new: String = now
+            .chars()
+            .zip(&change.is_new)
+            .filter_map(|(letter, new)| new.then_some(letter))
+            .collect();
+        let letters: Vec<char> = before.chars().collect();
+        let found_gone: String = change.dropped.iter().map(|at| letters[*at]).collect();
+        assert_eq!(
+            (found_new.as_str(), found_gone.as_str()),
+            (new, gone),
+            "{before} -> {now}"
+        );
+        assert_eq!(change.history, history, "{before} -> {now}");
+    }
+
+    #[test]
+    fn a_history_that_goes_on_is_told_from_one_that_changed() {
+        check("sab", "sabcd", History::Grown, "cd", "");
+        check("sab", "saba", History::Grown, "a", "");
+        check("sab", "sab", History::Repeated, "", "");
+        check("sabcd", "scde", History::Cut, "e", "ab");
+        check("sabcd", "sabc", History::Cut, "", "d");
+        check("sabcd", "sabx", History::Cut, "x", "cd");
+        check("sabcd", "szcde", History::Rewritten, "ze", "ab");
+        check("sabcd", "tabcde", History::Rewritten, "te", "s");
+        check("sabc", "sacb", History::Rewritten, "", "");
+        check("sabc", "xyz", History::Rewritten, "xyz", "sabc");
+        check("", "sa", History::Grown, "sa", "");
+    }
+
+    #[test]
+    fn where_it_changed_is_the_first_message_that_differs() {
+        let at = |before, now| Change::between(&digests(before), &digests(now)).changed_at;
+        assert_eq!(at("sab", "sabc"), None);
+        assert_eq!(at("sabcd", "scde"), Some(1));
+        assert_eq!(at("sab", "tab"), Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_is_new_or_kept_and_every_old_one_kept_or_gone(
+            before in "[a-e]{0,12}", now in "[a-e]{0,12}",
+        ) {
+            let change = Change::between(&digests(&before), &digests(&now));
+            prop_assert_eq!(change.is_new.len(), now.len());
+            prop_assert_eq!(change.kept() + change.dropped.len(), before.len());
+            let goes_on = matches!(change.history, History::Grown | History::Repeated);
+            prop_assert_eq!(goes_on, now.starts_with(&before));
+            prop_assert_eq!(change.history == History::Repeated, before == now);
+        }
+    }
+}

@@ -53,6 +53,7 @@ impl StepParams {
 #[into_params(parameter_in = Query)]
 pub struct PreviewParams {
     /// Ids of calls with commas between them, up to 200
+    #[serde(default)]
     pub calls: String,
     /// Characters of each text, up to 1000; 120 when not given
     #[param(maximum = 1000)]

@@ -60,6 +60,8 @@ pub struct Verdict {
     /// The evidence for `warning`, the first time it is said in a row.
     pub told: Option<Evidence>,
     pub delay_ms: u64,
+    /// The evidence for `delay_ms`, the first time in a row that a call is delayed.
+    pub slowed: Option<Evidence>,
     pub refusal: Option<No>,
     /// Trips that opened or closed with this call.
     pub changed: Vec<Trip>,
@@ -98,8 +100,8 @@ struct Open {
     probe: Option<Probe>,
 }
 
-/// A pattern that was told, and in which conversation.
-type Warned = (u64, Signal, Scope);
+/// A pattern that was told, in which conversation, and whether as one that delays calls.
+type Warned = (u64, Signal, Scope, bool);
 
 /// A call that was let through to see.
 #[derive(Clone, Copy, Debug)]
@@ -403,12 +405,7 @@ impl Guard {
             self.warned.retain(|(of, ..)| *of != ask.conversation);
             return;
         };
-        let kind = (ask.conversation, strongest.signal, strongest.scope);
-        if !self.warned.contains(&kind) {
-            if self.warned.len() >= MAX_WARNED {
-                self.warned.remove(0);
-            }
-            self.warned.push(kind);
+        if self.is_first(strongest, ask, false) {
             verdict.told = Some(self.evidence(strongest, ask, caller.now));
         }
         verdict.warning = Some(*strongest);
@@ -416,7 +413,23 @@ impl Guard {
         if mode >= Mode::Slow && steps > 0 {
             let delay = FIRST_DELAY_MS << (steps - 1).min(16);
             verdict.delay_ms = delay.min(policy.max_delay_ms);
+            if verdict.delay_ms > 0 && self.is_first(strongest, ask, true) {
+                verdict.slowed = Some(self.evidence(strongest, ask, caller.now));
+            }
         }
+    }
+
+    /// Whether this was not told while it went on.
+    fn is_first(&mut self, found: &Finding, ask: &Ask, slows: bool) -> bool {
+        let kind = (ask.conversation, found.signal, found.scope, slows);
+        if self.warned.contains(&kind) {
+            return false;
+        }
+        if self.warned.len() >= MAX_WARNED {
+            self.warned.remove(0);
+        }
+        self.warned.push(kind);
+        true
     }
 
     /// Whether an operator lets the pattern go on for a while.

@@ -10,6 +10,28 @@ pub(super) struct Rates<'a>(pub(super) Vec<&'a PriceRow>);
 /// A quantity and what one of it costs. `None` is an unknown price.
 type Line = (u64, Option<u64>);
 
+/// One line of what a call is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Billed {
+    /// `cache read`, `input`, ...
+    pub what: &'static str,
+    pub quantity: u64,
+    /// Pico-USD for one; none where no price is known.
+    pub pico_usd_each: Option<u64>,
+}
+
+const INPUT: [&str; 7] = [
+    "cache read",
+    "cache write, 1 h",
+    "cache write, 12 h",
+    "cache write",
+    "audio in",
+    "images in",
+    "new input",
+];
+const OUTPUT: [&str; 4] = ["audio out", "images out", "reasoning", "output"];
+const PIECES: [&str; 3] = ["characters", "images", "web searches"];
+
 impl Rates<'_> {
     pub(super) fn find<T>(&self, figure: impl Fn(&PriceRow) -> Option<T>) -> Option<T> {
         self.0.iter().find_map(|row| figure(row))
@@ -35,6 +57,20 @@ impl Rates<'_> {
         pico = pico.saturating_add(self.seconds(usage)?);
         let nano = pico.saturating_add(500) / 1000;
         Some(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX)))
+    }
+
+    /// What `usage` is made of, each token in one line only; parts of nothing are left out.
+    pub(super) fn billed(&self, usage: &Usage) -> Vec<Billed> {
+        let input = INPUT.into_iter().zip(self.input_lines(usage));
+        let output = OUTPUT.into_iter().zip(self.output_lines(usage));
+        let pieces = PIECES.into_iter().zip(self.pieces(usage));
+        let lines = input.chain(output).chain(pieces);
+        let lines = lines.map(|(what, (quantity, pico_usd_each))| Billed {
+            what,
+            quantity,
+            pico_usd_each,
+        });
+        lines.filter(|line| line.quantity > 0).collect()
     }
 
     fn input_lines(&self, usage: &Usage) -> [Line; 7] {

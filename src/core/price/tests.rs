@@ -635,3 +635,31 @@ proptest! {
         PriceTable::builtin().price(Some(&seller), &name, Some(&seller), &usage(1, 1));
     }
 }
+
+#[test]
+fn the_lines_of_a_bill_add_up_to_its_usage_and_its_price() {
+    let usage = Usage {
+        cache_read_input_tokens: 400,
+        cache_write_input_tokens: 100,
+        reasoning_output_tokens: 250,
+        web_searches: 2,
+        ..usage(1000, 300)
+    };
+    let table = PriceTable::builtin();
+    let lines = table.bill(Some("openai"), "gpt-5", None, &usage);
+    let of = |what: &str| lines.iter().find(|line| line.what == what).unwrap();
+    assert_eq!(of("cache read").quantity, 400);
+    assert_eq!(of("new input").quantity, 500);
+    assert_eq!(of("reasoning").quantity + of("output").quantity, 300);
+    let pico = lines
+        .iter()
+        .map(|line| u128::from(line.quantity) * u128::from(line.pico_usd_each.unwrap()));
+    let cost = table.price(Some("openai"), "gpt-5", None, &usage).unwrap();
+    assert_eq!(
+        pico.sum::<u128>() / 1000,
+        u128::try_from(cost.amount.get()).unwrap()
+    );
+    let unknown = table.bill(None, "no-such-model", None, &usage);
+    assert_eq!(unknown.len(), lines.len());
+    assert!(unknown.iter().all(|line| line.pico_usd_each.is_none()));
+}

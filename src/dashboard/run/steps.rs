@@ -66,7 +66,7 @@ fn framed(
         .is_some_and(crate::ledger::totals::is_error);
     let class = if is_bad { "card step bad" } else { "card step" };
     html! {
-        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(text::visible(step.call.agent.as_str())) aria-label=(format!("call {number}")) {
+        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(text::plain(step.call.agent.as_str())) aria-label=(format!("call {number}")) {
             (inside(step, row, number, head, most))
         }
     }

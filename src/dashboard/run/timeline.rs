@@ -171,14 +171,14 @@ impl<'a> Timeline<'a> {
             ""
         };
         let agent = row.agent.as_str();
-        let plain = text::visible(agent);
+        let plain = text::plain(agent);
         let model = row.model.as_ref().map(Label::as_str);
         html! {
             tr id=(format!("call-{id}")) data-key=[is_line.then_some(&id)] data-agent=(plain)
                 class=[(!class.is_empty()).then_some(class)] data-at=[is_open.then_some("")] {
                 th.no scope="row" { (self.opens(call.number, row.id, is_open)) }
                 td class=(format!("who deep-{}", row.depth.saturating_sub(1).min(8))) title=(plain) { (text::name(agent)) }
-                td.model title=[model.map(text::visible)] { @match model { Some(model) => (text::name(model)), None => span.none { "-" } } }
+                td.model title=[model.map(text::plain)] { @match model { Some(model) => (text::name(model)), None => span.none { "-" } } }
                 td.bar { (self.bar(row)) }
                 td.n { (self.took(row)) }
                 td.n { (used(row, row.usage.input_tokens)) }
@@ -264,7 +264,7 @@ impl<'a> Timeline<'a> {
                 .here
                 .with(&[("fold", Some("false")), ("from", Some(&id)), ("call", None)]);
         html! {
-            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(text::visible(agent)) {
+            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(text::plain(agent)) {
                 td colspan=(COLUMNS) {
                     @if Line::unfolds(range) {
                         details id=(format!("calls-{id}")) open[holds] {
@@ -304,7 +304,7 @@ impl<'a> Timeline<'a> {
             span.f-who { strong { (text::name(agent)) } " \u{d7}" (figure::count(count)) }
             span.f-bar {
                 svg.bars viewBox=(format!("0 0 {UNITS} 10")) preserveAspectRatio="none" role="img" {
-                    title { (figure::count(count)) " calls of " (text::visible(agent)) }
+                    title { (figure::count(count)) " calls of " (text::plain(agent)) }
                     (self.breaks())
                     rect.many x=(start.min(UNITS - THINNEST)) y="3" width=(wide) height="4" {}
                 }
@@ -421,7 +421,7 @@ fn flags(row: &CallRow) -> Markup {
     html! {
         (ending(row))
         @if let Some((words, why)) = words {
-            span title=(text::visible(why)) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
+            span title=(text::plain(why)) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
         }
     }
 }

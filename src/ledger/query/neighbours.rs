@@ -24,72 +24,68 @@ pub struct Neighbours {
     /// In its run, whoever made them.
     pub before_in_run: Option<CallId>,
     pub after_in_run: Option<CallId>,
-    /// Calls that may be the one before in its conversation, the last first: of the same agent and
-    /// conversation, or of the same agent where it has none.
+    /// Calls of the same agent and conversation before it, the last first.
     pub before: Vec<CallRow>,
+    /// Other calls of the same agent before it, the last first: a conversation that parts has a name
+    /// of its own from there on.
+    pub like: Vec<CallRow>,
     /// The next call of its conversation.
     pub after: Option<CallId>,
 }
 
+impl Neighbours {
+    /// Takes in a call before this one; false when there are enough.
+    fn take(&mut self, row: &CallRow, call: CallRow, most: usize) -> bool {
+        if goes_with(row, &call) {
+            self.before.push(call);
+        } else if row.agent == call.agent
+            && row.operation == call.operation
+            && self.like.len() < most
+        {
+            self.like.push(call);
+        }
+        self.before.len() < most
+    }
+}
+
 impl View {
-    /// The calls around this one, up to `most` of them before it.
+    /// The calls around this one, up to `most` of a kind before it.
     pub fn neighbours(&self, row: &CallRow, most: usize) -> Result<Neighbours, IndexError> {
         self.index.read(|txn| {
             let mut found = Neighbours::default();
             if let Some(run) = &row.run {
-                let mut is_next = true;
-                walk(txn, (BY_RUN, run), row.id, Direction::Before, |call| {
-                    if std::mem::take(&mut is_next) {
-                        found.before_in_run = Some(call.id);
-                    }
-                    if goes_with(row, &call) {
-                        found.before.push(call);
-                    }
-                    found.before.len() < most
+                let named = (BY_RUN, run);
+                walk(txn, named, row.id, Direction::Before, |call| {
+                    found.before_in_run.get_or_insert(call.id);
+                    found.take(row, call, most)
                 })?;
-                is_next = true;
-                walk(txn, (BY_RUN, run), row.id, Direction::After, |call| {
-                    if std::mem::take(&mut is_next) {
-                        found.after_in_run = Some(call.id);
-                    }
+                walk(txn, named, row.id, Direction::After, |call| {
+                    found.after_in_run.get_or_insert(call.id);
                     found.after = goes_with(row, &call).then_some(call.id);
                     found.after.is_none()
                 })?;
             }
             // A conversation may go on in another run.
             let may_wander = row.run.is_none() || row.conversation.is_some();
+            let named = (BY_AGENT, &row.agent);
             if found.before.is_empty() && may_wander {
-                walk(
-                    txn,
-                    (BY_AGENT, &row.agent),
-                    row.id,
-                    Direction::Before,
-                    |call| {
-                        if goes_with(row, &call) {
-                            found.before.push(call);
-                        }
-                        found.before.len() < most
-                    },
-                )?;
+                found.like.clear();
+                walk(txn, named, row.id, Direction::Before, |call| {
+                    found.take(row, call, most)
+                })?;
             }
             if found.after.is_none() && may_wander {
-                walk(
-                    txn,
-                    (BY_AGENT, &row.agent),
-                    row.id,
-                    Direction::After,
-                    |call| {
-                        found.after = goes_with(row, &call).then_some(call.id);
-                        found.after.is_none()
-                    },
-                )?;
+                walk(txn, named, row.id, Direction::After, |call| {
+                    found.after = goes_with(row, &call).then_some(call.id);
+                    found.after.is_none()
+                })?;
             }
             Ok(found)
         })
     }
 }
 
-/// Whether two calls may be of one conversation.
+/// Whether two calls are of one conversation, as far as it is known.
 fn goes_with(row: &CallRow, other: &CallRow) -> bool {
     row.agent == other.agent
         && row.conversation == other.conversation

@@ -62,7 +62,7 @@ impl SeriesFilter {
     }
 
     /// Whose line a slice belongs to; none if it is not told apart.
-    fn line<'a>(&self, of: OfRef<'a>) -> Option<Option<&'a str>> {
+    fn line<'a>(&self, of: OfRef<'a>) -> Option<Whose<'a>> {
         let OfRef::Work {
             agent,
             model,
@@ -73,11 +73,18 @@ impl SeriesFilter {
         };
         match self.by {
             By::None => None,
-            By::Agent => Some(Some(agent)),
-            By::Model => Some(model),
-            By::Upstream => Some(Some(upstream)),
+            By::Agent => Some(Whose::Named(agent)),
+            By::Model => Some(model.map_or(Whose::Unnamed, Whose::Named)),
+            By::Upstream => Some(Whose::Named(upstream)),
         }
     }
+}
+
+/// Whose line it is, while slices are read.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    Named(&'a str),
+    Unnamed,
 }
 
 impl View {
@@ -239,22 +246,28 @@ impl Drawn {
         }
     }
 
-    fn add(&mut self, bucket: usize, line: Option<Option<&str>>, slice: &Slice) {
+    fn add(&mut self, bucket: usize, line: Option<Whose<'_>>, slice: &Slice) {
         if let Some(all) = self.all.get_mut(bucket) {
             all.merge(slice);
         }
-        let Some(name) = line else { return };
-        let known = name.map_or(self.unnamed, |name| self.named.get(name).copied());
-        let at = known.unwrap_or_else(|| self.new_line(name));
+        let Some(whose) = line else { return };
+        let known = match whose {
+            Whose::Named(name) => self.named.get(name).copied(),
+            Whose::Unnamed => self.unnamed,
+        };
+        let at = known.unwrap_or_else(|| self.new_line(whose));
         let line = self.lines.get_mut(at);
         if let Some(sum) = line.and_then(|(_, line)| line.get_mut(bucket)) {
             sum.merge(slice);
         }
     }
 
-    fn new_line(&mut self, name: Option<&str>) -> usize {
+    fn new_line(&mut self, whose: Whose<'_>) -> usize {
         let at = self.lines.len();
-        let named = name.and_then(|name| Label::parse(name).ok());
+        let named = match whose {
+            Whose::Named(name) => Label::parse(name).ok(),
+            Whose::Unnamed => None,
+        };
         if let Some(name) = &named {
             self.named.insert(name.clone(), at);
         } else {
@@ -304,6 +317,8 @@ impl Drawn {
 
 fn sum(slices: &[Slice]) -> Slice {
     let mut sum = Slice::default();
-    slices.iter().for_each(|slice| sum.merge(slice));
+    for slice in slices {
+        sum.merge(slice);
+    }
     sum
 }

@@ -162,11 +162,14 @@ fn of_all_time(
     })
 }
 
+/// By caller and agent.
+pub(super) type Edges = BTreeMap<(Label, Label), Slice>;
+
 /// Every caller and agent with what their calls of the span used.
 pub(super) fn edges(
     txn: &ReadTransaction,
     filter: &SpanFilter,
-) -> Result<(Span, BTreeMap<(Label, Label), Slice>), IndexError> {
+) -> Result<(Span, Edges), IndexError> {
     let span = Span::new(txn, filter.since, filter.until)?;
     let mut by_caller: BTreeMap<Label, BTreeMap<Label, Slice>> = BTreeMap::new();
     span.each(txn, Kind::Edge, |of, slice| {
@@ -175,7 +178,7 @@ pub(super) fn edges(
         }
         Ok(())
     })?;
-    let mut edges = BTreeMap::new();
+    let mut edges = Edges::new();
     for (caller, agents) in by_caller {
         let named = |(agent, slice)| ((caller.clone(), agent), slice);
         edges.extend(agents.into_iter().map(named));
@@ -184,7 +187,7 @@ pub(super) fn edges(
         // Older versions kept no edges by day.
         each_summary(txn, &Key::prefix_of(b'e', None), |key, summary| {
             if let Key::Edge(caller, agent) = key {
-                let slice: &mut Slice = edges.entry((caller, agent)).or_default();
+                let slice = edges.entry((caller, agent)).or_default();
                 slice.totals = summary.totals;
                 slice.cover(summary.first_at, summary.last_at);
             }

@@ -58,7 +58,7 @@ fn pages_of_runs_hold_each_run_once_the_last_active_first() {
         made(&machine, &ledger, &format!("r{number:02}"), |_| ());
     }
     made(&machine, &ledger, "r00", |end| {
-        end.timings.total_us = 999_999
+        end.timings.total_us = 999_999;
     });
     let expected: Vec<_> = {
         let mut rows = ledger.view().runs(&RunFilter::default()).unwrap().items;
@@ -84,10 +84,10 @@ fn runs_are_found_by_what_is_known_of_them() {
         made(&machine, &ledger, run, |_| ());
     }
     made(&machine, &ledger, "Two", |end| {
-        end.outcome = Outcome::UpstreamCut
+        end.outcome = Outcome::UpstreamCut;
     });
     made(&machine, &ledger, "one", |end| {
-        end.cost = Some(NanoUsd::new(2_000_000))
+        end.cost = Some(NanoUsd::new(2_000_000));
     });
     let open = ledger.admit(machine.call("open", "planner"), None).unwrap();
     let stop = act(&machine, Deed::RunStopped(label("one")));

@@ -231,8 +231,8 @@ fn check_all(view: &View, calls: &[Settlement], exact: bool) {
 }
 
 /// What a view tells that must not depend on how its index came about.
-fn told(view: &View, calls: &[Settlement]) -> String {
-    let mut told = String::new();
+fn told(view: &View, calls: &[Settlement]) -> Vec<String> {
+    let mut told = Vec::new();
     for since in moments(calls) {
         let filter = SpanFilter {
             since: Some(since),
@@ -241,7 +241,8 @@ fn told(view: &View, calls: &[Settlement]) -> String {
         let mut agents = view.agents(&filter).unwrap();
         // A run that went with its calls and goes on counts as new to whoever forgot it by then.
         agents.items.iter_mut().for_each(|row| row.runs = 0);
-        told += &format!("{agents:#?}{:#?}", view.edges(&filter).unwrap());
+        let edges = view.edges(&filter).unwrap();
+        told.push(format!("{agents:#?}{edges:#?}"));
     }
     told
 }

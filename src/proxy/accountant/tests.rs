@@ -3,6 +3,7 @@ use std::task::Poll;
 
 use super::*;
 use crate::admin::sample::{PLANNER, Sample, admission};
+use crate::alerts::Alerts;
 use crate::budgets::Hold;
 use crate::config::Config;
 use crate::core::id::CallId;
@@ -66,6 +67,7 @@ fn books(sample: &Sample, metrics: &Arc<Metrics>) -> Books {
             clock.clone(),
             Box::new(|_| ()),
         )),
+        alerts: Alerts::resting(&ledger, &clock),
         ledger,
         clock,
     }

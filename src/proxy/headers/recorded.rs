@@ -17,7 +17,7 @@ use crate::core::digest::DigestSeed;
 use crate::core::recorded::{HeaderLines, is_secret_name};
 
 /// Names that say nothing about who may do what.
-const HARMLESS: [&str; 58] = [
+const HARMLESS: [&str; 74] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -74,7 +74,23 @@ const HARMLESS: [&str; 58] = [
     "via",
     "x-app",
     "x-content-type-options",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
     "x-should-retry",
+    "x-stainless-arch",
+    "x-stainless-async",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-stainless-package-version",
+    "x-stainless-read-timeout",
+    "x-stainless-retry-count",
+    "x-stainless-runtime",
+    "x-stainless-runtime-version",
+    "x-stainless-timeout",
     "x-title",
 ];
 
@@ -184,9 +200,13 @@ fn holds_key(value: &str) -> bool {
     if ["bearer ", "basic ", "token "].into_iter().any(has_scheme) {
         return true;
     }
-    let mut words =
-        value.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_' | '.'));
-    words.any(|word| word.len() >= MIN_KEY && KEYS.iter().any(|key| word.starts_with(key)))
+    let is_end = |byte: &u8| !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'_');
+    let mut words = value.as_bytes().split(is_end);
+    value.len() >= MIN_KEY
+        && words.any(|word| {
+            let begins = |key: &&str| word.starts_with(key.as_bytes());
+            word.len() >= MIN_KEY && KEYS.iter().any(begins)
+        })
 }
 
 /// URLs without who asks for them and what with.

@@ -245,7 +245,8 @@ impl Answer {
         let function = function.as_ref().unwrap_or(call);
         let most = self.most;
         let Some(piece) = self.lane(key) else { return };
-        piece.id = piece.id.take().or_else(|| name(call, "id"));
+        let id = || name(call, "call_id").or_else(|| name(call, "id"));
+        piece.id = piece.id.take().or_else(id);
         piece.name = piece.name.take().or_else(|| name(function, "name"));
         if let Some(raw) = function.raw("arguments") {
             piece.said.push_json(raw, most);
@@ -362,7 +363,7 @@ impl Answer {
                 vectors += 1;
                 if vectors == 1 {
                     self.add(0, |pieces| {
-                        pieces.other(Some("embedding".to_owned()), vector)
+                        pieces.other(Some("embedding".to_owned()), vector);
                     });
                 }
             } else if element.has("b64_json") || element.has("url") {

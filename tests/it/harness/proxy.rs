@@ -38,6 +38,7 @@ pub(crate) struct Setup {
     env: BTreeMap<String, String>,
     behind: Vec<Arc<Seen>>,
     disk: Option<TestDisk>,
+    clock: Clock,
 }
 
 impl Proxy {
@@ -109,6 +110,7 @@ impl Setup {
             env: BTreeMap::new(),
             behind: Vec::new(),
             disk: None,
+            clock: Clock::System,
         }
     }
 
@@ -173,6 +175,12 @@ impl Setup {
         self
     }
 
+    /// Time is in the test's hand.
+    pub(crate) fn on_clock(mut self, clock: &Clock) -> Self {
+        self.clock = clock.clone();
+        self
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -212,15 +220,11 @@ impl Setup {
     }
 
     pub(crate) async fn try_start(self) -> Result<Proxy, StartError> {
-        let (config, disk) = (self.config(), self.disk);
-        let app = App::start_with(
-            config,
-            Clock::System,
-            move |config, clock, decode| match disk {
-                None => ledger::open(config, clock, decode),
-                Some(disk) => ledger::open_on(Arc::new(disk), config, clock, decode),
-            },
-        );
+        let (config, disk, clock) = (self.config(), self.disk, self.clock);
+        let app = App::start_with(config, clock, move |config, clock, decode| match disk {
+            None => ledger::open(config, clock, decode),
+            Some(disk) => ledger::open_on(Arc::new(disk), config, clock, decode),
+        });
         let app = app.await?;
         Ok(Proxy {
             app,

@@ -51,7 +51,7 @@ impl Batch<'_> {
         for (key, summary) in base.summaries.iter().cloned() {
             if let Key::Rollup(rollup) = key {
                 self.sliced
-                    .load_rollup(SliceKey::of_rollup(rollup), summary);
+                    .load_rollup(SliceKey::of_rollup(rollup), &summary);
             } else {
                 self.changed.insert(key, summary);
             }

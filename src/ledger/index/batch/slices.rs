@@ -74,14 +74,8 @@ impl Sliced {
         self.reach.raise(base.at);
     }
 
-    pub(super) fn load_rollup(&mut self, key: SliceKey, summary: Summary) {
-        let Summary {
-            first_at,
-            last_at,
-            totals,
-            ..
-        } = summary;
-        let slice = Slice::of_totals(first_at, last_at, totals);
+    pub(super) fn load_rollup(&mut self, key: SliceKey, day: &Summary) {
+        let slice = Slice::of_totals(day.first_at, day.last_at, day.totals);
         self.days.push((key, slice));
     }
 

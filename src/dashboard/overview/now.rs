@@ -1,0 +1,328 @@
+//! What happens now: runs with calls on their way, loops that are stopped, what was warned of,
+//! budgets that are nearly spent. None of it depends on the range.
+
+use std::sync::Arc;
+
+use maud::{Markup, html};
+
+use super::super::desk::Desk;
+use super::super::figure;
+use super::super::here::Here;
+use super::super::link;
+use super::super::page::part;
+use super::super::text;
+use crate::admin::problem::Problem;
+use crate::budgets::{AccountFilter, AccountRow, Budgets, MeasureRow, RuleRow};
+use crate::core::budget::{Dimension, Measure, Rule};
+use crate::core::id::Label;
+use crate::core::loops::refusal::summary;
+use crate::core::loops::trip::Trip;
+use crate::core::money::NanoUsd;
+use crate::ledger::{Event, IndexError, RunFilter, RunRow, SpanFilter, Standing};
+
+/// Rows of each list.
+const RUNS: usize = 8;
+const TRIPS: usize = 5;
+const WARNINGS: usize = 5;
+const BUDGETS: usize = 5;
+/// Events that warnings are looked for among: the newest.
+const EVENTS_LOOKED_AT: usize = 200;
+
+/// Events that somebody should know of; the word and the look of each.
+const TELLING: [(&str, &str, &str); 13] = [
+    ("budget_warning", "warn", "Budget nearly spent"),
+    ("budget_slowed", "warn", "Slowed by a budget"),
+    ("budget_spent", "bad", "Budget spent"),
+    ("loop_warning", "warn", "Repeats itself"),
+    ("loop_slowed", "warn", "Slowed, it repeats itself"),
+    ("loop_tripped", "bad", "Loop stopped"),
+    ("upstream_failing", "bad", "Upstream fails"),
+    ("ledger_failed", "bad", "Ledger failed"),
+    ("index_failed", "bad", "Index failed"),
+    ("disk_low", "bad", "Disk almost full"),
+    ("config_refused", "warn", "Config refused"),
+    ("unpriced_model", "warn", "Model without a price"),
+    ("alert_failed", "warn", "Alert not delivered"),
+];
+
+/// A budget and how one account of it stands.
+struct Near {
+    rule: Arc<Rule>,
+    account: AccountRow,
+}
+
+pub(super) struct Now {
+    /// Each with the budget that is nearest to its limit, if it has one of its own.
+    running: Vec<(RunRow, Option<Near>)>,
+    are_more_running: bool,
+    trips: Vec<Trip>,
+    warnings: Vec<Event>,
+    near: Vec<Near>,
+}
+
+impl Now {
+    pub(super) async fn ask(desk: &Desk) -> Result<Self, Problem> {
+        let budgets = Arc::clone(&desk.state.budgets);
+        let trips = desk.state.loops.open_trips();
+        desk.ask(move |view| {
+            let page = view.runs(&RunFilter {
+                span: SpanFilter {
+                    limit: RUNS,
+                    ..SpanFilter::default()
+                },
+                standing: Some(Standing::Running),
+                ..RunFilter::default()
+            })?;
+            let events = view.events(&SpanFilter {
+                limit: EVENTS_LOOKED_AT,
+                ..SpanFilter::default()
+            })?;
+            let (near, of_runs) = nearest(&budgets)?;
+            let of = |row: RunRow| Ok((budget_of(&budgets, &of_runs, &row.run)?, row));
+            let running: Vec<_> = page
+                .items
+                .into_iter()
+                .map(of)
+                .collect::<Result<_, IndexError>>()?;
+            Ok(Self {
+                running: running.into_iter().map(|(near, row)| (row, near)).collect(),
+                are_more_running: page.next.is_some(),
+                trips,
+                warnings: events
+                    .items
+                    .into_iter()
+                    .filter(|event| look(event).is_some())
+                    .take(WARNINGS)
+                    .collect(),
+                near,
+            })
+        })
+        .await
+    }
+
+    pub(super) fn has_running_calls(&self) -> bool {
+        !self.running.is_empty()
+    }
+
+    pub(super) fn draw(&self, desk: &Desk, here: &Here) -> Markup {
+        html! {
+            section { (part("running", &self.running(desk, here))) }
+            section { (part("tripped", &self.tripped(here))) }
+            section { (part("warned", &self.warned(desk, here))) }
+            section { (part("near", &self.near(here))) }
+        }
+    }
+
+    fn running(&self, desk: &Desk, here: &Here) -> Markup {
+        html! {
+            div.table-head {
+                h2 { "Running now" }
+                @if self.are_more_running { a href=(here.at("/runs", [("state", "running")])) { "all" } }
+            }
+            @if self.running.is_empty() { p.muted { "No run has a call on its way." } }
+            ul.list {
+                @for (row, near) in &self.running {
+                    @let name = row.run.as_str();
+                    li id=(format!("running-{}", link::encode(name))) data-key=(link::encode(name)) {
+                        div.list-line {
+                            a.cut href=(link::run(&row.run)) title=(name) { (text::name(name)) }
+                            (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
+                        }
+                        div.list-line.muted {
+                            (figure::state("run", &format!("{} open", figure::count(row.open_calls))))
+                            span { (figure::count(row.totals.calls)) " ended, since " (figure::clock(row.first_at, &desk.zone)) }
+                        }
+                        @if let Some(near) = near { (near.draw()) }
+                    }
+                }
+            }
+        }
+    }
+
+    fn tripped(&self, here: &Here) -> Markup {
+        html! {
+            div.table-head {
+                h2 { "Stopped loops" }
+                @if self.trips.len() > TRIPS { a href=(here.at("/loops", [])) { "all " (figure::count(self.trips.len() as u64)) } }
+            }
+            @if self.trips.is_empty() { p.muted { "No loop is stopped." } }
+            ul.list {
+                @for trip in self.trips.iter().take(TRIPS) {
+                    li id=(format!("trip-{}", trip.id)) data-key=(trip.id) {
+                        div.list-line {
+                            a href=(format!("{}#trip-{}", here.at("/loops", []), trip.id)) { (text::name(trip.agent.as_str())) }
+                            (figure::state("bad", "tripped"))
+                        }
+                        div.muted { (text::shown(&summary(&trip.evidence))) ", " (figure::count(u64::from(trip.refused))) " calls refused" }
+                    }
+                }
+            }
+        }
+    }
+
+    fn warned(&self, desk: &Desk, here: &Here) -> Markup {
+        html! {
+            div.table-head {
+                h2 { "Newest alerts" }
+                a href=(here.at("/alerts", [])) { "all" }
+            }
+            @if self.warnings.is_empty() { p.muted { "Nothing to tell." } }
+            ul.list {
+                @for event in &self.warnings {
+                    @let (kind, word) = look(event).unwrap_or(("off", "Event"));
+                    li {
+                        div.list-line { (figure::state(kind, word)) span.muted { (figure::time(event.at, &desk.zone)) } }
+                        @if let Some(details) = &event.details { div.clamped { (text::shown(details)) } }
+                    }
+                }
+            }
+        }
+    }
+
+    fn near(&self, here: &Here) -> Markup {
+        html! {
+            div.table-head {
+                h2 { "Budgets nearest to their limits" }
+                a href=(here.at("/budgets", [])) { "all" }
+            }
+            @if self.near.is_empty() {
+                p.muted { "No budget has been used. " code { "[[budgets]]" } " in the config sets them." }
+            }
+            ul.list {
+                @for near in &self.near {
+                    li {
+                        div.list-line {
+                            span.cut title=(near.account.name.to_string()) { (text::name(near.rule.name.as_str())) span.muted { " " (text::name(&near.key())) } }
+                            (figure::state(near.kind(), near.account.state(&near.rule)))
+                        }
+                        (near.draw())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How an event looks, if somebody should know of it.
+fn look(event: &Event) -> Option<(&'static str, &'static str)> {
+    let found = TELLING.iter().find(|(what, ..)| *what == event.what);
+    found.map(|(_, kind, word)| (*kind, *word))
+}
+
+/// The accounts nearest to their limits, and the rules that have one for each run.
+fn nearest(budgets: &Budgets) -> Result<(Vec<Near>, Vec<Arc<Rule>>), IndexError> {
+    let rows = budgets.list(&AccountFilter {
+        limit: BUDGETS,
+        ..AccountFilter::default()
+    })?;
+    let of_runs = rows.iter().filter(|row| row.rule.per == [Dimension::Run]);
+    let of_runs = of_runs.map(|row| Arc::clone(&row.rule)).collect();
+    let mut near: Vec<Near> = rows
+        .into_iter()
+        .flat_map(Near::all)
+        .filter(|near| near.account.used_permille > 0)
+        .collect();
+    near.sort_by_key(|near| std::cmp::Reverse((near.account.used_permille, near.account.last_at)));
+    near.truncate(BUDGETS);
+    Ok((near, of_runs))
+}
+
+/// What the run may still use by the budget that leaves it least.
+fn budget_of(
+    budgets: &Budgets,
+    rules: &[Arc<Rule>],
+    run: &Label,
+) -> Result<Option<Near>, IndexError> {
+    let mut nearest: Option<Near> = None;
+    for rule in rules {
+        let rows = budgets.list(&AccountFilter {
+            rule: Some(rule.name.clone()),
+            value: Some(run.clone()),
+            limit: 1,
+        })?;
+        for near in rows.into_iter().flat_map(Near::all) {
+            if nearest
+                .as_ref()
+                .is_none_or(|known| known.account.used_permille < near.account.used_permille)
+            {
+                nearest = Some(near);
+            }
+        }
+    }
+    Ok(nearest)
+}
+
+impl Near {
+    fn all(row: RuleRow) -> impl Iterator<Item = Self> {
+        let rule = row.rule;
+        row.accounts.into_iter().map(move |account| Self {
+            rule: Arc::clone(&rule),
+            account,
+        })
+    }
+
+    fn key(&self) -> String {
+        let values = self
+            .account
+            .name
+            .key
+            .iter()
+            .map(|(_, value)| value.as_ref().map_or("(none)", Label::as_str));
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    fn kind(&self) -> &'static str {
+        match self.account.used_permille {
+            0..800 => "ok",
+            800..1000 => "warn",
+            _ => "bad",
+        }
+    }
+
+    /// The limit that is nearest: how much of it is used.
+    fn draw(&self) -> Markup {
+        let tightest = self
+            .account
+            .measures
+            .iter()
+            .max_by_key(|of| permille(of.used, of.limit));
+        let Some(of) = tightest else {
+            return html! {};
+        };
+        let words = format!("{} of {}", amount(of, of.used), amount(of, of.limit));
+        let mark = self.rule.slow.map(|slow| u64::from(slow.from));
+        html! {
+            (figure::meter(permille(of.used, of.limit), permille(of.held, of.limit), mark, &words))
+            div.list-line.muted { span { (words) } span { (figure::percent(positive(of.used), positive(of.limit))) } }
+        }
+    }
+}
+
+fn positive(amount: i64) -> u64 {
+    u64::try_from(amount).unwrap_or(0)
+}
+
+/// Thousandths of a limit.
+fn permille(part: i64, limit: i64) -> u64 {
+    if limit <= 0 {
+        return 1000;
+    }
+    let permille = u128::from(positive(part)) * 1000 / u128::from(positive(limit));
+    u64::try_from(permille).unwrap_or(u64::MAX)
+}
+
+fn amount(of: &MeasureRow, amount: i64) -> String {
+    match of.measure {
+        Measure::Usd => figure::money(NanoUsd::new(amount)),
+        measure => {
+            let word = match measure {
+                Measure::InputTokens => "input tokens",
+                Measure::OutputTokens => "output tokens",
+                Measure::Calls => "calls",
+                Measure::Concurrent => "calls at once",
+                Measure::Tokens | Measure::Usd => "tokens",
+            };
+            format!("{} {word}", figure::count(positive(amount)))
+        }
+    }
+}

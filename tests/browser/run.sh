@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Drives the dashboard of a built binary in a real browser:
+#   run.sh BINARY                          the suite
+#   run.sh BINARY screenshots.mjs DIR      the pictures of the README
+# Needs node (20 or later), npm and Chromium; CHROMIUM names another one.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+binary=$(realpath "$1")
+script=${2:-suite.mjs}
+home=${BROWSER_TESTS_HOME:-$HOME/.cache/open-aiops-browser}
+chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+[ -n "$chromium" ] || { echo "no Chromium found: install it (Debian: apt-get install chromium) or set CHROMIUM" >&2; exit 1; }
+command -v node >/dev/null || { echo "no node found: install Node.js 20 or later" >&2; exit 1; }
+
+mkdir -p "$home"
+if ! cmp -s "$here/package.json" "$home/package.json" || [ ! -d "$home/node_modules/axe-core" ]; then
+    cp "$here/package.json" "$home/package.json"
+    (cd "$home" && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm install --silent --no-audit --no-fund --no-package-lock)
+fi
+export BROWSER_TESTS_HOME=$home CHROMIUM=$chromium OPEN_AIOPS=$binary
+if [ "$script" = suite.mjs ]; then
+    exec node --test --test-concurrency=1 --test-reporter=spec "$here/suite.mjs"
+fi
+exec node "$here/$script" "${@:3}"

@@ -1,0 +1,69 @@
+// What pages are looked at with: a crew that works, one that fails, one that goes round in circles,
+// and texts that would do harm if they were anything but text.
+
+import { assistant, system, user } from "./server.mjs";
+
+export const HOSTILE = `</script><img src=x onerror="alert(1)"><b>bold</b> \u202etxt.exe`;
+
+export const CONFIG = `
+[loops]
+max_delay = "0s"
+[[budget]]
+name = "each run"
+per = ["run"]
+usd = 0.05
+slow_at = 0.9
+max_delay = "10ms"
+[[budget]]
+name = "everything"
+calls = 100000
+window = "day"
+`;
+
+const TOOL = { id: "call_1", name: "search", arguments: { query: "tides" } };
+
+// A planner that asks a researcher, who calls a tool. Returns the ids of its calls.
+export async function crew(proxy, model, run) {
+  const ids = [];
+  const call = async (it) => { const done = await proxy.call({ run, ...it }); ids.push(done.id); return done; };
+  model.says(() => ({ text: "Ask the researcher about tides." }));
+  const planner = [system("You are the planner."), user("Write about tides.")];
+  await call({ agent: "planner", messages: planner });
+  model.says(() => ({ tool: TOOL }));
+  const researcher = [system("You are the researcher."), user("What is known about tides?")];
+  await call({ agent: "researcher", caller: "planner", messages: researcher });
+  researcher.push({ role: "assistant", content: null, tool_calls: [{ id: TOOL.id, type: "function", function: { name: TOOL.name, arguments: JSON.stringify(TOOL.arguments) } }] });
+  researcher.push({ role: "tool", tool_call_id: TOOL.id, content: "Tides are known for 18.6 years ahead." });
+  model.says(() => ({ text: `The finding: 18.6 years. ${HOSTILE}` }));
+  await call({ agent: "researcher", caller: "planner", messages: researcher });
+  model.says(() => ({ text: "The report is done." }));
+  await call({ agent: "planner", messages: [...planner, assistant("Ask the researcher about tides."), user(`Finding: 18.6 years. ${HOSTILE}`)] });
+  return ids;
+}
+
+export async function failing(proxy, model, run) {
+  model.says(() => ({ status: 500 }));
+  await proxy.call({ run, agent: "flaky", messages: [system("You are flaky."), user("Try.")] });
+  model.says(() => ({ text: "Now it works." }));
+  await proxy.call({ run, agent: "flaky", messages: [system("You are flaky."), user("Try once more.")] });
+}
+
+// Greps for the same in vain until it is stopped; how often it was answered.
+export async function looping(proxy, model, run) {
+  const messages = [system("You are the coder."), user("Mend the parser.")];
+  for (let n = 1; n < 40; n++) {
+    const tool = { id: `call_${n}`, name: "grep", arguments: { path: "src/parser.rs", pattern: "fn parse_expression" } };
+    model.says(() => ({ tool }));
+    const done = await proxy.call({ run, agent: "coder", messages });
+    if (done.status === 429) return n - 1;
+    messages.push(done.body.choices[0].message, { role: "tool", tool_call_id: tool.id, content: "Error: no such file src/parser.rs" });
+  }
+  throw new Error("it was never stopped");
+}
+
+export async function everything(proxy, model) {
+  const ids = await crew(proxy, model, "nightly-1");
+  await failing(proxy, model, "flaky-1");
+  await looping(proxy, model, "circles-1");
+  return ids;
+}

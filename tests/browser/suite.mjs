@@ -1,0 +1,217 @@
+// The dashboard as people use it. Facts are waited for, never slept for.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { barriers, browser, isWithin, nothingWrong, open } from "./page.mjs";
+import { CONFIG, HOSTILE, crew, everything } from "./scenes.mjs";
+import { Model, Proxy, system, user } from "./server.mjs";
+
+let chromium, model, proxy, empty, calls;
+
+before(async () => {
+  chromium = await browser();
+  model = await Model.start();
+  empty = await Proxy.start(model);
+  proxy = await Proxy.start(model, CONFIG);
+  calls = await everything(proxy, model);
+});
+
+after(async () => {
+  await chromium?.close();
+  await proxy?.stop();
+  await empty?.stop();
+  await model?.stop();
+});
+
+const LISTS = ["/", "/graph", "/runs", "/budgets", "/loops", "/alerts", "/search?q=tides"];
+const full = () => [...LISTS, "/runs/nightly-1", "/runs/nightly-1?view=steps", "/runs/circles-1", "/graph?run=nightly-1", ...["messages", "raw", "headers", "usage", "attribution", "decisions"].map((tab) => `/calls/${calls[2]}?tab=${tab}`)];
+
+for (const theme of ["light", "dark"]) {
+  test(`every page is sound and without barriers, ${theme}`, async (t) => {
+    const page = await open(chromium, { theme });
+    for (const [server, paths] of [[empty, LISTS], [proxy, full()]]) {
+      for (const path of paths) {
+        await page.goto(`${server.url}${path}`);
+        assert.equal(await page.locator("h1").count(), 1, path);
+        assert.deepEqual(await barriers(page), [], `${path} ${theme}`);
+        assert.ok(await isWithin(page), `${path} scrolls sideways`);
+      }
+    }
+    nothingWrong(page);
+    await page.context().close();
+    t.diagnostic(`${LISTS.length + full().length} pages`);
+  });
+}
+
+test("every page fits a small window", async () => {
+  const page = await open(chromium, { width: 400, height: 800 });
+  for (const path of full()) {
+    await page.goto(`${proxy.url}${path}`);
+    assert.ok(await isWithin(page), `${path} scrolls sideways`);
+  }
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("links and forms work without a script", async () => {
+  const page = await open(chromium, { script: false });
+  await page.goto(`${proxy.url}/`);
+  await page.getByRole("link", { name: "Runs", exact: true }).click();
+  await page.getByRole("link", { name: "nightly-1" }).first().click();
+  assert.match(page.url(), /\/runs\/nightly-1/);
+  await page.getByRole("searchbox").fill("tides");
+  await page.getByRole("searchbox").press("Enter");
+  assert.match(page.url(), /\/search\?q=tides/);
+  await page.context().close();
+});
+
+test("a call is on the overview within a second", async (t) => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/`);
+  model.says(() => ({ text: "Quick." }));
+  const took = [];
+  for (let n = 0; n < 5; n++) {
+    const before = await page.locator("[data-tile=calls]").innerText();
+    const begun = Date.now();
+    await proxy.call({ run: "live-1", agent: "quick", messages: [system("You are quick."), user(`Question ${n}`)] });
+    await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before);
+    took.push(Date.now() - begun);
+  }
+  t.diagnostic(`seen after ${took.join(", ")} ms`);
+  assert.ok(Math.min(...took) < 1000, `${took} ms`);
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a run that is being made grows, and what is read stays", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs`);
+  const rows = page.locator("main tbody tr");
+  await rows.first().waitFor();
+  await page.keyboard.press("j");
+  const before = await rows.count();
+  await crew(proxy, model, "pill-1");
+  const pill = page.getByRole("status").filter({ hasText: /1 new runs?/ });
+  await pill.waitFor();
+  assert.equal(await rows.count(), before, "nothing moved under the reader");
+  await pill.click();
+  await page.getByRole("link", { name: "pill-1" }).first().waitFor();
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a paused page waits, and sees all when it goes on", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/`);
+  await page.getByRole("button", { name: "Live" }).click();
+  const tile = page.locator("[data-tile=calls]");
+  const before = await tile.innerText();
+  const other = await open(chromium);
+  await other.goto(`${proxy.url}/`);
+  const seen = await other.locator("[data-tile=calls]").innerText();
+  model.says(() => ({ text: "Meanwhile." }));
+  await proxy.call({ run: "paused-1", agent: "quick", messages: [user("Something")] });
+  // When the other page has seen it, this one could have.
+  await other.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, seen);
+  assert.equal(await tile.innerText(), before);
+  await page.getByRole("button", { name: "Paused" }).click();
+  await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before);
+  nothingWrong(page);
+  nothingWrong(other);
+  await page.context().close();
+  await other.context().close();
+});
+
+test("a page finds its server again", async () => {
+  const page = await open(chromium);
+  page.expected.push(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|Failed to load resource|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/);
+  await page.goto(`${proxy.url}/`);
+  const before = await page.locator("[data-tile=calls]").innerText();
+  await proxy.end();
+  await proxy.begin();
+  model.says(() => ({ text: "Back." }));
+  await proxy.call({ run: "again-1", agent: "quick", messages: [user("Are you there?")] });
+  await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before, { timeout: 20_000 });
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a theme is chosen and kept", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs`);
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await ground();
+  await page.getByRole("link", { name: /^Theme/ }).click();
+  assert.match(page.url(), /\/runs/);
+  assert.notEqual(await ground(), light);
+  await page.goto(`${proxy.url}/loops`);
+  assert.notEqual(await ground(), light);
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("keys go, search, help and can be switched off", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/`);
+  await page.keyboard.press("g");
+  await page.keyboard.press("r");
+  await page.waitForURL(/\/runs/);
+  await page.keyboard.press("?");
+  await page.getByRole("dialog").waitFor();
+  assert.deepEqual(await barriers(page), []);
+  await page.getByRole("checkbox", { name: /switch them off/ }).check();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("/");
+  assert.notEqual(await page.evaluate(() => document.activeElement.name), "q");
+  await page.keyboard.press("?");
+  assert.equal(await page.getByRole("dialog").count(), 0);
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("filters are in the address, and back brings them back", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs?agent=flaky`);
+  const rows = page.locator("main tbody tr");
+  assert.equal(await rows.count(), 1);
+  await rows.getByRole("link").first().click();
+  await page.waitForURL(/\/runs\/flaky-1/);
+  await page.goBack();
+  assert.equal(await rows.count(), 1);
+  await page.goto(`${proxy.url}/runs?agent=nobody`);
+  await page.getByText(/nobody/).first().waitFor();
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("what a model says is text and nothing else", async () => {
+  const page = await open(chromium);
+  for (const path of ["/runs/nightly-1?view=steps", `/calls/${calls[2]}?tab=messages`, `/calls/${calls[2]}?tab=raw`]) {
+    await page.goto(`${proxy.url}${path}`);
+    assert.equal(await page.locator("main img, main b").count(), 0, path);
+    assert.ok((await page.locator("main").innerText()).includes("<img src=x onerror="), path);
+  }
+  assert.ok(HOSTILE.includes("onerror"));
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("every table is a file as well", async () => {
+  const page = await open(chromium);
+  for (const path of ["/runs", "/graph", "/budgets", "/loops", "/runs/nightly-1"]) {
+    await page.goto(`${proxy.url}${path}`);
+    const links = await page.locator(".exports a").evaluateAll((all) => all.map((it) => it.getAttribute("href")));
+    assert.ok(links.length >= 2, `${path} has exports`);
+    for (const link of links) {
+      const answer = await page.request.get(`${proxy.url}${link}`);
+      assert.equal(answer.status(), 200, link);
+      assert.match(answer.headers()["content-disposition"], /attachment/);
+      const text = await answer.text();
+      if (link.includes(".json")) assert.ok(Array.isArray(JSON.parse(text)), link);
+      else assert.match(text, /^[a-z_]+(,[a-z_0-9]+)*\r\n/, link);
+    }
+  }
+  nothingWrong(page);
+  await page.context().close();
+});
