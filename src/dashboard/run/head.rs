@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::super::deeds;
 use super::super::desk::Desk;
 use super::super::figure;
 use super::super::here::Here;
@@ -46,7 +47,7 @@ impl Head<'_> {
                 (figure::state(kind, word))
                 @if row.open_calls > 0 { span { (figure::many(row.open_calls, "call")) " running" } }
                 (self.actions(row))
-                (self.ways(row))
+                (Self::ways(row))
             }
             dl.facts {
                 dt { "Time" } dd { (self.time(row)) }
@@ -172,18 +173,18 @@ impl Head<'_> {
     }
 
     fn actions(&self, row: &RunRow) -> Markup {
-        let to = |deed: &str| format!("{}/{deed}", link::run(&row.run));
+        let to = |control: Control| deeds::of_run(self.here, control, &row.run);
         html! {
             span.actions {
-                @if row.control == Control::Running { a.button href=(to("pause")) { "Pause" } }
-                @else { a.button href=(to("resume")) { "Resume" } }
+                @if row.control == Control::Running { a.button href=(to(Control::Paused)) { "Pause" } }
+                @else { a.button href=(to(Control::Running)) { "Resume" } }
                 " "
-                @if row.control != Control::Stopped { a.button href=(to("stop")) { "Stop" } }
+                @if row.control != Control::Stopped { a.button href=(to(Control::Stopped)) { "Stop" } }
             }
         }
     }
 
-    fn ways(&self, row: &RunRow) -> Markup {
+    fn ways(row: &RunRow) -> Markup {
         let run = row.run.as_str();
         let file = |name: &str| format!("{}/export.{name}", link::run(&row.run));
         html! {
@@ -220,7 +221,7 @@ impl Head<'_> {
                     ", " (figure::count(trip.evidence.tokens)) " tokens, "
                     (figure::many(u64::from(trip.refused), "call")) " refused. "
                     @if let Some(closed) = &trip.closed { (ended(closed, self.desk)) }
-                    " " a href=(self.here.at("/loops", [("trip", trip.id.to_string().as_str())])) { "Loops" }
+                    " " a href=(self.here.at(&format!("/loops/{}", trip.id), [])) { "The loop" }
                 }
                 details id=(format!("trip-{}", trip.id)) {
                     summary { "Evidence: " (figure::many(trip.evidence.calls.len() as u64, "call")) }
@@ -355,13 +356,11 @@ fn limit(row: &RuleRow, measure: &MeasureRow) -> Markup {
 }
 
 pub(in super::super) fn amount(measure: Measure, amount: i64) -> String {
-    match measure {
-        Measure::Usd => figure::money(NanoUsd::new(amount)),
-        _ => {
-            let count = figure::count(u64::try_from(amount).unwrap_or(0));
-            let what = measure.text(amount);
-            let unit = what.split_once(' ').map_or("", |(_, unit)| unit);
-            format!("{count} {unit}")
-        }
+    if measure == Measure::Usd {
+        return figure::money(NanoUsd::new(amount));
     }
+    let count = figure::count(u64::try_from(amount).unwrap_or(0));
+    let what = measure.text(amount);
+    let unit = what.split_once(' ').map_or("", |(_, unit)| unit);
+    format!("{count} {unit}")
 }

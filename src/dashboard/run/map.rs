@@ -1,5 +1,7 @@
 //! All calls of a run in little room: how many ran at once, where some failed, what is on the page.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::super::figure;
@@ -151,18 +153,23 @@ fn outline(columns: &[Column], most: u32) -> String {
         let room = HEIGHT - 4;
         let high = u64::from(column.calls) * room / u64::from(most.max(1));
         let high = high.max(u64::from(column.calls.min(1)) * 2);
-        path.push_str(&format!("H{x}V{}", HEIGHT - high));
+        // Writing into a text does not fail.
+        let _ = write!(path, "H{x}V{}", HEIGHT - high);
     }
-    path.push_str(&format!("H{COLUMNS}V{HEIGHT}Z"));
+    let _ = write!(path, "H{COLUMNS}V{HEIGHT}Z");
     path
 }
 
 fn ticks(columns: &[Column]) -> String {
-    let failed = columns
+    let mut path = String::new();
+    for (x, _) in columns
         .iter()
         .enumerate()
-        .filter(|(_, column)| column.failed);
-    failed.map(|(x, _)| format!("M{x} 0h2v6h-2Z")).collect()
+        .filter(|(_, column)| column.failed)
+    {
+        let _ = write!(path, "M{x} 0h2v6h-2Z");
+    }
+    path
 }
 
 /// From where to where the calls on the page lie.

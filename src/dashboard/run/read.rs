@@ -132,7 +132,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
         calls,
     };
     match asked.tab {
-        _ if asked.is_export => shown.read_rows(view, shown.ids(0..EXPORTED))?,
+        _ if asked.is_export => shown.read_rows(view, &shown.ids(0..EXPORTED))?,
         Tab::Timeline => {
             shown.window = window(&shown.lines, at);
             let on_page = shown
@@ -140,7 +140,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
                 .get(shown.window.lines.clone())
                 .unwrap_or_default();
             shown.on_page = span(on_page);
-            shown.read_rows(view, shown.ids_of_window())?;
+            shown.read_rows(view, &shown.ids_of_window())?;
             if let Some(call) = asked.call {
                 shown.step = step(view, call, Options::default())?;
             }
@@ -173,8 +173,8 @@ impl Shown {
         lines.iter().flat_map(of).collect()
     }
 
-    fn read_rows(&mut self, view: &View, ids: Vec<CallId>) -> Result<(), IndexError> {
-        let rows = view.picked(&ids)?;
+    fn read_rows(&mut self, view: &View, ids: &[CallId]) -> Result<(), IndexError> {
+        let rows = view.picked(ids)?;
         self.rows = rows.into_iter().map(|row| (row.id, row)).collect();
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Shown {
         };
         self.on_page = start..(start + STEPS).min(self.calls.len());
         let ids = self.ids(self.on_page.clone());
-        self.read_rows(view, ids.clone())?;
+        self.read_rows(view, &ids)?;
         for id in ids {
             self.steps.extend(step(view, id, Options::default())?);
         }

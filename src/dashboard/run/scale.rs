@@ -95,10 +95,6 @@ impl Scale {
         let share = u128::from(before) * u128::from(room) / u128::from(self.busy.max(1));
         (u64::try_from(share).unwrap_or(UNITS) + passed).min(UNITS)
     }
-
-    pub(super) fn whole(&self) -> Stretch {
-        self.whole
-    }
 }
 
 #[cfg(test)]

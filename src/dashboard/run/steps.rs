@@ -125,7 +125,7 @@ fn title(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>)
 /// How what was sent stands to what was sent before.
 fn history(sent: &Sent, id: CallId) -> Markup {
     let at = sent.changed_at.map_or(0, |at| at + 1);
-    let whole = format!("{}?tab=messages&full=true", link::call(id));
+    let whole = format!("{}?show=all", link::call(id));
     html! {
         @match sent.history {
             History::First | History::Grown | History::Continued => {}
@@ -161,9 +161,9 @@ fn history(sent: &Sent, id: CallId) -> Markup {
 }
 
 fn sent(sent: &Sent, id: CallId, room: &mut Room) -> Markup {
-    let whole = |index: u64| format!("{}?tab=messages&message={index}", link::call(id));
+    let whole = |index: u64| format!("{}?message={index}", link::call(id));
     let mark = |its: &SentMessage| its.is_echo.then_some("its own answer, sent back");
-    let all = format!("{}?tab=messages", link::call(id));
+    let all = link::call(id);
     html! {
         @if sent.left_out > 0 {
             p.muted { (figure::many(sent.left_out, "more message")) " before these: " a href=(all) { "all of them" } }
@@ -179,7 +179,7 @@ fn sent(sent: &Sent, id: CallId, room: &mut Room) -> Markup {
 }
 
 fn answered(answered: &Answered, id: CallId, room: &mut Room) -> Markup {
-    let whole = format!("{}?tab=messages", link::call(id));
+    let whole = link::call(id);
     html! {
         @let drawn = until_full(&answered.messages, room, |its, room| message(its, None, &whole, room));
         @for drawn in &drawn { (drawn) }

@@ -139,13 +139,12 @@ impl<'a> Timeline<'a> {
         match line {
             Line::Call(at) => self.call_at(*at, true),
             Line::Fold(calls) => self.fold(calls),
-            Line::Note(at) => match self.head.facts.notes.get(*at) {
-                Some(note) => html! {
+            Line::Note(at) => html! {
+                @if let Some(note) = self.head.facts.notes.get(*at) {
                     tr.happened { td colspan=(COLUMNS) {
                         (figure::clock(note.at(), &self.head.desk.zone)) " " (head::note(note, self.head))
                     } }
-                },
-                None => html! {},
+                }
             },
         }
     }
@@ -153,10 +152,7 @@ impl<'a> Timeline<'a> {
     fn call_at(&self, at: usize, is_line: bool) -> Markup {
         let call = self.shown.calls.get(at);
         let row = call.and_then(|call| self.shown.rows.get(&call.mark.id));
-        match call.zip(row) {
-            Some((call, row)) => self.call(call, row, is_line),
-            None => html! {},
-        }
+        html! { @if let Some((call, row)) = call.zip(row) { (self.call(call, row, is_line)) } }
     }
 
     /// A call, and below it the step that it is if that is open.
@@ -195,7 +191,7 @@ impl<'a> Timeline<'a> {
     fn opens(&self, number: usize, id: CallId, is_open: bool) -> Markup {
         let text = id.to_string();
         let to = self.head.here.with(&[
-            ("call", Some(&text).map(String::as_str).filter(|_| !is_open)),
+            ("call", Some(text.as_str()).filter(|_| !is_open)),
             ("from", Some(&text)),
         ]);
         html! { a href=(format!("{to}#call-{text}")) aria-expanded=(is_open) { (figure::count(number as u64)) } }

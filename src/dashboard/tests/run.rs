@@ -1,12 +1,11 @@
 //! The page of a run, its deeds and its files.
 
-use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Shown, Site};
+use super::Site;
 use crate::admin::sample::{self, Call, PLANNER, label};
+use crate::core::budget::Control;
 use crate::core::call::{Outcome, Settlement};
 use crate::core::id::CallId;
 use crate::core::loops::finding::{Scope, Signal};
@@ -103,16 +102,6 @@ impl Site {
     /// So many calls like this one.
     fn make_many(&self, count: usize, made: &Made) -> Vec<CallId> {
         (0..count).map(|_| self.make(made)).collect()
-    }
-
-    async fn post(&self, path: &str, origin: Option<&str>) -> Shown {
-        let mut request = Request::post(path)
-            .header("host", "localhost:8788")
-            .header("content-type", "application/x-www-form-urlencoded");
-        if let Some(origin) = origin {
-            request = request.header("origin", origin);
-        }
-        self.send(request.body(Body::empty()).unwrap()).await
     }
 }
 
@@ -536,7 +525,6 @@ async fn what_is_not_there_or_not_understood_is_said() {
             404,
             "no table `nothing`",
         ),
-        ("/runs/nobody/pause", 404, "no call of a run nobody"),
         ("/runs/nobody/export.json", 404, "no call of a run nobody"),
         (
             &*format!("{RUN}/export.html?texts=1"),
@@ -550,55 +538,37 @@ async fn what_is_not_there_or_not_understood_is_said() {
     }
 }
 
-const OWN: Option<&str> = Some("http://localhost:8788");
-
 #[tokio::test]
-async fn a_run_is_paused_stopped_and_resumed_by_forms_and_the_deeds_are_recorded() {
+async fn a_run_leads_to_forms_that_pause_stop_and_resume_it_and_says_what_was_done() {
     let site = Site::new(&[]);
     site.make(&Made::default());
-    for (deed, word) in [
-        ("pause", "paused"),
-        ("stop", "stopped"),
-        ("resume", "ended"),
+    for (control, word, next) in [
+        (Control::Paused, "paused", "/budgets/resume?"),
+        (Control::Stopped, "stopped", "/budgets/resume?"),
+        (Control::Running, "ended", "/budgets/pause?"),
     ] {
-        let asked = site.page(&format!("{RUN}/{deed}")).await;
-        assert!(
-            asked.contains("<form method=\"post\"") && asked.contains("New calls of it"),
-            "{asked}"
-        );
-        let done = site.post(&format!("{RUN}/{deed}"), OWN).await;
-        assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.html);
-        assert_eq!(done.headers["location"], RUN);
+        let run = label("night/1");
+        let budgets = &site.state.budgets;
+        budgets.control(&run, control, "dashboard").await.unwrap();
         let html = site.page(RUN).await;
+        let head = part(&html, "run-head");
+        assert!(head.contains(&format!(">{word}</span>")), "{word}: {head}");
+        let from = head
+            .find(next)
+            .unwrap_or_else(|| panic!("no {next}: {head}"));
+        let form = head[from..]
+            .split('"')
+            .next()
+            .unwrap()
+            .replace("&amp;", "&");
         assert!(
-            part(&html, "run-head").contains(&format!(">{word}</span>")),
-            "{word}: {html}"
+            site.page(&form).await.contains("<form method=\"post\""),
+            "{form}"
         );
     }
+    // What was done stands among the calls.
     let html = site.page(RUN).await;
     assert!(html.contains("paused by <bdi>dashboard</bdi>"), "{html}");
-    let events = site.page("/api/v1/events").await;
-    for what in ["run_paused", "run_stopped", "run_resumed"] {
-        assert!(events.contains(what), "{events}");
-    }
-    assert!(events.contains("\"who\":\"dashboard\""), "{events}");
-}
-
-#[tokio::test]
-async fn forms_of_other_sites_change_nothing() {
-    let site = Site::new(&[]);
-    site.make(&Made::default());
-    for origin in [None, Some("https://evil.example"), Some("null")] {
-        let refused = site.post(&format!("{RUN}/stop"), origin).await;
-        assert_eq!(
-            refused.status,
-            StatusCode::FORBIDDEN,
-            "{origin:?}: {}",
-            refused.html
-        );
-    }
-    let events = site.page("/api/v1/events").await;
-    assert!(!events.contains("run_stopped"), "{events}");
 }
 
 #[tokio::test]
@@ -708,7 +678,7 @@ async fn a_loop_that_was_stopped_stands_where_it_happened_with_its_evidence() {
         trip: Some(Box::new(trip)),
         ..Event::own(site.sample.clock.now(), "loop_tripped", None)
     };
-    let _ = site.sample.ledger.event(event).unwrap();
+    site.sample.ledger.event(event).unwrap().await;
     let html = site.page(RUN).await;
     let told = part(&html, "run-trips");
     assert!(
