@@ -420,7 +420,6 @@ async fn hostile_texts_and_names_are_text_everywhere() {
         "/runs".to_owned(),
         format!("/runs/{run}?call={id}"),
         format!("/runs/{run}?view=steps"),
-        format!("/runs/{run}/stop"),
         format!("/runs/{run}/export.html?texts=true"),
     ] {
         let html = site.page(&page).await;
@@ -542,6 +541,8 @@ async fn what_is_not_there_or_not_understood_is_said() {
 async fn a_run_leads_to_forms_that_pause_stop_and_resume_it_and_says_what_was_done() {
     let site = Site::new(&[]);
     site.make(&Made::default());
+    // The engine knows a run that the index knows.
+    site.page(RUN).await;
     for (control, word, next) in [
         (Control::Paused, "paused", "/budgets/resume?"),
         (Control::Stopped, "stopped", "/budgets/resume?"),
