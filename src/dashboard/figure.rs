@@ -76,6 +76,12 @@ pub(super) fn count(count: u64) -> String {
     grouped
 }
 
+/// `1 call`, `1,234 calls`
+pub(super) fn many(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", self::count(count))
+}
+
 /// `999`, `12.3k`, `4.5M`: for charts and tiles; the exact number belongs into a title.
 pub(super) fn short(count: u64) -> String {
     let (unit, sign) = match count {
@@ -219,6 +225,7 @@ mod tests {
     #[test]
     fn counts_and_durations_read_in_units_that_matter() {
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!([many(1, "call"), many(0, "call")], ["1 call", "0 calls"]);
         assert_eq!(
             [short(999), short(12_345), short(450_000)],
             ["999", "12.3k", "450k"]

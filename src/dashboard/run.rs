@@ -2,7 +2,6 @@
 
 mod asked;
 mod costs;
-mod deeds;
 mod file;
 mod head;
 mod lines;
@@ -23,10 +22,12 @@ use self::asked::{Asked, Tab};
 use self::head::Head;
 use self::read::{Lack, Shown};
 use self::timeline::Timeline;
+use super::deeds;
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
 use super::page::{Page, Place, held, part};
+use super::text;
 use super::{Answer, view};
 use crate::admin::problem::Problem;
 use crate::budgets::RuleRow;
@@ -39,7 +40,6 @@ pub(super) use self::head::{amount, standing};
 pub(super) fn routes() -> Router<Desk> {
     Router::new()
         .route("/runs/{run}", view(page))
-        .merge(deeds::routes())
         .merge(file::routes())
 }
 
@@ -60,6 +60,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     let agents = costs::table(&shown.facts.detail, &here);
     let main = html! {
         (timeline::patterns())
+        (deeds::note(&desk, &here))
         div.columns {
             (part("run-head", &head.draw()))
             (part("run-agents", &html! {
@@ -79,7 +80,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     if asked.is_export {
         tables.push(listed::table(&shown));
     }
-    let title = format!("Run {}", asked.run);
+    let title = format!("Run {}", text::plain(asked.run.as_str()));
     Ok(Page::live(title, Place::Runs, main).tables(tables))
 }
 

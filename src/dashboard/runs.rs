@@ -343,7 +343,7 @@ impl Listed<'_> {
                 .collect(),
             class: if kind == "bad" { "bad" } else { "" },
             cells: vec![
-                Cell::new(row.run.as_str(), self.name(row)),
+                Cell::new(row.run.as_str(), Self::name(row)),
                 Cell::new(word, figure::state(kind, word)),
                 Cell::new(
                     row.first_at.to_string(),
@@ -354,7 +354,7 @@ impl Listed<'_> {
                     totals.calls + row.open_calls,
                     html! { (figure::count(totals.calls + row.open_calls)) },
                 ),
-                self.agents(row),
+                Self::agents(row),
                 if row.depth == 0 {
                     Cell::none()
                 } else {
@@ -362,14 +362,14 @@ impl Listed<'_> {
                 },
                 Cell::new(tokens, html! { (figure::count(tokens)) }),
                 Cell::new(is_priced.then(|| usd(known)), self.spend(row)),
-                self.flags(row),
+                Self::flags(row),
             ],
         }
     }
 
-    fn name(&self, row: &RunRow) -> Markup {
+    fn name(row: &RunRow) -> Markup {
         html! {
-            a href=(link::run(&row.run)) title=(row.run.as_str()) { (text::name(row.run.as_str())) }
+            a href=(link::run(&row.run)) title=(text::plain(row.run.as_str())) { (text::name(row.run.as_str())) }
             @if let Some(parent) = &row.parent_run {
                 span.muted { " in " a href=(link::run(parent)) { (text::name(parent.as_str())) } }
             }
@@ -386,7 +386,7 @@ impl Listed<'_> {
         Cell::new(Some(took).filter(|_| row.open_calls == 0), shown)
     }
 
-    fn agents(&self, row: &RunRow) -> Cell {
+    fn agents(row: &RunRow) -> Cell {
         let names: Vec<&str> = row.agents.iter().map(Label::as_str).collect();
         let more = names.len().saturating_sub(NAMED);
         let shown = html! {
@@ -394,7 +394,7 @@ impl Listed<'_> {
                 @if index > 0 { ", " }
                 (text::name(name))
             }
-            @if more > 0 { span.muted title=(names.join(", ")) { " +" (more) } }
+            @if more > 0 { span.muted title=(text::plain(&names.join(", "))) { " +" (more) } }
         };
         Cell::new(names.join(" "), shown)
     }
@@ -405,13 +405,13 @@ impl Listed<'_> {
         html! {
             (figure::spent(NanoUsd::new(totals.cost_nano_usd), totals.unpriced_calls, totals.calls))
             @if let Some((used, measure)) = used.and_then(|used| Some((used, used.measure?))) {
-                @let words = format!("budget {}: {} of {}", used.rule, amount(measure.measure, measure.used), amount(measure.measure, measure.limit));
+                @let words = format!("budget {}: {} of {}", text::plain(used.rule.as_str()), amount(measure.measure, measure.used), amount(measure.measure, measure.limit));
                 (figure::meter(u64::from(used.permille), 0, None, &words))
             }
         }
     }
 
-    fn flags(&self, row: &RunRow) -> Cell {
+    fn flags(row: &RunRow) -> Cell {
         let mut words = Vec::new();
         if row.trips > 0 {
             words.push(("bad", format!("{} tripped", figure::count(row.trips))));

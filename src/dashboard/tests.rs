@@ -9,6 +9,8 @@ mod loops;
 mod overview;
 mod palette;
 mod rules;
+mod run;
+mod runs;
 mod search;
 
 use axum::Router;

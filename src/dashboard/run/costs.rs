@@ -140,12 +140,7 @@ fn row(cost: &Cost<'_>, whole: &Totals, here: &Here) -> Row {
             money(totals),
             money(&cost.with_callees),
             Cell::new(
-                if all > 0 {
-                    Some(part.saturating_mul(1000) / all)
-                } else {
-                    None
-                }
-                .map(per_mille),
+                part.saturating_mul(1000).checked_div(all).map(per_mille),
                 html! { (figure::percent(part, all)) },
             ),
         ],

@@ -161,7 +161,7 @@ fn document(whole: &Whole, texts: bool, desk: &Desk, here: &Here) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 meta name="referrer" content="no-referrer";
-                title { "Run " (row.run) }
+                title { "Run " (text::plain(row.run.as_str())) }
                 style { (STYLE) }
             }
             body {

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::super::deeds;
 use super::super::desk::Desk;
 use super::super::figure;
 use super::super::here::Here;
@@ -44,9 +45,9 @@ impl Head<'_> {
         html! {
             div.run-line {
                 (figure::state(kind, word))
-                @if row.open_calls > 0 { span { (calls(row.open_calls)) " running" } }
+                @if row.open_calls > 0 { span { (figure::many(row.open_calls, "call")) " running" } }
                 (self.actions(row))
-                (self.ways(row))
+                (Self::ways(row))
             }
             dl.facts {
                 dt { "Time" } dd { (self.time(row)) }
@@ -64,7 +65,7 @@ impl Head<'_> {
         html! {
             (figure::time(row.first_at, zone))
             @if row.open_calls > 0 {
-                ", running since"
+                ", it runs"
             } @else {
                 " to " (figure::clock(row.last_at, zone)) ", "
                 (figure::duration(row.last_at.micros_since(row.first_at)))
@@ -79,7 +80,7 @@ impl Head<'_> {
         html! {
             (figure::spent(NanoUsd::new(totals.cost_nano_usd), totals.unpriced_calls, totals.calls))
             @if totals.estimated_calls > 0 {
-                span.muted { ", " (figure::count(totals.estimated_calls)) " calls of it estimated" }
+                span.muted { ", " (figure::many(totals.estimated_calls, "call")) " estimated" }
             }
             @if !self.facts.tree.is_empty() {
                 ", with the runs below it "
@@ -158,7 +159,7 @@ impl Head<'_> {
                 li class=(format!("deep-{}", branch.depth.min(8))) {
                     a href=(link::run(&row.run)) { (text::name(row.run.as_str())) } " "
                     (figure::state(kind, word)) " "
-                    (calls(row.totals.calls)) ", "
+                    (figure::many(row.totals.calls, "call")) ", "
                     (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
                 }
             }
@@ -172,18 +173,18 @@ impl Head<'_> {
     }
 
     fn actions(&self, row: &RunRow) -> Markup {
-        let to = |deed: &str| format!("{}/{deed}", link::run(&row.run));
+        let to = |control: Control| deeds::of_run(self.here, control, &row.run);
         html! {
             span.actions {
-                @if row.control == Control::Running { a.button href=(to("pause")) { "Pause" } }
-                @else { a.button href=(to("resume")) { "Resume" } }
+                @if row.control == Control::Running { a.button href=(to(Control::Paused)) { "Pause" } }
+                @else { a.button href=(to(Control::Running)) { "Resume" } }
                 " "
-                @if row.control != Control::Stopped { a.button href=(to("stop")) { "Stop" } }
+                @if row.control != Control::Stopped { a.button href=(to(Control::Stopped)) { "Stop" } }
             }
         }
     }
 
-    fn ways(&self, row: &RunRow) -> Markup {
+    fn ways(row: &RunRow) -> Markup {
         let run = row.run.as_str();
         let file = |name: &str| format!("{}/export.{name}", link::run(&row.run));
         html! {
@@ -198,8 +199,14 @@ impl Head<'_> {
 
     /// The loops of it that were stopped, each with its evidence.
     pub(super) fn trips(&self) -> Markup {
-        let recorded = self.facts.trips().map(|trip| self.latest(trip));
-        html! { @for trip in recorded { (self.trip(trip)) } }
+        /// Cards on the page; the page of loops has all.
+        const MOST: usize = 8;
+        let recorded: Vec<&Trip> = self.facts.trips().map(|trip| self.latest(trip)).collect();
+        let older = recorded.len().saturating_sub(MOST);
+        html! {
+            @if older > 0 { p { (figure::many(older as u64, "older loop")) " stopped: " a href=(self.here.at("/loops", [])) { "Loops" } } }
+            @for trip in recorded.iter().skip(older) { (self.trip(trip)) }
+        }
     }
 
     fn trip(&self, trip: &Trip) -> Markup {
@@ -212,12 +219,12 @@ impl Head<'_> {
                     " " strong { (text::shown(&summary(&trip.evidence))) }
                     ", at " (figure::clock(trip.at, zone))
                     ", " (figure::count(trip.evidence.tokens)) " tokens, "
-                    (calls(u64::from(trip.refused))) " refused. "
+                    (figure::many(u64::from(trip.refused), "call")) " refused. "
                     @if let Some(closed) = &trip.closed { (ended(closed, self.desk)) }
-                    " " a href=(self.here.at("/loops", [("trip", trip.id.to_string().as_str())])) { "Loops" }
+                    " " a href=(self.here.at(&format!("/loops/{}", trip.id), [])) { "The loop" }
                 }
                 details id=(format!("trip-{}", trip.id)) {
-                    summary { "Evidence: " (calls(trip.evidence.calls.len() as u64)) }
+                    summary { "Evidence: " (figure::many(trip.evidence.calls.len() as u64, "call")) }
                     @for sample in &trip.evidence.sample { pre.text { (text::shown(sample)) } }
                     p { @for call in &trip.evidence.calls { (self.evidence(*call)) " " } }
                 }
@@ -249,7 +256,7 @@ impl Head<'_> {
         html! {
             nav.chips aria-label="Agents of this run" {
                 a.chip href=(to(None)) aria-current=[chosen.is_none().then_some("true")] {
-                    "all " span.muted { (figure::count(self.facts.detail.row.totals.calls)) }
+                    "all " span.muted { (figure::count(self.facts.detail.row.totals.calls + self.facts.detail.row.open_calls)) }
                 }
                 @for cost in costs.iter().take(MOST) {
                     @let agent = &cost.row.agent;
@@ -298,16 +305,10 @@ pub(super) fn note(note: &Note, head: &Head<'_>) -> Markup {
             let trip = head.latest(trip);
             html! {
                 (figure::state("bad", "tripped")) " " (text::shown(&summary(&trip.evidence)))
-                ", " (calls(u64::from(trip.refused))) " refused"
+                ", " (figure::many(u64::from(trip.refused), "call")) " refused"
             }
         }
     }
-}
-
-/// `1 call`, `2 calls`
-pub(super) fn calls(count: u64) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{} call{s}", figure::count(count))
 }
 
 /// One line that adds up.
@@ -355,13 +356,11 @@ fn limit(row: &RuleRow, measure: &MeasureRow) -> Markup {
 }
 
 pub(in super::super) fn amount(measure: Measure, amount: i64) -> String {
-    match measure {
-        Measure::Usd => figure::money(NanoUsd::new(amount)),
-        _ => {
-            let count = figure::count(u64::try_from(amount).unwrap_or(0));
-            let what = measure.text(amount);
-            let unit = what.split_once(' ').map_or("", |(_, unit)| unit);
-            format!("{count} {unit}")
-        }
+    if measure == Measure::Usd {
+        return figure::money(NanoUsd::new(amount));
     }
+    let count = figure::count(u64::try_from(amount).unwrap_or(0));
+    let what = measure.text(amount);
+    let unit = what.split_once(' ').map_or("", |(_, unit)| unit);
+    format!("{count} {unit}")
 }

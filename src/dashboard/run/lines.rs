@@ -57,7 +57,9 @@ impl Line {
     fn rows(&self) -> usize {
         match self {
             Self::Fold(calls) if Self::unfolds(calls) => calls.len(),
-            _ => 1,
+            Self::Call(_) | Self::Fold(_) => 1,
+            // It stays on the page of what is before it.
+            Self::Note(_) => 0,
         }
     }
 }

@@ -1,12 +1,14 @@
 //! All calls of a run in little room: how many ran at once, where some failed, what is on the page.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::super::figure;
 use super::super::here::Here;
 use super::lines::Numbered;
-use super::read::Shown;
-use super::scale::{Scale, Stretch, UNITS};
+use super::read::{Shown, is_hidden};
+use super::scale::{BREAK, Scale, Stretch, UNITS};
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
 
@@ -27,7 +29,8 @@ struct Column {
 
 /// The axis that all calls lie on. What runs ends with whatever is known last.
 pub(super) fn scale(calls: &[Numbered], is_true: bool) -> Scale {
-    Scale::of(calls.iter().map(stretch), is_true)
+    let runs = calls.iter().any(|call| call.mark.outcome.is_none());
+    Scale::of(calls.iter().map(stretch), is_true).open(runs)
 }
 
 pub(super) fn stretch(call: &Numbered) -> Stretch {
@@ -40,34 +43,32 @@ pub(super) fn stretch(call: &Numbered) -> Stretch {
 
 fn columns(calls: &[Numbered], scale: &Scale) -> Vec<Column> {
     let mut columns = vec![Column::default(); COLUMNS];
-    let end = scale.whole().to;
     let place = |at: Timestamp| {
         let column = scale.at(at) * COLUMNS as u64 / (UNITS + 1);
         usize::try_from(column).unwrap_or(0).min(COLUMNS - 1)
     };
-    let mut changes: Vec<(Timestamp, i32)> = Vec::with_capacity(calls.len() * 2);
+    // When, and in which column, one more runs or one less.
+    let mut changes: Vec<(Timestamp, usize, i32)> = Vec::with_capacity(calls.len() * 2);
     for (at, call) in calls.iter().enumerate() {
         let its = stretch(call);
-        let to = if call.mark.outcome.is_none() {
-            end
-        } else {
-            its.to
-        };
-        changes.push((its.from, 1));
-        changes.push((to.plus_micros(1), -1));
+        changes.push((its.from, place(its.from), 1));
+        if call.mark.outcome.is_some() {
+            changes.push((its.to.plus_micros(1), place(its.to), -1));
+        }
         if let Some(column) = columns.get_mut(place(its.from)) {
             column.first.get_or_insert(at);
         }
         if call.mark.outcome.is_some_and(is_error)
-            && let Some(column) = columns.get_mut(place(to))
+            && let Some(column) = columns.get_mut(place(its.to))
         {
             column.failed = true;
         }
     }
     changes.sort_unstable();
     let (mut running, mut last) = (0_i32, 0);
-    for (at, change) in changes {
-        let here = place(at);
+    // What still runs, does so up to the end.
+    changes.push((Timestamp::from_micros(i64::MAX), COLUMNS - 1, 0));
+    for (_, here, change) in changes {
         let so_far = running.unsigned_abs();
         running += change;
         let most = so_far.max(running.unsigned_abs());
@@ -108,7 +109,7 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
                 path.failed d=(ticks(&columns)) {}
                 @for gap in &scale.idle {
                     @let x = scale.at(gap.from) * COLUMNS as u64 / UNITS;
-                    rect.idle x=(x) width="8" height=(HEIGHT) {
+                    rect.idle x=(x) width=(BREAK * COLUMNS as u64 / UNITS) height=(HEIGHT) {
                         title { (figure::duration(gap.micros())) " idle" }
                     }
                 }
@@ -123,11 +124,15 @@ pub(super) fn draw(shown: &Shown, here: &Here, scale: &Scale) -> Markup {
 /// A link to the first call of some columns.
 fn jump(shown: &Shown, here: &Here, index: usize, columns: &[Column]) -> Markup {
     let first = columns.iter().find_map(|column| column.first);
-    let Some(call) = first.and_then(|at| shown.calls.get(at)) else {
+    let Some((at, call)) = first.and_then(|at| Some((at, shown.calls.get(at)?))) else {
         return html! {};
     };
     let id = call.mark.id.to_string();
-    let to = here.with(&[("from", Some(&id)), ("call", None)]);
+    let mut changes = vec![("from", Some(id.as_str())), ("call", None)];
+    if is_hidden(&shown.lines, at) {
+        changes.push(("fold", Some("false")));
+    }
+    let to = here.with(&changes);
     let name = format!("to call {}", call.number);
     html! {
         a href=(format!("{to}#call-{id}")) aria-label=(name) {
@@ -148,18 +153,23 @@ fn outline(columns: &[Column], most: u32) -> String {
         let room = HEIGHT - 4;
         let high = u64::from(column.calls) * room / u64::from(most.max(1));
         let high = high.max(u64::from(column.calls.min(1)) * 2);
-        path.push_str(&format!("H{x}V{}", HEIGHT - high));
+        // Writing into a text does not fail.
+        let _ = write!(path, "H{x}V{}", HEIGHT - high);
     }
-    path.push_str(&format!("H{COLUMNS}V{HEIGHT}Z"));
+    let _ = write!(path, "H{COLUMNS}V{HEIGHT}Z");
     path
 }
 
 fn ticks(columns: &[Column]) -> String {
-    let failed = columns
+    let mut path = String::new();
+    for (x, _) in columns
         .iter()
         .enumerate()
-        .filter(|(_, column)| column.failed);
-    failed.map(|(x, _)| format!("M{x} 0h2v6h-2Z")).collect()
+        .filter(|(_, column)| column.failed)
+    {
+        let _ = write!(path, "M{x} 0h2v6h-2Z");
+    }
+    path
 }
 
 /// From where to where the calls on the page lie.
@@ -205,14 +215,15 @@ mod tests {
             call(500, None, None),
         ];
         let columns = columns(&calls, &scale(&calls, true));
-        let high = |x: usize| columns[x].calls;
+        // What runs has room behind all that is known.
+        let high = |second: usize| columns[second * 94 / 100].calls;
         assert_eq!(
             [high(50), high(120), high(155), high(180), high(300)],
             [1, 2, 3, 2, 1]
         );
         // What runs goes on to the end.
-        assert_eq!(high(599), 2);
-        assert_eq!(columns.iter().position(|column| column.failed), Some(159));
+        assert_eq!([high(550), columns[599].calls], [2, 1]);
+        assert_eq!(columns.iter().position(|column| column.failed), Some(149));
         assert_eq!(
             columns
                 .iter()

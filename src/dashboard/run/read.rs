@@ -20,6 +20,8 @@ pub(super) const STEPS: usize = 10;
 /// Runs below a run that are shown.
 const MOST_RUNS: usize = 100;
 const DEEPEST: usize = 16;
+/// Things that happened to a run which are shown: the last ones.
+const MOST_NOTES: usize = 100;
 /// What befalls a run after its last call is looked for so long, in microseconds.
 const AFTERWARDS: u64 = 3_600_000_000;
 
@@ -98,7 +100,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
     let Some(facts) = facts(view, &asked.run)? else {
         return Ok(Err(Lack::Run));
     };
-    let calls = of_agent(facts.calls.clone(), asked.agent.as_ref());
+    let mut calls = of_agent(facts.calls.clone(), asked.agent.as_ref());
     let at = match asked.call {
         Some(call) => match position(&calls, call) {
             Some(at) => at,
@@ -109,8 +111,18 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
             .map_or(0, |from| first_from(&calls, &facts.calls, from)),
     };
     let places = note_places(&facts.notes, &calls);
+    let folds = asked.folds && asked.tab == Tab::Timeline;
+    let mut all = lines(&calls, &places, folds);
+    if asked.call.is_some() && is_hidden(&all, at) {
+        calls
+            .iter_mut()
+            .skip(at)
+            .take(1)
+            .for_each(|call| call.is_loud = true);
+        all = lines(&calls, &places, folds);
+    }
     let mut shown = Shown {
-        lines: lines(&calls, &places, asked.folds && asked.tab == Tab::Timeline),
+        lines: all,
         window: Window::default(),
         on_page: 0..0,
         rows: HashMap::new(),
@@ -120,7 +132,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
         calls,
     };
     match asked.tab {
-        _ if asked.is_export => shown.read_rows(view, shown.ids(0..EXPORTED))?,
+        _ if asked.is_export => shown.read_rows(view, &shown.ids(0..EXPORTED))?,
         Tab::Timeline => {
             shown.window = window(&shown.lines, at);
             let on_page = shown
@@ -128,7 +140,7 @@ pub(super) fn shown(view: &View, asked: &Asked) -> Found<Shown> {
                 .get(shown.window.lines.clone())
                 .unwrap_or_default();
             shown.on_page = span(on_page);
-            shown.read_rows(view, shown.ids_of_window())?;
+            shown.read_rows(view, &shown.ids_of_window())?;
             if let Some(call) = asked.call {
                 shown.step = step(view, call, Options::default())?;
             }
@@ -161,8 +173,8 @@ impl Shown {
         lines.iter().flat_map(of).collect()
     }
 
-    fn read_rows(&mut self, view: &View, ids: Vec<CallId>) -> Result<(), IndexError> {
-        let rows = view.picked(&ids)?;
+    fn read_rows(&mut self, view: &View, ids: &[CallId]) -> Result<(), IndexError> {
+        let rows = view.picked(ids)?;
         self.rows = rows.into_iter().map(|row| (row.id, row)).collect();
         Ok(())
     }
@@ -179,12 +191,18 @@ impl Shown {
         };
         self.on_page = start..(start + STEPS).min(self.calls.len());
         let ids = self.ids(self.on_page.clone());
-        self.read_rows(view, ids.clone())?;
+        self.read_rows(view, &ids)?;
         for id in ids {
             self.steps.extend(step(view, id, Options::default())?);
         }
         Ok(())
     }
+}
+
+/// Whether the call is in a line that does not have its calls with it.
+pub(super) fn is_hidden(lines: &[Line], position: usize) -> bool {
+    let its = lines.iter().find(|line| line.holds(position));
+    matches!(its, Some(Line::Fold(calls)) if !Line::unfolds(calls))
 }
 
 /// The first shown call at or after the one a link leads to, which may be of another agent.
@@ -283,5 +301,7 @@ fn notes(view: &View, row: &RunRow) -> Result<Vec<Note>, IndexError> {
     let deeds = deeds.filter(|event| event.details.as_ref() == Some(&details));
     notes.extend(deeds.map(Note::Deed));
     notes.sort_by_key(Note::at);
+    let too_many = notes.len().saturating_sub(MOST_NOTES);
+    notes.drain(..too_many);
     Ok(notes)
 }

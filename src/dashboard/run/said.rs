@@ -55,7 +55,7 @@ pub(super) fn message(
             }
             @for drawn in drawn.into_iter().flatten() { (drawn) }
             @if hidden > 0 {
-                p.muted { (figure::count(hidden)) " more parts are not shown here: " a href=(whole) { "all of it" } }
+                p.muted { (figure::many(hidden, "more part")) " not shown here: " a href=(whole) { "all of it" } }
             }
         }
     }

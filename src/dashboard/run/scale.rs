@@ -6,6 +6,8 @@ use crate::core::time::Timestamp;
 pub(super) const UNITS: u64 = 1000;
 /// What an idle stretch takes that is folded.
 pub(super) const BREAK: u64 = 16;
+/// What is kept free behind the last known moment for what still runs.
+const TAIL: u64 = 60;
 /// Idle stretches fold that are longer than this, in microseconds, ...
 const IDLE: u64 = 5_000_000;
 /// ... and than this part of the whole.
@@ -33,6 +35,7 @@ pub(super) struct Scale {
     pub(super) idle: Vec<Stretch>,
     /// Microseconds that are drawn in proportion.
     busy: u64,
+    tail: u64,
 }
 
 impl Scale {
@@ -65,13 +68,20 @@ impl Scale {
             busy: whole.micros().saturating_sub(folded),
             idle: gaps,
             whole,
+            tail: 0,
         }
+    }
+
+    /// With room at its end for what still runs.
+    pub(super) fn open(self, is_open: bool) -> Self {
+        let tail = if is_open { TAIL } else { 0 };
+        Self { tail, ..self }
     }
 
     /// Where it lies, 0 to [`UNITS`].
     pub(super) fn at(&self, moment: Timestamp) -> u64 {
         let breaks = BREAK * self.idle.len() as u64;
-        let room = UNITS.saturating_sub(breaks);
+        let room = UNITS.saturating_sub(breaks + self.tail);
         let mut before = moment.min(self.whole.to).micros_since(self.whole.from);
         let mut passed = 0;
         for gap in &self.idle {
@@ -84,10 +94,6 @@ impl Scale {
         }
         let share = u128::from(before) * u128::from(room) / u128::from(self.busy.max(1));
         (u64::try_from(share).unwrap_or(UNITS) + passed).min(UNITS)
-    }
-
-    pub(super) fn whole(&self) -> Stretch {
-        self.whole
     }
 }
 
@@ -123,6 +129,8 @@ mod tests {
         assert_eq!(folded.at(at(20)), 492);
         assert_eq!(folded.at(at(740)), 508);
         assert_eq!([folded.at(at(0)), folded.at(at(760))], [0, UNITS]);
+        let open = folded.clone().open(true);
+        assert_eq!(open.at(at(760)), UNITS - TAIL);
         let true_scale = scale(&[(0, 10), (14, 20), (740, 760)], true);
         assert_eq!(true_scale.idle, []);
         assert_eq!(true_scale.at(at(380)), 500);

@@ -66,7 +66,7 @@ fn framed(
         .is_some_and(crate::ledger::totals::is_error);
     let class = if is_bad { "card step bad" } else { "card step" };
     html! {
-        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(step.call.agent.as_str()) aria-label=(format!("call {number}")) {
+        article id=(format!("call-{id}")) class=(class) data-key=(id) data-agent=(text::plain(step.call.agent.as_str())) aria-label=(format!("call {number}")) {
             (inside(step, row, number, head, most))
         }
     }
@@ -116,7 +116,7 @@ fn title(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>)
             @if let Some(row) = row { span { (ending(row)) } }
         }
         @if let Some(why) = row.and_then(|row| row.decision.as_deref()) {
-            p.decided { (figure::state("warn", "not plainly let through")) " " (text::shown(why)) }
+            p.decided { (figure::state("warn", "decision")) " " (text::shown(why)) }
         }
         @if let Some(error) = &call.error { p.note.bad { (text::shown(error)) } }
     }
@@ -125,25 +125,25 @@ fn title(step: &StepView, row: Option<&CallRow>, number: usize, head: &Head<'_>)
 /// How what was sent stands to what was sent before.
 fn history(sent: &Sent, id: CallId) -> Markup {
     let at = sent.changed_at.map_or(0, |at| at + 1);
-    let whole = format!("{}?tab=messages&full=true", link::call(id));
+    let whole = format!("{}?show=all", link::call(id));
     html! {
         @match sent.history {
             History::First | History::Grown | History::Continued => {}
             History::Repeated => p.note.warn { "The same request again: a retry, or another sample." },
             History::Cut => p.note.warn {
                 strong { "The history was cut at message " (at) } ": "
-                (figure::count(sent.dropped_count)) " messages that were sent before are left out."
+                "left out is " (figure::many(sent.dropped_count, "message")) " that was sent before."
             },
             History::Rewritten => p.note.warn {
                 strong { "The history changed at message " (at) } ": "
-                (figure::count(sent.dropped_count)) " messages that were sent before are gone."
+                "gone is " (figure::many(sent.dropped_count, "message")) " that was sent before."
             },
             History::Unknown => p.muted { "What was sent before is not recorded, so that all of it is shown as new." },
         }
         @if sent.tools_changed { p.note { "Other tools are offered than before: " (figure::count(sent.tools.count)) "." } }
         @if sent.unchanged.messages > 0 {
             p.unchanged {
-                (figure::count(sent.unchanged.messages)) " earlier messages, unchanged, "
+                (figure::many(sent.unchanged.messages, "earlier message")) ", unchanged, "
                 @match sent.unchanged.tokens {
                     Some(tokens) => { "~" (figure::count(tokens)) " tokens" }
                     None => (figure::bytes(sent.unchanged.bytes)),
@@ -161,17 +161,17 @@ fn history(sent: &Sent, id: CallId) -> Markup {
 }
 
 fn sent(sent: &Sent, id: CallId, room: &mut Room) -> Markup {
-    let whole = |index: u64| format!("{}?tab=messages&message={index}", link::call(id));
+    let whole = |index: u64| format!("{}?message={index}", link::call(id));
     let mark = |its: &SentMessage| its.is_echo.then_some("its own answer, sent back");
-    let all = format!("{}?tab=messages", link::call(id));
+    let all = link::call(id);
     html! {
         @if sent.left_out > 0 {
-            p.muted { (figure::count(sent.left_out)) " more messages before these: " a href=(all) { "all of them" } }
+            p.muted { (figure::many(sent.left_out, "more message")) " before these: " a href=(all) { "all of them" } }
         }
         @let drawn = until_full(&sent.messages, room, |its, room| message(&its.message, mark(its), &whole(its.index), room));
         @for drawn in &drawn { (drawn) }
         @if drawn.len() < sent.messages.len() {
-            p.muted { (figure::count((sent.messages.len() - drawn.len()) as u64)) " more messages: " a href=(all) { "all of them" } }
+            p.muted { (figure::many((sent.messages.len() - drawn.len()) as u64, "more message")) ": " a href=(all) { "all of them" } }
         }
         @if sent.messages.is_empty() && sent.missing.is_none() { p.muted { "Nothing that was not sent before." } }
         (lacks(sent.missing.as_ref()))
@@ -179,7 +179,7 @@ fn sent(sent: &Sent, id: CallId, room: &mut Room) -> Markup {
 }
 
 fn answered(answered: &Answered, id: CallId, room: &mut Room) -> Markup {
-    let whole = format!("{}?tab=messages", link::call(id));
+    let whole = link::call(id);
     html! {
         @let drawn = until_full(&answered.messages, room, |its, room| message(its, None, &whole, room));
         @for drawn in &drawn { (drawn) }

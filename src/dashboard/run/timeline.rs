@@ -14,7 +14,7 @@ use super::read::Shown;
 use super::scale::{BREAK, Scale, UNITS};
 use super::steps;
 use crate::core::call::Outcome;
-use crate::core::id::CallId;
+use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::ledger::totals::is_error;
 use crate::ledger::{CallRow, MAX_MARKS};
@@ -139,13 +139,12 @@ impl<'a> Timeline<'a> {
         match line {
             Line::Call(at) => self.call_at(*at, true),
             Line::Fold(calls) => self.fold(calls),
-            Line::Note(at) => match self.head.facts.notes.get(*at) {
-                Some(note) => html! {
+            Line::Note(at) => html! {
+                @if let Some(note) = self.head.facts.notes.get(*at) {
                     tr.happened { td colspan=(COLUMNS) {
                         (figure::clock(note.at(), &self.head.desk.zone)) " " (head::note(note, self.head))
                     } }
-                },
-                None => html! {},
+                }
             },
         }
     }
@@ -153,10 +152,7 @@ impl<'a> Timeline<'a> {
     fn call_at(&self, at: usize, is_line: bool) -> Markup {
         let call = self.shown.calls.get(at);
         let row = call.and_then(|call| self.shown.rows.get(&call.mark.id));
-        match call.zip(row) {
-            Some((call, row)) => self.call(call, row, is_line),
-            None => html! {},
-        }
+        html! { @if let Some((call, row)) = call.zip(row) { (self.call(call, row, is_line)) } }
     }
 
     /// A call, and below it the step that it is if that is open.
@@ -171,12 +167,14 @@ impl<'a> Timeline<'a> {
             ""
         };
         let agent = row.agent.as_str();
+        let plain = text::plain(agent);
+        let model = row.model.as_ref().map(Label::as_str);
         html! {
-            tr id=(format!("call-{id}")) data-key=[is_line.then_some(&id)] data-agent=(agent)
+            tr id=(format!("call-{id}")) data-key=[is_line.then_some(&id)] data-agent=(plain)
                 class=[(!class.is_empty()).then_some(class)] data-at=[is_open.then_some("")] {
                 th.no scope="row" { (self.opens(call.number, row.id, is_open)) }
-                td class=(format!("who deep-{}", row.depth.saturating_sub(1).min(8))) title=(agent) { (text::name(agent)) }
-                td.model title=[model(row)] { @match model(row) { Some(model) => (text::name(model)), None => span.none { "-" } } }
+                td class=(format!("who deep-{}", row.depth.saturating_sub(1).min(8))) title=(plain) { (text::name(agent)) }
+                td.model title=[model.map(text::plain)] { @match model { Some(model) => (text::name(model)), None => span.none { "-" } } }
                 td.bar { (self.bar(row)) }
                 td.n { (self.took(row)) }
                 td.n { (used(row, row.usage.input_tokens)) }
@@ -193,7 +191,7 @@ impl<'a> Timeline<'a> {
     fn opens(&self, number: usize, id: CallId, is_open: bool) -> Markup {
         let text = id.to_string();
         let to = self.head.here.with(&[
-            ("call", Some(&text).map(String::as_str).filter(|_| !is_open)),
+            ("call", Some(text.as_str()).filter(|_| !is_open)),
             ("from", Some(&text)),
         ]);
         html! { a href=(format!("{to}#call-{text}")) aria-expanded=(is_open) { (figure::count(number as u64)) } }
@@ -262,7 +260,7 @@ impl<'a> Timeline<'a> {
                 .here
                 .with(&[("fold", Some("false")), ("from", Some(&id)), ("call", None)]);
         html! {
-            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(agent) {
+            tr.fold id=(format!("fold-{id}")) data-key=(format!("fold-{id}")) data-agent=(text::plain(agent)) {
                 td colspan=(COLUMNS) {
                     @if Line::unfolds(range) {
                         details id=(format!("calls-{id}")) open[holds] {
@@ -302,7 +300,7 @@ impl<'a> Timeline<'a> {
             span.f-who { strong { (text::name(agent)) } " \u{d7}" (figure::count(count)) }
             span.f-bar {
                 svg.bars viewBox=(format!("0 0 {UNITS} 10")) preserveAspectRatio="none" role="img" {
-                    title { (figure::count(count)) " calls of " (agent) }
+                    title { (figure::count(count)) " calls of " (text::plain(agent)) }
                     (self.breaks())
                     rect.many x=(start.min(UNITS - THINNEST)) y="3" width=(wide) height="4" {}
                 }
@@ -358,10 +356,6 @@ pub(super) fn patterns() -> Markup {
             }
         }
     }
-}
-
-fn model(row: &CallRow) -> Option<&str> {
-    row.model.as_ref().map(crate::core::id::Label::as_str)
 }
 
 /// How long it was kept here on purpose.
@@ -423,7 +417,7 @@ fn flags(row: &CallRow) -> Markup {
     html! {
         (ending(row))
         @if let Some((words, why)) = words {
-            span title=(why) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
+            span title=(text::plain(why)) { @for word in words.split(", ") { (figure::state("warn", word)) " " } }
         }
     }
 }

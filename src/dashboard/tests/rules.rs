@@ -234,8 +234,9 @@ async fn crawl(site: &Site) -> (BTreeSet<String>, Vec<String>) {
             .headers
             .get("content-type")
             .and_then(|kind| kind.to_str().ok());
-        if shown.status != StatusCode::OK || !kind.is_some_and(|kind| kind.starts_with("text/html"))
-        {
+        let is_page = kind.is_some_and(|kind| kind.starts_with("text/html"))
+            && !shown.headers.contains_key("content-disposition");
+        if shown.status != StatusCode::OK || !is_page {
             continue;
         }
         wrong.extend(complaints(&path, &shown));
