@@ -114,7 +114,7 @@ impl Table {
         let file = |kind: &str| format!("{}.{kind}", self.name);
         html! {
             div.table-head {
-                h2 id=(format!("{}-table", self.name)) { (self.caption) }
+                h2 id=(format!("table-{}", self.name)) { (self.caption) }
                 @if with_exports {
                     span.exports {
                         "Export "

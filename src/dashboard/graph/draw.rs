@@ -11,8 +11,8 @@ use crate::core::money::NanoUsd;
 use crate::ledger::Totals;
 
 /// Characters of a name that fit, and beside the word TRIPPED.
-const NAME: usize = 21;
-const NAME_BESIDE: usize = 12;
+const NAME: usize = 18;
+const NAME_BESIDE: usize = 11;
 
 /// Where a click on an edge leads: `caller..agent`.
 pub(super) fn edge_name(caller: &str, agent: &str) -> String {
@@ -54,12 +54,13 @@ fn finding(graph: &CallGraph) -> String {
     let agents = graph.nodes.len() + graph.others.saturating_sub(1);
     let on_cycle = graph.edges.iter().filter(|edge| edge.is_on_cycle).count();
     let tripped = graph.nodes.iter().filter(|node| node.is_tripped).count();
-    let mut text = format!("{agents} agents, {} edges between them", graph.edges.len());
+    let of = |count: usize, one: &str| figure::counted(count as u64, one);
+    let mut text = format!("{}, {} between them", of(agents, "agent"), of(graph.edges.len(), "edge"));
     if on_cycle > 0 {
         text.push_str(&format!(", {on_cycle} of them on a cycle"));
     }
     if tripped > 0 {
-        text.push_str(&format!(", {tripped} agents tripped"));
+        text.push_str(&format!(", {} tripped", of(tripped, "agent")));
     }
     text
 }
@@ -71,7 +72,8 @@ fn figures(totals: &Totals) -> String {
     } else {
         figure::money(known)
     };
-    format!("{} calls, {spent}", figure::short(totals.calls))
+    let calls = if totals.calls == 1 { "call" } else { "calls" };
+    format!("{} {calls}, {spent}", figure::short(totals.calls))
 }
 
 fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
@@ -92,7 +94,7 @@ fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
     let named = edge_name(caller, agent);
     let href = match graph.ends(edge) {
         Some(_) => here.with(&[("edge", Some(&named)), ("agent", None)]),
-        None => "#edges-table".to_owned(),
+        None => "#table-edges".to_owned(),
     };
     let is_chosen = here.get("edge") == Some(&named);
     html! {
@@ -168,11 +170,11 @@ fn node(node: &Node, (x, y): At, (all, others): (u64, usize), here: &Here) -> Ma
         title.push_str(", TRIPPED");
     }
     if node.work.open > 0 {
-        title.push_str(&format!(", {} calls on their way", node.work.open));
+        title.push_str(&format!(", {} on the way", figure::counted(node.work.open, "call")));
     }
     let name = node.agent.as_ref().map(|agent| agent.as_str());
     let href = name.map_or_else(
-        || "#edges-table".to_owned(),
+        || "#table-edges".to_owned(),
         |name| here.with(&[("agent", Some(name)), ("edge", None)]),
     );
     let is_chosen = name.is_some() && here.get("agent") == name;
