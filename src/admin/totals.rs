@@ -9,9 +9,7 @@ use utoipa_axum::routes;
 use super::params::{DayParams, RunParams, Span, SpanParams, WindowParams};
 use super::problem::Problem;
 use super::records::Records;
-use super::view::{
-    AgentList, EdgeList, MarkList, RollupList, RunCallList, RunDetail, RunList,
-};
+use super::view::{AgentList, EdgeList, MarkList, RollupList, RunCallList, RunDetail, RunList};
 use crate::core::id::Label;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {

@@ -7,8 +7,8 @@ use super::*;
 use crate::admin;
 use crate::admin::sample::{PLANNER, REQUEST, RESEARCHER, RESPONSE, Sample};
 use crate::admin::view::{
-    AgentView, BodyView, CallDetail, CallList, CallView, EventView, OPEN, RunAgentView, RunDetail,
-    RunEdgeView, RunView, TotalsView,
+    AgentView, BodyView, CallDetail, CallList, CallView, EventView, FiguresView, OPEN,
+    RunAgentView, RunDetail, RunEdgeView, RunView, TotalsView,
 };
 use crate::core::attribution::{Confidence, Source};
 use crate::core::budget::Control;
@@ -136,6 +136,10 @@ fn run_view(run: &str, parent: Option<&str>, totals: TotalsView) -> RunView {
         last_at: at(125),
         open_calls: 0,
         agents: Vec::new(),
+        depth: 2,
+        variant: None,
+        tags: BTreeMap::new(),
+        trips: 0,
         totals,
     }
 }
@@ -164,7 +168,10 @@ fn agents() -> Vec<AgentView> {
         open_calls: 0,
         models: Vec::new(),
         runs: 1,
-        totals: row.totals,
+        figures: FiguresView {
+            totals: row.totals,
+            ..FiguresView::default()
+        },
     };
     by_agent().into_iter().map(agent).collect()
 }
@@ -290,14 +297,20 @@ fn calls_are_listed_with_unknown_and_running_marked() {
 
 #[test]
 fn only_a_person_is_told_that_there_is_more() {
-    for (terminal, expected) in [(true, "\nmore with --before 7\n"), (false, "")] {
+    let cut = "\nlooked at 10,000 only; go on with --before 7\n";
+    for (terminal, partial, expected) in [
+        (true, false, "\nmore with --before 7\n"),
+        (true, true, cut),
+        (false, false, ""),
+        (false, true, ""),
+    ] {
         let mut text = Vec::new();
         let mut out = Output {
             writer: &mut text,
             terminal,
         };
-        lists::more("--before", Some(7), &mut out).unwrap();
-        lists::more("--before", None::<u8>, &mut out).unwrap();
+        lists::more("--before", Some(7), partial, &mut out).unwrap();
+        lists::more("--before", None::<u8>, partial, &mut out).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 }
@@ -340,6 +353,7 @@ fn a_run_shows_its_tree_even_when_agents_call_each_other_in_circles() {
     let made = CallList {
         calls: calls(),
         next: None,
+        partial: false,
     };
     check("run", |out| lists::run(&run_detail(), &made, out));
 }
@@ -349,6 +363,7 @@ fn a_run_says_how_many_calls_it_does_not_show() {
     let made = CallList {
         calls: calls(),
         next: Some(id(1)),
+        partial: false,
     };
     let mut text = Vec::new();
     let mut out = Output {
@@ -366,6 +381,7 @@ fn a_run_that_was_held_up_says_so_and_how_it_goes_on() {
     let made = CallList {
         calls: Vec::new(),
         next: None,
+        partial: false,
     };
     for (control, expected) in [
         (Control::Running, None),
@@ -405,9 +421,26 @@ fn a_person_is_told_what_span_the_figures_are_of() {
             writer: &mut text,
             terminal,
         };
-        lists::span("calls", params, &mut out).unwrap();
+        let span = (params.since.as_ref(), params.until.as_ref());
+        lists::span("calls", span, &mut out).unwrap();
         assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
+}
+
+#[test]
+fn figures_of_more_than_was_asked_for_say_of_what() {
+    let mut text = Vec::new();
+    let mut out = Output {
+        writer: &mut text,
+        terminal: true,
+    };
+    lists::widened((Some(at(0)), Some(at(60))), &mut out).unwrap();
+    let expected = format!(
+        "counted whole from {} to {} (UTC)\n",
+        super::format::time(at(0)),
+        super::format::time(at(60))
+    );
+    assert_eq!(String::from_utf8(text).unwrap(), expected);
 }
 
 #[test]

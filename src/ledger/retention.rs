@@ -34,16 +34,24 @@ impl Retention {
     }
 
     /// Whether `segment` begins far enough behind the last border for another one, at which older
-    /// segments can go. What outlives them is written at each: with many runs that is much.
-    pub(crate) fn is_border(&self, segments: &[Segment], last: u64, segment: &Segment) -> bool {
+    /// segments can go. What outlives them is written at each: with many runs that is much. Where it
+    /// took `carried` bytes the last time, so much of other records must have come since, lest
+    /// checkpoints call for checkpoints.
+    pub(crate) fn is_border(
+        &self,
+        segments: &[Segment],
+        (last, carried): (u64, u64),
+        segment: &Segment,
+    ) -> bool {
         let since = |other: &&Segment| (last..segment.number).contains(&other.number);
         let bytes: u64 = segments.iter().filter(since).map(|it| it.len).sum();
         let began_at = |segment: &Segment| segment.header.map(|header| header.created_at);
         let first = segments.iter().find(since).and_then(began_at);
         let age = first.zip(began_at(segment));
         let age = age.map_or(0, |(first, at)| at.micros_since(first));
-        bytes >= self.keep_bytes.unwrap_or(USUAL_BYTES) / BORDERS
-            || self.keep_us.is_some_and(|keep| age >= keep / BORDERS)
+        let is_far = bytes >= self.keep_bytes.unwrap_or(USUAL_BYTES) / BORDERS
+            || self.keep_us.is_some_and(|keep| age >= keep / BORDERS);
+        is_far && bytes >= carried.saturating_mul(2)
     }
 
     /// The first segment to keep.
@@ -110,10 +118,10 @@ mod tests {
     #[test]
     fn borders_lie_as_far_apart_as_what_is_kept_allows() {
         let segments: Vec<_> = (1..=100).map(|n| segment(n, 10, 0)).collect();
-        let borders = |retention: Retention| {
+        let borders_with = |carried: u64, retention: Retention| {
             let mut last = 0;
             let is_border = |it: &&Segment| {
-                let is_border = retention.is_border(&segments, last, it);
+                let is_border = retention.is_border(&segments, (last, carried), it);
                 last = if is_border { it.number } else { last };
                 is_border
             };
@@ -123,9 +131,15 @@ mod tests {
             keep_us: None,
             keep_bytes,
         };
+        let borders = |retention| borders_with(0, retention);
         assert_eq!(borders(of(Some(320))), 99, "each but the first");
         assert_eq!(borders(of(Some(1280))), 24);
         assert_eq!(borders(of(None)), 0);
+        assert_eq!(
+            borders_with(200, of(Some(320))),
+            2,
+            "a checkpoint of two thirds of what is kept comes with as much of other records"
+        );
     }
 
     #[test]
@@ -135,7 +149,7 @@ mod tests {
             keep_us: Some(3200),
             keep_bytes: None,
         };
-        let is_border = |at: usize| retention.is_border(&segments, 0, &segments[at]);
+        let is_border = |at: usize| retention.is_border(&segments, (0, 0), &segments[at]);
         assert_eq!([is_border(1), is_border(2)], [false, true]);
     }
 }

@@ -281,9 +281,13 @@ impl Slice {
     pub(crate) fn of_row(row: &CallRow) -> Option<Self> {
         let mut slice = Self::of_totals(row.started_at, row.last_at(), Totals::of_row(row)?);
         if row.outcome.is_some_and(says_how_fast) {
-            row.duration_us.into_iter().for_each(|took| slice.duration.add(took));
+            row.duration_us
+                .into_iter()
+                .for_each(|took| slice.duration.add(took));
             let first_chunk = row.first_chunk_us;
-            first_chunk.into_iter().for_each(|at| slice.first_chunk.add(at));
+            first_chunk
+                .into_iter()
+                .for_each(|at| slice.first_chunk.add(at));
         }
         Some(slice)
     }
@@ -314,7 +318,9 @@ impl Slice {
         if says_how_fast(settlement.outcome) {
             self.duration.add(settlement.timings.total_us);
             let first_chunk = settlement.timings.first_chunk_us;
-            first_chunk.into_iter().for_each(|at| self.first_chunk.add(at));
+            first_chunk
+                .into_iter()
+                .for_each(|at| self.first_chunk.add(at));
         }
     }
 

@@ -163,20 +163,25 @@ pub(crate) struct Summary {
     #[cbor(n(6), default)]
     pub(crate) tightened: Limits,
     /// Of a run, of an agent or an edge in it: its calls without settlement.
-    #[cbor(n(7), default)]
+    #[cbor(n(7), default, skip_if = "is_zero")]
     pub(crate) open_calls: u64,
     /// Of a run: the depth of its deepest call.
-    #[cbor(n(8), default)]
+    #[cbor(n(8), default, skip_if = "is_zero")]
     pub(crate) depth: u32,
     /// Of a run: the first that was named.
     #[n(9)]
     pub(crate) variant: Option<Label>,
     /// Of a run: of each name the first value.
-    #[cbor(n(10), default)]
+    #[cbor(n(10), default, skip_if = "BTreeMap::is_empty")]
     pub(crate) tags: BTreeMap<String, Label>,
     /// Of a run: its loops that were stopped.
-    #[cbor(n(11), default)]
+    #[cbor(n(11), default, skip_if = "is_zero")]
     pub(crate) trips: u64,
+}
+
+/// Most summaries have none of most things, and checkpoints hold many.
+fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }
 
 /// Names of tags that are kept of one run.

@@ -10,6 +10,8 @@ mod files;
 pub(super) mod harness;
 mod history;
 mod index;
+mod lists;
 mod recording;
 mod room;
 mod runs;
+mod slices;

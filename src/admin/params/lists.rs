@@ -64,7 +64,10 @@ pub struct RunParams {
     pub before: Option<When>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 pub(super) fn is_off(flag: &bool) -> bool {
     !flag
 }
@@ -243,7 +246,10 @@ mod tests {
         let tag: Tag = "Team=a=b".parse().unwrap();
         assert_eq!(tag.to_string(), "team=a=b");
         for (text, expected) in [
-            ("team", "found `team`, expected name=value, such as team=search"),
+            (
+                "team",
+                "found `team`, expected name=value, such as team=search",
+            ),
             ("=x", "found `=x`, expected name=value, such as team=search"),
             ("team=", "the value of the tag team is empty"),
         ] {
@@ -253,7 +259,10 @@ mod tests {
 
     #[test]
     fn an_amount_says_what_was_expected() {
-        assert_eq!("0.5".parse::<Usd>().unwrap().get(), NanoUsd::new(500_000_000));
+        assert_eq!(
+            "0.5".parse::<Usd>().unwrap().get(),
+            NanoUsd::new(500_000_000)
+        );
         for text in ["", "-1", "1e3", "a lot", "1."] {
             let error = text.parse::<Usd>().unwrap_err().to_string();
             assert!(error.starts_with(&format!("found `{text}`, expected an amount")));

@@ -7,6 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 
+use super::super::checkpoint::Packed;
 use super::super::log::{Catalog, Cursor, Damage, LogReader, Step};
 use super::super::progress::{Follow, Progress};
 use super::super::queue::{Durable, Op, Queue, commit};
@@ -37,6 +38,8 @@ pub(crate) struct Follower {
     pub(crate) retention: Retention,
     /// The last border for which one was made: it may not be in the index yet.
     border: u64,
+    /// The bytes of that checkpoint; 0 when none was made since the start.
+    carried: u64,
     pub(crate) cursor: Cursor,
     /// The last record before `cursor`; none at the start of a segment.
     last: Option<Position>,
@@ -61,6 +64,7 @@ impl Follower {
             queue: None,
             retention: Retention::default(),
             border: 0,
+            carried: 0,
             cursor: covered.map(|covered| covered.cursor).unwrap_or_default(),
             last: covered.and_then(|covered| covered.last),
             damages: Vec::new(),
@@ -123,7 +127,7 @@ impl Follower {
         let segments = self.catalog.all();
         let mut reader = LogReader::new(&*storage, &segments, self.cursor, end);
         let makes_checkpoints = self.queue.is_some();
-        let (mut records, mut border) = (0, self.border);
+        let (mut records, mut border) = (0, (self.border, self.carried));
         let mut checkpoints = Vec::new();
         let mut damages = Vec::new();
         let (mut reached, mut last) = (self.cursor, self.last);
@@ -148,14 +152,15 @@ impl Follower {
                         let goes_on = segment.continues() == Some(reached.chain);
                         last = None;
                         reached = reader.cursor();
-                        border = border.max(batch.last_border()?.unwrap_or(0));
+                        border.0 = border.0.max(batch.last_border()?.unwrap_or(0));
                         if let (true, Some(header)) = (makes_checkpoints && goes_on, segment.header)
                             && header.continues != Chain::GENESIS
                             && self.retention.is_border(&segments, border, &segment)
                         {
                             let (before, at) = (segment.number, header.created_at);
-                            checkpoints.extend(batch.checkpoint(&*storage, before, at)?);
-                            border = before;
+                            let checkpoint = batch.checkpoint(&*storage, before, at)?;
+                            border = (before, checkpoint.as_ref().map_or(0, Packed::len));
+                            checkpoints.extend(checkpoint);
                         }
                     }
                 }
@@ -164,7 +169,7 @@ impl Follower {
             Ok(more)
         })?;
         (self.cursor, self.last) = (reached, last);
-        self.border = border;
+        (self.border, self.carried) = border;
         self.records += records;
         self.damages.append(&mut damages);
         if let Some(queue) = &self.queue {

@@ -1,5 +1,7 @@
 //! Runs: which there are, one as a whole, and its calls in the order they came.
 
+use std::cmp::Reverse;
+
 use redb::ReadTransaction;
 
 use crate::core::budget::Control;
@@ -123,12 +125,7 @@ impl View {
     }
 
     /// Up to `count` calls of a run from the one of this number on, in the order they came.
-    pub fn run_calls(
-        &self,
-        run: &Label,
-        from: u64,
-        count: usize,
-    ) -> Result<RunCalls, IndexError> {
+    pub fn run_calls(&self, run: &Label, from: u64, count: usize) -> Result<RunCalls, IndexError> {
         let count = super::rows(count);
         self.index.read(|txn| {
             let mut found = RunCalls {
@@ -142,7 +139,9 @@ impl View {
             for entry in calls.range(all_of(run))? {
                 let id = entry?.0.value().1;
                 if found.total >= from && found.calls.len() < count {
-                    found.calls.extend(stored_call(txn, id)?.map(|call| call.row));
+                    found
+                        .calls
+                        .extend(stored_call(txn, id)?.map(|call| call.row));
                 }
                 found.total += 1;
             }
@@ -246,6 +245,8 @@ fn page_of_runs(
         }
     }
     page.partial &= page.next.is_some() && page.items.len() < limit;
+    let order = |row: &RunRow| (Reverse(row.last_at), row.run.clone());
+    page.items.sort_by_cached_key(order);
     Ok(page)
 }
 

@@ -160,8 +160,12 @@ impl Ruler {
 /// The finest series that fits: not too many buckets, slices that are kept and can be read in time.
 fn draw(txn: &ReadTransaction, filter: &SeriesFilter) -> Result<Drawn, IndexError> {
     let reach = reach(txn)?;
-    let least = filter.step_us.map_or(0, |step| i64::try_from(step).unwrap_or(i64::MAX));
-    let named = STEPS.into_iter().map(|minutes| minutes * Grain::Minute.micros());
+    let least = filter
+        .step_us
+        .map_or(0, |step| i64::try_from(step).unwrap_or(i64::MAX));
+    let named = STEPS
+        .into_iter()
+        .map(|minutes| minutes * Grain::Minute.micros());
     // However long the span is, one of them is wide enough.
     let wider = (1..=10).map(|doublings| (Grain::Day.micros() * 90) << doublings);
     let mut too_many = None;
@@ -199,13 +203,18 @@ fn draw_on(
     } else {
         MAX_SLICES
     };
-    each_of_grain(txn, ruler.grain, (ruler.since, ruler.until), |at, of, slice| {
-        read += 1;
-        if filter.matches(of) {
-            drawn.add(ruler.bucket(at), filter.line(of), &slice);
-        }
-        read <= most
-    })?;
+    each_of_grain(
+        txn,
+        ruler.grain,
+        (ruler.since, ruler.until),
+        |at, of, slice| {
+            read += 1;
+            if filter.matches(of) {
+                drawn.add(ruler.bucket(at), filter.line(of), &slice);
+            }
+            read <= most
+        },
+    )?;
     Ok((read <= most).then_some(drawn))
 }
 
@@ -252,7 +261,8 @@ impl Drawn {
             self.unnamed = Some(at);
         }
         let of = named.map_or(LineOf::Unnamed, LineOf::Named);
-        self.lines.push((of, vec![Slice::default(); self.all.len()]));
+        self.lines
+            .push((of, vec![Slice::default(); self.all.len()]));
         at
     }
 
@@ -273,9 +283,8 @@ impl Drawn {
             }
             lines.push((LineOf::Others, sum(&buckets), buckets));
         }
-        let figures = |buckets: &[Slice]| -> Vec<Figures> {
-            buckets.iter().map(Slice::figures).collect()
-        };
+        let figures =
+            |buckets: &[Slice]| -> Vec<Figures> { buckets.iter().map(Slice::figures).collect() };
         let line = |(of, whole, buckets): (LineOf, Slice, Vec<Slice>)| Line {
             of,
             whole: whole.figures(),

@@ -122,7 +122,9 @@ struct Stretch {
 
 impl Stretch {
     fn is_empty(self) -> bool {
-        self.from.zip(self.until).is_some_and(|(from, until)| from >= until)
+        self.from
+            .zip(self.until)
+            .is_some_and(|(from, until)| from >= until)
     }
 }
 
@@ -133,8 +135,9 @@ impl Span {
         until: Option<Timestamp>,
     ) -> Result<Self, IndexError> {
         let reach = reach(txn)?;
-        let first = since.map(|since| End::new(since, reach));
-        let last = until.map(|until| End::new(until, reach));
+        let first = since.map(|since| End::first(since, reach));
+        let lowest = first.map_or(Timestamp::from_micros(i64::MIN), |first| first.floor);
+        let last = until.map(|until| End::last(until, lowest, reach));
         let mut span = Self {
             since,
             until,
@@ -251,9 +254,27 @@ struct End {
 }
 
 impl End {
-    fn new(at: Timestamp, reach: Reach) -> Self {
-        let kept = |grain: &Grain| reach.keeps(*grain, grain.floor(at));
-        let grain = Grain::ALL.into_iter().find(kept).unwrap_or(Grain::Day);
+    fn first(at: Timestamp, reach: Reach) -> Self {
+        let kept = |grain: Grain| reach.keeps(grain, grain.floor(at));
+        Self::with(at, kept)
+    }
+
+    /// Before it come the hours of its day and the minutes of its hour, as far as they lie behind
+    /// `lowest`: those must be kept too.
+    fn last(at: Timestamp, lowest: Timestamp, reach: Reach) -> Self {
+        let hours = reach.keeps(Grain::Hour, lowest.max(Grain::Day.floor(at)));
+        let minutes = reach.keeps(Grain::Minute, lowest.max(Grain::Hour.floor(at)));
+        Self::with(at, |grain| match grain {
+            Grain::Minute => minutes && (hours || reach.keeps(Grain::Minute, lowest)),
+            Grain::Hour => hours,
+            Grain::Day => true,
+        })
+    }
+
+    /// With the finest grain that `is_kept`.
+    fn with(at: Timestamp, is_kept: impl Fn(Grain) -> bool) -> Self {
+        let grain = Grain::ALL.into_iter().find(|grain| is_kept(*grain));
+        let grain = grain.unwrap_or(Grain::Day);
         let floor = grain.floor(at);
         Self { at, grain, floor }
     }

@@ -10,7 +10,9 @@ use crate::core::time::Timestamp;
 use super::super::checkpoint;
 use super::super::fake::FakeDisk;
 use super::super::index::batch::Batch;
-use super::super::index::{BY_AGENT, BY_RUN, CALLS, Index, OPEN, Place, RESPONSES, SUMMARIES};
+use super::super::index::{
+    BY_AGENT, BY_RUN, CALLS, Index, OPEN, Place, RESPONSES, RUNS_BY_ACTIVITY, SLICES, SUMMARIES,
+};
 use super::super::log::Cursor;
 use super::super::record::{Position, kind};
 use super::harness::*;
@@ -67,6 +69,8 @@ fn indexed(events: &[Event], cuts: &[bool]) -> Vec<String> {
         seen.extend(dump(txn, BY_AGENT));
         seen.extend(dump(txn, RESPONSES));
         seen.extend(dump(txn, SUMMARIES));
+        seen.extend(dump(txn, SLICES));
+        seen.extend(dump(txn, RUNS_BY_ACTIVITY));
         Ok(())
     });
     tables.unwrap();

@@ -18,7 +18,7 @@ use crate::core::usage::{Provenance, Usage};
 use super::super::fake::{FakeDisk, IndexDisk, Loss};
 use super::super::log::{LogReader, Step as Read, catalog};
 use super::super::record::kind;
-use super::super::{Entry, Ledger, SpanFilter, View};
+use super::super::{Entry, Ledger, RunFilter, SpanFilter, View};
 use super::harness::*;
 
 fn account(number: u8) -> AccountId {
@@ -521,10 +521,12 @@ fn late_usage_takes_the_place_of_the_estimate_everywhere_and_once() {
             .iter()
             .find(|row| row.agent.as_str() == "a")
             .unwrap()
+            .figures
             .totals,
         edge.iter()
             .find(|row| row.agent.as_str() == "a")
             .unwrap()
+            .figures
             .totals,
         rollups
             .iter()
@@ -642,7 +644,7 @@ fn call_that_is_found_open_is_shown_at_what_its_budgets_are_charged() {
     assert_eq!(recovered.provenance, Some(Provenance::Estimated));
     let free = row(free.id);
     assert_eq!((free.usage.output_tokens, free.cost_nano_usd), (0, None));
-    let runs = ledger.view().runs(&SpanFilter::default()).unwrap().items;
+    let runs = ledger.view().runs(&RunFilter::default()).unwrap().items;
     assert_eq!(runs[0].totals.cost_nano_usd, 77);
 }
 

@@ -244,7 +244,7 @@ pub(crate) fn everything(view: &View) -> String {
         all_runs(view),
         view.events(&spans).unwrap(),
         all_calls(view),
-        view.runs(&spans).unwrap(),
+        view.runs(&super::super::RunFilter::default()).unwrap(),
         view.agents(&spans).unwrap(),
         view.edges(&spans).unwrap(),
         all_rollups(view),

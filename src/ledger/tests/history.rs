@@ -14,7 +14,7 @@ use crate::core::usage::Usage;
 use super::super::fake::IndexDisk;
 use super::super::record::kind;
 use super::super::totals::Totals;
-use super::super::{Event, Ledger, RollupRow, SpanFilter, View};
+use super::super::{Event, Ledger, RollupRow, RunFilter, SpanFilter, View};
 use super::harness::*;
 
 /// The roll-ups that settlements must add up to.
@@ -179,7 +179,7 @@ fn lasting(view: &View) -> String {
     let agents = view.agents(&spans).unwrap().items;
     let agents: Vec<_> = agents
         .iter()
-        .map(|row| (&row.agent, &row.totals, &row.models))
+        .map(|row| (&row.agent, &row.figures.totals, &row.models))
         .collect();
     let edges = view.edges(&spans).unwrap();
     format!(
@@ -193,7 +193,7 @@ fn lasting(view: &View) -> String {
 fn retention_frees_files_and_keeps_totals() {
     let machine = Machine::new(LedgerConfig {
         segment_bytes: 4000,
-        keep_bytes: Some(20_000),
+        keep_bytes: Some(30_000),
         ..config()
     });
     let (ledger, _) = machine.open();
@@ -207,13 +207,13 @@ fn retention_frees_files_and_keeps_totals() {
         entry.settle(settlement(&admission), None);
         settled.push(settlement(&admission));
     }
-    settle_down(&ledger, 20_000);
+    settle_down(&ledger, 30_000);
     assert!(!machine.disk.segments().contains(&1));
     let view = ledger.view();
     let calls = all_calls(view);
     assert!(calls.len() < 40 && !calls.is_empty());
     assert_eq!(all_rollups(view), fold(&settled));
-    let runs = view.runs(&SpanFilter::default()).unwrap().items;
+    let runs = view.runs(&RunFilter::default()).unwrap().items;
     assert!(runs.len() < 60, "runs go with their calls, a day later");
     assert_eq!(view.call(settled[0].id).unwrap(), None);
     let newest = calls[0].id;
@@ -293,7 +293,12 @@ fn totals_of_a_span_are_the_fold_of_the_calls_that_started_in_it() {
                 .unwrap()
                 .items
                 .into_iter()
-                .map(|row| (row.agent, (row.totals, row.models.into_iter().collect())))
+                .map(|row| {
+                    (
+                        row.agent,
+                        (row.figures.totals, row.models.into_iter().collect()),
+                    )
+                })
                 .collect();
             assert_eq!(found, expected, "{span:?}");
         }

@@ -6,7 +6,7 @@ use crate::config::{Durability, RecordLevel, RedactionRule};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
-use super::super::{CallFilter, Ledger, OutcomeFilter, SpanFilter, Unavailable};
+use super::super::{CallFilter, Ledger, OutcomeFilter, RunFilter, SpanFilter, Unavailable};
 use super::harness::*;
 
 #[test]
@@ -50,7 +50,7 @@ fn row_has_the_names_of_the_api() {
     assert_eq!(row["agent"], "writer");
     assert_eq!(row["path"], serde_json::json!(["planner", "writer"]));
     assert_eq!(row["started_at"], "2026-01-01T00:00:00.000000Z");
-    let runs = ledger.view().runs(&SpanFilter::default()).unwrap();
+    let runs = ledger.view().runs(&RunFilter::default()).unwrap();
     let run = serde_json::to_value(&runs.items[0]).unwrap();
     assert_eq!((&run["open_calls"], &run["calls"]), (&1.into(), &0.into()));
     assert_eq!(run["parent_run"], "root");
@@ -217,7 +217,7 @@ fn runs_agents_and_edges_sum_up_their_calls() {
         before: edges.next,
         ..SpanFilter::default()
     };
-    assert_eq!(view.edges(&edges).unwrap().items[0].totals.calls, 2);
+    assert_eq!(view.edges(&edges).unwrap().items[0].figures.totals.calls, 2);
 }
 
 #[test]

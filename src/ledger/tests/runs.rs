@@ -5,7 +5,7 @@ use crate::config::LedgerConfig;
 use crate::core::budget::{Control, Deed, RunState};
 
 use super::super::fake::{IndexDisk, Loss};
-use super::super::{Ledger, SpanFilter};
+use super::super::{Ledger, RunFilter};
 use super::budgets::{act, admit_holding, charge};
 use super::harness::*;
 
@@ -78,7 +78,7 @@ fn run_keeps_its_first_parent_and_its_smallest_limits() {
         (state.tightened.calls, state.control),
         (Some(5), Control::Running)
     );
-    let runs = view.runs(&SpanFilter::default()).unwrap().items;
+    let runs = view.runs(&RunFilter::default()).unwrap().items;
     let own = runs.iter().find(|row| row.run.as_str() == "r").unwrap();
     assert_eq!(own.parent_run, Some(label("one")));
 }

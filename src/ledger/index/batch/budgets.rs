@@ -89,7 +89,11 @@ impl Batch<'_> {
         Ok(())
     }
 
-    pub(super) fn acted_on(&mut self, run: &Label, at: Timestamp) -> Result<&mut Summary, IndexError> {
+    pub(super) fn acted_on(
+        &mut self,
+        run: &Label,
+        at: Timestamp,
+    ) -> Result<&mut Summary, IndexError> {
         let summary = self.summary(Key::Run(run.clone()))?;
         if summary.last_at == Timestamp::default() {
             // No call of it was seen yet.

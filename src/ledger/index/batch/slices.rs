@@ -120,7 +120,8 @@ impl Batch<'_> {
             let stored = stored.map(|slice| decode(slice.value())).transpose()?;
             let mut slice: Slice = stored.unwrap_or_default();
             slice.merge(&added);
-            self.slices.insert(key.as_slice(), encode(&slice, buffer)?)?;
+            self.slices
+                .insert(key.as_slice(), encode(&slice, buffer)?)?;
         }
         for (row, estimate, used) in mem::take(&mut self.sliced.corrected) {
             self.correct_slices(&row, &estimate, &used, buffer)?;
@@ -153,7 +154,8 @@ impl Batch<'_> {
                 // It may be older than what is kept.
                 if let Some(mut slice) = stored {
                     slice.totals.exchange(estimate, used);
-                    self.slices.insert(key.as_slice(), encode(&slice, buffer)?)?;
+                    self.slices
+                        .insert(key.as_slice(), encode(&slice, buffer)?)?;
                 }
             }
         }
