@@ -42,7 +42,9 @@ pub(super) struct Bar {
 
 impl Bar {
     fn total(&self) -> u64 {
-        self.parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
+        self.parts
+            .iter()
+            .fold(0, |sum, part| sum.saturating_add(*part))
     }
 }
 

@@ -7,6 +7,8 @@ mod model;
 mod place;
 mod side;
 
+use std::sync::Arc;
+
 use axum::Router;
 use maud::{Markup, html};
 
@@ -41,7 +43,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
     let whole = CallGraph::whole(&asked.facts);
     let table = table(&whole, &asked.facts, &here)?;
     let graph = whole.cut();
-    let placed = desk.layouts.get(&graph.shape());
+    let (layouts, shape) = (Arc::clone(&desk.layouts), graph.shape());
+    let placed = desk.state.records.read(move || Ok(layouts.get(&shape)));
+    let placed = placed.await?;
     let side = side::panel(&desk, &here, &scope, &graph).await?;
     let main = html! {
         (part("scope", &scope_line(&scope, &asked, &here)))
@@ -90,7 +94,10 @@ fn nothing(scope: &Scope, here: &Here) -> Markup {
     };
     match scope {
         Scope::Run(_) => empty("No call of this run has ended or is on its way", &advice),
-        Scope::Span(..) => empty(&format!("No agent made a call in {}", here.range.words), &advice),
+        Scope::Span(..) => empty(
+            &format!("No agent made a call in {}", here.range.words),
+            &advice,
+        ),
     }
 }
 
@@ -115,7 +122,11 @@ struct Entry {
 
 /// The graph as a table: every edge, and what each agent did on nobody's behalf.
 fn table(graph: &CallGraph, facts: &Facts, here: &Here) -> Result<Table, Problem> {
-    let mut entries: Vec<Entry> = graph.edges.iter().filter_map(|edge| of_edge(graph, edge)).collect();
+    let mut entries: Vec<Entry> = graph
+        .edges
+        .iter()
+        .filter_map(|edge| of_edge(graph, edge))
+        .collect();
     entries.extend(uncalled(facts));
     arrange(&mut entries, here)?;
     let all = entries.len();
@@ -129,7 +140,11 @@ fn table(graph: &CallGraph, facts: &Facts, here: &Here) -> Result<Table, Problem
         name: "edges",
         caption,
         columns: &COLUMNS,
-        rows: entries.iter().take(shown).map(|entry| row(entry, here)).collect(),
+        rows: entries
+            .iter()
+            .take(shown)
+            .map(|entry| row(entry, here))
+            .collect(),
         more: None,
         empty: html! {},
     })
@@ -147,7 +162,10 @@ fn of_edge(graph: &CallGraph, edge: &model::Edge) -> Option<Entry> {
         caller: Some(caller.clone()),
         agent: agent.clone(),
         work: edge.work,
-        marks: marks.iter().filter_map(|(is, word)| is.then_some(*word)).collect(),
+        marks: marks
+            .iter()
+            .filter_map(|(is, word)| is.then_some(*word))
+            .collect(),
     })
 }
 
@@ -233,10 +251,19 @@ fn row(entry: &Entry, here: &Here) -> Row {
         key: link::encode(&draw::edge_name(caller.unwrap_or(""), agent)),
         class: if is_bad { "bad" } else { "" },
         cells: vec![
-            Cell::new(agent, html! { a.cut href=(href) title=(agent) { (text::name(agent)) } }),
+            Cell::new(
+                agent,
+                html! { a.cut href=(href) title=(agent) { (text::name(agent)) } },
+            ),
             match caller {
-                Some(caller) => Cell::new(caller, html! { span.cut title=(caller) { (text::name(caller)) } }),
-                None => Cell::new(serde_json::Value::Null, html! { span.muted { "nobody named" } }),
+                Some(caller) => Cell::new(
+                    caller,
+                    html! { span.cut title=(caller) { (text::name(caller)) } },
+                ),
+                None => Cell::new(
+                    serde_json::Value::Null,
+                    html! { span.muted { "nobody named" } },
+                ),
             },
             cells::count(totals.calls),
             cells::spent(totals),

@@ -18,7 +18,8 @@ use super::{Answer, view};
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
 use crate::ledger::{
-    AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter, SpanFilter, Totals, View,
+    AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter,
+    SpanFilter, Totals, View,
 };
 
 /// Runs that the most expensive are looked for among: the last active.
@@ -45,7 +46,8 @@ struct Spent {
 
 async fn page(desk: Desk, here: Here) -> Answer {
     let (split, measure) = (here.read("by")?, here.read("show")?);
-    let (split, measure): (Split, Measure) = (split.unwrap_or_default(), measure.unwrap_or_default());
+    let (split, measure): (Split, Measure) =
+        (split.unwrap_or_default(), measure.unwrap_or_default());
     let spent = ask(&desk, &here, split.into()).await?;
     let now = Now::ask(&desk).await?;
     let tables = vec![
@@ -78,7 +80,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
             }
         }
     };
-    Ok(Page::live("Overview", Place::Overview, main).ranged().tables(tables))
+    Ok(Page::live("Overview", Place::Overview, main)
+        .ranged()
+        .tables(tables))
 }
 
 async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
@@ -94,7 +98,9 @@ async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
         let mut agents = view.agents(&span)?.items;
         let since = range.since.unwrap_or_else(|| {
             let first = agents.iter().map(|row| row.first_at).min();
-            first.unwrap_or(Timestamp::from_micros(until.micros().saturating_sub(AN_HOUR_US)))
+            first.unwrap_or(Timestamp::from_micros(
+                until.micros().saturating_sub(AN_HOUR_US),
+            ))
         });
         let series = view.series(&SeriesFilter {
             since,

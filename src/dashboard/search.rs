@@ -17,10 +17,12 @@ use crate::admin::problem::Problem;
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
-use crate::ledger::{CallFilter, CallRow, IndexError, Page as Rows, RunFilter, RunRow, SpanFilter, View};
+use crate::ledger::{
+    CallFilter, CallRow, IndexError, Page as Rows, RunFilter, RunRow, SpanFilter, View,
+};
 
 /// What is looked at: calls one by one, newest first.
-const CALLS_LOOKED_AT: usize = 20_000;
+const CALLS_LOOKED_AT: usize = 10_000;
 const CALLS_AT_ONCE: usize = 1000;
 /// What is shown of each kind.
 const SHOWN: usize = 25;
@@ -68,7 +70,11 @@ struct Hit {
 }
 
 async fn look(desk: &Desk, here: &Here) -> Result<Found, Problem> {
-    let Some(asked) = here.get("q").map(str::trim).filter(|asked| !asked.is_empty()) else {
+    let Some(asked) = here
+        .get("q")
+        .map(str::trim)
+        .filter(|asked| !asked.is_empty())
+    else {
         return Ok(Found::Page(Box::new(page(here, "", &html! {}))));
     };
     if asked.len() > LONGEST {
@@ -166,7 +172,11 @@ fn hit(call: &CallRow, wanted: &str) -> Option<Hit> {
         ("path", Some(call.target.clone())),
         ("id", Some(call.id.to_string())),
     ];
-    of.extend(call.tags.iter().map(|(name, value)| ("tag", Some(format!("{name}={value}")))));
+    of.extend(
+        call.tags
+            .iter()
+            .map(|(name, value)| ("tag", Some(format!("{name}={value}")))),
+    );
     let found = of.into_iter().find_map(|(what, text)| {
         let text = text?;
         text.to_lowercase().contains(wanted).then_some((what, text))
@@ -252,11 +262,18 @@ fn how_far(hits: &Hits, desk: &Desk) -> Markup {
 /// Of a long text the part around the hit.
 fn around(text: &str, asked: &str) -> String {
     let hit = find(text, asked).map_or(0, |(start, _)| start);
-    let start = text.get(..hit).map_or(0, |front| front.chars().count()).saturating_sub(AROUND);
+    let start = text
+        .get(..hit)
+        .map_or(0, |front| front.chars().count())
+        .saturating_sub(AROUND);
     let kept: String = text.chars().skip(start).take(3 * AROUND).collect();
     let (before, after) = (
         if start > 0 { "\u{2026}" } else { "" },
-        if text.chars().count() > start + 3 * AROUND { "\u{2026}" } else { "" },
+        if text.chars().count() > start + 3 * AROUND {
+            "\u{2026}"
+        } else {
+            ""
+        },
     );
     format!("{before}{kept}{after}")
 }
@@ -306,7 +323,11 @@ mod tests {
     fn a_hit_is_marked_in_any_case_and_what_is_around_it_is_escaped() {
         let html = marked("<b>Night/1", "nIGHT").into_string();
         assert_eq!(html, "<bdi>&lt;b&gt;<mark>Night</mark>/1</bdi>");
-        assert_eq!(find("\u{130}x", "X"), Some((2, 3)), "a letter that grows in lower case");
+        assert_eq!(
+            find("\u{130}x", "X"),
+            Some((2, 3)),
+            "a letter that grows in lower case"
+        );
         assert_eq!(find("abc", "abd"), None);
     }
 
@@ -315,7 +336,11 @@ mod tests {
         let long = format!("{}needle{}", "a".repeat(1000), "b".repeat(1000));
         let shown = around(&long, "NEEDLE");
         assert!(shown.contains("aneedleb"), "{shown}");
-        assert!(shown.chars().count() < 200 && shown.starts_with('\u{2026}') && shown.ends_with('\u{2026}'));
+        assert!(
+            shown.chars().count() < 200
+                && shown.starts_with('\u{2026}')
+                && shown.ends_with('\u{2026}')
+        );
         assert_eq!(around("short", "x"), "short");
     }
 }

@@ -45,7 +45,10 @@ fn arrow(id: &str) -> Markup {
 
 /// What all nodes spent, or how often they called where nothing is priced.
 fn spent(graph: &CallGraph) -> u64 {
-    let all = graph.nodes.iter().map(|node| u64::try_from(node.work.totals.cost_nano_usd).unwrap_or(0));
+    let all = graph
+        .nodes
+        .iter()
+        .map(|node| u64::try_from(node.work.totals.cost_nano_usd).unwrap_or(0));
     all.fold(0, u64::saturating_add)
 }
 
@@ -55,7 +58,11 @@ fn finding(graph: &CallGraph) -> String {
     let on_cycle = graph.edges.iter().filter(|edge| edge.is_on_cycle).count();
     let tripped = graph.nodes.iter().filter(|node| node.is_tripped).count();
     let of = |count: usize, one: &str| figure::counted(count as u64, one);
-    let mut text = format!("{}, {} between them", of(agents, "agent"), of(graph.edges.len(), "edge"));
+    let mut text = format!(
+        "{}, {} between them",
+        of(agents, "agent"),
+        of(graph.edges.len(), "edge")
+    );
     if on_cycle > 0 {
         text.push_str(&format!(", {on_cycle} of them on a cycle"));
     }
@@ -79,7 +86,12 @@ fn figures(totals: &Totals) -> String {
 fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
     let name = |node: usize| graph.agent(node).map_or("others", |agent| agent.as_str());
     let (caller, agent) = (name(edge.from), name(edge.to));
-    let mut title = format!("{} calls {}: {}", text::plain(caller), text::plain(agent), figures(&edge.work.totals));
+    let mut title = format!(
+        "{} calls {}: {}",
+        text::plain(caller),
+        text::plain(agent),
+        figures(&edge.work.totals)
+    );
     for (is, word) in [
         (edge.is_on_cycle, ", on a cycle"),
         (edge.is_tripped, ", TRIPPED"),
@@ -126,7 +138,9 @@ fn label(edge: &Edge, (x, y): At) -> Markup {
         _ => calls,
     };
     // As wide as its text, about, so that it hides no more of the line than it must.
-    let width = i32::try_from(words.chars().count() * 7 + 8).unwrap_or(LABEL_WIDTH).min(LABEL_WIDTH);
+    let width = i32::try_from(words.chars().count() * 7 + 8)
+        .unwrap_or(LABEL_WIDTH)
+        .min(LABEL_WIDTH);
     html! {
         rect.under x=(x - width / 2) y=(y - LABEL_HEIGHT / 2) width=(width) height=(LABEL_HEIGHT) rx="4" {}
         text x=(x) y=(y + 4) text-anchor="middle" { (words) }
@@ -162,15 +176,25 @@ fn way(points: &[At]) -> String {
 fn node(node: &Node, (x, y): At, (all, others): (u64, usize), here: &Here) -> Markup {
     let (left, top) = (x - WIDTH / 2, y - HEIGHT / 2);
     let totals = &node.work.totals;
-    let whole = node.agent.as_ref().map_or_else(|| format!("others ({others})"), |agent| text::plain(agent.as_str()));
+    let whole = node.agent.as_ref().map_or_else(
+        || format!("others ({others})"),
+        |agent| text::plain(agent.as_str()),
+    );
     let fits = if node.is_tripped { NAME_BESIDE } else { NAME };
     let share = permille(u64::try_from(totals.cost_nano_usd).unwrap_or(0), all);
-    let mut title = format!("{whole}: {}, {} of all that was spent", figures(totals), figure::percent(share, 1000));
+    let mut title = format!(
+        "{whole}: {}, {} of all that was spent",
+        figures(totals),
+        figure::percent(share, 1000)
+    );
     if node.is_tripped {
         title.push_str(", TRIPPED");
     }
     if node.work.open > 0 {
-        title.push_str(&format!(", {} on the way", figure::counted(node.work.open, "call")));
+        title.push_str(&format!(
+            ", {} on the way",
+            figure::counted(node.work.open, "call")
+        ));
     }
     let name = node.agent.as_ref().map(|agent| agent.as_str());
     let href = name.map_or_else(
@@ -230,11 +254,17 @@ mod tests {
     fn a_way_goes_through_its_ends() {
         assert_eq!(way(&[(0, 0), (4, 4)]), "M0 0L4 4");
         assert_eq!(way(&[(0, 0), (4, 4), (8, 0)]), "M0 0Q4 4 8 0");
-        assert_eq!(way(&[(0, 0), (4, 4), (8, 0), (12, 4)]), "M0 0Q4 4 6 2Q8 0 12 4");
+        assert_eq!(
+            way(&[(0, 0), (4, 4), (8, 0), (12, 4)]),
+            "M0 0Q4 4 6 2Q8 0 12 4"
+        );
     }
 
     #[test]
     fn edges_grow_with_doublings_up_to_a_bound() {
-        assert_eq!([width(0), width(1), width(1024), width(u64::MAX)], ["1.2", "1.2", "6.2", "7.2"]);
+        assert_eq!(
+            [width(0), width(1), width(1024), width(u64::MAX)],
+            ["1.2", "1.2", "6.2", "7.2"]
+        );
     }
 }

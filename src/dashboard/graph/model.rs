@@ -94,8 +94,11 @@ impl CallGraph {
         }
         let mut order: Vec<(&Label, Work)> = works.into_iter().collect();
         order.sort_by_key(|(_, work)| work.first_at);
-        let numbers: BTreeMap<&Label, usize> =
-            order.iter().enumerate().map(|(number, (agent, _))| (*agent, number)).collect();
+        let numbers: BTreeMap<&Label, usize> = order
+            .iter()
+            .enumerate()
+            .map(|(number, (agent, _))| (*agent, number))
+            .collect();
         let nodes = order.iter().map(|(agent, work)| Node {
             agent: Some((*agent).clone()),
             work: *work,
@@ -109,7 +112,10 @@ impl CallGraph {
                     to: *to,
                     work: *work,
                     is_on_cycle: false,
-                    is_tripped: facts.trips.iter().any(|trip| is_of_edge(trip, caller, agent)),
+                    is_tripped: facts
+                        .trips
+                        .iter()
+                        .any(|trip| is_of_edge(trip, caller, agent)),
                     is_hot: false,
                     is_inferred: facts.inferred.contains(&(caller.clone(), agent.clone())),
                 });
@@ -202,7 +208,11 @@ impl CallGraph {
     }
 
     fn mark_hot(&mut self) {
-        let cost: i64 = self.edges.iter().map(|edge| edge.work.totals.cost_nano_usd).fold(0, i64::saturating_add);
+        let cost: i64 = self
+            .edges
+            .iter()
+            .map(|edge| edge.work.totals.cost_nano_usd)
+            .fold(0, i64::saturating_add);
         let weigh = move |edge: &Edge| {
             let totals = &edge.work.totals;
             if cost > 0 {
@@ -215,7 +225,8 @@ impl CallGraph {
         let among_some = self.edges.len() >= HOT_AMONG;
         for edge in &mut self.edges {
             let share = u128::from(weigh(edge)) * 100;
-            edge.is_hot = among_some && share >= u128::from(all) * u128::from(HOT_PERCENT) && share > 0;
+            edge.is_hot =
+                among_some && share >= u128::from(all) * u128::from(HOT_PERCENT) && share > 0;
         }
     }
 }
@@ -295,7 +306,10 @@ impl Walk {
         self.enter(root);
         while let Some((node, followed)) = way.last_mut() {
             let node = *node;
-            let next = leaving.get(node).and_then(|edges| edges.get(*followed)).copied();
+            let next = leaving
+                .get(node)
+                .and_then(|edges| edges.get(*followed))
+                .copied();
             *followed += 1;
             match next {
                 Some(to) if at(&self.index, to) == UNSEEN => {
@@ -391,7 +405,8 @@ mod tests {
     fn cycles(graph: &CallGraph) -> Vec<String> {
         let on = graph.edges.iter().filter(|edge| edge.is_on_cycle);
         let ends = on.filter_map(|edge| graph.ends(edge));
-        ends.map(|(caller, agent)| format!("{caller}-{agent}")).collect()
+        ends.map(|(caller, agent)| format!("{caller}-{agent}"))
+            .collect()
     }
 
     #[test]
@@ -409,16 +424,27 @@ mod tests {
     #[test]
     fn nodes_stand_in_the_order_they_were_seen() {
         let graph = CallGraph::whole(&facts(&[("z", "m"), ("m", "a")]));
-        let names: Vec<_> = (0..3).map(|node| graph.agent(node).unwrap().to_string()).collect();
-        assert_eq!(names, ["m", "z", "a"], "z was first seen with m, which sorts before it");
+        let names: Vec<_> = (0..3)
+            .map(|node| graph.agent(node).unwrap().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            ["m", "z", "a"],
+            "z was first seen with m, which sorts before it"
+        );
     }
 
     #[test]
     fn many_agents_are_cut_to_the_most_expensive_and_others_without_losing_calls_or_cycles() {
         let mut facts = Facts::default();
         for number in 0..100 {
-            let (agent, next) = (label(&format!("a{number}")), label(&format!("a{}", (number + 1) % 100)));
-            facts.agents.push((agent.clone(), work(1, 1000 - number, number)));
+            let (agent, next) = (
+                label(&format!("a{number}")),
+                label(&format!("a{}", (number + 1) % 100)),
+            );
+            facts
+                .agents
+                .push((agent.clone(), work(1, 1000 - number, number)));
             facts.edges.push(((agent, next), work(1, 1, number)));
         }
         let graph = CallGraph::whole(&facts).cut();
@@ -426,7 +452,11 @@ mod tests {
         let calls: u64 = graph.nodes.iter().map(|node| node.work.totals.calls).sum();
         assert_eq!(calls, 100);
         assert!(graph.edges.iter().all(|edge| edge.is_on_cycle));
-        assert_eq!(graph.edges.len(), 41, "39 among the first, one out, one back");
+        assert_eq!(
+            graph.edges.len(),
+            41,
+            "39 among the first, one out, one back"
+        );
     }
 
     #[test]

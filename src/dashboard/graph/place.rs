@@ -154,15 +154,24 @@ fn read(shape: &Shape, turned: &[bool], graph: &Graph<NodeLabel, EdgeLabel>) -> 
 fn tie(shape: &Shape, placed: &mut Placed) {
     let ends = ends_at_sides(shape, placed);
     for (number, (from, to)) in shape.edges.iter().enumerate() {
-        let (Some(route), Some(node)) = (placed.edges.get_mut(number), placed.nodes.get(*from)) else {
+        let (Some(route), Some(node)) = (placed.edges.get_mut(number), placed.nodes.get(*from))
+        else {
             continue;
         };
         if from == to {
             route.points = hanging(*node, route.label);
             continue;
         }
-        for (which, at) in ends.iter().filter(|(end, _)| end.edge == number).map(|(end, at)| (end.is_start, at)) {
-            let point = if which { route.points.first_mut() } else { route.points.last_mut() };
+        for (which, at) in ends
+            .iter()
+            .filter(|(end, _)| end.edge == number)
+            .map(|(end, at)| (end.is_start, at))
+        {
+            let point = if which {
+                route.points.first_mut()
+            } else {
+                route.points.last_mut()
+            };
             if let Some(point) = point {
                 *point = *at;
             }
@@ -204,7 +213,9 @@ fn ends_at_sides(shape: &Shape, placed: &Placed) -> Vec<(End, At)> {
     let sides = ends.chunk_by(|a, b| (a.node, a.is_right) == (b.node, b.is_right));
     let spread = sides.flat_map(|side| {
         let parts = step(side.len() + 1);
-        side.iter().enumerate().map(move |(number, end)| (*end, HEIGHT * step(number + 1) / parts))
+        side.iter()
+            .enumerate()
+            .map(move |(number, end)| (*end, HEIGHT * step(number + 1) / parts))
     });
     let at = |(end, below): (End, i32)| {
         let (x, y) = placed.nodes.get(end.node).copied().unwrap_or_default();
@@ -215,10 +226,19 @@ fn ends_at_sides(shape: &Shape, placed: &Placed) -> Vec<(End, At)> {
 }
 
 fn hanging((x, y): At, label: At) -> Vec<At> {
-    let from = if label.1 > y { y + HEIGHT / 2 } else { y - HEIGHT / 2 };
+    let from = if label.1 > y {
+        y + HEIGHT / 2
+    } else {
+        y - HEIGHT / 2
+    };
     let near = WIDTH / 4;
     let far = near + 16;
-    vec![(x + near, from), (x + far, label.1), (x - far, label.1), (x - near, from)]
+    vec![
+        (x + near, from),
+        (x + far, label.1),
+        (x - far, label.1),
+        (x - near, from),
+    ]
 }
 
 fn step(number: usize) -> i32 {
@@ -228,7 +248,10 @@ fn step(number: usize) -> i32 {
 /// Moves all of it so that it begins at the margin, and measures it.
 fn within(mut nodes: Vec<At>, mut edges: Vec<Route>) -> Placed {
     let corners = |(x, y): At, width: i32, height: i32| {
-        [(x - width / 2, y - height / 2), (x + width / 2, y + height / 2)]
+        [
+            (x - width / 2, y - height / 2),
+            (x + width / 2, y + height / 2),
+        ]
     };
     let mut all: Vec<At> = Vec::new();
     all.extend(nodes.iter().flat_map(|at| corners(*at, WIDTH, HEIGHT)));
@@ -308,7 +331,9 @@ fn starts(shape: &Shape) -> impl Iterator<Item = usize> {
         }
     }
     let first = is_led_to.into_iter().enumerate();
-    let first: Vec<usize> = first.filter_map(|(node, led)| (!led).then_some(node)).collect();
+    let first: Vec<usize> = first
+        .filter_map(|(node, led)| (!led).then_some(node))
+        .collect();
     first.into_iter().chain(0..shape.nodes)
 }
 
@@ -326,7 +351,9 @@ fn is_sound(placed: &Placed) -> bool {
     let nodes = placed.nodes.iter().enumerate();
     let apart = nodes.clone().all(|(number, at)| {
         let others = placed.nodes.iter().skip(number + 1);
-        !others.into_iter().any(|other| overlap(*at, *other, WIDTH, HEIGHT))
+        !others
+            .into_iter()
+            .any(|other| overlap(*at, *other, WIDTH, HEIGHT))
     });
     let (width, height) = (
         i32::midpoint(WIDTH, LABEL_WIDTH),
@@ -343,13 +370,14 @@ fn is_sound(placed: &Placed) -> bool {
 fn in_rows(shape: &Shape) -> Placed {
     let columns = (1..).find(|n| n * n >= shape.nodes).unwrap_or(1);
     let (across, down) = (WIDTH + 2 * LABEL_WIDTH, HEIGHT + 3 * LABEL_HEIGHT);
-    let spot = |node: usize| {
-        (step(node % columns) * across, step(node / columns) * down)
-    };
+    let spot = |node: usize| (step(node % columns) * across, step(node / columns) * down);
     let nodes = (0..shape.nodes).map(spot).collect();
     let route = |(from, to): &(usize, usize)| {
         let (from, to) = (spot(*from), spot(*to));
-        let label = (from.0 + across / 2, i32::midpoint(from.1, to.1) / down * down);
+        let label = (
+            from.0 + across / 2,
+            i32::midpoint(from.1, to.1) / down * down,
+        );
         Route {
             points: vec![from, label, to],
             label,
@@ -383,12 +411,12 @@ mod tests {
 
     fn any_shape() -> impl Strategy<Value = Shape> {
         (1..60_usize).prop_flat_map(|nodes| {
-            prop::collection::btree_set((0..nodes, 0..nodes), 0..nodes * 2).prop_map(
-                move |edges| Shape {
+            prop::collection::btree_set((0..nodes, 0..nodes), 0..nodes * 2).prop_map(move |edges| {
+                Shape {
                     nodes,
                     edges: edges.into_iter().collect(),
-                },
-            )
+                }
+            })
         })
     }
 

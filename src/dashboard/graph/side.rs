@@ -129,7 +129,10 @@ fn neighbours(chosen: &Chosen, graph: &CallGraph, here: &Here) -> Markup {
     let Chosen::Agent(agent, _) = chosen else {
         return html! {};
     };
-    let ends = graph.edges.iter().filter_map(|edge| Some((edge, graph.ends(edge)?)));
+    let ends = graph
+        .edges
+        .iter()
+        .filter_map(|edge| Some((edge, graph.ends(edge)?)));
     let callers = ends.clone().filter(|(_, (_, to))| *to == agent);
     let called = ends.filter(|(_, (from, _))| *from == agent);
     let item = |caller: &Label, to: &Label, shown: &Label, calls: u64| {

@@ -79,12 +79,21 @@ impl Now {
             })?;
             let (near, of_runs) = nearest(&budgets)?;
             let of = |row: RunRow| Ok((budget_of(&budgets, &of_runs, &row.run)?, row));
-            let running: Vec<_> = page.items.into_iter().map(of).collect::<Result<_, IndexError>>()?;
+            let running: Vec<_> = page
+                .items
+                .into_iter()
+                .map(of)
+                .collect::<Result<_, IndexError>>()?;
             Ok(Self {
                 running: running.into_iter().map(|(near, row)| (row, near)).collect(),
                 are_more_running: page.next.is_some(),
                 trips,
-                warnings: events.items.into_iter().filter(|event| look(event).is_some()).take(WARNINGS).collect(),
+                warnings: events
+                    .items
+                    .into_iter()
+                    .filter(|event| look(event).is_some())
+                    .take(WARNINGS)
+                    .collect(),
                 near,
             })
         })
@@ -208,14 +217,22 @@ fn nearest(budgets: &Budgets) -> Result<(Vec<Near>, Vec<Arc<Rule>>), IndexError>
     })?;
     let of_runs = rows.iter().filter(|row| row.rule.per == [Dimension::Run]);
     let of_runs = of_runs.map(|row| Arc::clone(&row.rule)).collect();
-    let mut near: Vec<Near> = rows.into_iter().flat_map(Near::all).filter(|near| near.account.used_permille > 0).collect();
+    let mut near: Vec<Near> = rows
+        .into_iter()
+        .flat_map(Near::all)
+        .filter(|near| near.account.used_permille > 0)
+        .collect();
     near.sort_by_key(|near| std::cmp::Reverse((near.account.used_permille, near.account.last_at)));
     near.truncate(BUDGETS);
     Ok((near, of_runs))
 }
 
 /// What the run may still use by the budget that leaves it least.
-fn budget_of(budgets: &Budgets, rules: &[Arc<Rule>], run: &Label) -> Result<Option<Near>, IndexError> {
+fn budget_of(
+    budgets: &Budgets,
+    rules: &[Arc<Rule>],
+    run: &Label,
+) -> Result<Option<Near>, IndexError> {
     let mut nearest: Option<Near> = None;
     for rule in rules {
         let rows = budgets.list(&AccountFilter {
@@ -224,7 +241,10 @@ fn budget_of(budgets: &Budgets, rules: &[Arc<Rule>], run: &Label) -> Result<Opti
             limit: 1,
         })?;
         for near in rows.into_iter().flat_map(Near::all) {
-            if nearest.as_ref().is_none_or(|known| known.account.used_permille < near.account.used_permille) {
+            if nearest
+                .as_ref()
+                .is_none_or(|known| known.account.used_permille < near.account.used_permille)
+            {
                 nearest = Some(near);
             }
         }
@@ -242,9 +262,12 @@ impl Near {
     }
 
     fn key(&self) -> String {
-        let values = self.account.name.key.iter().map(|(_, value)| {
-            value.as_ref().map_or("(none)", Label::as_str)
-        });
+        let values = self
+            .account
+            .name
+            .key
+            .iter()
+            .map(|(_, value)| value.as_ref().map_or("(none)", Label::as_str));
         values.collect::<Vec<_>>().join(", ")
     }
 
@@ -259,7 +282,8 @@ impl Near {
     /// The limit that is nearest: how much of it is used.
     fn draw(&self) -> Markup {
         let measures = self.account.measures.iter();
-        let tightest = measures.max_by_key(|of| permille(of.used.saturating_add(of.held), of.limit));
+        let tightest =
+            measures.max_by_key(|of| permille(of.used.saturating_add(of.held), of.limit));
         let Some(of) = tightest else {
             return html! {};
         };

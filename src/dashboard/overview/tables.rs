@@ -43,7 +43,10 @@ pub(super) fn agents(spent: &Spent, here: &Here) -> Table {
     let row = |row: &AgentRow| {
         let name = row.agent.as_str();
         let href = here.at("/runs", [("agent", name)]);
-        let cell = Cell::new(name, html! { a.cut href=(href) title=(name) { (text::name(name)) } });
+        let cell = Cell::new(
+            name,
+            html! { a.cut href=(href) title=(name) { (text::name(name)) } },
+        );
         of_figures(link::encode(name), cell, &row.figures)
     };
     Table {
@@ -101,7 +104,10 @@ fn run(row: &RunRow) -> Row {
         key: link::encode(name),
         class: if row.trips > 0 { "bad" } else { "" },
         cells: vec![
-            Cell::new(name, html! { a.cut href=(link::run(&row.run)) title=(name) { (text::name(name)) } }),
+            Cell::new(
+                name,
+                html! { a.cut href=(link::run(&row.run)) title=(name) { (text::name(name)) } },
+            ),
             state(row),
             cells::count(totals.calls),
             cells::spent(totals),

@@ -169,7 +169,7 @@ fn latency(series: &Series, here: &Here) -> Tile {
         line: line(series, of),
         change: compared(series, of),
         is_burden: true,
-        href: here.at("/graph", []),
+        href: here.at("/graph", [("sort", "p95_ms")]),
     }
 }
 

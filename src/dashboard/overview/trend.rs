@@ -20,8 +20,9 @@ use crate::ledger::{By, Line, LineOf, Series, Totals};
 /// Times below the columns, at most about.
 const TIMES: u64 = 8;
 /// What lies between two of them.
-const ROUND_MINUTES: [u64; 16] =
-    [1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
+const ROUND_MINUTES: [u64; 16] = [
+    1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320,
+];
 const DAY_US: u64 = 86_400_000_000;
 
 /// `?by=`: what the columns are stacked by.
@@ -85,7 +86,9 @@ impl Measure {
 
     fn unit(self) -> fn(u64) -> String {
         match self {
-            Self::Cost => |nano| figure::money(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX))),
+            Self::Cost => {
+                |nano| figure::money(NanoUsd::new(i64::try_from(nano).unwrap_or(i64::MAX)))
+            }
             Self::Calls | Self::Tokens => figure::short,
         }
     }
@@ -151,32 +154,45 @@ where
 }
 
 fn columns(series: &Series, measure: Measure, here: &Here, zone: &TimeZone) -> Markup {
-    let bars: Vec<Bar> = series.buckets.iter().enumerate().map(|(number, bucket)| {
-        let parts = series.lines.iter().map(|line| {
-            let of = line.buckets.get(number);
-            of.map_or(0, |figures| measure.of(&figures.totals))
-        });
-        let mut parts: Vec<u64> = parts.collect();
-        if let (Some(last), true) = (parts.pop(), has_others(&series.lines)) {
-            // All others have the last place in the stack, whatever there is of named ones.
-            parts.resize(5, 0);
-            parts.push(last);
-        } else {
-            parts = series.lines.iter().filter_map(|line| Some(measure.of(&line.buckets.get(number)?.totals))).collect();
-        }
-        let (since, until) = span(series, number);
-        Bar {
-            title: format!(
-                "{}: {} in {} calls",
-                span_words(since, until, series.step_us, zone),
-                measure.unit()(measure.of(&bucket.totals)),
-                figure::count(bucket.totals.calls)
-            ),
-            href: zoom(here, since, until),
-            parts,
-        }
-    }).collect();
-    let most = series.buckets.iter().map(|bucket| measure.of(&bucket.totals)).max();
+    let bars: Vec<Bar> = series
+        .buckets
+        .iter()
+        .enumerate()
+        .map(|(number, bucket)| {
+            let parts = series.lines.iter().map(|line| {
+                let of = line.buckets.get(number);
+                of.map_or(0, |figures| measure.of(&figures.totals))
+            });
+            let mut parts: Vec<u64> = parts.collect();
+            if let (Some(last), true) = (parts.pop(), has_others(&series.lines)) {
+                // All others have the last place in the stack, whatever there is of named ones.
+                parts.resize(5, 0);
+                parts.push(last);
+            } else {
+                parts = series
+                    .lines
+                    .iter()
+                    .filter_map(|line| Some(measure.of(&line.buckets.get(number)?.totals)))
+                    .collect();
+            }
+            let (since, until) = span(series, number);
+            Bar {
+                title: format!(
+                    "{}: {} in {} calls",
+                    span_words(since, until, series.step_us, zone),
+                    measure.unit()(measure.of(&bucket.totals)),
+                    figure::count(bucket.totals.calls)
+                ),
+                href: zoom(here, since, until),
+                parts,
+            }
+        })
+        .collect();
+    let most = series
+        .buckets
+        .iter()
+        .map(|bucket| measure.of(&bucket.totals))
+        .max();
     let title = format!(
         "{} over {}: {} in all, at most {} in {}",
         measure.title(),
@@ -224,7 +240,9 @@ fn legend(series: &Series, measure: Measure, split: Split, here: &Here) -> Marku
 
 /// The first moment of a bucket, and the first after it.
 fn span(series: &Series, number: usize) -> (Timestamp, Timestamp) {
-    let since = series.since.plus_micros(series.step_us.saturating_mul(number as u64));
+    let since = series
+        .since
+        .plus_micros(series.step_us.saturating_mul(number as u64));
     (since, since.plus_micros(series.step_us))
 }
 
@@ -251,10 +269,15 @@ fn times(series: &Series, zone: &TimeZone) -> Vec<(usize, String)> {
     let round = ROUND_MINUTES.iter().map(|minutes| minutes * 60_000_000);
     let round = round.filter(|round| round.is_multiple_of(series.step_us));
     let every = round.into_iter().find(|round| length / round <= TIMES);
-    let every = every.unwrap_or_else(|| series.step_us * (series.buckets.len() as u64).div_ceil(TIMES).max(1));
+    let every = every
+        .unwrap_or_else(|| series.step_us * (series.buckets.len() as u64).div_ceil(TIMES).max(1));
     let is_days = every.is_multiple_of(DAY_US);
     let starts = (0..series.buckets.len()).map(|number| (number, span(series, number).0));
-    let stands = |at: Timestamp| u64::try_from(at.micros()).unwrap_or(0).is_multiple_of(every);
+    let stands = |at: Timestamp| {
+        u64::try_from(at.micros())
+            .unwrap_or(0)
+            .is_multiple_of(every)
+    };
     let word = |at: Timestamp| {
         if is_days {
             figure::local(at, &TimeZone::UTC, "%b %d")
@@ -264,7 +287,10 @@ fn times(series: &Series, zone: &TimeZone) -> Vec<(usize, String)> {
             figure::local(at, zone, "%H:%M")
         }
     };
-    let round: Vec<_> = starts.filter(|(_, at)| stands(*at)).map(|(number, at)| (number, word(at))).collect();
+    let round: Vec<_> = starts
+        .filter(|(_, at)| stands(*at))
+        .map(|(number, at)| (number, word(at)))
+        .collect();
     if round.is_empty() {
         return vec![(0, word(series.since))];
     }
@@ -291,7 +317,10 @@ pub(super) fn table(series: &Series, here: &Here, zone: &TimeZone) -> Table {
             key: link::encode(&since.micros().to_string()),
             class: "",
             cells: vec![
-                Cell::new(since.to_string(), html! { a href=(zoom(here, since, until)) { (words) } }),
+                Cell::new(
+                    since.to_string(),
+                    html! { a href=(zoom(here, since, until)) { (words) } },
+                ),
                 cells::spent(totals),
                 cells::count(totals.calls),
                 cells::count(all_tokens(totals)),

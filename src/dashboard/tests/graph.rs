@@ -23,7 +23,9 @@ fn with_cycle() -> Site {
 }
 
 fn svg(html: &str) -> &str {
-    let (_, rest) = html.split_once("<svg class=\"graph\"").unwrap_or_else(|| panic!("no graph in {html}"));
+    let (_, rest) = html
+        .split_once("<svg class=\"graph\"")
+        .unwrap_or_else(|| panic!("no graph in {html}"));
     rest.split_once("</svg>").unwrap().0
 }
 
@@ -48,31 +50,52 @@ async fn what_leads_back_is_marked_by_word_shape_and_colour() {
     let svg = svg(&html);
     assert_eq!(svg.matches("class=\"edge cycle\"").count(), 2, "{svg}");
     assert_eq!(svg.matches("\u{21bb} cycle 1").count(), 2, "{svg}");
-    assert!(svg.contains("researcher calls critic: 1 call, $0.0020, on a cycle"), "{svg}");
+    assert!(
+        svg.contains("researcher calls critic: 1 call, $0.0020, on a cycle"),
+        "{svg}"
+    );
     assert!(svg.contains("2 of them on a cycle"), "{svg}");
 }
 
 #[tokio::test]
 async fn a_call_on_its_way_pulses() {
     let site = with_cycle();
-    site.record(Call { outcome: None, ..CRITIC });
+    site.record(Call {
+        outcome: None,
+        ..CRITIC
+    });
     let html = site.page("/graph").await;
     let svg = svg(&html);
-    assert!(svg.contains("class=\"node pulse\"") && svg.contains("1 call on the way"), "{svg}");
+    assert!(
+        svg.contains("class=\"node pulse\"") && svg.contains("1 call on the way"),
+        "{svg}"
+    );
     assert!(svg.contains("class=\"edge cycle pulse\""), "{svg}");
 }
 
 #[tokio::test]
 async fn one_run_has_its_own_graph() {
     let site = with_cycle();
-    site.record(Call { run: "other", agent: "loner", caller: None, ..PLANNER });
+    site.record(Call {
+        run: "other",
+        agent: "loner",
+        caller: None,
+        ..PLANNER
+    });
     let html = site.page("/graph?run=other").await;
-    assert!(svg(&html).contains("loner: 1 call") && !svg(&html).contains("planner"), "{html}");
+    assert!(
+        svg(&html).contains("loner: 1 call") && !svg(&html).contains("planner"),
+        "{html}"
+    );
     assert!(html.contains("href=\"/runs/other\""));
     assert!(svg(&site.page("/graph?run=night%2F1").await).contains("critic"));
     let unknown = site.get("/graph?run=nobody").await;
     assert_eq!(unknown.status, 404);
-    assert!(unknown.html.contains("there is no run nobody"), "{}", unknown.html);
+    assert!(
+        unknown.html.contains("there is no run nobody"),
+        "{}",
+        unknown.html
+    );
 }
 
 #[tokio::test]
@@ -80,11 +103,22 @@ async fn who_is_chosen_is_described_with_its_last_calls() {
     let site = with_cycle();
     let html = site.page("/graph?agent=researcher").await;
     let (_, side) = html.split_once("aria-label=\"Chosen\"").expect("a panel");
-    assert!(side.contains("Called by") && side.contains("href=\"/calls/"), "{side}");
+    assert!(
+        side.contains("Called by") && side.contains("href=\"/calls/"),
+        "{side}"
+    );
     assert!(side.contains("/runs?agent=researcher"), "{side}");
     let html = site.page("/graph?edge=researcher..critic").await;
     let (_, side) = html.split_once("aria-label=\"Chosen\"").expect("a panel");
-    assert_eq!(side.split("</aside>").next().unwrap().matches("href=\"/calls/").count(), 1, "{side}");
+    assert_eq!(
+        side.split("</aside>")
+            .next()
+            .unwrap()
+            .matches("href=\"/calls/")
+            .count(),
+        1,
+        "{side}"
+    );
     let html = site.page("/graph?agent=nobody").await;
     assert!(html.contains("It is not drawn"), "{html}");
 }
@@ -103,7 +137,13 @@ async fn the_table_has_every_edge_and_what_nobody_asked_for() {
     );
     let wrong = site.get("/graph?sort=colour").await;
     assert_eq!(wrong.status, 400);
-    assert!(wrong.html.contains("sort: found `colour`, expected one of agent, caller, calls"), "{}", wrong.html);
+    assert!(
+        wrong
+            .html
+            .contains("sort: found `colour`, expected one of agent, caller, calls"),
+        "{}",
+        wrong.html
+    );
 }
 
 #[tokio::test]
@@ -111,7 +151,11 @@ async fn a_hundred_agents_are_forty_and_others() {
     let site = Site::new(&[]);
     for number in 0..100 {
         let agent: &'static str = Box::leak(format!("agent {number}").into_boxed_str());
-        site.record(Call { agent, caller: Some("planner"), ..PLANNER });
+        site.record(Call {
+            agent,
+            caller: Some("planner"),
+            ..PLANNER
+        });
     }
     let html = site.page("/graph").await;
     assert!(svg(&html).contains("others (61)"), "{}", svg(&html));
@@ -123,7 +167,10 @@ async fn a_hundred_agents_are_forty_and_others() {
 #[tokio::test]
 async fn without_agents_it_says_how_to_name_them() {
     let html = Site::new(&[]).page("/graph").await;
-    assert!(html.contains("No agent made a call in the last 24 h") && html.contains("x-aiops-agent"), "{html}");
+    assert!(
+        html.contains("No agent made a call in the last 24 h") && html.contains("x-aiops-agent"),
+        "{html}"
+    );
 }
 
 #[tokio::test]

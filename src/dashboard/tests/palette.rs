@@ -11,17 +11,25 @@ fn palette() -> BTreeMap<&'static str, [Colour; 2]> {
     let mut palette = BTreeMap::new();
     for line in STYLE.lines() {
         let line = line.trim();
-        let Some((name, rest)) = line.strip_prefix("--").and_then(|line| line.split_once(": light-dark(")) else {
+        let Some((name, rest)) = line
+            .strip_prefix("--")
+            .and_then(|line| line.split_once(": light-dark("))
+        else {
             continue;
         };
-        let (light, dark) = rest.trim_end_matches(");").split_once(", ").expect("two colours");
+        let (light, dark) = rest
+            .trim_end_matches(");")
+            .split_once(", ")
+            .expect("two colours");
         palette.insert(name, [colour(light), colour(dark)]);
     }
     palette
 }
 
 fn colour(text: &str) -> Colour {
-    let digits = text.strip_prefix('#').unwrap_or_else(|| panic!("{text} is no colour"));
+    let digits = text
+        .strip_prefix('#')
+        .unwrap_or_else(|| panic!("{text} is no colour"));
     let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
     [part(0), part(2), part(4)]
 }
@@ -30,7 +38,11 @@ fn colour(text: &str) -> Colour {
 fn luminance(colour: Colour) -> f64 {
     let [red, green, blue] = colour.map(|part| {
         let part = f64::from(part) / 255.0;
-        if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        if part <= 0.04045 {
+            part / 12.92
+        } else {
+            ((part + 0.055) / 1.055).powf(2.4)
+        }
     });
     0.0722f64.mul_add(blue, 0.2126f64.mul_add(red, 0.7152 * green))
 }
@@ -48,7 +60,15 @@ fn black_on_white_is_as_far_apart_as_can_be() {
 #[test]
 fn texts_and_controls_stand_out_from_what_they_stand_on_in_both_themes() {
     let palette = palette();
-    let all = ["bg", "surface", "fill-new", "fill-ok", "fill-warn", "fill-bad"].as_slice();
+    let all = [
+        "bg",
+        "surface",
+        "fill-new",
+        "fill-ok",
+        "fill-warn",
+        "fill-bad",
+    ]
+    .as_slice();
     let plain = ["bg", "surface"].as_slice();
     let pairs = [
         ("text", 4.5, all),
@@ -79,7 +99,11 @@ fn texts_and_controls_stand_out_from_what_they_stand_on_in_both_themes() {
 fn colours_are_named_once_and_used_by_name() {
     let names: Vec<&str> = palette().into_keys().collect();
     assert!(names.len() >= 16, "{names:?}");
-    let literal = STYLE.lines().filter(|line| !line.trim_start().starts_with("--"));
-    let literal: Vec<&str> = literal.filter(|line| line.contains('#') && !line.contains("@media print")).collect();
+    let literal = STYLE
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"));
+    let literal: Vec<&str> = literal
+        .filter(|line| line.contains('#') && !line.contains("@media print"))
+        .collect();
     assert!(literal.is_empty(), "{literal:?}");
 }

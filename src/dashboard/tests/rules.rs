@@ -15,7 +15,8 @@ const VISITED: usize = 400;
 /// Addresses of one path that are visited.
 const OF_ONE_PATH: usize = 12;
 
-const HOSTILE: &str = "\"><img src=x onerror=alert(1)></script><script>alert(1)</script>\u{202e}&amp;'";
+const HOSTILE: &str =
+    "\"><img src=x onerror=alert(1)></script><script>alert(1)</script>\u{202e}&amp;'";
 
 /// One tag of a page: its name, and its attributes with their values decoded.
 struct Tag {
@@ -61,7 +62,9 @@ fn attributes(mut rest: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     loop {
         rest = rest.trim_start();
-        let end = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c == '=' || c.is_whitespace())
+            .unwrap_or(rest.len());
         if end == 0 {
             return found;
         }
@@ -71,7 +74,10 @@ fn attributes(mut rest: &str) -> Vec<(String, String)> {
             found.push((name.to_owned(), decoded(value)));
             rest = after;
         } else {
-            assert!(!after.starts_with('='), "an attribute without quotes: {after}");
+            assert!(
+                !after.starts_with('='),
+                "an attribute without quotes: {after}"
+            );
             found.push((name.to_owned(), String::new()));
             rest = after;
         }
@@ -86,8 +92,14 @@ fn decoded(text: &str) -> String {
 #[test]
 fn tags_are_read_as_they_are_written() {
     let tags = tags("<p class=\"a\" hidden>1 &lt; 2</p><a href=\"/?a=1&amp;b=&gt;\">x");
-    assert_eq!((tags[0].name.as_str(), tags[0].text.as_str()), ("p", "1 < 2"));
-    assert_eq!((tags[0].get("class"), tags[0].get("hidden")), (Some("a"), Some("")));
+    assert_eq!(
+        (tags[0].name.as_str(), tags[0].text.as_str()),
+        ("p", "1 < 2")
+    );
+    assert_eq!(
+        (tags[0].get("class"), tags[0].get("hidden")),
+        (Some("a"), Some(""))
+    );
     assert_eq!(tags[2].get("href"), Some("/?a=1&b=>"));
 }
 
@@ -123,12 +135,16 @@ fn complaints(path: &str, shown: &Shown) -> Vec<String> {
         if tag.name == "svg" && tag.get("role") == Some("img") {
             let title = tags.get(number + 1).filter(|next| next.name == "title");
             if title.is_none_or(|title| title.text.trim().is_empty()) {
-                wrong.push(format!("an image has no title, its class is {:?}", tag.get("class")));
+                wrong.push(format!(
+                    "an image has no title, its class is {:?}",
+                    tag.get("class")
+                ));
             }
         }
         let is_field = ["input", "select", "textarea"].contains(&tag.name.as_str());
         let is_hidden = tag.get("type") == Some("hidden");
-        if is_field && !is_hidden && tag.get("aria-label").is_none() && !labelled.contains(&number) {
+        if is_field && !is_hidden && tag.get("aria-label").is_none() && !labelled.contains(&number)
+        {
             wrong.push(format!("<{}> {:?} has no label", tag.name, tag.get("name")));
         }
     }
@@ -140,8 +156,14 @@ fn complaints(path: &str, shown: &Shown) -> Vec<String> {
         wrong.push(format!("it has {} bytes", shown.html.len()));
     }
     let policy = shown.headers.get("content-security-policy");
-    let policy = policy.and_then(|policy| policy.to_str().ok()).unwrap_or_default();
-    for directive in ["default-src 'none'", "script-src 'self'", "style-src 'self'"] {
+    let policy = policy
+        .and_then(|policy| policy.to_str().ok())
+        .unwrap_or_default();
+    for directive in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+    ] {
         if !policy.contains(directive) {
             wrong.push(format!("its policy has no {directive}: {policy}"));
         }
@@ -149,7 +171,10 @@ fn complaints(path: &str, shown: &Shown) -> Vec<String> {
     if policy.contains("unsafe") {
         wrong.push(format!("its policy is {policy}"));
     }
-    wrong.into_iter().map(|wrong| format!("{path}: {wrong}")).collect()
+    wrong
+        .into_iter()
+        .map(|wrong| format!("{path}: {wrong}"))
+        .collect()
 }
 
 /// Fields that stand in a label, or that one names.
@@ -173,9 +198,12 @@ fn labelled(tags: &[Tag]) -> BTreeSet<usize> {
 /// Addresses of this site that a page leads to, without what is behind `#`.
 fn links(html: &str) -> BTreeSet<String> {
     let tags = tags(html);
-    let all = tags.iter().flat_map(|tag| tag.get("href").into_iter().chain(tag.get("src")));
+    let all = tags
+        .iter()
+        .flat_map(|tag| tag.get("href").into_iter().chain(tag.get("src")));
     let own = all.filter(|address| address.starts_with('/'));
-    own.map(|address| address.split('#').next().unwrap_or_default().to_owned()).collect()
+    own.map(|address| address.split('#').next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 /// Visits all pages that a site leads to and says what is wrong with them.
@@ -195,12 +223,19 @@ async fn crawl(site: &Site) -> (BTreeSet<String>, Vec<String>) {
         }
         let shown = site.get(&path).await;
         if !matches!(shown.status, StatusCode::OK | StatusCode::SEE_OTHER) {
-            wrong.push(format!("{from} leads to {path}, which answers {}", shown.status));
+            wrong.push(format!(
+                "{from} leads to {path}, which answers {}",
+                shown.status
+            ));
             continue;
         }
         visited.insert(bare);
-        let kind = shown.headers.get("content-type").and_then(|kind| kind.to_str().ok());
-        if shown.status != StatusCode::OK || !kind.is_some_and(|kind| kind.starts_with("text/html")) {
+        let kind = shown
+            .headers
+            .get("content-type")
+            .and_then(|kind| kind.to_str().ok());
+        if shown.status != StatusCode::OK || !kind.is_some_and(|kind| kind.starts_with("text/html"))
+        {
             continue;
         }
         wrong.extend(complaints(&path, &shown));
@@ -230,7 +265,10 @@ async fn pages_without_data_keep_the_rules() {
 #[tokio::test]
 async fn pages_with_data_keep_the_rules() {
     let site = Site::with_calls();
-    site.record(Call { outcome: None, ..PLANNER });
+    site.record(Call {
+        outcome: None,
+        ..PLANNER
+    });
     let visited = check(&site).await;
     assert!(visited.contains("/runs/night%2F1"), "{visited:?}");
 }
@@ -248,8 +286,13 @@ async fn pages_with_hostile_data_keep_the_rules() {
     for _ in 0..3 {
         site.record(hostile);
     }
-    site.record(Call { outcome: None, ..hostile });
+    site.record(Call {
+        outcome: None,
+        ..hostile
+    });
     let visited = check(&site).await;
-    let run = visited.iter().any(|path| path.starts_with("/runs/%22%3E%3Cimg"));
+    let run = visited
+        .iter()
+        .any(|path| path.starts_with("/runs/%22%3E%3Cimg"));
     assert!(run, "{visited:?}");
 }
