@@ -1,5 +1,7 @@
 //! The drawing of a call graph, and what its marks mean.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::super::figure;
@@ -7,6 +9,7 @@ use super::super::here::Here;
 use super::super::text;
 use super::model::{CallGraph, Edge, Node};
 use super::place::{At, HEIGHT, LABEL_HEIGHT, LABEL_WIDTH, Placed, Route, WIDTH};
+use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::ledger::Totals;
 
@@ -64,10 +67,10 @@ fn finding(graph: &CallGraph) -> String {
         of(graph.edges.len(), "edge")
     );
     if on_cycle > 0 {
-        text.push_str(&format!(", {on_cycle} of them on a cycle"));
+        _ = write!(text, ", {on_cycle} of them on a cycle");
     }
     if tripped > 0 {
-        text.push_str(&format!(", {} tripped", of(tripped, "agent")));
+        _ = write!(text, ", {} tripped", of(tripped, "agent"));
     }
     text
 }
@@ -84,7 +87,7 @@ fn figures(totals: &Totals) -> String {
 }
 
 fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
-    let name = |node: usize| graph.agent(node).map_or("others", |agent| agent.as_str());
+    let name = |node: usize| graph.agent(node).map_or("others", Label::as_str);
     let (caller, agent) = (name(edge.from), name(edge.to));
     let mut title = format!(
         "{} calls {}: {}",
@@ -159,14 +162,14 @@ fn way(points: &[At]) -> String {
     for (number, (x, y)) in points.iter().enumerate() {
         let next = points.get(number + 1);
         match next {
-            _ if number == 0 => path.push_str(&format!("M{x} {y}")),
+            _ if number == 0 => _ = write!(path, "M{x} {y}"),
             Some((to_x, to_y)) => {
                 let is_end = number + 2 == points.len();
                 let half = |from: i32, to: i32| if is_end { to } else { i32::midpoint(from, to) };
                 let (to_x, to_y) = (half(*x, *to_x), half(*y, *to_y));
-                path.push_str(&format!("Q{x} {y} {to_x} {to_y}"));
+                _ = write!(path, "Q{x} {y} {to_x} {to_y}");
             }
-            None if points.len() == 2 => path.push_str(&format!("L{x} {y}")),
+            None if points.len() == 2 => _ = write!(path, "L{x} {y}"),
             None => {}
         }
     }
@@ -191,12 +194,13 @@ fn node(node: &Node, (x, y): At, (all, others): (u64, usize), here: &Here) -> Ma
         title.push_str(", TRIPPED");
     }
     if node.work.open > 0 {
-        title.push_str(&format!(
+        _ = write!(
+            title,
             ", {} on the way",
             figure::counted(node.work.open, "call")
-        ));
+        );
     }
-    let name = node.agent.as_ref().map(|agent| agent.as_str());
+    let name = node.agent.as_ref().map(Label::as_str);
     let href = name.map_or_else(
         || "#table-edges".to_owned(),
         |name| here.with(&[("agent", Some(name)), ("edge", None)]),
