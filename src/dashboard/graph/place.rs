@@ -368,7 +368,9 @@ fn is_sound(placed: &Placed) -> bool {
 
 /// A plain drawing that cannot go wrong: node by node in rows, straight edges, labels in the gaps.
 fn in_rows(shape: &Shape) -> Placed {
-    let columns = (1..=shape.nodes).find(|n| n * n >= shape.nodes).unwrap_or(1);
+    let columns = (1..=shape.nodes)
+        .find(|n| n * n >= shape.nodes)
+        .unwrap_or(1);
     let (across, down) = (WIDTH + 2 * LABEL_WIDTH, HEIGHT + 3 * LABEL_HEIGHT);
     let spot = |node: usize| (step(node % columns) * across, step(node / columns) * down);
     let nodes = (0..shape.nodes).map(spot).collect();

@@ -126,7 +126,7 @@ impl Now {
                     li id=(format!("running-{}", link::encode(name))) data-key=(link::encode(name)) {
                         div.list-line {
                             a.cut href=(link::run(&row.run)) title=(name) { (text::name(name)) }
-                            (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
+                            span.nowrap { (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls)) }
                         }
                         div.list-line.muted {
                             (figure::state("run", &format!("{} open", figure::count(row.open_calls))))

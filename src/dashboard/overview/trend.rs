@@ -272,7 +272,10 @@ fn times(series: &Series, zone: &TimeZone) -> Vec<(usize, String)> {
     let every = every
         .unwrap_or_else(|| series.step_us * (series.buckets.len() as u64).div_ceil(TIMES).max(1));
     let is_days = every.is_multiple_of(DAY_US);
-    let starts = (0..series.buckets.len()).map(|number| (number, span(series, number).0));
+    // One at the right end would stand out of the chart.
+    let last = series.buckets.len() * 19 / 20;
+    let starts =
+        (0..series.buckets.len().min(last + 1)).map(|number| (number, span(series, number).0));
     let stands = |at: Timestamp| {
         u64::try_from(at.micros())
             .unwrap_or(0)
