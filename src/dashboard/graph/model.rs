@@ -121,7 +121,7 @@ impl CallGraph {
                 });
             }
         }
-        edges.sort_by_key(|edge| (edge.work.first_at, edge.from, edge.to));
+        edges.sort_by_key(|edge| (edge.from, edge.to));
         let mut graph = Self {
             nodes: nodes.collect(),
             edges,
