@@ -1,5 +1,7 @@
 //! Charts as SVG: geometry in attributes, colours by class, so that both themes share one drawing.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 /// The area of a chart of columns, in its own units.
@@ -81,7 +83,7 @@ impl Columns<'_> {
     fn bar(&self, number: usize, bar: &Bar, top: u64) -> Markup {
         let (left, right) = (self.left(number), self.left(number + 1));
         let width = right - left;
-        let gap = if width > 3 { 1 } else { 0 };
+        let gap = u64::from(width > 3);
         let mut below = 0;
         let mut parts = Vec::new();
         for (place, part) in bar.parts.iter().enumerate() {
@@ -136,10 +138,10 @@ pub(super) fn sparkline(values: &[Option<u64>], title: &str) -> Markup {
             scaled(number as u64, last, SPARK_WIDTH),
             SPARK_HEIGHT - 1 - scaled(*value, top, SPARK_HEIGHT - 2),
         );
-        path.push_str(&format!("{}{x} {y}", if is_down { "L" } else { "M" }));
+        _ = write!(path, "{}{x} {y}", if is_down { "L" } else { "M" });
         // A lone point is a line to itself.
         if !is_down {
-            path.push_str(&format!("L{x} {y}"));
+            _ = write!(path, "L{x} {y}");
         }
         is_down = true;
     }

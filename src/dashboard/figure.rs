@@ -42,12 +42,13 @@ pub(super) fn money(amount: NanoUsd) -> String {
 pub(super) fn spent(known: NanoUsd, unpriced: u64, calls: u64) -> Markup {
     let exact = known.to_string();
     html! {
-        @if unpriced > 0 && unpriced >= calls && known.get() == 0 {
-            span.none title="no price is known" { "unpriced" }
+        @if unpriced > 0 && known.get() == 0 {
+            @let which = if unpriced < calls { format!("of {} of its {} calls ", count(unpriced), count(calls)) } else { String::new() };
+            span.none title=(format!("{which}no price is known")) { "unpriced" }
         } @else {
             span title=(exact) { (money(known)) }
             @if unpriced > 0 {
-                span.none title=(format!("{} calls of unknown price are not in it", count(unpriced))) { " + ?" }
+                span.none title=(format!("without {} of unknown price", counted(unpriced, "call"))) { " + ?" }
             }
         }
     }

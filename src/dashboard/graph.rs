@@ -7,6 +7,8 @@ mod model;
 mod place;
 mod side;
 
+use std::sync::Arc;
+
 use axum::Router;
 use maud::{Markup, html};
 
@@ -41,7 +43,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
     let whole = CallGraph::whole(&asked.facts);
     let table = table(&whole, &asked.facts, &here)?;
     let graph = whole.cut();
-    let placed = desk.layouts.get(&graph.shape());
+    let (layouts, shape) = (Arc::clone(&desk.layouts), graph.shape());
+    let placed = desk.state.records.read(move || Ok(layouts.get(&shape)));
+    let placed = placed.await?;
     let side = side::panel(&desk, &here, &scope, &graph).await?;
     let main = html! {
         (part("scope", &scope_line(&scope, &asked, &here)))

@@ -67,10 +67,12 @@ async fn page(desk: Desk, here: Here) -> Answer {
                     @if let [agents, models, runs, data] = tables.as_slice() {
                         details.data id="trend-data" {
                             summary { "The chart as a table" }
-                            (part("trend-table", &data.draw(&here)))
+                            (part("trend-rows", &data.draw(&here)))
                         }
-                        section { (part("agents", &agents.draw(&here))) }
-                        section { (part("models", &models.draw(&here))) }
+                        div.columns {
+                            section { (part("agents", &agents.draw(&here))) }
+                            section { (part("models", &models.draw(&here))) }
+                        }
                         section { (part("runs", &runs.draw(&here))) }
                     }
                 }
@@ -85,7 +87,8 @@ async fn page(desk: Desk, here: Here) -> Answer {
 
 async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
     let range = here.range.clone();
-    let until = range.until;
+    // What began this very moment is in a range that ends now.
+    let until = range.until.plus_micros(u64::from(range.is_open));
     desk.ask(move |view| {
         let span = SpanFilter {
             since: range.since,

@@ -22,7 +22,7 @@ use crate::ledger::{
 };
 
 /// What is looked at: calls one by one, newest first.
-const CALLS_LOOKED_AT: usize = 20_000;
+const CALLS_LOOKED_AT: usize = 10_000;
 const CALLS_AT_ONCE: usize = 1000;
 /// What is shown of each kind.
 const SHOWN: usize = 25;

@@ -113,7 +113,7 @@ impl Table {
     fn head(&self, here: &Here, with_exports: bool) -> Markup {
         html! {
             div.table-head {
-                h2 id=(format!("{}-table", self.name)) { (self.caption) }
+                h2 id=(format!("table-{}", self.name)) { (self.caption) }
                 @if with_exports { (self.exports(here)) }
             }
         }

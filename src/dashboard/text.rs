@@ -1,5 +1,7 @@
 //! Texts of models and clients: verbatim, and with everything made visible that would deceive.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 /// A text as it is, but for characters that are not seen or that turn the direction of others:
@@ -31,7 +33,7 @@ pub(super) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if is_hidden(c) {
-            plain.push_str(&format!("[U+{:04X}]", u32::from(c)));
+            _ = write!(plain, "[U+{:04X}]", u32::from(c));
         } else {
             plain.push(c);
         }

@@ -135,8 +135,14 @@ fn of_span(
     };
     let (agents, edges) = (view.agents(&span)?, view.edges(&span)?);
     let is_cut = agents.next.is_some() || edges.next.is_some();
+    // In the order they were ever seen, which stays while the span moves on.
+    let ever = view.agents(&SpanFilter::default())?.items.into_iter();
+    let ever: BTreeMap<Label, Timestamp> = ever.map(|row| (row.agent, row.first_at)).collect();
     let agents = agents.items.into_iter();
-    let agents = agents.map(|row| (row.agent, work(row.figures, row.open_calls, row.first_at)));
+    let agents = agents.map(|row| {
+        let first_at = ever.get(&row.agent).copied().unwrap_or(row.first_at);
+        (row.agent, work(row.figures, row.open_calls, first_at))
+    });
     let edges = edges.items.into_iter();
     let edges = edges.map(|row| ((row.caller, row.agent), work(row.figures, 0, row.first_at)));
     Ok(Asked {

@@ -1,5 +1,7 @@
 //! The drawing of a call graph, and what its marks mean.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, html};
 
 use super::super::figure;
@@ -7,12 +9,13 @@ use super::super::here::Here;
 use super::super::text;
 use super::model::{CallGraph, Edge, Node};
 use super::place::{At, HEIGHT, LABEL_HEIGHT, LABEL_WIDTH, Placed, Route, WIDTH};
+use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::ledger::Totals;
 
 /// Characters of a name that fit, and beside the word TRIPPED.
-const NAME: usize = 21;
-const NAME_BESIDE: usize = 12;
+const NAME: usize = 18;
+const NAME_BESIDE: usize = 11;
 
 /// Where a click on an edge leads: `caller..agent`.
 pub(super) fn edge_name(caller: &str, agent: &str) -> String {
@@ -37,7 +40,7 @@ pub(super) fn draw(graph: &CallGraph, placed: &Placed, here: &Here) -> Markup {
 
 fn arrow(id: &str) -> Markup {
     html! {
-        marker id=(id) class=(id) viewBox="0 0 10 10" refX="9" refY="5" markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse" orient="auto" {
+        marker id=(id) class=(id) viewBox="0 0 10 10" refX="9" refY="5" markerWidth="12" markerHeight="12" markerUnits="userSpaceOnUse" orient="auto" {
             path d="M0 1L10 5L0 9z" {}
         }
     }
@@ -57,12 +60,17 @@ fn finding(graph: &CallGraph) -> String {
     let agents = graph.nodes.len() + graph.others.saturating_sub(1);
     let on_cycle = graph.edges.iter().filter(|edge| edge.is_on_cycle).count();
     let tripped = graph.nodes.iter().filter(|node| node.is_tripped).count();
-    let mut text = format!("{agents} agents, {} edges between them", graph.edges.len());
+    let of = |count: usize, one: &str| figure::many(count as u64, one);
+    let mut text = format!(
+        "{}, {} between them",
+        of(agents, "agent"),
+        of(graph.edges.len(), "edge")
+    );
     if on_cycle > 0 {
-        text.push_str(&format!(", {on_cycle} of them on a cycle"));
+        _ = write!(text, ", {on_cycle} of them on a cycle");
     }
     if tripped > 0 {
-        text.push_str(&format!(", {tripped} agents tripped"));
+        _ = write!(text, ", {} tripped", of(tripped, "agent"));
     }
     text
 }
@@ -74,11 +82,12 @@ fn figures(totals: &Totals) -> String {
     } else {
         figure::money(known)
     };
-    format!("{} calls, {spent}", figure::short(totals.calls))
+    let calls = if totals.calls == 1 { "call" } else { "calls" };
+    format!("{} {calls}, {spent}", figure::short(totals.calls))
 }
 
 fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
-    let name = |node: usize| graph.agent(node).map_or("others", |agent| agent.as_str());
+    let name = |node: usize| graph.agent(node).map_or("others", Label::as_str);
     let (caller, agent) = (name(edge.from), name(edge.to));
     let mut title = format!(
         "{} calls {}: {}",
@@ -100,15 +109,20 @@ fn edge(graph: &CallGraph, edge: &Edge, route: &Route, here: &Here) -> Markup {
     let named = edge_name(caller, agent);
     let href = match graph.ends(edge) {
         Some(_) => here.with(&[("edge", Some(&named)), ("agent", None)]),
-        None => "#edges-table".to_owned(),
+        None => "#table-edges".to_owned(),
     };
     let is_chosen = here.get("edge") == Some(&named);
+    let path = if edge.from == edge.to {
+        way_round(&route.points)
+    } else {
+        way(&route.points)
+    };
     html! {
         a.edge.cycle[edge.is_on_cycle].tripped[edge.is_tripped].hot[edge.is_hot].inferred[edge.is_inferred]
             .pulse[edge.work.open > 0].chosen[is_chosen] href=(href) {
             title { (title) }
-            path.hit d=(way(&route.points)) {}
-            path.line d=(way(&route.points)) stroke-width=(width(edge.work.totals.calls)) marker-end=(marker(edge)) {}
+            path.hit d=(path) {}
+            path.line d=(path) stroke-width=(width(edge.work.totals.calls)) marker-end=(marker(edge)) {}
             (label(edge, route.label))
         }
     }
@@ -143,28 +157,32 @@ fn label(edge: &Edge, (x, y): At) -> Markup {
 
 /// Thicker with each doubling of calls.
 fn width(calls: u64) -> String {
-    let tenths = 12 + 5 * calls.max(1).ilog2().min(12);
+    let tenths = 12 + 3 * calls.max(1).ilog2().min(12);
     format!("{}.{}", tenths / 10, tenths % 10)
 }
 
-/// A smooth line along points: between two of them it runs straight, at each it bends.
+/// A smooth line through points from column to column: level at each of them.
 fn way(points: &[At]) -> String {
     let mut path = String::new();
     for (number, (x, y)) in points.iter().enumerate() {
-        let next = points.get(number + 1);
-        match next {
-            _ if number == 0 => path.push_str(&format!("M{x} {y}")),
-            Some((to_x, to_y)) => {
-                let is_end = number + 2 == points.len();
-                let half = |from: i32, to: i32| if is_end { to } else { i32::midpoint(from, to) };
-                let (to_x, to_y) = (half(*x, *to_x), half(*y, *to_y));
-                path.push_str(&format!("Q{x} {y} {to_x} {to_y}"));
+        match number.checked_sub(1).and_then(|before| points.get(before)) {
+            None => _ = write!(path, "M{x} {y}"),
+            Some((from_x, from_y)) => {
+                let middle = i32::midpoint(*from_x, *x);
+                _ = write!(path, "C{middle} {from_y} {middle} {y} {x} {y}");
             }
-            None if points.len() == 2 => path.push_str(&format!("L{x} {y}")),
-            None => {}
         }
     }
     path
+}
+
+/// A line from an agent to itself, by four points: down, across, up.
+fn way_round(points: &[At]) -> String {
+    let [(x, y), (a, low), (b, _), (end_x, end_y)] = points else {
+        return way(points);
+    };
+    let middle = i32::midpoint(*a, *b);
+    format!("M{x} {y}Q{a} {low} {middle} {low}Q{b} {low} {end_x} {end_y}")
 }
 
 fn node(node: &Node, (x, y): At, (all, others): (u64, usize), here: &Here) -> Markup {
@@ -185,11 +203,15 @@ fn node(node: &Node, (x, y): At, (all, others): (u64, usize), here: &Here) -> Ma
         title.push_str(", TRIPPED");
     }
     if node.work.open > 0 {
-        title.push_str(&format!(", {} calls on their way", node.work.open));
+        _ = write!(
+            title,
+            ", {} on the way",
+            figure::many(node.work.open, "call")
+        );
     }
-    let name = node.agent.as_ref().map(|agent| agent.as_str());
+    let name = node.agent.as_ref().map(Label::as_str);
     let href = name.map_or_else(
-        || "#edges-table".to_owned(),
+        || "#table-edges".to_owned(),
         |name| here.with(&[("agent", Some(name)), ("edge", None)]),
     );
     let is_chosen = name.is_some() && here.get("agent") == name;
@@ -242,20 +264,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_way_goes_through_its_ends() {
-        assert_eq!(way(&[(0, 0), (4, 4)]), "M0 0L4 4");
-        assert_eq!(way(&[(0, 0), (4, 4), (8, 0)]), "M0 0Q4 4 8 0");
-        assert_eq!(
-            way(&[(0, 0), (4, 4), (8, 0), (12, 4)]),
-            "M0 0Q4 4 6 2Q8 0 12 4"
-        );
+    fn a_way_goes_through_all_its_points() {
+        let through = way(&[(0, 0), (8, 4), (16, 2)]);
+        assert_eq!(through, "M0 0C4 0 4 4 8 4C12 4 12 2 16 2");
+        let round = way_round(&[(9, 5), (12, 20), (-12, 20), (-9, 5)]);
+        assert_eq!(round, "M9 5Q12 20 0 20Q-12 20 -9 5");
     }
 
     #[test]
     fn edges_grow_with_doublings_up_to_a_bound() {
         assert_eq!(
             [width(0), width(1), width(1024), width(u64::MAX)],
-            ["1.2", "1.2", "6.2", "7.2"]
+            ["1.2", "1.2", "4.2", "4.8"]
         );
     }
 }

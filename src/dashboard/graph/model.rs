@@ -82,7 +82,12 @@ impl CallGraph {
             work.first_at = work.first_at.min(edge.first_at);
         }
         for ((_, agent), edge) in &facts.edges {
-            works.entry(agent).or_insert(*edge);
+            let work = works.entry(agent).or_insert(Work {
+                first_at: edge.first_at,
+                ..Work::default()
+            });
+            work.first_at = work.first_at.min(edge.first_at);
+            work.add(edge);
         }
         for (agent, work) in &facts.agents {
             works.insert(agent, *work);
@@ -116,7 +121,7 @@ impl CallGraph {
                 });
             }
         }
-        edges.sort_by_key(|edge| (edge.work.first_at, edge.from, edge.to));
+        edges.sort_by_key(|edge| (edge.from, edge.to));
         let mut graph = Self {
             nodes: nodes.collect(),
             edges,

@@ -42,6 +42,12 @@ pub(in crate::dashboard) fn failed(totals: &Totals) -> Cell {
     Cell::new(totals.errors, shown)
 }
 
+/// In USD with all nine decimals.
+fn usd(nano: i64) -> String {
+    let (sign, size) = (if nano < 0 { "-" } else { "" }, nano.unsigned_abs());
+    format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
+}
+
 /// What calls cost; in an export in USD, exactly.
 pub(in crate::dashboard) fn spent(totals: &Totals) -> Cell {
     let known = NanoUsd::new(totals.cost_nano_usd);
@@ -49,7 +55,7 @@ pub(in crate::dashboard) fn spent(totals: &Totals) -> Cell {
     let value = if is_unknown {
         Value::Null
     } else {
-        Value::String(known.to_string())
+        Value::String(usd(totals.cost_nano_usd))
     };
     let shown = figure::spent(known, totals.unpriced_calls, totals.calls);
     Cell::new(value, shown)

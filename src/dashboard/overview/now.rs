@@ -126,7 +126,7 @@ impl Now {
                     li id=(format!("running-{}", link::encode(name))) data-key=(link::encode(name)) {
                         div.list-line {
                             a.cut href=(link::run(&row.run)) title=(name) { (text::name(name)) }
-                            (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls))
+                            span.nowrap { (figure::spent(NanoUsd::new(row.totals.cost_nano_usd), row.totals.unpriced_calls, row.totals.calls)) }
                         }
                         div.list-line.muted {
                             (figure::state("run", &format!("{} open", figure::count(row.open_calls))))
@@ -153,7 +153,7 @@ impl Now {
                             a href=(format!("{}#trip-{}", here.at("/loops", []), trip.id)) { (text::name(trip.agent.as_str())) }
                             (figure::state("bad", "tripped"))
                         }
-                        div.muted { (text::shown(&summary(&trip.evidence))) ", " (figure::count(u64::from(trip.refused))) " calls refused" }
+                        div.muted { (text::shown(&summary(&trip.evidence))) ", " (figure::many(u64::from(trip.refused), "call")) " refused" }
                     }
                 }
             }
@@ -186,7 +186,7 @@ impl Now {
                 a href=(here.at("/budgets", [])) { "all" }
             }
             @if self.near.is_empty() {
-                p.muted { "No budget has been used. " code { "[[budgets]]" } " in the config sets them." }
+                p.muted { "No budget has been used. " code { "[[budget]]" } " in the config sets them." }
             }
             ul.list {
                 @for near in &self.near {
@@ -281,15 +281,14 @@ impl Near {
 
     /// The limit that is nearest: how much of it is used.
     fn draw(&self) -> Markup {
-        let tightest = self
-            .account
-            .measures
-            .iter()
-            .max_by_key(|of| permille(of.used, of.limit));
+        let measures = self.account.measures.iter();
+        let tightest =
+            measures.max_by_key(|of| permille(of.used.saturating_add(of.held), of.limit));
         let Some(of) = tightest else {
             return html! {};
         };
-        let words = format!("{} of {}", amount(of, of.used), amount(of, of.limit));
+        let (used, limit) = (amount(of, of.used), amount(of, of.limit));
+        let words = format!("{used} of {limit}{}", unit(of.measure));
         let mark = self.rule.slow.map(|slow| u64::from(slow.from));
         html! {
             (figure::meter(permille(of.used, of.limit), permille(of.held, of.limit), mark, &words))
@@ -314,15 +313,17 @@ fn permille(part: i64, limit: i64) -> u64 {
 fn amount(of: &MeasureRow, amount: i64) -> String {
     match of.measure {
         Measure::Usd => figure::money(NanoUsd::new(amount)),
-        measure => {
-            let word = match measure {
-                Measure::InputTokens => "input tokens",
-                Measure::OutputTokens => "output tokens",
-                Measure::Calls => "calls",
-                Measure::Concurrent => "calls at once",
-                Measure::Tokens | Measure::Usd => "tokens",
-            };
-            format!("{} {word}", figure::count(positive(amount)))
-        }
+        _ => figure::count(positive(amount)),
+    }
+}
+
+const fn unit(of: Measure) -> &'static str {
+    match of {
+        Measure::Usd => "",
+        Measure::Tokens => " tokens",
+        Measure::InputTokens => " input tokens",
+        Measure::OutputTokens => " output tokens",
+        Measure::Calls => " calls",
+        Measure::Concurrent => " calls at once",
     }
 }

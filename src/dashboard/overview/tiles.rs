@@ -59,7 +59,7 @@ impl Tile {
             Some(_) => "the span before",
         };
         let Some((now, then)) = self.change else {
-            return html! { "nothing to compare in " (before) };
+            return html! { "no calls in " (before) };
         };
         let (mark, class) = match now.cmp(&then) {
             Ordering::Equal => return html! { "as in " (before) },
@@ -169,7 +169,7 @@ fn latency(series: &Series, here: &Here) -> Tile {
         line: line(series, of),
         change: compared(series, of),
         is_burden: true,
-        href: here.at("/graph", []),
+        href: here.at("/graph", [("sort", "p95_ms")]),
     }
 }
 

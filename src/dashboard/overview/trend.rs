@@ -17,8 +17,12 @@ use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::ledger::{By, Line, LineOf, Series, Totals};
 
-/// Times below the columns, about.
-const TIMES: usize = 7;
+/// Times below the columns, at most about.
+const TIMES: u64 = 8;
+/// What lies between two of them.
+const ROUND_MINUTES: [u64; 16] = [
+    1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320,
+];
 const DAY_US: u64 = 86_400_000_000;
 
 /// `?by=`: what the columns are stacked by.
@@ -110,7 +114,10 @@ pub(super) fn draw(
         figure.trend {
             div.table-head {
                 h2 { (measure.title()) " over time" }
-                div.switches { (switch(here, "show", measure)) (switch(here, "by", split)) }
+                div.switches {
+                    (switch(here, ("show", "What the chart shows"), measure))
+                    (switch(here, ("by", "What it is told apart by"), split))
+                }
             }
             @if series.whole.figures.totals.calls == 0 {
                 (empty(&format!("No call ended in {}", here.range.words), &html! {
@@ -118,7 +125,7 @@ pub(super) fn draw(
                 }))
             } @else if whole == 0 {
                 (empty(&format!("{} of these calls: none known", measure.title()), &html! {
-                    p { "Their models have no price: see " code { "[[prices]]" } " in the config. "
+                    p { "Their models have no price: see " code { "[[price]]" } " in the config. "
                         a href=(here.with(&[("show", Some("tokens"))])) { "Show tokens" } }
                 }))
             } @else {
@@ -130,13 +137,13 @@ pub(super) fn draw(
 }
 
 /// Links that choose one of a few.
-fn switch<T>(here: &Here, name: &str, chosen: T) -> Markup
+fn switch<T>(here: &Here, (name, label): (&str, &str), chosen: T) -> Markup
 where
     T: IntoEnumIterator + PartialEq + Copy,
     &'static str: From<T>,
 {
     html! {
-        nav.range aria-label=(name) {
+        nav.range aria-label=(label) {
             span.muted { (name) }
             @for one in T::iter() {
                 @let word = <&str>::from(one);
@@ -256,23 +263,41 @@ fn span_words(since: Timestamp, until: Timestamp, step_us: u64, zone: &TimeZone)
     format!("{from} to {}", figure::local(until, zone, "%H:%M"))
 }
 
-/// Which times stand below which columns.
+/// Which times stand below which columns: round ones.
 fn times(series: &Series, zone: &TimeZone) -> Vec<(usize, String)> {
-    let every = series.buckets.len().div_ceil(TIMES).max(1);
-    let is_days = series.step_us.is_multiple_of(DAY_US);
-    let is_long = series.until.micros_since(series.since) > DAY_US;
-    let word = |number: usize| {
-        let (since, _) = span(series, number);
-        match (is_days, is_long) {
-            (true, _) => figure::local(since, &TimeZone::UTC, "%b %d"),
-            (_, true) => figure::local(since, zone, "%b %d %H:%M"),
-            _ => figure::local(since, zone, "%H:%M"),
+    let length = series.until.micros_since(series.since);
+    let round = ROUND_MINUTES.iter().map(|minutes| minutes * 60_000_000);
+    let round = round.filter(|round| round.is_multiple_of(series.step_us));
+    let every = round.into_iter().find(|round| length / round <= TIMES);
+    let every = every
+        .unwrap_or_else(|| series.step_us * (series.buckets.len() as u64).div_ceil(TIMES).max(1));
+    let is_days = every.is_multiple_of(DAY_US);
+    // One at the right end would stand out of the chart.
+    let last = series.buckets.len() * 19 / 20;
+    let starts =
+        (0..series.buckets.len().min(last + 1)).map(|number| (number, span(series, number).0));
+    let stands = |at: Timestamp| {
+        u64::try_from(at.micros())
+            .unwrap_or(0)
+            .is_multiple_of(every)
+    };
+    let word = |at: Timestamp| {
+        if is_days {
+            figure::local(at, &TimeZone::UTC, "%b %d")
+        } else if length > DAY_US {
+            figure::local(at, zone, "%b %d %H:%M")
+        } else {
+            figure::local(at, zone, "%H:%M")
         }
     };
-    (0..series.buckets.len())
-        .step_by(every)
-        .map(|number| (number, word(number)))
-        .collect()
+    let round: Vec<_> = starts
+        .filter(|(_, at)| stands(*at))
+        .map(|(number, at)| (number, word(at)))
+        .collect();
+    if round.is_empty() {
+        return vec![(0, word(series.since))];
+    }
+    round
 }
 
 const COLUMNS: [Column; 5] = [

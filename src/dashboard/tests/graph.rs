@@ -34,10 +34,10 @@ async fn agents_are_nodes_and_edges_say_how_often() {
     let html = Site::with_calls().page("/graph").await;
     let svg = svg(&html);
     for title in [
-        "planner: 1 calls, $0.0020, 100 % of all that was spent",
+        "planner: 1 call, $0.0020, 100 % of all that was spent",
         "researcher: 2 calls, unpriced",
         "planner calls researcher: 2 calls, unpriced",
-        "2 agents, 1 edges between them",
+        "2 agents, 1 edge between them",
     ] {
         assert!(svg.contains(title), "{title}: {svg}");
     }
@@ -51,7 +51,7 @@ async fn what_leads_back_is_marked_by_word_shape_and_colour() {
     assert_eq!(svg.matches("class=\"edge cycle\"").count(), 2, "{svg}");
     assert_eq!(svg.matches("\u{21bb} cycle 1").count(), 2, "{svg}");
     assert!(
-        svg.contains("researcher calls critic: 1 calls, $0.0020, on a cycle"),
+        svg.contains("researcher calls critic: 1 call, $0.0020, on a cycle"),
         "{svg}"
     );
     assert!(svg.contains("2 of them on a cycle"), "{svg}");
@@ -67,7 +67,7 @@ async fn a_call_on_its_way_pulses() {
     let html = site.page("/graph").await;
     let svg = svg(&html);
     assert!(
-        svg.contains("class=\"node pulse\"") && svg.contains("1 calls on their way"),
+        svg.contains("class=\"node pulse\"") && svg.contains("1 call on the way"),
         "{svg}"
     );
     assert!(svg.contains("class=\"edge cycle pulse\""), "{svg}");
@@ -84,7 +84,7 @@ async fn one_run_has_its_own_graph() {
     });
     let html = site.page("/graph?run=other").await;
     assert!(
-        svg(&html).contains("loner: 1 calls") && !svg(&html).contains("planner"),
+        svg(&html).contains("loner: 1 call") && !svg(&html).contains("planner"),
         "{html}"
     );
     assert!(html.contains("href=\"/runs/other\""));
@@ -130,9 +130,9 @@ async fn the_table_has_every_edge_and_what_nobody_asked_for() {
     assert_eq!(
         file.html,
         "agent,caller,calls,cost_usd,tokens,p95_ms,failed,marks\r\n\
-         critic,researcher,1,0.002,1050,,0,cycle\r\n\
-         planner,,1,0.002,1050,,0,\r\n\
-         researcher,critic,1,0.002,1050,,0,cycle\r\n\
+         critic,researcher,1,0.002000000,1050,,0,cycle\r\n\
+         planner,,1,0.002000000,1050,,0,\r\n\
+         researcher,critic,1,0.002000000,1050,,0,cycle\r\n\
          researcher,planner,1,,1050,,0,\r\n"
     );
     let wrong = site.get("/graph?sort=colour").await;

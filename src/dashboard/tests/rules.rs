@@ -209,7 +209,7 @@ fn links(html: &str) -> BTreeSet<String> {
 /// Visits all pages that a site leads to and says what is wrong with them.
 async fn crawl(site: &Site) -> (BTreeSet<String>, Vec<String>) {
     let mut found: BTreeSet<String> = ["/".to_owned()].into();
-    let mut queue: VecDeque<(String, String)> = [("".to_owned(), "/".to_owned())].into();
+    let mut queue: VecDeque<(String, String)> = [(String::new(), "/".to_owned())].into();
     let mut of_path = std::collections::BTreeMap::<String, usize>::new();
     let mut wrong = Vec::new();
     let mut visited = BTreeSet::new();
