@@ -180,8 +180,7 @@ impl App {
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
-        let stopped = async { drop(admin_stopped.await) };
-        let site = dashboard::site(&state);
+        let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
         let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
         Ok(Self {
             started_with: config,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use http::HeaderValue;
 
-use super::{Common, Failure, command};
+use super::{Common, command};
 use crate::config::{AdminConfig, Secret};
 
 /// Looked at where the configuration names no variable.

@@ -91,12 +91,6 @@ pub(super) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Control characters, and those that turn the direction of others.
-fn steers(c: char) -> bool {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || c.is_control()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

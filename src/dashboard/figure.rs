@@ -48,7 +48,7 @@ pub(super) fn spent(known: NanoUsd, unpriced: u64, calls: u64) -> Markup {
         } @else {
             span title=(exact) { (money(known)) }
             @if unpriced > 0 {
-                span.none title=(format!("without {} of unknown price", counted(unpriced, "call"))) { " + ?" }
+                span.none title=(format!("without {} of unknown price", many(unpriced, "call"))) { " + ?" }
             }
         }
     }
@@ -156,21 +156,6 @@ pub(super) fn clock(at: Timestamp, zone: &TimeZone) -> Markup {
 pub(super) fn local(at: Timestamp, zone: &TimeZone, form: &str) -> String {
     let at = jiff::Timestamp::from_microsecond(at.micros()).unwrap_or_default();
     at.to_zoned(zone.clone()).strftime(form).to_string()
-}
-
-/// How long ago, in words: `3 min ago`.
-pub(super) fn ago(at: Timestamp, now: Timestamp, zone: &TimeZone) -> Markup {
-    let iso = at.to_string();
-    let seconds = now.micros_since(at) / 1_000_000;
-    let words = match seconds {
-        0..2 => "now".to_owned(),
-        2..60 => format!("{seconds} s ago"),
-        60..3600 => format!("{} min ago", seconds / 60),
-        3600..86_400 => format!("{} h ago", seconds / 3600),
-        86_400..604_800 => format!("{} d ago", seconds / 86_400),
-        _ => local(at, zone, "%Y-%m-%d %H:%M"),
-    };
-    html! { time datetime=(iso) title=(iso) { (words) } }
 }
 
 /// How much of a limit is used and held, with a mark where it begins to be slowed. In thousandths

@@ -208,10 +208,8 @@ mod tests {
             json!({"choices": [{"delta": {"tool_calls": [{"id": "c1", "function": {"name": "search", "arguments": ""}}]}}]}),
             json!({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{\"q\":\"a\"}"}}]}}]}),
         ];
-        let text: String = events
-            .iter()
-            .map(|event| format!("data: {event}\n\n"))
-            .collect();
+        let events: Vec<String> = events.iter().map(ToString::to_string).collect();
+        let text = format!("data: {}\n\n", events.join("\n\ndata: "));
         for size in [1, 7, 1000] {
             let mut stream = Stream::default();
             text.as_bytes()

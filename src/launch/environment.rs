@@ -352,7 +352,7 @@ fn with_headers(set: Option<&String>, identity: &Identity) -> String {
 /// The way to this machine itself must not lead through the network's proxy.
 fn no_proxy(variables: &Variables, origin: &str) -> Variables {
     let is_set = |name: &&str| variables.get(*name).is_some_and(|it| !it.trim().is_empty());
-    if !PROXIES.iter().any(|name| is_set(name)) {
+    if !PROXIES.iter().any(is_set) {
         return Variables::new();
     }
     let uri: Option<Uri> = origin.parse().ok();
