@@ -29,6 +29,7 @@ fn config(dir: &Path, durability: Durability) -> LedgerConfig {
         record: RecordLevel::Full,
         max_body_bytes: 16 << 20,
         redact: Vec::new(),
+        show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: Some(256 << 20),
         segment_bytes: 64 << 20,
