@@ -92,13 +92,12 @@ struct Request {
 impl Request {
     fn read(detail: &CallDetail, bodies: &mut BodyReader<'_>) -> Result<Self, IndexError> {
         let stored = detail.admission.as_ref().and_then(|it| it.request.clone());
-        let (body, mut missing) = match stored {
+        let (body, missing) = match stored {
             None => (None, Some(missing::request(detail))),
             Some(stored) => plain(stored, bodies)?,
         };
         let bytes = body.map(|body| body.bytes).unwrap_or_default();
         let transcript = Transcript::of(detail.row.operation, dialect(&detail.row), &bytes);
-        missing = missing.filter(|it| it.is_all() || !bytes.is_empty());
         Ok(Self {
             bytes,
             transcript,

@@ -27,7 +27,7 @@ fn chat(messages: &[Value]) -> Ask {
 fn chat_in(conversation: Option<&str>, messages: &[Value]) -> Ask {
     let body = json!({"conversation": conversation, "model": "gpt-4o-mini", "messages": messages, "tools": [
         {"type": "function", "function": {"name": "look", "parameters": {}}}]});
-    post("/v1/chat/completions", &body.to_string())
+    post("/v1/chat/completions", body.to_string())
         .header("X-Aiops-Run", "night-1")
         .header("X-Aiops-Agent", "planner")
 }
@@ -35,7 +35,7 @@ fn chat_in(conversation: Option<&str>, messages: &[Value]) -> Ask {
 fn said(content: &str) -> Answer {
     let message = json!({"role": "assistant", "content": content});
     answer(
-        &json!({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+        json!({"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
             .to_string(),
     )
 }
@@ -66,12 +66,12 @@ fn pieces(message: &Value) -> &Vec<Value> {
     message["pieces"].as_array().expect("pieces")
 }
 
-#[tokio::test]
-async fn a_step_shows_what_is_new_and_pairs_results_with_the_calls_that_asked() {
+/// An agent that looks with a tool in one call, and says in the next what it saw.
+async fn looked() -> (Proxy, Upstream, String, String) {
     let call = json!({"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":1}"}});
     let asked = json!({"role": "assistant", "content": null, "tool_calls": [call]});
-    let first = answer(&json!({"id": "a", "choices": [{"index": 0, "message": asked, "finish_reason": "tool_calls"}]}).to_string());
-    let second = sse(&[
+    let first = answer(json!({"id": "a", "choices": [{"index": 0, "message": asked, "finish_reason": "tool_calls"}]}).to_string());
+    let second = sse([
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"A \"}}]}\n\n",
         "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"cat.\"},\"finish_reason\":\"stop\"}]}\n\n",
         "data: [DONE]\n\n",
@@ -85,7 +85,12 @@ async fn a_step_shows_what_is_new_and_pairs_results_with_the_calls_that_asked() 
     history.push(json!({"role": "tool", "tool_call_id": "c1", "content": "a cat"}));
     let two = proxy.call(&chat(&history)).await.call();
     proxy.record_of(&two).await;
+    (proxy, upstream, one, two)
+}
 
+#[tokio::test]
+async fn a_step_shows_what_is_new_and_pairs_results_with_the_calls_that_asked() {
+    let (proxy, _upstream, one, two) = looked().await;
     let step_one = step(&proxy, &one, "").await;
     assert_eq!(step_one["sent"]["history"], "first");
     assert_eq!(step_one["sent"]["messages"].as_array().unwrap().len(), 2);
@@ -133,7 +138,11 @@ async fn a_step_shows_what_is_new_and_pairs_results_with_the_calls_that_asked() 
         pieces(&step_two["answered"]["messages"][0])[0]["text"],
         "A cat."
     );
+}
 
+#[tokio::test]
+async fn a_step_shows_the_whole_history_or_one_message_when_asked_to() {
+    let (proxy, _upstream, _, two) = looked().await;
     let full = step(&proxy, &two, "?full=true&preview=10").await;
     let all = full["sent"]["messages"].as_array().unwrap();
     let new: Vec<_> = all
@@ -239,13 +248,13 @@ async fn parallel_calls_of_one_conversation_go_on_from_the_same_call() {
 async fn a_response_that_goes_on_from_another_is_paired_with_it() {
     let call = json!({"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"});
     let first = answer(
-        &json!({"id": "resp_1", "object": "response", "status": "completed", "output": [call]})
+        json!({"id": "resp_1", "object": "response", "status": "completed", "output": [call]})
             .to_string(),
     );
     let second = answer(r#"{"id":"resp_2","object":"response","status":"completed","output":[]}"#);
     let upstream = Upstream::answers_each([first, second]).await;
     let proxy = Proxy::to(&upstream).await;
-    let ask = |body: Value| post("/v1/responses", &body.to_string());
+    let ask = |body: Value| post("/v1/responses", body.to_string());
     let one = proxy
         .call(&ask(json!({"model": "gpt-5", "input": text("task")})))
         .await
@@ -314,7 +323,7 @@ async fn a_body_that_was_cut_short_shows_its_front_and_says_so() {
         .collect();
     let body = json!({"messages": history, "model": "gpt-4o-mini"});
     let call = proxy
-        .call(&post("/v1/chat/completions", &body.to_string()))
+        .call(&post("/v1/chat/completions", body.to_string()))
         .await
         .call();
     proxy.record_of(&call).await;
@@ -328,7 +337,7 @@ async fn many_calls_are_previewed_in_a_few_words() {
     let call = json!({"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":  1}"}});
     let asked = json!({"role": "assistant", "content": "Let me\n see.", "tool_calls": [call]});
     let upstream = Upstream::answers(answer(
-        &json!({"choices": [{"index": 0, "message": asked}]}).to_string(),
+        json!({"choices": [{"index": 0, "message": asked}]}).to_string(),
     ))
     .await;
     let proxy = Proxy::to(&upstream).await;

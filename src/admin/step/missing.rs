@@ -34,7 +34,7 @@ pub(super) fn request(detail: &CallDetail) -> Missing {
         _ => because(
             Reason::Unread,
             "It is not recorded: it went through unread, being no JSON or longer than max_read of [proxy], \
-             or there was no body at all.",
+             was encoded so that redaction could not look into it, or was not there at all.",
         ),
     })
 }
@@ -59,7 +59,8 @@ pub(super) fn response(detail: &CallDetail) -> Missing {
     not_kept(kept).unwrap_or_else(|| {
         because(
             Reason::Unread,
-            "It is not recorded: it went through a tunnel, or there was no memory for it.",
+            "It is not recorded: it went through a tunnel, there was no memory for it, or redaction could \
+             not look into its encoding.",
         )
     })
 }
