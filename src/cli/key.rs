@@ -24,7 +24,10 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn find(common: &Common, server: SocketAddr) -> Self {
         match command::load(common) {
-            Ok((config, _)) => Self::new(&config.admin, by_default(), server),
+            Ok((config, _)) => {
+                let is_own_dir = common.dir.is_none();
+                Self::new(&config.admin, by_default(), server, is_own_dir)
+            }
             Err(failure) => {
                 let why = failure.words();
                 Self::none(format!("what it is cannot be found out:\n{why}"))
@@ -32,7 +35,12 @@ impl Key {
         }
     }
 
-    fn new(admin: &AdminConfig, by_default: Option<Secret>, server: SocketAddr) -> Self {
+    fn new(
+        admin: &AdminConfig,
+        by_default: Option<Secret>,
+        server: SocketAddr,
+        is_own_dir: bool,
+    ) -> Self {
         let Some(token) = admin.token.clone().or(by_default) else {
             return Self::none(format!(
                 "set {DEFAULT_VARIABLE} to it, or name its variable as token_env under [admin] of the \
@@ -40,7 +48,10 @@ impl Key {
             ));
         };
         let variable = token.variable().unwrap_or(DEFAULT_VARIABLE);
-        if !is_same(admin.listen, server) {
+        // A launched proxy listens on loopback wherever there is room, and says so in the directory that the
+        // configuration names.
+        let is_launched = is_own_dir && server.ip().is_loopback();
+        if !is_same(admin.listen, server) && !is_launched {
             return Self::none(format!(
                 "the one in {variable} is sent to {} only, the admin.listen of the configuration; \
                  name that of the server by --config",
@@ -65,12 +76,9 @@ impl Key {
     }
 }
 
-/// Of port 0 the system made one that nobody knew before, and a launched proxy listens on loopback
-/// wherever there is room: its address is in the directory of the ledger, which is its owner's alone.
+/// Of port 0 the system made one that nobody knew before.
 fn is_same(configured: SocketAddr, server: SocketAddr) -> bool {
-    let is_configured =
-        configured.ip() == server.ip() && [0, server.port()].contains(&configured.port());
-    is_configured || server.ip().is_loopback()
+    configured.ip() == server.ip() && [0, server.port()].contains(&configured.port())
 }
 
 #[expect(
@@ -105,7 +113,8 @@ mod tests {
     #[track_caller]
     fn check(listen: &str, named: Option<&str>, default: bool, server: &str) -> Key {
         let default = default.then(|| secret(DEFAULT_VARIABLE));
-        let key = Key::new(&admin(listen, named), default, server.parse().unwrap());
+        let server = server.parse().unwrap();
+        let key = Key::new(&admin(listen, named), default, server, false);
         assert!(!key.advice.contains("secret"), "{}", key.advice);
         let header = key.header.as_ref();
         assert!(header.is_none_or(HeaderValue::is_sensitive));
@@ -128,6 +137,17 @@ mod tests {
             assert!(key.advice.contains("MINE"), "{}", key.advice);
             assert_eq!(key.advice.contains(listen), !is_sent, "{}", key.advice);
         }
+    }
+
+    #[test]
+    fn the_token_goes_to_a_launched_proxy_of_the_own_directory() {
+        let admin = admin("127.0.0.1:8788", Some("MINE"));
+        let sent = |server: &str| {
+            let key = Key::new(&admin, None, server.parse().unwrap(), true);
+            key.header.is_some()
+        };
+        assert!(sent("127.0.0.1:40123"));
+        assert!(!sent("10.0.0.1:40123"));
     }
 
     #[test]

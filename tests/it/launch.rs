@@ -265,7 +265,10 @@ async fn endpoint_that_is_set_is_reached_though_the_config_changes() {
     let done = launched.await.unwrap();
     assert_eq!(done.out, "200\n200\n400\n400\n", "{}", done.err);
     let targets = other.requests();
-    let targets: Vec<&str> = targets.iter().map(|request| request.target()).collect();
+    let targets: Vec<&str> = targets
+        .iter()
+        .map(crate::harness::upstream::Received::target)
+        .collect();
     assert_eq!(targets, ["/v1/chat/completions"; 2]);
     assert_eq!(main.requests().len(), 0, "no key came to another endpoint");
 }

@@ -82,7 +82,8 @@ impl Desk {
 }
 
 pub(crate) fn path() -> String {
-    std::env::var("PATH").expect("a path")
+    let path = std::env::var_os("PATH").expect("a path");
+    path.into_string().expect("text")
 }
 
 /// Runs a command to its end.
