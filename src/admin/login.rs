@@ -20,6 +20,7 @@ const LOGOUT: &str = "/logout";
 /// Below it is what pages look like, which everybody may see.
 pub(super) const ASSETS: &str = "/assets/";
 const STYLE: &str = "/assets/style.css";
+const ICON: &str = "/assets/icon.svg";
 /// Of a path to go on to.
 const MAX_NEXT_BYTES: usize = 2048;
 
@@ -190,6 +191,7 @@ fn page(next: &str, error: Option<&str>) -> Markup {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "Log in - Open-AIOps" }
+                link rel="icon" href=(ICON) type="image/svg+xml";
                 link rel="stylesheet" href=(STYLE);
             }
             body class="login" {

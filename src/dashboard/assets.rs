@@ -64,6 +64,8 @@ pub(super) fn routes() -> Router<Desk> {
     };
     let assets: [&'static Asset; 3] = [&STYLE, &SCRIPT, &ICON];
     let routes = assets.into_iter().fold(Router::new(), route);
-    // For pages that do not know its hash: kept by nobody.
-    routes.route("/assets/style.css", get(|| async { STYLE.plain() }))
+    // For the login, which does not know their hashes: kept by nobody.
+    routes
+        .route("/assets/style.css", get(|| async { STYLE.plain() }))
+        .route("/assets/icon.svg", get(|| async { ICON.plain() }))
 }

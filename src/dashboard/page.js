@@ -190,7 +190,8 @@ if (off) {
 const opener = document.querySelector("[data-keys]");
 if (opener) { opener.hidden = false; opener.onclick = () => help?.showModal(); }
 let going = false;
-const rows = () => [...document.querySelectorAll("main [data-key]")];
+// Of a page with a list to read: its rows; else all.
+const rows = () => [...(document.querySelector("main [data-held]") ?? document.querySelector("main")).querySelectorAll("[data-key]")];
 const PLACES = { o: "/", g: "/graph", r: "/runs", b: "/budgets", l: "/loops", a: "/alerts" };
 
 function mark(row) {

@@ -1,10 +1,14 @@
 // The dashboard as people use it. Facts are waited for, never slept for.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 
 import { barriers, browser, isWithin, nothingWrong, open } from "./page.mjs";
-import { CONFIG, HOSTILE, crew, everything } from "./scenes.mjs";
+import { CONFIG, HOSTILE, crew, everything, looping } from "./scenes.mjs";
 import { Model, Proxy, system, user } from "./server.mjs";
 
 let chromium, model, proxy, empty, calls;
@@ -72,10 +76,10 @@ test("a call is on the overview within a second", async (t) => {
   model.says(() => ({ text: "Quick." }));
   const took = [];
   for (let n = 0; n < 5; n++) {
-    const before = await page.locator("[data-tile=calls]").innerText();
+    const before = await page.locator("#tiles").innerText();
     const begun = Date.now();
     await proxy.call({ run: "live-1", agent: "quick", messages: [system("You are quick."), user(`Question ${n}`)] });
-    await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before);
+    await page.waitForFunction((old) => document.querySelector("#tiles").innerText !== old, before);
     took.push(Date.now() - begun);
   }
   t.diagnostic(`seen after ${took.join(", ")} ms`);
@@ -105,18 +109,18 @@ test("a paused page waits, and sees all when it goes on", async () => {
   const page = await open(chromium);
   await page.goto(`${proxy.url}/`);
   await page.getByRole("button", { name: "Live" }).click();
-  const tile = page.locator("[data-tile=calls]");
+  const tile = page.locator("#tiles");
   const before = await tile.innerText();
   const other = await open(chromium);
   await other.goto(`${proxy.url}/`);
-  const seen = await other.locator("[data-tile=calls]").innerText();
+  const seen = await other.locator("#tiles").innerText();
   model.says(() => ({ text: "Meanwhile." }));
   await proxy.call({ run: "paused-1", agent: "quick", messages: [user("Something")] });
   // When the other page has seen it, this one could have.
-  await other.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, seen);
+  await other.waitForFunction((old) => document.querySelector("#tiles").innerText !== old, seen);
   assert.equal(await tile.innerText(), before);
   await page.getByRole("button", { name: "Paused" }).click();
-  await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before);
+  await page.waitForFunction((old) => document.querySelector("#tiles").innerText !== old, before);
   nothingWrong(page);
   nothingWrong(other);
   await page.context().close();
@@ -127,12 +131,12 @@ test("a page finds its server again", async () => {
   const page = await open(chromium);
   page.expected.push(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|Failed to load resource|ERR_EMPTY_RESPONSE|ERR_CONNECTION_RESET/);
   await page.goto(`${proxy.url}/`);
-  const before = await page.locator("[data-tile=calls]").innerText();
+  const before = await page.locator("#tiles").innerText();
   await proxy.end();
   await proxy.begin();
   model.says(() => ({ text: "Back." }));
   await proxy.call({ run: "again-1", agent: "quick", messages: [user("Are you there?")] });
-  await page.waitForFunction((old) => document.querySelector("[data-tile=calls]").innerText !== old, before, { timeout: 20_000 });
+  await page.waitForFunction((old) => document.querySelector("#tiles").innerText !== old, before, { timeout: 20_000 });
   nothingWrong(page);
   await page.context().close();
 });
@@ -203,7 +207,7 @@ test("every table is a file as well", async () => {
     await page.goto(`${proxy.url}${path}`);
     const links = await page.locator(".exports a").evaluateAll((all) => all.map((it) => it.getAttribute("href")));
     assert.ok(links.length >= 2, `${path} has exports`);
-    for (const link of links) {
+    for (const link of links.filter((it) => /[?&]export=/.test(it))) {
       const answer = await page.request.get(`${proxy.url}${link}`);
       assert.equal(answer.status(), 200, link);
       assert.match(answer.headers()["content-disposition"], /attachment/);
@@ -214,4 +218,141 @@ test("every table is a file as well", async () => {
   }
   nothingWrong(page);
   await page.context().close();
+});
+
+test("a run is stepped through by keys, call by call", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs/nightly-1`);
+  await page.getByRole("link", { name: "Steps" }).click();
+  await page.waitForURL(/view=steps/);
+  const seen = [];
+  for (let n = 0; n < 4; n++) {
+    await page.keyboard.press("j");
+    seen.push(await page.locator(".at").first().innerText());
+  }
+  assert.equal(new Set(seen).size, 4, "four calls, one after the other");
+  assert.match(seen[0], /planner/);
+  assert.match(seen[1], /researcher/);
+  assert.match(seen[1], /search/);
+  assert.match(seen[2], /Tides are known for 18.6 years/, "what the tool said is what was new");
+  assert.doesNotMatch(seen[2], /What is known about tides/, "what was sent before is not shown again");
+  await page.keyboard.press("k");
+  assert.equal(await page.locator(".at").first().innerText(), seen[2]);
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a call of the timeline opens below its row, and has a page", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs/nightly-1?fold=false`);
+  await page.locator("[data-held] [data-key]").first().getByRole("link").first().click();
+  await page.waitForURL(/call=/);
+  await page.getByText("Write about tides.").first().waitFor();
+  assert.deepEqual(await barriers(page), []);
+  await page.goto(`${proxy.url}/calls/${calls[0]}?tab=headers`);
+  const text = await page.locator("main").innerText();
+  assert.match(text, /authorization/i);
+  assert.ok(!text.includes("sk-test-0123456789abcdef"), "a key is never shown");
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a budget is raised with the keyboard alone", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/budgets`);
+  const raise = page.getByRole("link", { name: /raise/i }).first();
+  await raise.focus();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/budgets\/raise/);
+  assert.deepEqual(await barriers(page), []);
+  await page.getByLabel(/USD more|more/).first().focus();
+  await page.keyboard.type("3");
+  await page.keyboard.press("Enter");
+  const confirm = page.locator("section.deed button");
+  await confirm.waitFor();
+  assert.match(await page.locator("section.deed").innerText(), /may|more/);
+  assert.deepEqual(await barriers(page), []);
+  await confirm.focus();
+  await page.keyboard.press("Enter");
+  await page.waitForURL((url) => url.pathname === "/budgets");
+  await page.getByText(/raised/i).first().waitFor();
+  const events = (await proxy.ask("/api/v1/events")).events;
+  assert.ok(events.some((it) => it.what === "budget_raised" && it.who === "dashboard"));
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a run is paused, and resumed", async () => {
+  const page = await open(chromium);
+  await page.goto(`${proxy.url}/runs/nightly-1`);
+  await page.getByRole("link", { name: "Pause" }).click();
+  await page.locator("section.deed button").click();
+  await page.waitForURL(/\/runs\/nightly-1/);
+  await page.getByText("paused", { exact: true }).first().waitFor();
+  await page.getByRole("link", { name: "Resume" }).click();
+  await page.locator("section.deed button").click();
+  await page.waitForURL(/\/runs\/nightly-1/);
+  assert.equal((await proxy.ask("/api/v1/runs/nightly-1")).control, "running");
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a loop that was stopped is shown with its evidence, and let go on", async () => {
+  const page = await open(chromium);
+  await looping(proxy, model, "circles-2");
+  await page.goto(`${proxy.url}/loops`);
+  const text = await page.locator("main").innerText();
+  for (const part of ["circles-2", "grep", "no such file"]) assert.ok(text.includes(part), part);
+  await page.locator(".card", { hasText: "circles-2" }).getByRole("link", { name: /go on/i }).click();
+  await page.locator("section.deed button").click();
+  await page.waitForURL((url) => url.pathname === "/loops");
+  const loops = (await proxy.ask("/api/v1/loops")).loops;
+  assert.equal(loops.find((it) => it.run === "circles-2").is_open, false);
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a run that was exported opens from a file, without anything else", async () => {
+  const page = await open(chromium);
+  const dir = await mkdtemp(join(tmpdir(), "open-aiops-export-"));
+  for (const [texts, has] of [["", false], ["?texts=true", true]]) {
+    const answer = await page.request.get(`${proxy.url}/runs/nightly-1/export.html${texts}`);
+    const html = await answer.text();
+    assert.equal(html.includes("Tides are known for 18.6 years"), has, "texts only when they are asked for");
+    assert.ok(!/<script|<[a-z][^>]*\s(src|href)="?[^#"]/i.test(html), "nothing runs, nothing is fetched");
+    const file = join(dir, `run${texts ? "-texts" : ""}.html`);
+    await writeFile(file, html);
+    await page.goto(pathToFileURL(file).href);
+    await page.getByRole("heading", { name: /nightly-1/ }).first().waitFor();
+    assert.equal(await page.locator("img, script").count(), 0);
+  }
+  await rm(dir, { recursive: true, force: true });
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("where a token is needed, nothing is seen without it", async () => {
+  const TOKEN = "browser-token-0123456789";
+  const closed = await Proxy.start(model, "token_env = \"AIOPS_TEST_TOKEN\"", { AIOPS_TEST_TOKEN: TOKEN });
+  try {
+    const page = await open(chromium);
+    page.expected.push(/403/);
+    await page.goto(`${closed.url}/runs?range=1h`);
+    assert.match(page.url(), /\/login/);
+    assert.deepEqual(await barriers(page), []);
+    const field = page.getByLabel(/token/i);
+    await field.fill("not-the-token-0123456789");
+    await field.press("Enter");
+    await page.getByText(/not|wrong/i).first().waitFor();
+    await page.getByLabel(/token/i).fill(TOKEN);
+    await page.getByLabel(/token/i).press("Enter");
+    await page.waitForURL(/\/runs\?range=1h/);
+    await page.getByRole("button", { name: "Log out" }).click();
+    await page.goto(`${closed.url}/runs`);
+    assert.match(page.url(), /\/login/);
+    nothingWrong(page);
+    await page.context().close();
+  } finally {
+    await closed.stop();
+  }
 });
