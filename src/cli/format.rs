@@ -1,6 +1,7 @@
 //! How figures read: tokens grouped, durations in the two units that matter, unknown as `?`.
 
 use crate::core::money::NanoUsd;
+use crate::core::text;
 use crate::core::time::Timestamp;
 
 /// What stands for a figure that is not known; never zero.
@@ -21,15 +22,7 @@ pub(super) fn total_cost(known: NanoUsd, unpriced_calls: u64, calls: u64) -> Str
 
 /// `1,234,567`
 pub(super) fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    text::grouped(count)
 }
 
 /// `850us`, `12ms`, `3.4s`, `2m05s`, `1h02m`, `3d04h`

@@ -6,6 +6,8 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::text;
+
 /// An amount in 1e-9 USD. 20 nano-USD a token is 0.02 USD per million tokens.
 #[derive(
     Clone,
@@ -54,6 +56,26 @@ impl NanoUsd {
 
     /// Sums saturate: a total that no longer fits stays at the largest amount.
     #[must_use]
+    /// For people at a glance: `$1,234`, `$1.20`, `$0.0034`, `<$0.0001`. What is not zero never reads
+    /// as zero.
+    pub fn brief(self) -> String {
+        const UNIT: u64 = 1_000_000_000;
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let size = self.0.unsigned_abs();
+        match size {
+            0 => "$0".to_owned(),
+            1..100_000 => format!("{sign}<$0.0001"),
+            // Two significant digits.
+            100_000..1_000_000 => format!("{sign}$0.{:05}", (size + 5_000) / 10_000),
+            1_000_000..10_000_000 => format!("{sign}$0.{:04}", (size + 50_000) / 100_000),
+            _ if size < 100 * UNIT => {
+                let cents = (size + UNIT / 200) / (UNIT / 100);
+                format!("{sign}${}.{:02}", cents / 100, cents % 100)
+            }
+            _ => format!("{sign}${}", text::grouped((size + UNIT / 2) / UNIT)),
+        }
+    }
+
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -77,7 +99,8 @@ impl fmt::Display for NanoUsd {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::text;
+use super::*;
 
     #[test]
     fn dollars_are_read_exactly_or_not_at_all() {
@@ -105,5 +128,23 @@ mod tests {
         assert_eq!(NanoUsd::new(0).to_string(), "$0.00");
         assert_eq!(NanoUsd::new(1_500_000_000).to_string(), "$1.50");
         assert_eq!(NanoUsd::new(-20).to_string(), "-$0.00000002");
+    }
+
+    #[test]
+    fn money_that_is_not_zero_never_reads_as_zero() {
+        for (nano, text) in [
+            (0, "$0"),
+            (1, "<$0.0001"),
+            (99_000, "<$0.0001"),
+            (340_000, "$0.00034"),
+            (3_400_000, "$0.0034"),
+            (12_000_000, "$0.01"),
+            (1_204_000_000, "$1.20"),
+            (99_999_000_000, "$100.00"),
+            (1_234_567_000_000_000, "$1,234,567"),
+            (-1_500_000_000, "-$1.50"),
+        ] {
+            assert_eq!(NanoUsd::new(nano).brief(), text, "{nano}");
+        }
     }
 }

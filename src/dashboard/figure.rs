@@ -4,38 +4,12 @@ use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use crate::core::money::NanoUsd;
+use crate::core::text;
 use crate::core::time::Timestamp;
 
-const NANO: i64 = 1_000_000_000;
-
-/// `$123`, `$1.20`, `$0.0034`, `<$0.0001`; what is not zero never reads as zero.
+/// `$123`, `$1.20`, `$0.0034`, `<$0.0001`: see [`NanoUsd::brief`].
 pub(super) fn money(amount: NanoUsd) -> String {
-    let nano = amount.get();
-    let sign = if nano < 0 { "-" } else { "" };
-    let size = nano.unsigned_abs();
-    let unit = NANO.unsigned_abs();
-    if size == 0 {
-        return "$0".to_owned();
-    }
-    if size >= 100 * unit {
-        return format!("{sign}${}", count((size + unit / 2) / unit));
-    }
-    if size >= unit / 100 {
-        let cents = (size + unit / 200) / (unit / 100);
-        return format!("{sign}${}.{:02}", cents / 100, cents % 100);
-    }
-    if size < unit / 10_000 {
-        return format!("{sign}<$0.0001");
-    }
-    // Between: two significant digits.
-    let step = if size >= unit / 1000 {
-        unit / 10_000
-    } else {
-        unit / 100_000
-    };
-    let digits = if step == unit / 10_000 { 4 } else { 5 };
-    let rounded = (size + step / 2) / step;
-    format!("{sign}$0.{rounded:0digits$}")
+    amount.brief()
 }
 
 /// What several calls cost, and whether that is all of it.
@@ -66,15 +40,7 @@ pub(super) fn cost(cost: Option<NanoUsd>) -> Markup {
 
 /// `1,234,567`
 pub(super) fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    text::grouped(count)
 }
 
 /// `1 call`, `1,234 calls`
@@ -189,24 +155,6 @@ pub(super) fn state(kind: &str, word: &str) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn money_that_is_not_zero_never_reads_as_zero() {
-        for (nano, text) in [
-            (0, "$0"),
-            (1, "<$0.0001"),
-            (99_000, "<$0.0001"),
-            (340_000, "$0.00034"),
-            (3_400_000, "$0.0034"),
-            (12_000_000, "$0.01"),
-            (1_204_000_000, "$1.20"),
-            (99_999_000_000, "$100.00"),
-            (1_234_567_000_000_000, "$1,234,567"),
-            (-1_500_000_000, "-$1.50"),
-        ] {
-            assert_eq!(money(NanoUsd::new(nano)), text, "{nano}");
-        }
-    }
 
     #[test]
     fn counts_and_durations_read_in_units_that_matter() {

@@ -91,7 +91,7 @@ fn head_of(screen: &Screen) -> Paragraph<'static> {
         shot.runs.len(),
         format::count(rate.calls),
         format::count(rate.tokens),
-        NanoUsd::new(rate.nano_usd),
+        NanoUsd::new(rate.nano_usd).brief(),
     );
     Paragraph::new(vec![Line::from(first), Line::raw(second), tabs(screen)])
 }
@@ -194,7 +194,12 @@ fn head(names: &[&'static str], first_right: usize) -> Row<'static> {
 }
 
 fn cost(totals: &TotalsView) -> String {
-    format::total_cost(totals.cost_nano_usd, totals.unpriced_calls, totals.calls)
+    let known = totals.cost_nano_usd;
+    match totals.unpriced_calls {
+        0 => known.brief(),
+        _ if known == NanoUsd::ZERO => format::UNKNOWN.to_owned(),
+        _ => format!("{}+{}", known.brief(), format::UNKNOWN),
+    }
 }
 
 fn tokens(totals: &TotalsView) -> String {
@@ -206,7 +211,7 @@ fn per_minute(rate: Option<Rate>) -> [Cell<'static>; 2] {
     let text = |text: Option<String>| right(text.unwrap_or_else(|| "-".to_owned()));
     [
         text(rate.map(|rate| format::count(rate.calls))),
-        text(rate.map(|rate| NanoUsd::new(rate.nano_usd).to_string())),
+        text(rate.map(|rate| NanoUsd::new(rate.nano_usd).brief())),
     ]
 }
 
