@@ -139,3 +139,10 @@ pub enum Reason {
     /// Not recorded, and it is not known why.
     Unknown,
 }
+
+impl Missing {
+    /// Whether nothing at all can be shown.
+    pub fn is_all(&self) -> bool {
+        !matches!(self.reason, Reason::Truncated | Reason::Changed)
+    }
+}
