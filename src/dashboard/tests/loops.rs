@@ -102,7 +102,7 @@ async fn open_loops_come_first_and_all_are_exported() {
     let site = Site::new(&[]);
     let first = stop(&site, "early");
     let second = stop(&site, "late");
-    site.state.loops.reset(second, 0, "test").unwrap();
+    site.state.loops.reset(second, 0, "test").await.unwrap();
     let html = site.page("/loops").await;
     let at = |id: CallId| html.find(&format!("id=\"loop-{id}\"")).unwrap();
     assert!(at(first) < at(second));
