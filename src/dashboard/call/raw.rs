@@ -286,3 +286,36 @@ fn begins(body: Option<&Body>, from: usize, mark: ChunkMark) -> Markup {
     let front: String = line.chars().take(CHUNK_TEXT).collect();
     text::shown(&front)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn zipped(bytes: &[u8]) -> Body {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(bytes).unwrap();
+        Body {
+            bytes: encoder.finish().unwrap(),
+            content_type: None,
+            content_encoding: Some("gzip".to_owned()),
+            exact: true,
+            truncated: false,
+            wire_len: 0,
+        }
+    }
+
+    #[test]
+    fn no_more_is_decoded_than_a_preview_has_room_for() {
+        let body = zipped(&vec![b'x'; 32 << 20]);
+        let front = Front::of(&body, 1000).unwrap();
+        assert_eq!((front.bytes.len(), front.is_whole), (1000, false));
+        assert!(front.bytes.capacity() < 1 << 20);
+        let front = Front::of(&zipped(b"short"), 1000).unwrap();
+        assert_eq!(
+            (front.bytes.as_slice(), front.is_whole),
+            (&b"short"[..], true)
+        );
+    }
+}
