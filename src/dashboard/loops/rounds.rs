@@ -21,7 +21,7 @@ const CHARS: usize = 400;
 /// What the calls of a loop said.
 pub(super) struct Rounds {
     /// The last ones, each the calls of one round, oldest first.
-    rounds: Vec<Vec<CallId>>,
+    shown: Vec<Vec<CallId>>,
     /// How many there were.
     count: usize,
     said: HashMap<CallId, PreviewView>,
@@ -39,22 +39,22 @@ impl Rounds {
         let ids: Vec<CallId> = rounds.iter().flatten().copied().collect();
         let said = previews(view, &ids, CHARS)?;
         Ok(Self {
-            rounds,
+            shown: rounds,
             count,
             said: said.into_iter().map(|said| (said.id, said)).collect(),
         })
     }
 
     pub(super) fn draw(&self, here: &Here, stopped: &Stopped<'_>) -> Markup {
-        let before = self.rounds.iter().map(Some);
+        let before = self.shown.iter().map(Some);
         let before = std::iter::once(None).chain(before);
-        let before_shown = self.count.saturating_sub(self.rounds.len());
+        let before_shown = self.count.saturating_sub(self.shown.len());
         html! {
             section {
                 h2 { "The last rounds, side by side" }
                 p.muted { "What is the same as in the round before is greyed." }
                 div.rounds {
-                    @for (index, (round, before)) in self.rounds.iter().zip(before).enumerate() {
+                    @for (index, (round, before)) in self.shown.iter().zip(before).enumerate() {
                         div.round {
                             h3 { "Round " (before_shown + index + 1) " of " (self.count) }
                             @for (place, id) in round.iter().enumerate() {
