@@ -41,9 +41,11 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::access::Access;
 use self::access::Schemes;
+pub(crate) use self::access::cookies;
 pub(crate) use self::asked::Form;
 use self::budgets::Desk;
 use self::connections::Bounds;
+pub(crate) use self::login::own_path;
 use self::problem::Problem;
 pub use self::records::{Records, Source};
 use crate::alerts::Alerts;

@@ -383,13 +383,8 @@ fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
 }
 
 fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
-    let ledger = ledger.clone();
-    let tell = move |event: Event| {
-        if let Err(error) = ledger.event(event) {
-            tracing::warn!(%error, "an event of a loop is not recorded");
-        }
-    };
-    Arc::new(Loops::new(config, clock.clone(), Box::new(tell)))
+    let keeper = Box::new(ledger.clone());
+    Arc::new(Loops::new(config, clock.clone(), keeper))
 }
 
 /// What the ledger is asked through by the API and the pages together.

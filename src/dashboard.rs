@@ -78,7 +78,10 @@ where
 {
     get(move |State(desk): State<Desk>, here: Here| async move {
         let begun = tokio::time::Instant::now();
-        let answer = draw(desk.clone(), here.clone()).await;
+        let answer = match here.check() {
+            Ok(()) => draw(desk.clone(), here.clone()).await,
+            Err(problem) => Err(problem),
+        };
         desk.look_around().await;
         desk.drawn_in(begun.elapsed());
         frame::respond(&desk, &here, answer)

@@ -51,7 +51,7 @@ pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
     BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunFilter, SeriesFilter,
-    SpanFilter, Standing, View,
+    Sought, SpanFilter, Standing, View,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};
@@ -399,6 +399,15 @@ impl Ledger {
         self.open.hearing.tell(&event);
         let details = event.details.as_ref().map_or(0, String::len);
         self.tell(details, |receipt| Op::Event(Box::new(event), receipt))
+    }
+
+    /// Records what must not happen unrecorded: where it cannot be, nobody hears of it.
+    pub fn deed(&self, event: Event) -> Result<Durable, Unavailable> {
+        let details = event.details.as_ref().map_or(0, String::len);
+        let heard = event.clone();
+        let durable = self.tell(details, |receipt| Op::Event(Box::new(event), receipt))?;
+        self.open.hearing.tell(&heard);
+        Ok(durable)
     }
 
     /// Records what somebody may wait for, with `more` room than usual.

@@ -31,7 +31,7 @@ use crate::core::loops::refusal::{self, Refusal};
 use crate::core::loops::trip::Trip;
 use crate::core::loops::turn::Answer;
 use crate::core::time::Timestamp;
-use crate::ledger::Event;
+use crate::ledger::{Durable, Event, Ledger, Unavailable};
 use crate::wire::response::Said;
 
 const SHARDS: usize = 16;
@@ -41,7 +41,34 @@ const IDLE_US: u64 = 3_600_000_000;
 const SWEEP_US: i64 = 60_000_000;
 
 /// Who keeps what happens.
-pub type Tell = Box<dyn Fn(Event) + Send + Sync>;
+pub trait Keeper: Send + Sync {
+    /// Keeps an event if it can. Never waits.
+    fn tell(&self, event: Event);
+
+    /// Keeps an event that nothing may happen without; nobody hears of it where it cannot be kept.
+    fn keep(&self, event: Event) -> Result<Durable, Unavailable>;
+}
+
+impl Keeper for Ledger {
+    fn tell(&self, event: Event) {
+        if let Err(error) = self.event(event) {
+            tracing::warn!(%error, "an event of a loop is not recorded");
+        }
+    }
+
+    fn keep(&self, event: Event) -> Result<Durable, Unavailable> {
+        self.deed(event)
+    }
+}
+
+/// Keeps nothing.
+impl Keeper for () {
+    fn tell(&self, _: Event) {}
+
+    fn keep(&self, _: Event) -> Result<Durable, Unavailable> {
+        Ok(Durable::READY)
+    }
+}
 
 /// Everything that is remembered of runs while they are watched.
 pub struct Loops {
@@ -53,7 +80,7 @@ pub struct Loops {
     open: OpenTrips,
     redact: Vec<RedactionRule>,
     swept_at: AtomicI64,
-    tell: Tell,
+    keeper: Box<dyn Keeper>,
     clock: Clock,
 }
 
@@ -92,8 +119,8 @@ pub struct Ended<'a> {
 }
 
 impl Loops {
-    /// `tell` keeps what happens.
-    pub fn new(config: &Config, clock: Clock, tell: Tell) -> Self {
+    /// `keeper` keeps what happens.
+    pub fn new(config: &Config, clock: Clock, keeper: Box<dyn Keeper>) -> Self {
         let attribution = &config.attribution;
         Self {
             lineage: Lineage::default(),
@@ -104,7 +131,7 @@ impl Loops {
             open: OpenTrips::default(),
             redact: config.ledger.redact.clone(),
             swept_at: AtomicI64::new(0),
-            tell,
+            keeper,
             clock,
         }
     }
@@ -309,7 +336,7 @@ impl Loops {
             let details = format!("{text}; agent {agent}, run {run}");
             let scope = Scope::new(About::Run, run).with_key(agent);
             let event = Event::own(self.clock.now(), what, Some(details));
-            (self.tell)(event.saying(Signal {
+            self.keeper.tell(event.saying(Signal {
                 value: Some(format!("{} times", evidence.count)),
                 ..Signal::of(scope)
             }));
@@ -326,7 +353,7 @@ impl Loops {
     fn event(&self, what: &'static str, details: String, trip: Option<Trip>) {
         let mut event = Event::own(self.clock.now(), what, Some(details));
         event.trip = trip.map(Box::new);
-        (self.tell)(event);
+        self.keeper.tell(event);
     }
 
     /// The run of this name, watched from now on.

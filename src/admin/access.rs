@@ -3,7 +3,7 @@
 //! Without a token in the configuration everybody may who passes the guard. Of sessions and of what is
 //! compared only hashes are kept here, and hashes of [`blake3`] are compared in constant time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{Request, State};
@@ -16,18 +16,24 @@ use utoipa::Modify;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
+use super::connections::Peer;
 use super::problem::Problem;
 use super::{AdminState, guard, login};
 use crate::config::Secret;
+use crate::core::alert::throttle::Throttle;
 use crate::core::time::Timestamp;
 
 /// Of one session, in seconds.
 pub(super) const SESSION_SECONDS: u64 = 7 * 86_400;
 /// Sessions at once; beyond it the oldest ends.
 const MAX_SESSIONS: usize = 1000;
-/// Wrong tokens at the login within [`TRY_SECONDS`].
+/// Wrong tokens that one client may enter at the login within [`TRY_SECONDS`].
 const MAX_TRIES: usize = 10;
 const TRY_SECONDS: u64 = 60;
+/// Clients whose wrong tokens are counted; beyond it the one that was wrong longest ago is forgotten.
+const MAX_CLIENTS: usize = 1024;
+/// Lines of the log about wrong tokens, in any minute.
+const LINES: usize = 6;
 /// Cookies of the right name that are looked at: browsers send one.
 const MAX_COOKIES: usize = 4;
 const MICROS: u64 = 1_000_000;
@@ -40,14 +46,25 @@ const CHALLENGE: &str = "Bearer realm=\"open-aiops\"";
 #[derive(Default)]
 pub struct Access(Mutex<Known>);
 
-#[derive(Default)]
 struct Known {
     /// Of the token that all sessions began with.
     token: Option<Hash>,
     /// Oldest first.
     sessions: VecDeque<Session>,
-    /// When wrong tokens were entered, oldest first.
-    wrong: VecDeque<Timestamp>,
+    /// When each client entered wrong tokens, oldest first.
+    wrong: HashMap<Peer, VecDeque<Timestamp>>,
+    lines: Throttle,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            token: None,
+            sessions: VecDeque::new(),
+            wrong: HashMap::new(),
+            lines: Throttle::new(LINES),
+        }
+    }
 }
 
 struct Session {
@@ -59,30 +76,35 @@ struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
     Wrong,
-    /// Nothing was compared; it can be tried again after so many seconds.
+    /// Wrong, and too often: another can be entered after so many seconds.
     TooOften {
         seconds: u64,
     },
 }
 
 impl Access {
-    /// Whether `entered` is the token. Wrong ones are counted, of all clients together.
+    /// Whether `entered` is the token. The right one is always taken, so that nobody can lock its owner
+    /// out; wrong ones are counted, of each client apart.
     pub(super) fn enter(
         &self,
         token: &Secret,
         entered: &str,
-        now: Timestamp,
+        (peer, now): (Peer, Timestamp),
     ) -> Result<(), Denied> {
-        let mut known = self.known();
-        let seconds = known.seconds_to_wait(now);
-        if seconds > 0 {
-            return Err(Denied::TooOften { seconds });
-        }
         if is_token(token, entered.trim().as_bytes()) {
             return Ok(());
         }
-        known.wrong.push_back(now);
-        Err(Denied::Wrong)
+        match self.known().count_wrong(peer, now) {
+            0 => Err(Denied::Wrong),
+            seconds => Err(Denied::TooOften { seconds }),
+        }
+    }
+
+    /// Says something of who is not let in in the log, a few times a minute.
+    pub(super) fn warn(&self, what: &str, now: Timestamp) {
+        if self.known().lines.passes(now) {
+            tracing::warn!("{what}");
+        }
     }
 
     /// Begins a session for whoever has `token`. Its id is the only thing that opens it.
@@ -139,16 +161,32 @@ impl Known {
             .retain_mut(|session| is_within(SESSION_SECONDS, &mut session.began_at, now));
     }
 
-    fn seconds_to_wait(&mut self, now: Timestamp) -> u64 {
-        self.wrong.retain_mut(|at| is_within(TRY_SECONDS, at, now));
-        match self.wrong.front() {
-            Some(oldest) if self.wrong.len() >= MAX_TRIES => {
+    /// Counts one wrong token more, unless there were too many: then says how many seconds to wait.
+    fn count_wrong(&mut self, peer: Peer, now: Timestamp) -> u64 {
+        self.wrong.retain(|_, tries| {
+            tries.retain_mut(|at| is_within(TRY_SECONDS, at, now));
+            !tries.is_empty()
+        });
+        if self.wrong.len() >= MAX_CLIENTS && !self.wrong.contains_key(&peer) {
+            let last = self
+                .wrong
+                .iter()
+                .min_by_key(|(_, tries)| tries.back().copied());
+            let last = last.map(|(peer, _)| *peer);
+            last.map(|peer| self.wrong.remove(&peer));
+        }
+        let tries = self.wrong.entry(peer).or_default();
+        match tries.front() {
+            Some(oldest) if tries.len() >= MAX_TRIES => {
                 let passed = now.micros_since(*oldest);
                 (TRY_SECONDS * MICROS)
                     .saturating_sub(passed)
                     .div_ceil(MICROS)
             }
-            _ => 0,
+            _ => {
+                tries.push_back(now);
+                0
+            }
         }
     }
 }
@@ -189,7 +227,13 @@ pub(super) async fn gate(
         Err(Stranger::Nobody) if login::is_page_wanted(method, headers) => {
             login::ask(method, uri).into_response()
         }
-        Err(stranger) => stranger.into_response(),
+        Err(stranger) => {
+            if stranger == Stranger::WrongToken {
+                let what = "a wrong admin token was sent in a header Authorization";
+                state.access.warn(what, state.clock.now());
+            }
+            stranger.into_response()
+        }
     }
 }
 
@@ -294,7 +338,8 @@ pub(super) fn cookie_name(uri: &Uri, headers: &HeaderMap) -> String {
     }
 }
 
-fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+/// The cookies of one name of a request, a few at most.
+pub(crate) fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
     let lines = headers.get_all(header::COOKIE).into_iter();
     lines
         .filter_map(|line| line.to_str().ok())

@@ -4,13 +4,17 @@
 //! by themselves. Whoever finds none is told so at once.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -32,6 +36,17 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     \r\n\
     {\"status\":503,\"title\":\"Service Unavailable\",\"detail\":\"too many connections to the admin \
     listener: close some, or try again later\"}";
+
+/// Who asks, as far as the connection says: something in front may ask for many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+impl Peer {
+    /// Of a request; those that came by no connection are of one.
+    pub(super) fn of(known: Option<&Self>) -> Self {
+        known.map_or(Self(Ipv4Addr::UNSPECIFIED.into()), |peer| *peer)
+    }
+}
 
 /// What connections may take.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +87,9 @@ pub(super) async fn serve(
         .max_buf_size(MAX_HEAD_BYTES);
     tokio::pin!(shutdown);
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, from)) => (stream, Peer(from.ip())),
                 Err(error) => {
                     pause_after(&error).await;
                     continue;
@@ -87,7 +102,12 @@ pub(super) async fn serve(
             continue;
         };
         let io = TokioIo::new(Patient::new(stream, bounds.stall_timeout));
-        let connection = graceful.watch(server.serve_connection(io, service.clone()));
+        let service = service.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            service.call(request)
+        });
+        let connection = graceful.watch(server.serve_connection(io, service));
         tokio::spawn(async move {
             let _place = place;
             if let Err(error) = connection.await {

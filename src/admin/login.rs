@@ -1,5 +1,6 @@
 //! The way in for browsers, without any script: a page that takes the token and begins a session.
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -12,6 +13,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 use super::access::{self, Denied, SESSION_SECONDS};
+use super::connections::Peer;
 use super::problem::Problem;
 use super::{AdminState, Form, asked};
 
@@ -102,6 +104,7 @@ async fn show(
 async fn enter(
     State(state): State<AdminState>,
     uri: Uri,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     form: Result<Form<Entered>, Problem>,
 ) -> Result<Response, Problem> {
@@ -115,7 +118,11 @@ async fn enter(
         return Ok(go(next));
     };
     let now = state.clock.now();
-    if let Err(denied) = state.access.enter(token, &entered, now) {
+    let peer = Peer::of(peer.as_deref());
+    if let Err(denied) = state.access.enter(token, &entered, (peer, now)) {
+        state
+            .access
+            .warn("a wrong admin token was entered at /login", now);
         return Ok(deny(denied, next));
     }
     let id = state.access.begin(token, now)?;
@@ -138,7 +145,7 @@ async fn leave(
 
 /// A path of this listener, with or without a query, and nothing that a browser could take for
 /// another host.
-fn own_path(next: &str) -> Option<&str> {
+pub(crate) fn own_path(next: &str) -> Option<&str> {
     let is_own = next.len() <= MAX_NEXT_BYTES
         && next.starts_with('/')
         && !next.starts_with("//")
@@ -167,7 +174,6 @@ fn with_cookie(response: Response, cookie: &str) -> Response {
 fn deny(denied: Denied, next: &str) -> Response {
     match denied {
         Denied::Wrong => {
-            tracing::warn!("a wrong admin token was entered at /login");
             let error = "This is not the admin token.";
             answer(StatusCode::FORBIDDEN, &page(next, Some(error)))
         }
@@ -215,6 +221,27 @@ fn page(next: &str, error: Option<&str>) -> Markup {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_leads_away_is_not_gone_on_to() {
+        for own in ["/", "/runs", "/runs/a%2Fb?range=1h", "/a//b"] {
+            assert_eq!(own_path(own), Some(own));
+        }
+        for foreign in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/\n/x",
+        ] {
+            assert_eq!(own_path(foreign), None, "{foreign:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ use super::view::{LoopList, LoopView};
 use crate::core::id::CallId;
 use crate::core::loops::trip::Trip;
 use crate::loops::Loops;
+use crate::loops::operate::OperateError;
 
 /// How many open loops are told to whoever asks for one that is not open.
 const EXAMPLES: usize = 5;
@@ -68,7 +69,8 @@ async fn loops(State(records): State<Records>, params: Span) -> Result<Json<Loop
         (status = 200, body = LoopView),
         (status = 400, body = Problem),
         (status = 404, body = Problem),
-        (status = 415, body = Problem)
+        (status = 415, body = Problem),
+        (status = 503, body = Problem)
     )
 )]
 async fn reset(
@@ -77,13 +79,23 @@ async fn reset(
     order: Result<Asked<LoopOrder>, Problem>,
 ) -> Result<Json<LoopView>, Problem> {
     let (allow, who) = order?.0.read()?;
-    let trip = let_go(&loops, id?.0, allow, &who)?;
+    let trip = let_go(&loops, id?.0, allow, &who).await?;
     Ok(Json(LoopView::new(trip, false)))
 }
 
 /// Closes a trip, or says which ones are open.
-pub(crate) fn let_go(loops: &Loops, id: CallId, allow: u32, who: &str) -> Result<Trip, Problem> {
-    loops.reset(id, allow, who).map_err(|error| {
+pub(crate) async fn let_go(
+    loops: &Loops,
+    id: CallId,
+    allow: u32,
+    who: &str,
+) -> Result<Trip, Problem> {
+    loops.reset(id, allow, who).await.map_err(|error| {
+        if let OperateError::Unavailable(_) = error {
+            return Problem::unavailable(format!(
+                "nothing was done, it cannot be recorded: {error}"
+            ));
+        }
         let (_, open) = loops.latest_trips(EXAMPLES);
         let open: Vec<String> = open.iter().map(|trip| trip.id.to_string()).collect();
         Problem::not_found(if open.is_empty() {

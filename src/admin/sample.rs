@@ -81,10 +81,8 @@ impl Sample {
     /// A listener's state over this ledger, with these budgets in force.
     pub(crate) fn state(&self, rules: &[Rule]) -> AdminState {
         let (ledger, clock) = (self.ledger.clone(), self.clock.clone());
-        let told = ledger.clone();
-        let tell = Box::new(move |event| drop(told.event(event)));
-        let loops = Loops::new(&Config::default(), clock.clone(), tell);
-        let loops = Arc::new(loops);
+        let keeper = Box::new(ledger.clone());
+        let loops = Arc::new(Loops::new(&Config::default(), clock.clone(), keeper));
         let alerts = Alerts::resting(&self.ledger, &self.clock);
         AdminState {
             ledger: ledger.clone(),

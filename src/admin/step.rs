@@ -59,13 +59,22 @@ impl Default for Options {
 
 /// The step that a call is. None where there is no such call.
 pub fn step(view: &View, id: CallId, options: Options) -> Result<Option<StepView>, IndexError> {
+    step_with(view, &mut BodyReader::new(view), id, options)
+}
+
+/// The same, for one of many: what one call's bodies have in common with another's is read once.
+pub fn step_with(
+    view: &View,
+    bodies: &mut BodyReader<'_>,
+    id: CallId,
+    options: Options,
+) -> Result<Option<StepView>, IndexError> {
     let Some(detail) = view.call(id)? else {
         return Ok(None);
     };
-    let mut bodies = BodyReader::new(view);
     let neighbours = view.neighbours(&detail.row, CANDIDATES)?;
-    let request = Request::read(&detail, &mut bodies)?;
-    let before = Before::find(view, &detail, &request, &neighbours, &mut bodies)?;
+    let request = Request::read(&detail, bodies)?;
+    let before = Before::find(view, &detail, &request, &neighbours, bodies)?;
     let around = Around {
         before: before.as_ref().map(|before| before.id),
         after: neighbours.after,
@@ -73,13 +82,47 @@ pub fn step(view: &View, id: CallId, options: Options) -> Result<Option<StepView
         after_in_run: neighbours.after_in_run,
     };
     let sent = sent(&detail.row, request, before.as_ref(), options);
-    let answered = answered(&detail, &mut bodies, options.preview)?;
+    let answered = answered(&detail, bodies, options.preview)?;
     Ok(Some(StepView {
         call: detail.row.into(),
         around,
         sent,
         answered,
     }))
+}
+
+/// The calls around one, without reading what they said: the one before only where the client, or
+/// the name of the conversation, says which it is.
+pub fn around(view: &View, detail: &CallDetail) -> Result<Around, IndexError> {
+    let neighbours = view.neighbours(&detail.row, 1)?;
+    let named = detail.row.conversation.as_ref();
+    let last = neighbours.before.first().filter(|_| named.is_some());
+    let before = continued(view, detail)?.map(|before| before.row.id);
+    Ok(Around {
+        before: before.or(last.map(|row| row.id)),
+        after: neighbours.after,
+        before_in_run: neighbours.before_in_run,
+        after_in_run: neighbours.after_in_run,
+    })
+}
+
+/// Why a body cannot be shown, or not as it was: of the request, and of the answer.
+pub fn lacks(
+    detail: &CallDetail,
+    (request, response): (Option<&Body>, Option<&Body>),
+) -> (Option<Missing>, Option<Missing>) {
+    let stored = |body: Option<&StoredBody>| body.is_some_and(|body| body.changed);
+    let sent = detail.admission.as_ref().and_then(|it| it.request.as_ref());
+    let answered = detail.settlement.as_ref();
+    let answered = answered.and_then(|it| it.response.as_ref());
+    let of = |body: Option<&Body>, changed, none: fn(&CallDetail) -> Missing| match body {
+        Some(body) => missing::of_body(body, changed),
+        None => Some(none(detail)),
+    };
+    (
+        of(request, stored(sent), missing::request),
+        of(response, stored(answered), missing::response),
+    )
 }
 
 /// What a call was sent, taken apart.

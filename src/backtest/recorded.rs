@@ -55,7 +55,7 @@ impl Rereader {
     pub fn new(config: &Config) -> Self {
         let clock = Clock::manual(Timestamp::default());
         Self {
-            loops: Loops::new(config, clock.clone(), Box::new(|_| ())),
+            loops: Loops::new(config, clock.clone(), Box::new(())),
             clock,
         }
     }

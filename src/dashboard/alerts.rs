@@ -171,7 +171,8 @@ fn row(desk: &Desk, here: &Here, alert: &Alert) -> Row {
     }
 }
 
-fn severity(alert: &Alert) -> Markup {
+/// How severe an alert is, and whether it is over.
+pub(super) fn severity(alert: &Alert) -> Markup {
     let kind = match alert.severity {
         Severity::Info => "off",
         Severity::Warning => "warn",

@@ -22,7 +22,7 @@ use crate::budgets::ask::BY_HEADER;
 use crate::budgets::{AccountFilter, RuleRow};
 use crate::core::budget::{Control, Dimension, Rule};
 use crate::core::id::Label;
-use crate::ledger::{Event, IndexError, SpanFilter, View};
+use crate::ledger::{Event, IndexError, Sought, SpanFilter, View};
 
 /// Accounts of one rule on a page, and where one rule alone is shown.
 const ACCOUNTS: (usize, usize) = (25, 200);
@@ -51,7 +51,7 @@ pub(super) fn routes() -> Router<Desk> {
 struct Known {
     rates: Rates,
     controls: HashMap<Label, Control>,
-    deeds: Vec<Event>,
+    deeds: Sought,
 }
 
 async fn page(desk: Desk, here: Here) -> Answer {
@@ -170,7 +170,7 @@ fn controls(view: &View, runs: Vec<Label>) -> Result<HashMap<Label, Control>, In
 }
 
 /// The last things that operators did to budgets and runs.
-fn log(view: &View) -> Result<Vec<Event>, IndexError> {
+fn log(view: &View) -> Result<Sought, IndexError> {
     const WHAT: [&str; 5] = [
         "budget_raised",
         "budget_reset",
@@ -178,15 +178,14 @@ fn log(view: &View) -> Result<Vec<Event>, IndexError> {
         "run_resumed",
         "run_stopped",
     ];
-    let page = view.events(&SpanFilter::default())?;
-    let deeds = page
-        .items
-        .into_iter()
-        .filter(|event| WHAT.contains(&event.what.as_str()));
-    Ok(deeds.take(DEEDS).collect())
+    let filter = SpanFilter {
+        limit: DEEDS,
+        ..SpanFilter::default()
+    };
+    view.events_that(&filter, |event| WHAT.contains(&event.what.as_str()))
 }
 
-fn deed_table(desk: &Desk, events: &[Event]) -> Table {
+fn deed_table(desk: &Desk, deeds: &Sought) -> Table {
     let row = |(index, event): (usize, &Event)| {
         let details = event.details.as_deref().unwrap_or_default();
         Row {
@@ -207,9 +206,12 @@ fn deed_table(desk: &Desk, events: &[Event]) -> Table {
         name: "deeds",
         caption: "What operators did".to_owned(),
         columns: &DEED_COLUMNS,
-        rows: events.iter().enumerate().map(row).collect(),
+        rows: deeds.items.iter().enumerate().map(row).collect(),
         more: None,
-        empty: html! { p.muted { "Nobody raised, reset, paused or stopped anything yet." } },
+        empty: html! { p.muted {
+            "Nobody raised, reset, paused or stopped anything "
+            @if deeds.is_all { "yet." } @else { "lately." }
+        } },
     }
 }
 

@@ -19,11 +19,11 @@ use super::page::{Page, Place, part};
 use super::table::Table;
 use super::{Answer, figure, link, text, view};
 use crate::admin::problem::Problem;
-use crate::admin::step::{self, MAX_PREVIEW, Options, StepView};
+use crate::admin::step::{self, Around, MAX_PREVIEW, Options, StepView};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
-use crate::ledger::{Body, CallDetail, CallRow};
+use crate::ledger::{CallDetail, CallRow};
 
 pub(super) fn routes() -> Router<Desk> {
     Router::new().route("/calls/{id}", view(page))
@@ -75,10 +75,11 @@ impl Tab {
 /// All that is known of the call and that a tab may show.
 struct Known {
     detail: CallDetail,
-    step: StepView,
-    /// Only where they are shown.
-    request: Option<Body>,
-    response: Option<Body>,
+    around: Around,
+    /// Only where messages are shown.
+    step: Option<StepView>,
+    /// Only where bytes are shown.
+    raw: Option<raw::Bodies>,
     judged: decisions::Judged,
 }
 
@@ -95,33 +96,39 @@ async fn page(desk: Desk, here: Here) -> Answer {
         },
         message: shown.message(),
     };
+    let is_long = raw::is_long(&here)?;
     let known = desk.ask(move |view| {
-        let Some(step) = step::step(view, id, options)? else {
-            return Ok(None);
-        };
         let Some(detail) = view.call(id)? else {
             return Ok(None);
         };
-        let bodies = tab == Tab::Raw;
+        let step = match tab {
+            Tab::Messages => step::step(view, id, options)?,
+            _ => None,
+        };
+        let around = match &step {
+            Some(step) => step.around.clone(),
+            None => step::around(view, &detail)?,
+        };
+        let raw = match tab {
+            Tab::Raw => Some(raw::Bodies::read(view, &detail, is_long)?),
+            _ => None,
+        };
         let judged = match tab {
             Tab::Decisions => decisions::Judged::find(view, &detail)?,
             _ => decisions::Judged::default(),
         };
         Ok(Some(Known {
-            request: bodies.then(|| view.request_body(id)).transpose()?.flatten(),
-            response: bodies
-                .then(|| view.response_body(id))
-                .transpose()?
-                .flatten(),
             detail,
+            around,
             step,
+            raw,
             judged,
         }))
     });
     let known = known.await?.ok_or_else(|| unknown(id))?;
     let (content, tables): (Markup, Vec<Table>) = match tab {
         Tab::Messages => (messages::draw(&here, &known, shown), Vec::new()),
-        Tab::Raw => (raw::draw(&here, &known)?, Vec::new()),
+        Tab::Raw => (raw::draw(&here, &known), Vec::new()),
         Tab::Headers => headers::draw(&here, &known),
         Tab::Usage => usage::draw(&desk, &here, &known),
         Tab::Attribution => attribution::draw(&here, &known),
@@ -129,7 +136,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         Tab::Timing => (timing::draw(&known), Vec::new()),
     };
     let main = html! {
-        (around(&here, &known.step))
+        (around(&here, &known))
         (part("head", &facts(&desk, &here, &known.detail.row)))
         (tabs(&here, tab))
         (part("content", &content))
@@ -152,8 +159,8 @@ fn unknown(id: CallId) -> Problem {
 }
 
 /// The calls before and after, in the conversation and in the run.
-fn around(here: &Here, step: &StepView) -> Markup {
-    let around = &step.around;
+fn around(here: &Here, known: &Known) -> Markup {
+    let (around, id) = (&known.around, known.detail.row.id);
     let tab = here.get("tab").unwrap_or_default();
     let to = |call: Option<CallId>, word: &'static str| {
         call.map(|call| {
@@ -183,21 +190,24 @@ fn around(here: &Here, step: &StepView) -> Markup {
                     @for link in [before, after].into_iter().flatten() {
                         a href=(link.0) rel=(if link.1 == "next" { "next" } else { "prev" }) { (link.1) } " "
                     }
-                    @if to_none(step, what) { span.none { "none" } }
+                    @if to_none(known, what) { span.none { "none" } }
                 }
             }
-            span.mono.muted { (step.call.id) " "
-                button type="button" data-copy=(step.call.id) hidden { "Copy id" } }
+            span.mono.muted { (id) " "
+                button type="button" data-copy=(id) hidden { "Copy id" } }
         }
     }
 }
 
-fn to_none(step: &StepView, what: &str) -> bool {
-    let around = &step.around;
+/// Whether there is none, as far as it was looked for: without a name of the conversation the call
+/// before is only known where messages are compared.
+fn to_none(known: &Known, what: &str) -> bool {
+    let around = &known.around;
     if what == "In the run" {
         around.before_in_run.is_none() && around.after_in_run.is_none()
     } else {
-        around.before.is_none() && around.after.is_none()
+        let is_known = known.step.is_some() || known.detail.row.conversation.is_some();
+        is_known && around.before.is_none() && around.after.is_none()
     }
 }
 

@@ -10,22 +10,24 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use axum::routing::{MethodRouter, get};
+use http::StatusCode;
 use maud::{Markup, html};
 use strum::IntoEnumIterator;
 
+use self::memory::Begun;
 pub(super) use self::memory::Memory;
-pub(super) use self::order::teller;
 use self::order::{Effect, Fields, Order};
+pub(super) use self::order::{KEY, teller};
 use super::desk::Desk;
 use super::export::Export;
 use super::here::Here;
 use super::page::{Page, Place};
-use super::theme::is_own;
 use super::{Answer, frame, link, text};
-use crate::admin::Form;
 use crate::admin::problem::Problem;
+use crate::admin::{Form, own_path};
 use crate::core::budget::{AccountName, Control};
 use crate::core::id::{CallId, Label};
+use crate::core::time::Timestamp;
 
 /// The parameter that says which note to show.
 pub(super) const DONE: &str = "done";
@@ -94,9 +96,13 @@ impl Deed {
         }
     }
 
-    /// It takes something away that does not come back.
-    fn is_grave(self) -> bool {
-        matches!(self, Self::Reset | Self::Stop)
+    /// What of it does not come back.
+    fn warning(self) -> Option<&'static str> {
+        match self {
+            Self::Reset => Some("this cannot be undone"),
+            Self::Stop => Some("calls that are ended do not come back"),
+            _ => None,
+        }
     }
 
     /// Where one goes back to when the form does not say.
@@ -116,7 +122,10 @@ pub(super) fn routes() -> Router<Desk> {
 
 fn methods(deed: Deed) -> MethodRouter<Desk> {
     let ask = move |State(desk): State<Desk>, here: Here| async move {
-        let page = form(&desk, &here, deed).await;
+        let page = match here.check() {
+            Ok(()) => form(&desk, &here, deed).await,
+            Err(problem) => Err(problem),
+        };
         frame::respond(&desk, &here, page)
     };
     let act = move |State(desk): State<Desk>, here: Here, sent: Sent| async move {
@@ -141,14 +150,9 @@ async fn carried_out(desk: Desk, deed: Deed, sent: Sent) -> Result<String, Probl
     let once = once(&desk, &fields)?;
     let order = Order::read(deed, &fields)?;
     let order = order.ok_or_else(|| Problem::bad_request(order::nothing(deed)))?;
-    if desk.deeds.begin(once) {
-        match order.carry_out(&desk).await {
-            Ok(words) => desk.deeds.end(once, words),
-            Err(problem) => {
-                desk.deeds.forget(once);
-                return Err(problem);
-            }
-        }
+    match desk.deeds.begin(once) {
+        Begun::First(doing) => doing.end(order.carry_out(&desk).await)?,
+        Begun::Again(told) => told.result().await?,
     }
     let back = back(fields.get(BACK), deed);
     let mark = if back.contains('?') { '&' } else { '?' };
@@ -170,11 +174,20 @@ fn once(desk: &Desk, fields: &Fields) -> Result<CallId, Problem> {
         .iter()
         .take(6)
         .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-    let now = u64::try_from(desk.now().micros()).unwrap_or(0);
+    let micros = |at: Timestamp| u64::try_from(at.micros()).unwrap_or(0);
+    let now = micros(desk.now());
     if now.saturating_sub(millis.saturating_mul(1000)) > LASTS_US {
         return Err(Problem::bad_request(
             "this form is more than an hour old, and things may stand differently now: nothing was \
              done; open the form again",
+        ));
+    }
+    // What was carried out is only remembered by the process that did it.
+    if millis < micros(desk.state.started_at) / 1000 || millis > now / 1000 {
+        return Err(Problem::bad_request(
+            "this form is too old: it is from before the server was started, or its clock was set \
+             back. This time nothing was done; look whether it was done before, then open the form again \
+             and send that",
         ));
     }
     Ok(once)
@@ -182,7 +195,7 @@ fn once(desk: &Desk, fields: &Fields) -> Result<CallId, Problem> {
 
 /// Where the reader came from: one of our pages, without what is there once only.
 fn back(said: Option<&str>, deed: Deed) -> String {
-    let said = said.filter(|said| is_own(said)).unwrap_or(deed.home());
+    let said = said.and_then(own_path).unwrap_or(deed.home());
     let said = said.split('#').next().unwrap_or_default();
     let (path, query) = said.split_once('?').unwrap_or((said, ""));
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
@@ -202,29 +215,49 @@ async fn form(desk: &Desk, here: &Here, deed: Deed) -> Answer {
     let kept = kept.filter(|(name, _)| !passing.contains(&name.as_str()));
     let fields = Fields::of(kept.cloned().collect());
     let inputs = order::inputs(desk, deed, &fields).await?;
-    let order = Order::read(deed, &fields)?;
-    let effect = match &order {
-        Some(order) => Some(order.effect(desk).await?),
-        None => None,
+    let effect = match effect(desk, deed, &fields).await {
+        // What was typed stays, with what is wrong with it.
+        Err(problem) if problem.status == StatusCode::BAD_REQUEST && inputs.is_some() => {
+            Err(problem)
+        }
+        other => Ok(other?),
+    };
+    let status = match effect {
+        Ok(_) => StatusCode::OK,
+        Err(_) => StatusCode::BAD_REQUEST,
     };
     let back = back(fields.get(BACK), deed);
     let main = html! {
-        (inputs)
+        @if let Some(inputs) = inputs { (inputs) }
         @match effect {
-            Some(effect) => (confirm(desk, deed, (&fields, &back), &effect)),
-            None => p { a href=(back) { "Back" } },
+            Ok(Some(effect)) => (confirm(desk, deed, (&fields, &back), &effect)),
+            Ok(None) => p { a href=(back) { "Back" } },
+            Err(problem) => {
+                p.note.bad role="alert" { (text::shown(&problem.detail)) }
+                p { a href=(back) { "Back" } }
+            },
         }
     };
-    Ok(Page::fixed(deed.title(), deed.place(), main))
+    let page = Page::fixed(deed.title(), deed.place(), main);
+    Ok(Page { status, ..page })
+}
+
+/// What the order would do, where it says how much.
+async fn effect(desk: &Desk, deed: Deed, fields: &Fields) -> Result<Option<Effect>, Problem> {
+    match Order::read(deed, fields)? {
+        Some(order) => order.effect(desk).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 fn confirm(desk: &Desk, deed: Deed, (fields, back): (&Fields, &str), effect: &Effect) -> Markup {
-    let class = if deed.is_grave() { "danger" } else { "main" };
+    let warning = deed.warning();
+    let class = if warning.is_some() { "danger" } else { "main" };
     html! {
         section.card.deed {
             h2 { "What this does" }
             @for line in &effect.lines { p { (text::shown(line)) } }
-            @if deed.is_grave() { p { (super::figure::state("warn", "this cannot be undone")) } }
+            @if let Some(warning) = warning { p { (super::figure::state("warn", warning)) } }
             form method="post" action=(deed.path()) {
                 input type="hidden" name=(ONCE) value=(desk.state.clock.call_id());
                 input type="hidden" name=(BACK) value=(back);

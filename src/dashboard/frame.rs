@@ -34,7 +34,7 @@ pub(super) fn respond(desk: &Desk, here: &Here, answer: Answer) -> Response {
                 let file = export.answer(&page.tables);
                 return file.unwrap_or_else(IntoResponse::into_response);
             }
-            None => (StatusCode::OK, page),
+            None => (page.status, page),
         },
         Err(problem) => {
             let status = StatusCode::from_u16(problem.status);

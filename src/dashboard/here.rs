@@ -5,9 +5,8 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
-use http::{HeaderMap, header};
 
-use super::deeds::DONE;
+use super::deeds::{DONE, KEY};
 use super::desk::Desk;
 use super::export::Export;
 use super::link;
@@ -32,9 +31,23 @@ pub(super) struct Here {
     pub(super) now: Timestamp,
     /// What had happened when drawing began.
     pub(super) snapshot: String,
+    /// What of the address cannot be read, where every page reads it.
+    pub(super) wrong: Option<Problem>,
 }
 
 impl Here {
+    /// Reads what every page has.
+    fn settle(&mut self) -> Result<(), Problem> {
+        self.range = Range::read(self)?;
+        self.export = self.read(Export::NAME)?;
+        Ok(())
+    }
+
+    /// Says what is wrong with the address.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        self.wrong.clone().map_or(Ok(()), Err)
+    }
+
     /// A parameter of the query that is there and not empty.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(key, _)| key == name);
@@ -80,10 +93,12 @@ impl Here {
         }
     }
 
-    /// This page with parameters changed, or removed where there is no value.
+    /// This page with parameters changed, or removed where there is no value. An empty one may say
+    /// something - the account of calls without a user - and is kept.
     pub(super) fn with(&self, changes: &[(&str, Option<&str>)]) -> String {
         let kept = self.query.iter().filter(|(key, value)| {
-            !value.is_empty() && !changes.iter().any(|(name, _)| name == key) && !is_passing(key)
+            let says = !value.is_empty() || key.starts_with(KEY);
+            says && !changes.iter().any(|(name, _)| name == key) && !is_passing(key)
         });
         let kept = kept.map(|(key, value)| (key.as_str(), value.as_str()));
         let new = changes
@@ -114,7 +129,8 @@ impl Here {
         own: &'a [&str],
     ) -> impl Iterator<Item = (&'a str, &'a str)> + 'a {
         let kept = self.query.iter().filter(|(key, value)| {
-            !value.is_empty() && !own.contains(&key.as_str()) && !is_passing(key)
+            let says = !value.is_empty() || key.starts_with(KEY);
+            says && !own.contains(&key.as_str()) && !is_passing(key)
         });
         kept.map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -127,8 +143,12 @@ impl FromRequestParts<Desk> for Here {
         let named = RawPathParams::from_request_parts(parts, desk).await;
         let named = named.map_err(|error| Problem::bad_request(format!("path: {error}")))?;
         let query = parts.uri.query().unwrap_or_default();
-        let query: Vec<(String, String)> = serde_urlencoded::from_str(query)
-            .map_err(|error| Problem::bad_request(format!("query parameters: {error}")))?;
+        let query = serde_urlencoded::from_str::<Vec<(String, String)>>(query)
+            .map_err(|error| Problem::bad_request(format!("query parameters: {error}")));
+        let (query, wrong) = match query {
+            Ok(query) => (query, None),
+            Err(problem) => (Vec::new(), Some(problem)),
+        };
         let now = desk.now();
         let mut here = Self {
             path: parts.uri.path().to_owned(),
@@ -142,9 +162,11 @@ impl FromRequestParts<Desk> for Here {
             export: None,
             now,
             snapshot: desk.moment(now),
+            wrong,
         };
-        here.range = Range::read(&here)?;
-        here.export = here.read(Export::NAME)?;
+        if let Err(problem) = here.settle() {
+            here.wrong.get_or_insert(problem);
+        }
         Ok(here)
     }
 }
@@ -152,14 +174,4 @@ impl FromRequestParts<Desk> for Here {
 /// What is said once and not kept from link to link.
 fn is_passing(key: &str) -> bool {
     key == Export::NAME || key == DONE
-}
-
-/// One cookie of a request.
-pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).into_iter();
-    let pairs = lines
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(';'));
-    let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }

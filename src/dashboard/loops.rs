@@ -4,6 +4,7 @@ mod card;
 mod rounds;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Router;
 use maud::{Markup, html};
@@ -21,7 +22,8 @@ use crate::core::id::{CallId, Label};
 use crate::core::loops::refusal;
 use crate::core::loops::trip::{ClosedBy, Trip};
 use crate::core::time::Timestamp;
-use crate::ledger::{CallRow, Event, IndexError, SpanFilter, View};
+use crate::ledger::{CallRow, Event, IndexError, Sought, SpanFilter, View};
+use crate::loops::Loops;
 
 /// Closed loops on a page.
 const CLOSED: usize = 20;
@@ -61,17 +63,18 @@ pub(super) fn routes() -> Router<Desk> {
 }
 
 /// A trip as it stands, and what its calls cost.
-struct Stopped {
-    trip: Trip,
+struct Stopped<'k> {
+    trip: &'k Trip,
     /// Calls of it are refused now.
     is_open: bool,
-    calls: HashMap<CallId, CallRow>,
+    /// Of this trip and of others, as far as they are kept.
+    calls: &'k HashMap<CallId, CallRow>,
 }
 
 struct Known {
     closed: Vec<Trip>,
     next: Option<Timestamp>,
-    warned: Vec<Event>,
+    warned: Sought,
     calls: HashMap<CallId, CallRow>,
 }
 
@@ -84,37 +87,37 @@ async fn page(desk: Desk, here: Here) -> Answer {
         before: before.map(|before| before.before(here.now)),
         limit: here.rows(CLOSED),
     };
-    let open: Vec<Trip> = open.iter().map(|trip| Trip::clone(trip)).collect();
-    let asked = open.clone();
-    let known = desk.ask(move |view| known(view, &filter, &asked)).await?;
-    let stopped = |trip: &Trip, is_open| Stopped {
-        trip: trip.clone(),
+    let (asked, loops) = (open.clone(), Arc::clone(&desk.state.loops));
+    let asking = desk.ask(move |view| known(view, &filter, (&asked, &loops)));
+    let known = asking.await?;
+    let stopped = |trip, is_open| Stopped {
+        trip,
         is_open,
-        calls: known.calls.clone(),
+        calls: &known.calls,
     };
-    let open: Vec<Stopped> = open.iter().map(|trip| stopped(trip, true)).collect();
-    let closed: Vec<Stopped> = known
+    let open: Vec<Stopped<'_>> = open.iter().map(|trip| stopped(trip, true)).collect();
+    let closed: Vec<Stopped<'_>> = known
         .closed
         .iter()
         .map(|trip| stopped(trip, false))
         .collect();
     let table = table(open.iter().chain(&closed));
-    let warned = warned(&desk, &known.warned);
+    let warned = warned(&desk, &known.warned.items);
     let is_empty = open.is_empty() && closed.is_empty();
     let more = known
         .next
         .map(|next| here.with(&[("before", Some(&next.to_string()))]));
     let main = html! {
-        @if is_empty { (nothing(&desk, &here)) } @else {
-            div.table-head { span.muted { "Open ones first, then the latest." } (table.exports(&here)) }
-        }
-        (part("open", &html! { @if !open.is_empty() {
-            section {
+        (part("open", &html! {
+            @if is_empty { (nothing(&desk, &here)) } @else {
+                div.table-head { span.muted { "Open ones first, then the latest." } (table.exports(&here)) }
+            }
+            @if !open.is_empty() { section {
                 h2 { "Stopped now" }
                 @for it in &open { (card(&desk, &here, it)) }
                 @if count > open.len() { p.muted { (count - open.len()) " more" } }
-            }
-        } }))
+            } }
+        }))
         (held("closed", "loops", &html! { @if !closed.is_empty() {
             section {
                 h2 { "Closed" }
@@ -122,34 +125,38 @@ async fn page(desk: Desk, here: Here) -> Answer {
                 @if let Some(more) = more { p.more { a href=(more) rel="next" { "Older" } } }
             }
         } }))
-        (part("warned", &html! { @if !known.warned.is_empty() { section { (warned.draw(&here)) } } }))
+        (part("warned", &html! { @if !known.warned.items.is_empty() { section { (warned.draw(&here)) } } }))
     };
     Ok(Page::live("Loops", Place::Loops, main)
         .ranged()
         .tables(vec![table, warned]))
 }
 
-fn known(view: &View, filter: &SpanFilter, open: &[Trip]) -> Result<Known, IndexError> {
+fn known(
+    view: &View,
+    filter: &SpanFilter,
+    (open, loops): (&[Arc<Trip>], &Loops),
+) -> Result<Known, IndexError> {
     let page = view.trips(filter)?;
-    let is_open = |trip: &Trip| open.iter().any(|open| open.id == trip.id);
+    let is_open = |trip: &Trip| {
+        open.iter().any(|open| open.id == trip.id)
+            || (trip.closed.is_none() && loops.open_trip(trip.id).is_some())
+    };
     let closed: Vec<Trip> = page
         .items
         .into_iter()
         .filter(|trip| !is_open(trip))
         .collect();
-    let events = view.events(&SpanFilter {
-        limit: 0,
+    let warnings = SpanFilter {
+        limit: WARNED,
         before: None,
         ..filter.clone()
-    })?;
-    let warned = events
-        .items
-        .into_iter()
-        .filter(|event| event.what == "loop_warning");
-    let calls = calls(view, open.iter().chain(&closed))?;
+    };
+    let warned = view.events_that(&warnings, |event| event.what == "loop_warning")?;
+    let calls = calls(view, open.iter().map(AsRef::as_ref).chain(&closed))?;
     Ok(Known {
         next: page.next,
-        warned: warned.take(WARNED).collect(),
+        warned,
         calls,
         closed,
     })
@@ -160,15 +167,10 @@ fn calls<'t>(
     view: &View,
     trips: impl Iterator<Item = &'t Trip>,
 ) -> Result<HashMap<CallId, CallRow>, IndexError> {
-    let mut calls = HashMap::new();
-    for id in trips.flat_map(|trip| &trip.evidence.calls).take(PRICED) {
-        if !calls.contains_key(id)
-            && let Some(detail) = view.call(*id)?
-        {
-            calls.insert(*id, detail.row);
-        }
-    }
-    Ok(calls)
+    let ids = trips.flat_map(|trip| &trip.evidence.calls).take(PRICED);
+    let ids: Vec<CallId> = ids.copied().collect();
+    let rows = view.picked(&ids)?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 /// One loop, with what its calls said side by side.
@@ -194,9 +196,9 @@ async fn one(desk: Desk, here: Here) -> Answer {
         )));
     };
     let stopped = Stopped {
-        trip,
+        trip: &trip,
         is_open: open.is_some(),
-        calls,
+        calls: &calls,
     };
     let table = table(std::iter::once(&stopped));
     let main = html! {
@@ -271,7 +273,7 @@ fn nothing(desk: &Desk, here: &Here) -> Markup {
 }
 
 /// Where a loop stands, in words.
-fn state(stopped: &Stopped) -> (&'static str, &'static str) {
+fn state(stopped: &Stopped<'_>) -> (&'static str, &'static str) {
     match stopped.trip.closed.as_ref().map(|closed| closed.by) {
         _ if stopped.is_open => ("bad", "open: its calls are refused"),
         None => ("off", "over: the process ended"),
@@ -282,7 +284,7 @@ fn state(stopped: &Stopped) -> (&'static str, &'static str) {
     }
 }
 
-fn table<'s>(all: impl Iterator<Item = &'s Stopped>) -> Table {
+fn table<'s>(all: impl Iterator<Item = &'s Stopped<'s>>) -> Table {
     Table {
         name: "loops",
         caption: "Loops".to_owned(),
@@ -293,8 +295,8 @@ fn table<'s>(all: impl Iterator<Item = &'s Stopped>) -> Table {
     }
 }
 
-fn row(stopped: &Stopped) -> Row {
-    let (trip, evidence) = (&stopped.trip, &stopped.trip.evidence);
+fn row(stopped: &Stopped<'_>) -> Row {
+    let (trip, evidence) = (stopped.trip, &stopped.trip.evidence);
     let (_, word) = state(stopped);
     let cell = |value: serde_json::Value| Cell::new(value, html! {});
     let label = |label: Option<&Label>| cell(label.map(Label::as_str).into());

@@ -1,5 +1,6 @@
 //! A page as its maker hands it over, before it is framed.
 
+use http::StatusCode;
 use maud::{Markup, html};
 
 use super::table::Table;
@@ -33,6 +34,8 @@ impl Place {
 pub(super) struct Page {
     pub(super) title: String,
     pub(super) place: Place,
+    /// OK, or what is wrong with how it was asked for.
+    pub(super) status: StatusCode,
     /// It shows a range that the reader chooses.
     pub(super) ranged: bool,
     /// It changes while it is looked at.
@@ -48,6 +51,7 @@ impl Page {
         Self {
             title: title.into(),
             place,
+            status: StatusCode::OK,
             ranged: false,
             live: false,
             main,

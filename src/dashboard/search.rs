@@ -70,6 +70,7 @@ struct Hit {
 }
 
 async fn look(desk: &Desk, here: &Here) -> Result<Found, Problem> {
+    here.check()?;
     let Some(asked) = here
         .get("q")
         .map(str::trim)

@@ -25,7 +25,7 @@ pub use calls::{CallFilter, OutcomeFilter};
 pub use neighbours::{BodyReader, Neighbours};
 pub use runs::{MAX_MARKS, RunFilter, Standing};
 pub use series::{By, MAX_BUCKETS, SeriesFilter};
-pub use spans::SpanFilter;
+pub use spans::{Sought, SpanFilter};
 
 use super::body::unpack_content;
 use super::index::batch::{decode, id_key, read_admission, read_settlement};
@@ -169,8 +169,17 @@ impl View {
         self.index.read(|txn| spans::events(txn, filter))
     }
 
-    /// Loops that were stopped or may go on again in the span, each as it was said last, newest
-    /// first.
+    /// The newest events of the span that are `wanted`, no more than the limit of the filter.
+    pub fn events_that(
+        &self,
+        filter: &SpanFilter,
+        wanted: impl FnMut(&Event) -> bool,
+    ) -> Result<Sought, IndexError> {
+        self.index.read(|txn| spans::sought(txn, filter, wanted))
+    }
+
+    /// Loops that were stopped or may go on again in the span, newest first. Each is told once, on
+    /// whatever page, as it stood last by now.
     pub fn trips(&self, filter: &SpanFilter) -> Result<Page<Trip, Timestamp>, IndexError> {
         self.index.read(|txn| spans::trips(txn, filter))
     }

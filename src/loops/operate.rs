@@ -5,13 +5,16 @@ use std::sync::Arc;
 use super::{Loops, lock};
 use crate::core::id::CallId;
 use crate::core::loops::refusal;
-use crate::core::loops::trip::Trip;
+use crate::core::loops::trip::{Closed, ClosedBy, Trip};
+use crate::ledger::{Event, Unavailable};
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
     #[error("no trip {0} is open")]
     NoSuchTrip(CallId),
+    #[error("{0}")]
+    Unavailable(#[from] Unavailable),
 }
 
 impl Loops {
@@ -32,20 +35,27 @@ impl Loops {
     }
 
     /// Closes a trip: its pattern has to show again from nothing, after `allow` calls that pass
-    /// whatever they repeat.
-    pub fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
+    /// whatever they repeat. It is in the ledger before any call goes on, or nothing is done.
+    pub async fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
         let now = self.clock.now();
         let run = self.open.run_of(id);
         let watched = run.and_then(|(tenant, run)| self.known(tenant, &run));
-        let reset = watched.and_then(|watched| {
+        let watched = watched.ok_or(OperateError::NoSuchTrip(id))?;
+        let (trip, durable) = {
             let mut watched = lock(&watched);
-            let trip = watched.guard.reset(id, allow, now)?;
+            let open = watched.guard.open_trips().find(|trip| trip.id == id);
+            let mut trip = open.cloned().ok_or(OperateError::NoSuchTrip(id))?;
+            let by = ClosedBy::Operator;
+            trip.closed = Some(Closed { at: now, by });
+            let details = format!("by {who}: {}", refusal::closed(&trip));
+            let mut event = Event::own(now, "loop_closed", Some(details));
+            event.trip = Some(Box::new(trip.clone()));
+            let durable = self.keeper.keep(event)?;
+            watched.guard.reset(id, allow, now);
             self.open.close(std::slice::from_ref(&trip));
-            Some(trip)
-        });
-        let trip = reset.ok_or(OperateError::NoSuchTrip(id))?;
-        let details = format!("by {who}: {}", refusal::closed(&trip));
-        self.event("loop_closed", details, Some(trip.clone()));
+            (trip, durable)
+        };
+        durable.await;
         Ok(trip)
     }
 }

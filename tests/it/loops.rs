@@ -129,7 +129,7 @@ async fn refusals_are_cheap_and_no_evidence_and_an_operator_ends_them() {
     let trip = only_trip(&proxy);
     assert_eq!((trip.evidence.count, trip.refused), (5, 21));
     let loops = proxy.app.loops();
-    loops.reset(trip.id, 0, "me").unwrap();
+    loops.reset(trip.id, 0, "me").await.unwrap();
     assert!(loops.open_trips().is_empty());
     let (answered, _) = until_refused(&proxy, &mut talk).await;
     assert_eq!(answered, 5, "its pattern has to show again");

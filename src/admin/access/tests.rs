@@ -2,6 +2,7 @@ use http::header::{AUTHORIZATION, COOKIE as COOKIES, HOST};
 
 use super::*;
 
+const HERE: Peer = Peer(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 const START: Timestamp = Timestamp::from_micros(1_793_536_205_000_000);
 
 fn token(text: &str) -> Secret {
@@ -27,13 +28,13 @@ fn a_clock_that_is_set_back_makes_nothing_last_longer() {
     let (access, token) = (Access::default(), token("0123456789abcdef"));
     let year = 365 * 86_400;
     let id = access.begin(&token, after(year)).unwrap();
+    let enter = |at| access.enter(&token, "x", (HERE, at));
     for _ in 0..MAX_TRIES {
-        assert_eq!(access.enter(&token, "x", after(year)), Err(Denied::Wrong));
+        assert_eq!(enter(after(year)), Err(Denied::Wrong));
     }
     assert!(access.is_open(&token, &id, START));
-    let denied = Denied::TooOften { seconds: 60 };
-    assert_eq!(access.enter(&token, "0123456789abcdef", START), Err(denied));
-    assert_eq!(access.enter(&token, "0123456789abcdef", after(60)), Ok(()));
+    assert_eq!(enter(START), Err(Denied::TooOften { seconds: 60 }));
+    assert_eq!(enter(after(60)), Err(Denied::Wrong));
     assert!(!access.is_open(&token, &id, after(SESSION_SECONDS)));
 }
 
@@ -78,26 +79,31 @@ fn another_token_ends_all_sessions_even_when_the_first_comes_back() {
 }
 
 #[test]
-fn wrong_tokens_are_taken_ten_times_a_minute_and_then_not_even_the_right_one() {
+fn wrong_tokens_are_taken_ten_times_a_minute_and_the_right_one_always() {
     let (access, token) = (Access::default(), token("0123456789abcdef"));
+    let wrong = |at| access.enter(&token, "0123456789abcdeF", (HERE, at));
     for second in 0..10 {
-        let denied = access.enter(&token, "0123456789abcdeF", after(second));
-        assert_eq!(denied, Err(Denied::Wrong));
+        assert_eq!(wrong(after(second)), Err(Denied::Wrong));
     }
-    let enter = |at| access.enter(&token, "0123456789abcdef", at);
-    assert_eq!(enter(after(10)), Err(Denied::TooOften { seconds: 50 }));
+    assert_eq!(wrong(after(10)), Err(Denied::TooOften { seconds: 50 }));
+    let right = access.enter(&token, " 0123456789abcdef\r\n", (HERE, after(10)));
+    assert_eq!(right, Ok(()), "nobody locks the owner out");
     let almost = Timestamp::from_micros(after(60).micros() - 1);
-    assert_eq!(enter(almost), Err(Denied::TooOften { seconds: 1 }));
-    assert_eq!(enter(after(60)), Ok(()));
-    assert_eq!(access.known().wrong.len(), 9);
+    assert_eq!(wrong(almost), Err(Denied::TooOften { seconds: 1 }));
+    assert_eq!(wrong(after(60)), Err(Denied::Wrong));
+    assert_eq!(access.known().wrong[&HERE].len(), 10);
 }
 
 #[test]
-fn right_tokens_are_taken_as_often_as_they_come() {
+fn wrong_tokens_of_one_client_are_not_counted_against_another() {
     let (access, token) = (Access::default(), token("0123456789abcdef"));
-    for _ in 0..100 {
-        assert_eq!(access.enter(&token, " 0123456789abcdef\r\n", START), Ok(()));
+    for n in 0..2 * MAX_CLIENTS {
+        let bits = u32::try_from(n).unwrap();
+        let peer = Peer(std::net::Ipv4Addr::from_bits(bits).into());
+        let now = START.plus_micros(u64::from(bits));
+        assert_eq!(access.enter(&token, "x", (peer, now)), Err(Denied::Wrong));
     }
+    assert_eq!(access.known().wrong.len(), MAX_CLIENTS);
 }
 
 fn headers<'h>(of: &[(&'static str, &'h str)]) -> HeaderMap {

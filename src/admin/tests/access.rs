@@ -182,7 +182,7 @@ async fn a_session_ends_at_once_when_the_token_changes() {
 }
 
 #[tokio::test]
-async fn wrong_tokens_show_the_page_again_and_then_have_to_wait() {
+async fn wrong_tokens_show_the_page_again_and_then_have_to_wait_but_not_the_right_one() {
     let listener = guarded();
     for _ in 0..10 {
         let answer = listener.enter("<script>guess", "/api/v1/calls").await;
@@ -193,7 +193,7 @@ async fn wrong_tokens_show_the_page_again_and_then_have_to_wait() {
         assert!(page.contains("value=\"/api/v1/calls\""), "{page}");
         assert!(!page.contains("guess"), "{page}");
     }
-    let answer = listener.enter(TOKEN, "/").await;
+    let answer = listener.enter("guess", "/").await;
     assert_eq!(answer.status, 429);
     assert_eq!(answer.header("retry-after"), "60");
     assert!(
@@ -203,7 +203,6 @@ async fn wrong_tokens_show_the_page_again_and_then_have_to_wait() {
     );
     let api = get("/api/v1/calls").header("authorization", format!("Bearer {TOKEN}"));
     assert_eq!(listener.ask(api).await.status, 200, "others go on");
-    listener.state.clock.advance_micros(60_000_000);
     assert_eq!(listener.enter(TOKEN, "/").await.status, 303);
 }
 

@@ -49,7 +49,10 @@ impl Shown {
 }
 
 pub(super) fn draw(here: &Here, known: &Known, shown: Shown) -> Markup {
-    let (step, links) = (&known.step, Links::of(here, known.detail.row.id));
+    let Some(step) = &known.step else {
+        return html! {};
+    };
+    let links = Links::of(here, known.detail.row.id);
     html! {
         (choice(here, shown, step.sent.count))
         section {
@@ -57,7 +60,7 @@ pub(super) fn draw(here: &Here, known: &Known, shown: Shown) -> Markup {
                 span.muted { ", set off by " (super::text::name(caller.as_str())) } } }
             @if shown == Shown::Diff { (diff::draw(step, &links)) } @else { (said::sent(step, &links)) }
             @if let Shown::One(index) = shown { @if step.sent.messages.is_empty() {
-                p.note { "The request has no message " (index + 1) "." }
+                p.note { "The request has no message " (index.saturating_add(1)) "." }
             } }
         }
         @if shown.message().is_none() {
@@ -84,7 +87,7 @@ fn choice(here: &Here, shown: Shown, count: u64) -> Markup {
                 }
             }
             @if let Shown::One(index) = shown {
-                span.chip aria-current="true" { "Message " (index + 1) }
+                span.chip aria-current="true" { "Message " (index.saturating_add(1)) }
             }
         }
     }

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
+
+use crate::admin::problem::Problem;
 use crate::core::id::CallId;
 
 /// Forms that are remembered; forms are told to be too old long before as many were sent.
@@ -15,44 +18,86 @@ pub(in crate::dashboard) struct Memory(Mutex<VecDeque<Carried>>);
 #[derive(Debug)]
 struct Carried {
     once: CallId,
-    /// None while it is being done.
-    words: Option<String>,
+    result: watch::Sender<Outcome>,
 }
 
+/// What came of a form, in words; none while it is being carried out.
+type Outcome = Option<Result<String, Problem>>;
+
+/// Whether a form is carried out now.
+pub(super) enum Begun<'m> {
+    First(Doing<'m>),
+    Again(Told),
+}
+
+/// Whoever carries a form out. Dropped without an end, it was not done.
+pub(super) struct Doing<'m> {
+    memory: &'m Memory,
+    once: CallId,
+}
+
+/// Whoever sent a form once more.
+pub(super) struct Told(watch::Receiver<Outcome>);
+
 impl Memory {
-    /// Whether it was not begun before.
-    pub(super) fn begin(&self, once: CallId) -> bool {
+    /// Begins a form, unless it was begun before.
+    pub(super) fn begin(&self, once: CallId) -> Begun<'_> {
         let mut carried = self.lock();
-        if carried.iter().any(|it| it.once == once) {
-            return false;
+        if let Some(it) = carried.iter().find(|it| it.once == once) {
+            return Begun::Again(Told(it.result.subscribe()));
         }
         if carried.len() >= MOST {
             carried.pop_front();
         }
-        carried.push_back(Carried { once, words: None });
-        true
-    }
-
-    pub(super) fn end(&self, once: CallId, words: String) {
-        if let Some(it) = self.lock().iter_mut().find(|it| it.once == once) {
-            it.words = Some(words);
-        }
-    }
-
-    /// It was not done after all.
-    pub(super) fn forget(&self, once: CallId) {
-        self.lock().retain(|it| it.once != once);
+        let result = watch::Sender::new(None);
+        carried.push_back(Carried { once, result });
+        Begun::First(Doing { memory: self, once })
     }
 
     /// What was done.
     pub(super) fn words(&self, once: CallId) -> Option<String> {
         let carried = self.lock();
-        let found = carried.iter().find(|it| it.once == once);
-        found.and_then(|it| it.words.clone())
+        let found = carried.iter().find(|it| it.once == once)?;
+        let result = found.result.borrow();
+        result.as_ref()?.as_ref().ok().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Carried>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Doing<'_> {
+    /// Tells all who wait what came of it. What was not done may be sent again.
+    pub(super) fn end(self, result: Result<String, Problem>) -> Result<(), Problem> {
+        let carried = self.memory.lock();
+        if let Some(it) = carried.iter().find(|it| it.once == self.once) {
+            it.result.send_replace(Some(result.clone()));
+        }
+        drop(carried);
+        result.map(drop)
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        let is_done = |it: &Carried| matches!(*it.result.borrow(), Some(Ok(_)));
+        let once = self.once;
+        self.memory
+            .lock()
+            .retain(|it| it.once != once || is_done(it));
+    }
+}
+
+impl Told {
+    /// Waits for the end of the form that was sent first.
+    pub(super) async fn result(mut self) -> Result<(), Problem> {
+        let lost = || {
+            Problem::unavailable("it is not known what became of it: look before you send it again")
+        };
+        let ended = self.0.wait_for(Option::is_some).await;
+        let result = ended.map_or_else(|_| None, |result| (*result).clone());
+        result.ok_or_else(lost)?.map(drop)
     }
 }
 
@@ -66,25 +111,51 @@ mod tests {
         CallId::from_bytes(bytes)
     }
 
+    fn first(memory: &Memory, n: usize) -> Option<Doing<'_>> {
+        match memory.begin(id(n)) {
+            Begun::First(doing) => Some(doing),
+            Begun::Again(_) => None,
+        }
+    }
+
     #[test]
     fn a_form_begins_once_unless_it_came_to_nothing() {
         let memory = Memory::default();
-        assert!(memory.begin(id(1)));
-        assert!(!memory.begin(id(1)));
+        let doing = first(&memory, 1).unwrap();
+        assert!(first(&memory, 1).is_none());
         assert_eq!(memory.words(id(1)), None);
-        memory.end(id(1), "raised".to_owned());
+        doing.end(Ok("raised".to_owned())).unwrap();
         assert_eq!(memory.words(id(1)).as_deref(), Some("raised"));
-        assert!(!memory.begin(id(1)));
-        assert!(memory.begin(id(2)));
-        memory.forget(id(2));
-        assert!(memory.begin(id(2)));
+        assert!(first(&memory, 1).is_none());
+        let failed = first(&memory, 2).unwrap();
+        failed.end(Err(Problem::not_found("gone"))).unwrap_err();
+        drop(first(&memory, 2).unwrap());
+        assert!(first(&memory, 2).is_some(), "who was dropped did nothing");
+    }
+
+    #[tokio::test]
+    async fn the_second_of_a_double_click_is_told_what_came_of_the_first() {
+        let memory = Memory::default();
+        for (n, result) in [
+            (1, Ok("raised".to_owned())),
+            (2, Err(Problem::not_found("gone"))),
+        ] {
+            let doing = first(&memory, n).unwrap();
+            let Begun::Again(told) = memory.begin(id(n)) else {
+                panic!("begun twice");
+            };
+            let end = async { doing.end(result.clone()) };
+            let (second, first) = tokio::join!(told.result(), end);
+            assert_eq!((&second, &second), (&first, &result.map(drop)));
+        }
     }
 
     #[test]
     fn memory_is_bounded() {
         let memory = Memory::default();
         for n in 0..MOST + 10 {
-            assert!(memory.begin(id(n)));
+            let doing = first(&memory, n).unwrap();
+            doing.end(Ok(String::new())).unwrap();
         }
         assert_eq!(memory.lock().len(), MOST);
     }

@@ -22,7 +22,7 @@ use crate::core::loops::trip::Trip;
 /// Who is recorded to have done it.
 const WHO: &str = "dashboard";
 /// What the names of the fields of a key begin with: `key.run`.
-pub(super) const KEY: &str = "key.";
+pub(in crate::dashboard) const KEY: &str = "key.";
 
 const MEASURES: [Measure; 6] = [
     Measure::Usd,
@@ -207,7 +207,7 @@ impl Order {
                 }
             }
             Self::LetGo(id, allow) => {
-                let trip = let_go(&desk.state.loops, id, allow, WHO)?;
+                let trip = let_go(&desk.state.loops, id, allow, WHO).await?;
                 format!("The loop of {} may go on.", trip.agent)
             }
             Self::Test(webhook) => {
@@ -382,17 +382,22 @@ fn capital(text: &str) -> String {
     first.unwrap_or_default() + chars.as_str()
 }
 
-/// What has to be filled in before the effect can be said. Sent by GET: it changes nothing.
-pub(super) async fn inputs(desk: &Desk, deed: Deed, fields: &Fields) -> Result<Markup, Problem> {
-    match deed {
+/// What has to be filled in before the effect can be said, if anything has. Sent by GET: it changes
+/// nothing.
+pub(super) async fn inputs(
+    desk: &Desk,
+    deed: Deed,
+    fields: &Fields,
+) -> Result<Option<Markup>, Problem> {
+    Ok(match deed {
         Deed::Raise => {
             let to = fields.account()?;
             let (rule, row) = teller(desk).standing(&to).await?;
-            Ok(raise_inputs(&rule, &row, fields))
+            Some(raise_inputs(&rule, &row, fields))
         }
         Deed::LetGo => {
             open_trip(desk, fields.trip()?)?;
-            Ok(ask(
+            Some(ask(
                 deed,
                 fields,
                 &["allow"],
@@ -402,8 +407,8 @@ pub(super) async fn inputs(desk: &Desk, deed: Deed, fields: &Fields) -> Result<M
                 },
             ))
         }
-        _ => Ok(html! {}),
-    }
+        _ => None,
+    })
 }
 
 fn raise_inputs(rule: &Rule, row: &AccountRow, fields: &Fields) -> Markup {

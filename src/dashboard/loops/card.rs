@@ -12,8 +12,8 @@ use crate::core::money::NanoUsd;
 /// Calls that are named in a card.
 const NAMED: usize = 12;
 
-pub(super) fn card(desk: &Desk, here: &Here, stopped: &Stopped) -> Markup {
-    let trip = &stopped.trip;
+pub(super) fn card(desk: &Desk, here: &Here, stopped: &Stopped<'_>) -> Markup {
+    let trip = stopped.trip;
     let (kind, word) = state(stopped);
     let class = if stopped.is_open { "card bad" } else { "card" };
     html! {
@@ -60,7 +60,7 @@ fn not_new(signal: Signal) -> &'static str {
 }
 
 /// What is repeated, side by side.
-fn sample(stopped: &Stopped) -> Markup {
+fn sample(stopped: &Stopped<'_>) -> Markup {
     let sample = &stopped.trip.evidence.sample;
     html! {
         @if sample.is_empty() {
@@ -73,7 +73,7 @@ fn sample(stopped: &Stopped) -> Markup {
     }
 }
 
-fn took(stopped: &Stopped) -> Markup {
+fn took(stopped: &Stopped<'_>) -> Markup {
     let evidence = &stopped.trip.evidence;
     let known = evidence.calls.iter().filter_map(|id| stopped.calls.get(id));
     let (mut cost, mut unpriced, mut found) = (NanoUsd::ZERO, 0, 0);
@@ -85,15 +85,20 @@ fn took(stopped: &Stopped) -> Markup {
         }
     }
     let calls = evidence.calls.len() as u64;
+    let missing = calls.saturating_sub(found);
     html! {
         (figure::count(calls)) " calls, " (figure::count(evidence.tokens)) " tokens, "
-        @if found == 0 { span.none { "of unknown cost" } } @else { (figure::spent(cost, unpriced, found)) }
+        @if found == 0 { span.none { "of unknown cost" } } @else {
+            @if missing > 0 { "at least " }
+            (figure::spent(cost, unpriced, found))
+            @if missing > 0 { span.none { " (" (figure::many(missing, "call")) " not looked up or not kept)" } }
+        }
         "; " strong { (figure::count(u64::from(stopped.trip.refused))) }
         @if stopped.trip.refused == 1 { " call refused" } @else { " calls refused" }
     }
 }
 
-fn calls(here: &Here, stopped: &Stopped) -> Markup {
+fn calls(here: &Here, stopped: &Stopped<'_>) -> Markup {
     let calls = &stopped.trip.evidence.calls;
     let more = calls.len().saturating_sub(NAMED);
     html! {

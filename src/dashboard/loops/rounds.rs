@@ -20,8 +20,10 @@ const CHARS: usize = 400;
 
 /// What the calls of a loop said.
 pub(super) struct Rounds {
-    /// Each the calls of one round, oldest first.
-    rounds: Vec<Vec<CallId>>,
+    /// The last ones, each the calls of one round, oldest first.
+    shown: Vec<Vec<CallId>>,
+    /// How many there were.
+    count: usize,
     said: HashMap<CallId, PreviewView>,
 }
 
@@ -30,27 +32,31 @@ impl Rounds {
         let calls = &trip.evidence.calls;
         let period = usize::try_from(trip.evidence.period).unwrap_or(1).max(1);
         let mut rounds: Vec<Vec<CallId>> = calls.rchunks(period).map(<[_]>::to_vec).collect();
+        let count = usize::try_from(trip.evidence.count).unwrap_or(usize::MAX);
+        let count = count.max(rounds.len());
         rounds.truncate(ROUNDS);
         rounds.reverse();
         let ids: Vec<CallId> = rounds.iter().flatten().copied().collect();
         let said = previews(view, &ids, CHARS)?;
         Ok(Self {
-            rounds,
+            shown: rounds,
+            count,
             said: said.into_iter().map(|said| (said.id, said)).collect(),
         })
     }
 
-    pub(super) fn draw(&self, here: &Here, stopped: &Stopped) -> Markup {
-        let before = self.rounds.iter().map(Some);
+    pub(super) fn draw(&self, here: &Here, stopped: &Stopped<'_>) -> Markup {
+        let before = self.shown.iter().map(Some);
         let before = std::iter::once(None).chain(before);
+        let before_shown = self.count.saturating_sub(self.shown.len());
         html! {
             section {
                 h2 { "The last rounds, side by side" }
                 p.muted { "What is the same as in the round before is greyed." }
                 div.rounds {
-                    @for (index, (round, before)) in self.rounds.iter().zip(before).enumerate() {
+                    @for (index, (round, before)) in self.shown.iter().zip(before).enumerate() {
                         div.round {
-                            h3 { "Round " (index + 1) " of " (self.rounds.len()) }
+                            h3 { "Round " (before_shown + index + 1) " of " (self.count) }
                             @for (place, id) in round.iter().enumerate() {
                                 // Rounds are aligned at their ends: the first may be a part.
                                 @let same = before.and_then(|before| {
@@ -66,7 +72,13 @@ impl Rounds {
         }
     }
 
-    fn call(&self, here: &Here, stopped: &Stopped, id: CallId, before: Option<CallId>) -> Markup {
+    fn call(
+        &self,
+        here: &Here,
+        stopped: &Stopped<'_>,
+        id: CallId,
+        before: Option<CallId>,
+    ) -> Markup {
         let said = self.said.get(&id);
         let before = before.and_then(|before| self.said.get(&before));
         let row = stopped.calls.get(&id);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use maud::{Markup, html};
 
+use super::super::alerts::severity;
 use super::super::desk::Desk;
 use super::super::figure;
 use super::super::here::Here;
@@ -12,38 +13,20 @@ use super::super::link;
 use super::super::page::part;
 use super::super::text;
 use crate::admin::problem::Problem;
+use crate::alerts::Alert;
 use crate::budgets::{AccountFilter, AccountRow, Budgets, MeasureRow, RuleRow};
 use crate::core::budget::{Dimension, Measure, Rule};
 use crate::core::id::Label;
 use crate::core::loops::refusal::summary;
 use crate::core::loops::trip::Trip;
 use crate::core::money::NanoUsd;
-use crate::ledger::{Event, IndexError, RunFilter, RunRow, SpanFilter, Standing};
+use crate::ledger::{IndexError, RunFilter, RunRow, SpanFilter, Standing};
 
 /// Rows of each list.
 const RUNS: usize = 8;
 const TRIPS: usize = 5;
-const WARNINGS: usize = 5;
+const ALERTS: usize = 5;
 const BUDGETS: usize = 5;
-/// Events that warnings are looked for among: the newest.
-const EVENTS_LOOKED_AT: usize = 200;
-
-/// Events that somebody should know of; the word and the look of each.
-const TELLING: [(&str, &str, &str); 13] = [
-    ("budget_warning", "warn", "Budget nearly spent"),
-    ("budget_slowed", "warn", "Slowed by a budget"),
-    ("budget_spent", "bad", "Budget spent"),
-    ("loop_warning", "warn", "Repeats itself"),
-    ("loop_slowed", "warn", "Slowed, it repeats itself"),
-    ("loop_tripped", "bad", "Loop stopped"),
-    ("upstream_failing", "bad", "Upstream fails"),
-    ("ledger_failed", "bad", "Ledger failed"),
-    ("index_failed", "bad", "Index failed"),
-    ("disk_low", "bad", "Disk almost full"),
-    ("config_refused", "warn", "Config refused"),
-    ("unpriced_model", "warn", "Model without a price"),
-    ("alert_failed", "warn", "Alert not delivered"),
-];
 
 /// A budget and how one account of it stands.
 struct Near {
@@ -56,7 +39,7 @@ pub(super) struct Now {
     running: Vec<(RunRow, Option<Near>)>,
     are_more_running: bool,
     trips: Vec<Trip>,
-    warnings: Vec<Event>,
+    alerts: Vec<Alert>,
     near: Vec<Near>,
 }
 
@@ -64,6 +47,9 @@ impl Now {
     pub(super) async fn ask(desk: &Desk) -> Result<Self, Problem> {
         let budgets = Arc::clone(&desk.state.budgets);
         let trips = desk.state.loops.open_trips();
+        let mut alerts = desk.state.alerts.list();
+        alerts.sort_by_key(|alert| std::cmp::Reverse(alert.last_at));
+        alerts.truncate(ALERTS);
         desk.ask(move |view| {
             let page = view.runs(&RunFilter {
                 span: SpanFilter {
@@ -72,10 +58,6 @@ impl Now {
                 },
                 standing: Some(Standing::Running),
                 ..RunFilter::default()
-            })?;
-            let events = view.events(&SpanFilter {
-                limit: EVENTS_LOOKED_AT,
-                ..SpanFilter::default()
             })?;
             let (near, of_runs) = nearest(&budgets)?;
             let of = |row: RunRow| Ok((budget_of(&budgets, &of_runs, &row.run)?, row));
@@ -88,12 +70,7 @@ impl Now {
                 running: running.into_iter().map(|(near, row)| (row, near)).collect(),
                 are_more_running: page.next.is_some(),
                 trips,
-                warnings: events
-                    .items
-                    .into_iter()
-                    .filter(|event| look(event).is_some())
-                    .take(WARNINGS)
-                    .collect(),
+                alerts,
                 near,
             })
         })
@@ -166,13 +143,12 @@ impl Now {
                 h2 { "Newest alerts" }
                 a href=(here.at("/alerts", [])) { "all" }
             }
-            @if self.warnings.is_empty() { p.muted { "Nothing to tell." } }
+            @if self.alerts.is_empty() { p.muted { "Nothing to tell." } }
             ul.list {
-                @for event in &self.warnings {
-                    @let (kind, word) = look(event).unwrap_or(("off", "Event"));
-                    li {
-                        div.list-line { (figure::state(kind, word)) span.muted { (figure::time(event.at, &desk.zone)) } }
-                        @if let Some(details) = &event.details { div.clamped { (text::shown(details)) } }
+                @for alert in &self.alerts {
+                    li data-key=(alert.id) {
+                        div.list-line { (severity(alert)) span.muted { (figure::time(alert.last_at, &desk.zone)) } }
+                        div.clamped { (text::shown(&alert.text)) }
                     }
                 }
             }
@@ -201,12 +177,6 @@ impl Now {
             }
         }
     }
-}
-
-/// How an event looks, if somebody should know of it.
-fn look(event: &Event) -> Option<(&'static str, &'static str)> {
-    let found = TELLING.iter().find(|(what, ..)| *what == event.what);
-    found.map(|(_, kind, word)| (*kind, *word))
 }
 
 /// The accounts nearest to their limits, and the rules that have one for each run.

@@ -23,11 +23,11 @@ use super::read::{EXPORTED, Facts, Lack, Note, facts};
 use super::said::{Room, message};
 use super::timeline::outcome_words;
 use crate::admin::problem::Problem;
-use crate::admin::step::{Options, StepView, step};
+use crate::admin::step::{Options, StepView, step_with};
 use crate::core::id::{CallId, Label};
 use crate::core::loops::refusal::summary;
 use crate::core::money::NanoUsd;
-use crate::ledger::{CallRow, IndexError, View};
+use crate::ledger::{BodyReader, CallRow, IndexError, View};
 
 /// Bytes of texts in one file.
 const TEXTS: usize = 24 << 20;
@@ -74,6 +74,7 @@ async fn as_json(State(desk): State<Desk>, here: Here) -> Result<Response, Probl
 }
 
 fn asked(here: &Here) -> Result<(Label, bool), Problem> {
+    here.check()?;
     let texts: Option<Switch> = here.read("texts")?;
     Ok((here.named("run")?, texts.is_some_and(|texts| texts.0)))
 }
@@ -112,14 +113,14 @@ fn read(view: &View, run: &Label, texts: bool) -> Result<Option<Whole>, IndexErr
         .take(EXPORTED)
         .filter_map(with_row)
         .collect();
-    let mut steps = HashMap::new();
+    let (mut steps, mut bodies) = (HashMap::new(), BodyReader::new(view));
     let mut left = TEXTS;
     for (_, row) in calls.iter().filter(|_| texts) {
         let options = Options {
             preview: OF_TEXT,
             ..Options::default()
         };
-        let Some(step) = step(view, row.id, options)? else {
+        let Some(step) = step_with(view, &mut bodies, row.id, options)? else {
             continue;
         };
         let size = size(&step).min(TEXTS_OF_CALL);

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 
 use super::asked::{Asked, Tab};
 use super::lines::{Line, Numbered, Window, lines, of_agent, position, span, window};
-use crate::admin::step::{Options, StepView, step};
+use crate::admin::step::{Options, StepView, step, step_with};
 use crate::core::id::{CallId, Label};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
 use crate::ledger::{
-    CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View,
+    BodyReader, CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View,
 };
 
 /// Calls that an export of them has.
@@ -192,8 +192,10 @@ impl Shown {
         self.on_page = start..(start + STEPS).min(self.calls.len());
         let ids = self.ids(self.on_page.clone());
         self.read_rows(view, &ids)?;
+        let mut bodies = BodyReader::new(view);
         for id in ids {
-            self.steps.extend(step(view, id, Options::default())?);
+            let step = step_with(view, &mut bodies, id, Options::default())?;
+            self.steps.extend(step);
         }
         Ok(())
     }
@@ -297,9 +299,8 @@ fn notes(view: &View, row: &RunRow) -> Result<Vec<Note>, IndexError> {
         ..span
     };
     let details = format!("run {}", row.run);
-    let deeds = view.events(&span)?.items.into_iter();
-    let deeds = deeds.filter(|event| event.details.as_ref() == Some(&details));
-    notes.extend(deeds.map(Note::Deed));
+    let deeds = view.events_that(&span, |event| event.details.as_ref() == Some(&details))?;
+    notes.extend(deeds.items.into_iter().map(Note::Deed));
     notes.sort_by_key(Note::at);
     let too_many = notes.len().saturating_sub(MOST_NOTES);
     notes.drain(..too_many);

@@ -227,3 +227,13 @@ async fn bytes_that_are_no_text_are_shown_as_such() {
     assert!(html.contains("ff d8 ff e0 69 6d 61 67 65"), "{html}");
     assert!(html.contains("byte for byte as on the wire"));
 }
+
+#[tokio::test]
+async fn a_message_that_no_request_can_have_is_said_not_to_be_there() {
+    let site = Site::new(&[]);
+    let call = talk(&site, &[("user", "Begin.")], "I begin.");
+    let html = site
+        .page(&format!("/calls/{call}?message={}", u64::MAX))
+        .await;
+    assert!(html.contains("The request has no message"), "{html}");
+}

@@ -6,7 +6,7 @@ use http::Request;
 use super::{Shown, Site};
 use crate::admin::sample::{PLANNER, claim, hold, label, rules};
 use crate::core::budget::{Dimension, Limits, Measure};
-use crate::ledger::SpanFilter;
+use crate::ledger::{Event, SpanFilter};
 
 const RUN: &str = "night/1";
 const RAISE: &str = "/budgets/raise?rule=each+run&key.run=night%2F1";
@@ -43,7 +43,7 @@ fn events(site: &Site) -> Vec<(String, String, String)> {
         .view()
         .events(&SpanFilter::default())
         .unwrap();
-    let event = |it: crate::ledger::Event| (it.what, it.who, it.details.unwrap_or_default());
+    let event = |it: Event| (it.what, it.who, it.details.unwrap_or_default());
     page.items.into_iter().map(event).collect()
 }
 
@@ -261,6 +261,10 @@ async fn the_account_of_calls_that_do_not_say_can_be_reset_too() {
     assert!(html.contains(path), "{html}");
     let form = site.page(&path.replace("&amp;", "&")).await;
     assert!(form.contains("user (none), tag.team search used"), "{form}");
+    assert!(
+        form.contains("%26key.user%3D%26"),
+        "the link that changes the theme leads back to this account: {form}"
+    );
     let number = once(&form);
     let fields = [
         ("once", &*number),
@@ -314,6 +318,81 @@ async fn runs_are_paused_resumed_and_stopped_and_the_page_says_so() {
     );
     let html = site.page("/budgets").await;
     assert!(html.contains("run stopped") && html.contains(">resume<") && !html.contains(">pause<"));
+}
+
+#[tokio::test]
+async fn what_was_typed_stays_beside_what_is_wrong_with_it() {
+    let site = with_account().await;
+    let shown = site.get(&format!("{RAISE}&usd=three&calls=7")).await;
+    assert_eq!(shown.status, 400);
+    for part in [
+        "name=\"usd\" size=\"12\" inputmode=\"decimal\" autocomplete=\"off\" value=\"three\"",
+        "value=\"7\"",
+        "role=\"alert\"",
+        "usd: found `three`",
+    ] {
+        assert!(shown.html.contains(part), "{part}: {}", shown.html);
+    }
+    assert!(!shown.html.contains("method=\"post\" action=\"/budgets"));
+}
+
+#[tokio::test]
+async fn a_wrong_range_is_said_within_the_frame() {
+    let site = with_account().await;
+    for path in [
+        "/runs?range=soon",
+        "/loops?since=x",
+        "/budgets/pause?run=a&until=x",
+    ] {
+        let shown = site.get(path).await;
+        assert_eq!(shown.status, 400, "{path}");
+        assert!(shown.html.contains("aria-label=\"Pages\""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_from_before_the_start_or_from_later_is_not_carried_out() {
+    let site = with_account().await;
+    let old = once(&site.page(&format!("{RAISE}&usd=3")).await);
+    location(&site.post("/budgets/raise", &raise(&old, "3")).await);
+    assert!(site.state.ledger.sync_index());
+    let Site { sample, .. } = site;
+    sample.clock.advance_micros(2_000_000);
+    let state = sample.state(&rules());
+    let router = super::site(&state);
+    let site = Site {
+        state,
+        sample,
+        router,
+    };
+    let new = once(&site.page(&format!("{RAISE}&usd=3")).await);
+    let refused = site.post("/budgets/raise", &raise(&old, "3")).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.html.contains("this form is too old"),
+        "{}",
+        refused.html
+    );
+    assert_eq!(limit(&site).await, 5_000_000_000, "it is done once");
+    site.sample.clock.advance_micros(-1_000_000);
+    let refused = site.post("/budgets/raise", &raise(&new, "3")).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(limit(&site).await, 5_000_000_000);
+}
+
+#[tokio::test]
+async fn deeds_are_listed_however_much_else_happened_since() {
+    let site = with_account().await;
+    let number = once(&site.page(&format!("{RAISE}&usd=3")).await);
+    location(&site.post("/budgets/raise", &raise(&number, "3")).await);
+    for _ in 0..1001 {
+        site.sample.clock.advance_micros(1);
+        let event = Event::own(site.sample.clock.now(), "unpriced_model", None);
+        drop(site.state.ledger.event(event).unwrap());
+    }
+    assert!(site.state.ledger.sync_index());
+    let html = site.page("/budgets").await;
+    assert!(html.contains("budget raised") && !html.contains("Nobody raised"));
 }
 
 #[tokio::test]

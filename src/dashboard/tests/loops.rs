@@ -1,12 +1,17 @@
 //! The pages of loops.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Site;
-use crate::admin::sample::{Call, PLANNER, admission};
+use crate::admin::sample::{Call, PLANNER, Sample, admission};
+use crate::config::Config;
 use crate::core::call::Operation;
 use crate::core::id::CallId;
+use crate::ledger::{Durable, Event, SpanFilter, Unavailable};
 use crate::loops::recognise::Request;
+use crate::loops::{Keeper, Loops};
 use crate::wire::route::Dialect;
 use crate::wire::scan::scan;
 
@@ -63,6 +68,11 @@ async fn a_loop_that_is_stopped_is_told_on_every_page_with_its_evidence() {
     assert!(html.contains("1</strong> call refused"));
     let one = site.page(&format!("/loops/{id}")).await;
     assert!(one.contains("The last rounds, side by side") && one.contains("Loop of planner"));
+    let trip = site.state.loops.open_trip(id).unwrap();
+    let count = trip.evidence.count;
+    assert!(count > 4, "more than are shown");
+    assert!(one.contains(&format!("Round {count} of {count}")), "{one}");
+    assert!(!one.contains("Round 1 of"));
 }
 
 #[tokio::test]
@@ -102,7 +112,7 @@ async fn open_loops_come_first_and_all_are_exported() {
     let site = Site::new(&[]);
     let first = stop(&site, "early");
     let second = stop(&site, "late");
-    site.state.loops.reset(second, 0, "test").unwrap();
+    site.state.loops.reset(second, 0, "test").await.unwrap();
     let html = site.page("/loops").await;
     let at = |id: CallId| html.find(&format!("id=\"loop-{id}\"")).unwrap();
     assert!(at(first) < at(second));
@@ -113,6 +123,80 @@ async fn open_loops_come_first_and_all_are_exported() {
         "{csv}"
     );
     assert!(csv.contains(",operator"));
+}
+
+/// Takes nothing in.
+struct Full;
+
+impl Keeper for Full {
+    fn tell(&self, _: Event) {}
+
+    fn keep(&self, _: Event) -> Result<Durable, Unavailable> {
+        Err(Unavailable::Full)
+    }
+}
+
+#[tokio::test]
+async fn a_loop_stays_stopped_where_it_cannot_be_recorded_that_it_goes_on() {
+    let sample = Sample::new();
+    let mut state = sample.state(&[]);
+    let clock = sample.clock.clone();
+    state.loops = Arc::new(Loops::new(&Config::default(), clock, Box::new(Full)));
+    let router = super::site(&state);
+    let site = Site {
+        state,
+        sample,
+        router,
+    };
+    let id = stop(&site, "night/1");
+    let form = site.page(&format!("/loops/reset?loop={id}")).await;
+    let (_, rest) = form.split_once("name=\"once\" value=\"").unwrap();
+    let once = rest.split_once('"').unwrap().0;
+    let fields = [("once", once), ("loop", &id.to_string()), ("allow", "0")];
+    let shown = site.post("/loops/reset", &fields).await;
+    assert_eq!(shown.status, 503);
+    assert!(shown.html.contains("nothing was done"), "{}", shown.html);
+    assert!(site.state.loops.open_trip(id).is_some());
+}
+
+#[tokio::test]
+async fn each_loop_is_told_once_over_all_pages_as_it_stood_last() {
+    let site = Site::new(&[]);
+    let first = stop(&site, "early");
+    let second = stop(&site, "late");
+    let opened = site.sample.clock.now().plus_micros(1);
+    for id in [first, second] {
+        site.sample.clock.advance_micros(1_000_000);
+        site.state.loops.reset(id, 0, "test").await.unwrap();
+    }
+    assert!(site.state.ledger.sync_index());
+    let view = site.state.ledger.view();
+    let mut filter = SpanFilter {
+        limit: 1,
+        ..SpanFilter::default()
+    };
+    let mut told = Vec::new();
+    loop {
+        let page = view.trips(&filter).unwrap();
+        told.extend(page.items);
+        filter.before = page.next;
+        if page.next.is_none() {
+            break;
+        }
+    }
+    let ids: Vec<CallId> = told.iter().map(|trip| trip.id).collect();
+    assert_eq!(ids, [second, first]);
+    assert!(told.iter().all(|trip| trip.closed.is_some()));
+    let before = SpanFilter {
+        until: Some(opened),
+        ..SpanFilter::default()
+    };
+    let told = view.trips(&before).unwrap().items;
+    assert_eq!(told.len(), 2);
+    assert!(
+        told.iter().all(|trip| trip.closed.is_some()),
+        "closed since"
+    );
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! What agents, edges and models used and what happened within a span of time, and the pages of such
 //! lists. A call belongs to the span it started in.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use redb::{ReadTransaction, ReadableTable};
 
-use crate::core::id::Label;
+use crate::core::id::{CallId, Label};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
@@ -232,7 +232,7 @@ pub(super) fn events(
 ) -> Result<Page<Event, Timestamp>, IndexError> {
     let mut items: Vec<Event> = Vec::new();
     let limit = super::rows(filter.limit);
-    let next = each_event(txn, filter, |event| {
+    let next = each_event(txn, filter, |_, event| {
         let last = items.last().map(|last| last.at);
         if items.len() >= limit && last != Some(event.at) {
             return last;
@@ -247,17 +247,53 @@ pub(super) fn events(
     })
 }
 
-/// Of each trip the last that was said of it.
+/// The newest events of the span that are `wanted`: no more than the limit, looked for among the
+/// newest [`MAX_SOUGHT`].
+pub(super) fn sought(
+    txn: &ReadTransaction,
+    filter: &SpanFilter,
+    mut wanted: impl FnMut(&Event) -> bool,
+) -> Result<Sought, IndexError> {
+    let (mut items, mut seen) = (Vec::new(), 0);
+    let limit = super::rows(filter.limit);
+    let next = each_event(txn, filter, |_, event| {
+        seen += 1;
+        let at = event.at;
+        if wanted(&event) {
+            items.push(event);
+        }
+        (items.len() >= limit || seen >= MAX_SOUGHT).then_some(at)
+    })?;
+    Ok(Sought {
+        is_all: next.is_none() || items.len() >= limit,
+        items,
+    })
+}
+
+/// What was found of events that are wanted, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct Sought {
+    pub items: Vec<Event>,
+    /// Not so where older events were not looked at.
+    pub is_all: bool,
+}
+
+/// Events that are looked at for those that are wanted.
+const MAX_SOUGHT: usize = 200_000;
+
+/// Trips that something was said of in the span, each with the last that was said of it at all.
 pub(super) fn trips(
     txn: &ReadTransaction,
     filter: &SpanFilter,
 ) -> Result<Page<Trip, Timestamp>, IndexError> {
+    let later = later(txn, filter)?;
     let mut items: Vec<Trip> = Vec::new();
     let mut last = None;
     let limit = super::rows(filter.limit);
-    let next = each_event(txn, filter, |event| {
+    let next = each_event(txn, filter, |_, event| {
         let trip = event.trip?;
-        if items.iter().any(|known| known.id == trip.id) {
+        let was_told = later.get(&trip.id).is_some_and(|later| later.is_in_span);
+        if was_told || items.iter().any(|known| known.id == trip.id) {
             return None;
         }
         if items.len() >= limit && last != Some(event.at) {
@@ -267,6 +303,13 @@ pub(super) fn trips(
         items.push(*trip);
         None
     })?;
+    for trip in &mut items {
+        if let Some(later) = later.get(&trip.id)
+            && let Some(last) = event_at(txn, later.last)?.and_then(|event| event.trip)
+        {
+            *trip = *last;
+        }
+    }
     Ok(Page {
         items,
         next,
@@ -274,11 +317,55 @@ pub(super) fn trips(
     })
 }
 
+/// Where an event lies.
+type EventKey = (i64, u64, u64);
+
+/// What was said of a trip after a page of trips ends.
+struct Later {
+    last: EventKey,
+    /// Some of it on a page before.
+    is_in_span: bool,
+}
+
+/// What was said of trips after the page that `filter` is of, and where: nothing where nothing
+/// is later.
+fn later(txn: &ReadTransaction, filter: &SpanFilter) -> Result<HashMap<CallId, Later>, IndexError> {
+    let mut found = HashMap::new();
+    let Some(end) = [filter.until, filter.before].into_iter().flatten().min() else {
+        return Ok(found);
+    };
+    let span = SpanFilter {
+        since: filter.since.max(Some(end)),
+        ..SpanFilter::default()
+    };
+    each_event(txn, &span, |key, event| {
+        let trip = event.trip?;
+        let is_in_span = filter.until.is_none_or(|until| event.at < until);
+        let later = found.entry(trip.id).or_insert(Later {
+            last: key,
+            is_in_span,
+        });
+        later.is_in_span |= is_in_span;
+        None
+    })?;
+    Ok(found)
+}
+
+fn event_at(txn: &ReadTransaction, key: EventKey) -> Result<Option<Event>, IndexError> {
+    let Some(events) = table(txn, EVENTS)? else {
+        return Ok(None);
+    };
+    let event = events.get(key)?;
+    event
+        .map(|event| Event::parse(event.value()).ok_or(IndexError::Damaged))
+        .transpose()
+}
+
 /// Events of the span, newest first, until `take` says where to go on another time.
 fn each_event(
     txn: &ReadTransaction,
     filter: &SpanFilter,
-    mut take: impl FnMut(Event) -> Option<Timestamp>,
+    mut take: impl FnMut(EventKey, Event) -> Option<Timestamp>,
 ) -> Result<Option<Timestamp>, IndexError> {
     let from = filter.since.map_or(i64::MIN, Timestamp::micros);
     let until = [filter.until, filter.before];
@@ -288,8 +375,9 @@ fn each_event(
         return Ok(None);
     };
     for entry in events.range((from, 0, 0)..(until, 0, 0))?.rev() {
-        let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
-        if let Some(next) = take(event) {
+        let (key, event) = entry?;
+        let event = Event::parse(event.value()).ok_or(IndexError::Damaged)?;
+        if let Some(next) = take(key.value(), event) {
             return Ok(Some(next));
         }
     }

@@ -62,11 +62,7 @@ fn books(sample: &Sample, metrics: &Arc<Metrics>) -> Books {
         counter: Arc::new(Counter::new(10)),
         metrics: Arc::clone(metrics),
         budgets: Arc::new(Budgets::new(&[], 10, ledger.clone(), clock.clone())),
-        loops: Arc::new(Loops::new(
-            &Config::default(),
-            clock.clone(),
-            Box::new(|_| ()),
-        )),
+        loops: Arc::new(Loops::new(&Config::default(), clock.clone(), Box::new(()))),
         alerts: Alerts::resting(&ledger, &clock),
         ledger,
         clock,
