@@ -3,6 +3,7 @@
 
 mod history;
 mod missing;
+mod pairs;
 mod previews;
 mod routes;
 mod shape;
@@ -185,7 +186,8 @@ impl Before {
         let is_named = detail.row.conversation.is_some();
         let of_it = neighbours.before.iter().map(|row| (row, is_named));
         let like = neighbours.like.iter().map(|row| (row, false));
-        let mut best: Option<(CallDetail, Request, Change)> = None;
+        // What has another name goes before only where nothing of the same name does.
+        let mut best: Option<(_, CallDetail, Request, Change)> = None;
         let mut is_blind = true;
         for (row, may_change) in of_it.chain(like) {
             let Some(before) = view.call(row.id)? else {
@@ -197,14 +199,15 @@ impl Before {
             }
             is_blind &= !may_change;
             let change = Change::between(&its.digests(), &digests);
-            let likeness = change.likeness();
-            let is_it = likeness.0 || (may_change && likeness.1 > 0);
-            let is_better = |(_, _, best): &(_, _, Change)| likeness > best.likeness();
+            let is_of_it = may_change && change.kept() > 0;
+            let rank = (is_of_it, change.likeness());
+            let is_it = is_of_it || change.goes_on();
+            let is_better = |(best, ..): &(_, _, _, Change)| rank > *best;
             if is_it && best.as_ref().is_none_or(is_better) {
-                best = Some((before, its, change));
+                best = Some((rank, before, its, change));
             }
         }
-        if let Some((before, its, change)) = best {
+        if let Some((_, before, its, change)) = best {
             return Self::of(&before, Some(its), change, bodies).map(Some);
         }
         let last = neighbours.before.first().filter(|_| is_named && is_blind);
@@ -290,7 +293,7 @@ fn sent(row: &CallRow, request: Request, before: Option<&Before>, options: Optio
             })
         })
         .collect();
-    pair(&mut messages, &request, before);
+    pairs::pair(&mut messages, &request, before);
     let tools = request.transcript.tools(&request.bytes);
     let its = before.and_then(|before| before.request.as_ref());
     let tools_before = its.map(|its| its.transcript.tools(&its.bytes));
@@ -337,47 +340,6 @@ fn unchanged(row: &CallRow, request: &Request, change: &Change) -> Unchanged {
         messages: old.count() as u64,
         bytes,
         tokens: u64::try_from(share(input)).ok().filter(|_| input > 0),
-    }
-}
-
-/// Tells results by which call they were asked for: in this request, or in the answer before.
-fn pair(messages: &mut [SentMessage], request: &Request, before: Option<&Before>) {
-    let wants = |piece: &&mut Piece| piece.kind == Kind::ToolResult && piece.asked.is_none();
-    let pieces = || messages.iter().flat_map(|it| &it.message.pieces);
-    let wanted: Vec<String> = pieces()
-        .filter(|piece| piece.kind == Kind::ToolResult)
-        .filter_map(|piece| piece.id.clone())
-        .collect();
-    if wanted.is_empty() {
-        return;
-    }
-    let mut known: Vec<Piece> = Vec::new();
-    let answered = before.iter().flat_map(|before| &before.answer);
-    let is_wanted = |piece: &&Piece| {
-        piece.kind == Kind::ToolCall && piece.id.as_ref().is_some_and(|id| wanted.contains(id))
-    };
-    known.extend(
-        answered
-            .flat_map(|it| &it.pieces)
-            .filter(is_wanted)
-            .cloned(),
-    );
-    // The calls stand a little before their results.
-    let entries = request.transcript.entries();
-    for entry in entries.iter().rev().take(MAX_NEW) {
-        if known.len() >= wanted.len() {
-            break;
-        }
-        let message = entry.read(&request.bytes, PREVIEW);
-        known.extend(message.pieces.iter().filter(is_wanted).cloned());
-    }
-    let results = messages.iter_mut().flat_map(|it| &mut it.message.pieces);
-    for result in results.filter(wants) {
-        let call = known.iter().find(|call| call.id == result.id);
-        if let Some(call) = call.filter(|_| result.id.is_some()) {
-            result.name = result.name.take().or_else(|| call.name.clone());
-            result.asked = Some(call.said.clone());
-        }
     }
 }
 

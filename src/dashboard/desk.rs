@@ -33,6 +33,8 @@ pub(super) struct Desk {
     pub(super) near: Arc<Near>,
     /// Drawings of call graphs by their shape.
     pub(super) layouts: Arc<Layouts>,
+    /// Whose turn it is to have a run written into a file.
+    pub(super) files: Arc<Semaphore>,
     /// Microseconds that drawing a page takes, smoothed.
     drawing: Arc<AtomicU64>,
 }
@@ -46,6 +48,7 @@ impl Desk {
             deeds: Arc::default(),
             near: Arc::default(),
             layouts: Arc::default(),
+            files: Arc::new(Semaphore::new(1)),
             drawing: Arc::default(),
         }
     }

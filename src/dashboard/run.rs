@@ -11,6 +11,7 @@ mod read;
 mod said;
 mod scale;
 mod steps;
+mod texts;
 mod timeline;
 
 use std::sync::Arc;

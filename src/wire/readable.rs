@@ -112,8 +112,6 @@ pub struct Tools {
 pub struct Transcript {
     entries: Vec<Entry>,
     tools: Vec<Range<usize>>,
-    /// The body is of a known form, at least at its front.
-    pub is_understood: bool,
 }
 
 /// One message of a request.
@@ -129,10 +127,7 @@ impl Transcript {
     /// Takes a whole body apart, or the front of one that was cut. Instructions come first.
     pub fn of(operation: Operation, dialect: Dialect, body: &[u8]) -> Self {
         let facts = scan::scan_front(operation, dialect, body, DigestSeed(0));
-        let mut this = Self {
-            is_understood: facts.readable,
-            ..Self::default()
-        };
+        let mut this = Self::default();
         for segment in facts.segments {
             match segment.kind {
                 SegmentKind::Tools => this.tools.push(segment.range),
@@ -176,14 +171,6 @@ impl Transcript {
             count,
             digest: Some(digest).filter(|_| !self.tools.is_empty()),
         }
-    }
-
-    /// All messages of `body`, with up to `most` bytes of each text.
-    pub fn messages(&self, body: &[u8], most: usize) -> Vec<Message> {
-        let read = |entry: &Entry| entry.read(body, most);
-        let mut messages: Vec<Message> = self.entries.iter().map(read).collect();
-        pair(&mut messages);
-        messages
     }
 }
 
@@ -251,36 +238,11 @@ impl Message {
     }
 }
 
-/// All messages of a request, with up to `most` bytes of each text.
-pub fn request(operation: Operation, dialect: Dialect, body: &[u8], most: usize) -> Vec<Message> {
-    Transcript::of(operation, dialect, body).messages(body, most)
-}
-
 /// What is no message of any known form.
 fn raw_message(role: Role, raw: &[u8], most: usize) -> Message {
     let mut pieces = Pieces::new(most);
     pieces.raw(raw);
     Message::new(role, pieces)
-}
-
-/// Tells each result by which call it was asked for: the last one before it that has its id.
-pub fn pair(messages: &mut [Message]) {
-    let mut calls: Vec<(String, Option<String>, Excerpt)> = Vec::new();
-    for piece in messages.iter_mut().flat_map(|message| &mut message.pieces) {
-        match (piece.kind, &piece.id) {
-            (Kind::ToolCall, Some(id)) => {
-                calls.push((id.clone(), piece.name.clone(), piece.said.clone()));
-            }
-            (Kind::ToolResult, Some(id)) => {
-                let call = calls.iter().rev().find(|(known, ..)| known == id);
-                if let Some((_, name, arguments)) = call {
-                    piece.name = piece.name.take().or_else(|| name.clone());
-                    piece.asked = Some(arguments.clone());
-                }
-            }
-            _ => {}
-        }
-    }
 }
 
 fn short(hasher: &blake3::Hasher) -> Digest {

@@ -202,6 +202,31 @@ async fn a_cut_and_a_rewritten_history_are_said_to_be_so() {
 }
 
 #[tokio::test]
+async fn a_cut_history_goes_on_from_its_own_conversation_though_another_is_repeated_whole() {
+    let begin = [message("system", "rules"), message("user", "task")];
+    let turns: Vec<_> = (0..8)
+        .map(|n| message(["assistant", "user"][n % 2], &format!("turn {n}")))
+        .collect();
+    let before = [&begin[..], &turns[..6]].concat();
+    let cut = [&begin[..], &turns[2..]].concat();
+    let upstream = Upstream::answers(said("Well.")).await;
+    let proxy = Proxy::to(&upstream).await;
+    let mut ids = Vec::new();
+    for (conversation, history) in [
+        ("thread-1", &before[..]),
+        ("thread-2", &begin[..]),
+        ("thread-1", &cut[..]),
+    ] {
+        let response = proxy.call(&chat_in(Some(conversation), history)).await;
+        ids.push(proxy.record(&response).await.text("/id").to_owned());
+    }
+    let step = step(&proxy, &ids[2], "").await;
+    assert_eq!(step["around"]["before"], ids[0].as_str());
+    assert_eq!(step["sent"]["history"], "cut");
+    assert_eq!(step["sent"]["unchanged"]["messages"], 6);
+}
+
+#[tokio::test]
 async fn what_was_left_out_of_a_history_is_counted() {
     let rules = message("system", "rules");
     let said: Vec<_> = (0..8)

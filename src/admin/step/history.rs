@@ -73,8 +73,12 @@ impl Change {
 
     /// How well the list before explains this one: all of it kept, then how much.
     pub(super) fn likeness(&self) -> (bool, usize) {
-        let grown = matches!(self.history, History::Grown | History::Repeated);
-        (grown, self.kept())
+        (self.goes_on(), self.kept())
+    }
+
+    /// Whether all of the list before was kept.
+    pub(super) fn goes_on(&self) -> bool {
+        matches!(self.history, History::Grown | History::Repeated)
     }
 
     pub(super) fn kept(&self) -> usize {
@@ -144,8 +148,7 @@ mod tests {
             let change = Change::between(&digests(&before), &digests(&now));
             prop_assert_eq!(change.is_new.len(), now.len());
             prop_assert_eq!(change.kept() + change.dropped.len(), before.len());
-            let goes_on = matches!(change.history, History::Grown | History::Repeated);
-            prop_assert_eq!(goes_on, now.starts_with(&before));
+            prop_assert_eq!(change.goes_on(), now.starts_with(&before));
             prop_assert_eq!(change.history == History::Repeated, before == now);
         }
     }

@@ -1,6 +1,7 @@
 //! A run as one file: a page that opens without a network, or JSON.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
@@ -21,20 +22,20 @@ use super::lacking;
 use super::lines::Numbered;
 use super::read::{EXPORTED, Facts, Lack, Note, facts};
 use super::said::{Room, message};
+use super::texts::{self, TEXTS, TEXTS_OF_CALL, Texts};
 use super::timeline::outcome_words;
 use crate::admin::problem::Problem;
-use crate::admin::step::{Options, StepView, step_with};
+use crate::admin::step::{Options, step_with};
 use crate::core::id::{CallId, Label};
 use crate::core::loops::refusal::summary;
+use crate::core::loops::trip::Trip;
 use crate::core::money::NanoUsd;
-use crate::ledger::{BodyReader, CallRow, IndexError, View};
+use crate::ledger::{BodyReader, CallRow, Event, IndexError, View};
 
-/// Bytes of texts in one file.
-const TEXTS: usize = 24 << 20;
-/// Of each call.
-const TEXTS_OF_CALL: usize = 256 << 10;
-/// Of each text.
+/// Of each text in a file so many bytes.
 const OF_TEXT: usize = 64 << 10;
+/// How long the texts of a file are read.
+const READING_US: u64 = 15_000_000;
 /// What a file may load: nothing at all, but for the style that it brings along.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
 
@@ -48,29 +49,26 @@ pub(super) fn routes() -> Router<Desk> {
 struct Whole {
     facts: Facts,
     calls: Vec<(Numbered, CallRow)>,
-    /// Of the calls whose texts are in it.
-    steps: HashMap<CallId, StepView>,
+    texts: Texts,
     /// Calls whose texts there was no room for.
     untold: usize,
 }
 
 async fn as_html(State(desk): State<Desk>, here: Here) -> Result<Response, Problem> {
     let (run, texts) = asked(&here)?;
-    let whole = whole(&desk, &run, texts).await?;
     let name = format!("run-{}.html", plain(&run));
-    let page = document(&whole, texts, &desk, &here).into_string();
+    let its = desk.clone();
+    let draw = move |whole: &Whole| document(whole, texts, &its, &here).into_string();
+    let page = written(&desk, &run, texts, draw).await?;
     Ok(export::file(page, "text/html; charset=utf-8", &name))
 }
 
 async fn as_json(State(desk): State<Desk>, here: Here) -> Result<Response, Problem> {
     let (run, texts) = asked(&here)?;
-    let whole = whole(&desk, &run, texts).await?;
     let name = format!("run-{}.json", plain(&run));
-    Ok(export::file(
-        format!("{:#}\n", value(&whole, texts)),
-        "application/json",
-        &name,
-    ))
+    let write = move |whole: &Whole| format!("{:#}\n", value(whole, texts));
+    let json = written(&desk, &run, texts, write).await?;
+    Ok(export::file(json, "application/json", &name))
 }
 
 fn asked(here: &Here) -> Result<(Label, bool), Problem> {
@@ -88,13 +86,34 @@ fn plain(run: &Label) -> String {
     plain.take(64).collect()
 }
 
-async fn whole(desk: &Desk, run: &Label, texts: bool) -> Result<Whole, Problem> {
-    let name = run.clone();
-    let found = desk.ask(move |view| read(view, &name, texts)).await?;
-    found.ok_or_else(|| lacking(&Lack::Run, run, desk))
+/// One file at a time is read and written, also when nobody waits for it any more: pages come first.
+async fn written(
+    desk: &Desk,
+    run: &Label,
+    texts: bool,
+    write: impl FnOnce(&Whole) -> String + Send + 'static,
+) -> Result<String, Problem> {
+    let turn = Arc::clone(&desk.files)
+        .acquire_owned()
+        .await
+        .map_err(|error| Problem::internal("the file was not written", &error))?;
+    let (name, clock) = (run.clone(), desk.state.clock.clone());
+    let query = move |view: &View| {
+        let _turn = turn;
+        let until = clock.now().plus_micros(READING_US);
+        let whole = read(view, &name, texts, || clock.now() > until)?;
+        Ok(whole.as_ref().map(write))
+    };
+    let file = desk.ask(query).await?;
+    file.ok_or_else(|| lacking(&Lack::Run, run, desk))
 }
 
-fn read(view: &View, run: &Label, texts: bool) -> Result<Option<Whole>, IndexError> {
+fn read(
+    view: &View,
+    run: &Label,
+    texts: bool,
+    is_late: impl Fn() -> bool,
+) -> Result<Option<Whole>, IndexError> {
     let Some(facts) = facts(view, run)? else {
         return Ok(None);
     };
@@ -113,41 +132,24 @@ fn read(view: &View, run: &Label, texts: bool) -> Result<Option<Whole>, IndexErr
         .take(EXPORTED)
         .filter_map(with_row)
         .collect();
-    let (mut steps, mut bodies) = (HashMap::new(), BodyReader::new(view));
-    let mut left = TEXTS;
-    for (_, row) in calls.iter().filter(|_| texts) {
-        let options = Options {
-            preview: OF_TEXT,
-            ..Options::default()
-        };
-        let Some(step) = step_with(view, &mut bodies, row.id, options)? else {
-            continue;
-        };
-        let size = size(&step).min(TEXTS_OF_CALL);
-        if size > left {
-            break;
-        }
-        left -= size;
-        steps.insert(row.id, step);
-    }
-    let untold = if texts { calls.len() - steps.len() } else { 0 };
+    let mut bodies = BodyReader::new(view);
+    let options = Options {
+        preview: OF_TEXT,
+        ..Options::default()
+    };
+    let told = calls.iter().filter(|_| texts).map(|(_, row)| row.id);
+    let found = texts::texts(told, |id| step_with(view, &mut bodies, id, options), is_late)?;
+    let untold = if texts {
+        calls.len() - found.steps.len()
+    } else {
+        0
+    };
     Ok(Some(Whole {
         facts,
         calls,
-        steps,
+        texts: found,
         untold,
     }))
-}
-
-/// Bytes of its texts.
-fn size(step: &StepView) -> usize {
-    let sent = step.sent.messages.iter().map(|its| &its.message);
-    let all = sent
-        .chain(&step.sent.dropped)
-        .chain(&step.answered.messages);
-    all.flat_map(|message| &message.pieces)
-        .map(|piece| piece.said.text.len())
-        .sum()
 }
 
 fn document(whole: &Whole, texts: bool, desk: &Desk, here: &Here) -> Markup {
@@ -202,7 +204,10 @@ fn limits(whole: &Whole) -> Markup {
             p.note { "Only the first " (figure::count(shown as u64)) " of " (figure::count(total as u64)) " calls are in this file." }
         }
         @if whole.untold > 0 {
-            p.note { "Of the last " (figure::count(whole.untold as u64)) " calls the texts are left out: a file holds " (figure::bytes(TEXTS as u64)) " of them." }
+            p.note { "Of the last " (figure::count(whole.untold as u64)) " calls the texts are left out: "
+                @if whole.texts.is_late { "reading all of them takes too long." }
+                @else { "a file holds " (figure::bytes(TEXTS as u64)) " of them." }
+            }
         }
     }
 }
@@ -249,7 +254,7 @@ fn agents(whole: &Whole) -> Markup {
 }
 
 fn list(whole: &Whole, desk: &Desk) -> Markup {
-    let told = |row: &CallRow| whole.steps.contains_key(&row.id);
+    let told = |row: &CallRow| whole.texts.steps.contains_key(&row.id);
     html! {
         h2 { "Calls" }
         table {
@@ -279,7 +284,7 @@ fn told(whole: &Whole) -> Markup {
     let steps = whole
         .calls
         .iter()
-        .filter_map(|(call, row)| Some((call.number, whole.steps.get(&row.id)?)));
+        .filter_map(|(call, row)| Some((call.number, whole.texts.steps.get(&row.id)?)));
     html! {
         h2 { "What was said" }
         @for (number, step) in steps {
@@ -299,6 +304,15 @@ fn told(whole: &Whole) -> Markup {
     }
 }
 
+/// A trip; what the agent did and what came of it are texts of messages, too.
+fn shown(trip: &Trip, texts: bool) -> Trip {
+    let mut trip = trip.clone();
+    if !texts {
+        trip.evidence.sample.clear();
+    }
+    trip
+}
+
 fn value(whole: &Whole, texts: bool) -> Value {
     let facts = &whole.facts;
     let agents: Vec<Value> = costs::costs(&facts.detail)
@@ -315,8 +329,18 @@ fn value(whole: &Whole, texts: bool) -> Value {
         .notes
         .iter()
         .map(|note| match note {
-            Note::Trip(trip) => json!({ "at": trip.at, "trip": trip }),
-            Note::Deed(event) => json!({ "at": event.at, "event": event }),
+            Note::Trip(trip) => json!({ "at": trip.at, "trip": shown(trip, texts) }),
+            Note::Deed(event) => {
+                let trip = event
+                    .trip
+                    .as_deref()
+                    .map(|trip| Box::new(shown(trip, texts)));
+                let event = Event {
+                    trip,
+                    ..event.clone()
+                };
+                json!({ "at": event.at, "event": event })
+            }
         })
         .collect();
     let calls: Vec<Value> = whole
@@ -329,7 +353,7 @@ fn value(whole: &Whole, texts: bool) -> Value {
                 "decision": row.decision,
                 "cost_usd": row.cost_nano_usd.map(|cost| usd(NanoUsd::new(cost))),
             });
-            let step = whole.steps.get(&row.id);
+            let step = whole.texts.steps.get(&row.id);
             if let (Some(step), Some(fields)) = (step, value.as_object_mut()) {
                 fields.insert("sent".to_owned(), json!(step.sent));
                 fields.insert("answered".to_owned(), json!(step.answered));

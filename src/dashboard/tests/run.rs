@@ -699,4 +699,15 @@ async fn a_loop_that_was_stopped_stands_where_it_happened_with_its_evidence() {
     );
     let listed = site.page("/runs?problems=on").await;
     assert!(listed.contains("night%2F1"), "{listed}");
+    // What it did is a text of a message: a file has it only when asked.
+    let sample = async |query: &str| -> Value {
+        let file = site.page(&format!("{RUN}/export.json{query}")).await;
+        let file: Value = serde_json::from_str(&file).unwrap();
+        file["happened"][0]["trip"]["evidence"]["sample"].clone()
+    };
+    assert_eq!(sample("").await, json!([]));
+    assert_eq!(
+        sample("?texts=true").await,
+        json!([format!("search({HOSTILE})")])
+    );
 }

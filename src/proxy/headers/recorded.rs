@@ -130,6 +130,9 @@ const LIMITS: [&str; 4] = [
 ];
 const MAX_LIMIT_VALUE: usize = 48;
 
+/// Headers that are one URL each.
+const URLS: [&str; 4] = ["content-location", "http-referer", "location", "referer"];
+
 /// How keys begin that are put where they do not belong, and how long they are at least.
 const KEYS: [&str; 14] = [
     "sk-",
@@ -169,7 +172,7 @@ fn shown<'v>(
 ) -> Option<Cow<'v, str>> {
     let text = std::str::from_utf8(value.as_bytes()).ok()?;
     if is_allowed(name.as_str(), text, also) && !holds_key(text) {
-        Some(without_queries(text))
+        Some(without_queries(url(name, text).unwrap_or(text)))
     } else {
         None
     }
@@ -207,6 +210,13 @@ fn holds_key(value: &str) -> bool {
             let begins = |key: &&str| word.starts_with(key.as_bytes());
             word.len() >= MIN_KEY && KEYS.iter().any(begins)
         })
+}
+
+/// Of a header that is one URL and nothing else the part that can be seen: it may be relative, which
+/// no text in it tells.
+fn url<'v>(name: &HeaderName, value: &'v str) -> Option<&'v str> {
+    let is_url = URLS.contains(&name.as_str());
+    value.split(['?', '#']).next().filter(|_| is_url)
 }
 
 /// URLs without who asks for them and what with.
@@ -378,7 +388,22 @@ mod tests {
             ("https://host/a@b", "https://host/a@b"),
             ("plain?text=1", "plain?text=1"),
         ] {
-            check("location", value, Some(expected));
+            check("link", value, Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_a_url_loses_its_query_where_it_is_relative_too() {
+        for (value, expected) in [
+            ("https://ann:pw@host/a?key=1", "https://host/a"),
+            ("/files/1?sig=abc|def", "/files/1"),
+            ("x?sig=abc def", "x"),
+            ("../x#top?sig=abc", "../x"),
+            ("?sig=https://host/a", ""),
+        ] {
+            for name in ["location", "content-location", "referer", "http-referer"] {
+                check(name, value, Some(expected));
+            }
         }
     }
 }

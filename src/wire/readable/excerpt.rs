@@ -32,6 +32,13 @@ impl Excerpt {
         this
     }
 
+    /// Keeps no more than `most` bytes of it.
+    pub fn cut(&mut self, most: usize) {
+        let kept = front(&self.text, most).len();
+        self.is_cut |= kept < self.text.len();
+        self.text.truncate(kept);
+    }
+
     /// Adds to the end, as long as there are no more than `most` bytes.
     pub fn push(&mut self, text: &str, most: usize) {
         self.len += text.len() as u64;
@@ -138,5 +145,11 @@ mod tests {
         excerpt.push("c", 3);
         assert_eq!(excerpt.text, "ab");
         assert_eq!((excerpt.len, excerpt.is_cut), (5, true));
+        let mut excerpt = Excerpt::of("a\u{e9}b", 9);
+        excerpt.cut(4);
+        assert!(!excerpt.is_cut);
+        excerpt.cut(2);
+        assert_eq!(excerpt.text, "a");
+        assert_eq!((excerpt.len, excerpt.is_cut), (4, true));
     }
 }

@@ -6,12 +6,17 @@ use crate::wire::fields::Fields;
 
 /// Pieces of one message past this many are counted only.
 const MAX_PIECES: usize = 256;
+/// Results within results past this depth are shown as JSON: whoever sends a body chooses how deep it
+/// goes, and each level takes stack and a reading of all that is within.
+const MAX_DEPTH: usize = 4;
 
 /// The pieces of one message as they are found.
 pub(super) struct Pieces {
     pub(super) most: usize,
     found: Vec<Piece>,
     left_out: u64,
+    /// Results that these are within.
+    depth: usize,
 }
 
 impl Pieces {
@@ -20,6 +25,7 @@ impl Pieces {
             most,
             found: Vec::new(),
             left_out: 0,
+            depth: 0,
         }
     }
 
@@ -27,8 +33,9 @@ impl Pieces {
         (self.found, self.left_out)
     }
 
-    pub(super) fn push(&mut self, piece: Piece) {
+    pub(super) fn push(&mut self, mut piece: Piece) {
         if self.found.len() < MAX_PIECES {
+            piece.name.iter_mut().for_each(super::shorten);
             self.found.push(piece);
         } else {
             self.left_out += 1;
@@ -200,9 +207,10 @@ impl Pieces {
     pub(super) fn result(&mut self, result: &Fields<'_>, key: &str) {
         let ids = ["tool_call_id", "call_id", "tool_use_id", "id"];
         let mut within = Self::new(self.most);
+        within.depth = self.depth + 1;
         let mut said = Excerpt::default();
         match result.raw(key) {
-            Some(raw) if raw.starts_with('[') => {
+            Some(raw) if raw.starts_with('[') && within.depth <= MAX_DEPTH => {
                 within.content(raw);
                 for piece in within
                     .found

@@ -23,6 +23,13 @@ fn told(message: &Message) -> String {
     format!("{:?}{speaker}: {}", message.role, pieces.join(" | "))
 }
 
+/// All messages of a request.
+fn request(operation: Operation, dialect: Dialect, body: &[u8], most: usize) -> Vec<Message> {
+    let transcript = Transcript::of(operation, dialect, body);
+    let entries = transcript.entries().iter();
+    entries.map(|entry| entry.read(body, most)).collect()
+}
+
 #[track_caller]
 fn check_request(operation: Operation, dialect: Dialect, body: &str, expected: &[&str]) {
     let messages = request(operation, dialect, body.as_bytes(), 4096);
@@ -69,13 +76,13 @@ fn a_chat_request_is_read_message_by_message() {
         "User(ann): Text What is \"this\"? | Media image/png | Media https://host/cat.png image_url | \
          Media wav | Media a.pdf application/pdf",
         "Assistant: Reasoning Hm. | ToolCall look c1 {\"at\": 1}",
-        "Tool: ToolResult look c1 a\ncat",
+        "Tool: ToolResult c1 a\ncat",
         "Assistant: Refusal No.",
     ];
     check_request(Operation::Chat, Dialect::Chat, body, &expected);
     let messages = request(Operation::Chat, Dialect::Chat, body.as_bytes(), 5);
-    let asked = messages[3].pieces[0].asked.as_ref().unwrap();
-    assert_eq!((asked.text.as_str(), asked.is_cut), ("{\"at\"", true));
+    let call = &messages[2].pieces[1].said;
+    assert_eq!((call.text.as_str(), call.is_cut), ("{\"at\"", true));
     assert_eq!(messages[1].pieces[1].said.len, 6);
     let place = messages[3].place.unwrap();
     let bytes = usize::try_from(place.from).unwrap()..usize::try_from(place.to).unwrap();
@@ -108,9 +115,9 @@ fn a_responses_request_is_read_item_by_item() {
         "Assistant: Reasoning encrypted",
         "Assistant: Text On it.",
         "Assistant: ToolCall look c1 {}",
-        "Tool: ToolResult look c1 a cat",
+        "Tool: ToolResult c1 a cat",
         "Assistant: ToolCall patch c2 *** Begin",
-        "Tool: ToolResult patch c2 done",
+        "Tool: ToolResult c2 done",
         "Assistant: ToolCall web_search ws {\"type\":\"search\",\"query\":\"x\"}",
         "Assistant: ToolCall roll m1 {\"n\":6} | ToolResult roll m1 4",
         "Assistant: Other item_reference {\"type\":\"item_reference\",\"id\":\"msg_1\"}",
@@ -142,7 +149,7 @@ fn a_messages_request_is_read_block_by_block() {
         "System: Text Be brief.",
         "User: Text Go.",
         "Assistant: Reasoning Hm. | Reasoning encrypted | Text On it. | ToolCall look t1 {\"at\":1}",
-        "User: ToolResult look t1 no cat | Media image/png | Text n",
+        "User: ToolResult t1 no cat | Media image/png | Text n",
     ];
     check_request(Operation::Messages, Dialect::Messages, body, &expected);
     let messages = request(Operation::Messages, Dialect::Messages, body.as_bytes(), 99);
@@ -371,6 +378,72 @@ fn errors_are_shown_as_such() {
 
 // === whatever comes ===
 
+/// What nests in itself `levels` deep.
+fn nested(open: &str, within: &str, close: &str, levels: usize) -> String {
+    [&*open.repeat(levels), within, &*close.repeat(levels)].concat()
+}
+
+/// Enough to overflow the stack of a thread if each took a little of it.
+const LEVELS: usize = 20_000;
+const RESULTS: (&str, &str) = (r#"[{"type":"tool_result","content":"#, "}]");
+const RESPONSES: (&str, &str) = (r#"[{"functionResponse":{"response":"#, "}}]");
+
+#[test]
+fn results_within_results_are_read_a_few_levels_deep_and_then_shown_as_json() {
+    let said = |levels| {
+        let content = nested(
+            RESULTS.0,
+            r#"[{"type":"text","text":"Hm."}]"#,
+            RESULTS.1,
+            levels,
+        );
+        let body = format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
+        let messages = request(Operation::Messages, Dialect::Messages, body.as_bytes(), 99);
+        let pieces = messages.into_iter().flat_map(|message| message.pieces);
+        pieces.map(|piece| piece.said.text).collect::<Vec<_>>()
+    };
+    assert_eq!(said(4), ["Hm."]);
+    assert_eq!(said(5), [r#"[{"type":"text","text":"Hm."}]"#]);
+}
+
+#[test]
+fn a_body_that_nests_without_end_takes_no_more_stack_than_another() {
+    for (open, close) in [RESULTS, RESPONSES] {
+        let content = nested(open, "[]", close, LEVELS);
+        let chat = format!(r#"{{"messages":[{{"role":"user","content":{content}}}]}}"#);
+        let gemini = format!(r#"{{"contents":[{{"role":"user","parts":{content}}}]}}"#);
+        for (operation, dialect, body) in [
+            (Operation::Messages, Dialect::Messages, &chat),
+            (Operation::GenerateContent, Dialect::Gemini, &gemini),
+        ] {
+            let messages = request(operation, dialect, body.as_bytes(), 64);
+            let pieces = &messages[0].pieces;
+            assert_eq!((pieces.len(), pieces[0].kind), (1, Kind::ToolResult));
+            assert!(pieces[0].said.text.len() <= 64 && pieces[0].said.is_cut);
+        }
+        let answered = format!(r#"{{"content":{content}}}"#);
+        assert_eq!(answer(answered.as_bytes(), None, 64)[0].pieces.len(), 1);
+        let item = format!(r#"{{"output":[{{"type":"x_call_output","output":{content}}}]}}"#);
+        assert_eq!(answer(item.as_bytes(), None, 64)[0].pieces.len(), 1);
+    }
+    for (open, close) in [("[", "]"), (r#"{"content":"#, "}"), (r#"{"parts":"#, "}")] {
+        let deep = nested(open, "[]", close, LEVELS);
+        answer(deep.as_bytes(), None, 64);
+        let body = format!(r#"{{"messages":[{deep}],"tools":[{deep}],"system":{deep}}}"#);
+        request(Operation::Messages, Dialect::Messages, body.as_bytes(), 64);
+        Transcript::of(Operation::Messages, Dialect::Messages, body.as_bytes())
+            .tools(body.as_bytes());
+    }
+}
+
+#[test]
+fn what_a_part_says_to_be_is_cut_like_every_name() {
+    let kind = "x".repeat(1000);
+    let body = format!(r#"{{"messages":[{{"role":"user","content":[{{"type":"{kind}"}}]}}]}}"#);
+    let messages = request(Operation::Chat, Dialect::Chat, body.as_bytes(), 9);
+    assert_eq!(messages[0].pieces[0].name.as_ref().unwrap().len(), 256);
+}
+
 /// Bodies of any kind, and such that begin as real ones do and go wrong.
 fn bodies() -> impl Strategy<Value = Vec<u8>> {
     let word = prop::sample::select(vec![
@@ -427,10 +500,9 @@ proptest! {
             (Operation::Embeddings, Dialect::Embeddings),
             (Operation::Other, Dialect::Other),
         ] {
-            let transcript = Transcript::of(operation, dialect, &body);
-            transcript.tools(&body);
+            Transcript::of(operation, dialect, &body).tools(&body);
             let answered = answer(&body, None, most);
-            let sent = transcript.messages(&body, most);
+            let sent = request(operation, dialect, &body, most);
             prop_assert_eq!(sent.is_empty(), body.is_empty());
             for piece in sent.iter().chain(&answered).flat_map(|message| &message.pieces) {
                 prop_assert!(piece.said.text.len() <= most);
