@@ -345,14 +345,13 @@ async fn wait_for_guests(own: &Own, signals: &mut Signals) -> Option<Alone> {
     };
     if own.has_guests() {
         let (hours, seconds) = (GUEST_LIMIT.as_secs() / 3600, limit.as_secs());
-        say(&match signals.was_told() {
-            true => {
-                format!("other launches use the proxy of this one: it waits {seconds} s for them")
-            }
-            false => format!(
+        say(&if signals.was_told() {
+            format!("other launches use the proxy of this one: it waits {seconds} s for them")
+        } else {
+            format!(
                 "other launches use the proxy of this one: it waits until they end, {hours} h at most; \
                  ctrl-c ends it now"
-            ),
+            )
         });
     }
     tokio::select! {

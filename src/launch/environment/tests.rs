@@ -276,11 +276,11 @@ fn what_is_no_url_is_said_without_what_may_be_a_password() {
         ("localhost:11434", "localhost:11434"),
         ("ftp://a/v1", "ftp://a/v1"),
         ("http://me:secret@a/v1", "...@a/v1"),
-        ("http://a/v1?key=secret", "http://a/v1...`"),
-        ("http://a/v1?mail=secret@b", "...`"),
-        ("http://a/v1#secret", "http://a/v1...`"),
-        ("http://me:se?secret@a/v1", "...`"),
-        ("http://me:secret@a/v1?key=secret", "...@a/v1...`"),
+        ("http://a/v1?key=secret", "http://a/v1..."),
+        ("http://a/v1?mail=secret@b", "..."),
+        ("http://a/v1#secret", "http://a/v1..."),
+        ("http://me:se?secret@a/v1", "..."),
+        ("http://me:secret@a/v1?key=secret", "...@a/v1..."),
     ] {
         let wrong = missing(&vars(&[("OPENAI_BASE_URL", value)]), &[], &[]).unwrap_err();
         let told = wrong.to_string();
