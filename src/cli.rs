@@ -18,6 +18,7 @@ mod lists;
 mod loops;
 mod operate;
 mod receipt;
+mod receipt_file;
 mod source;
 mod step;
 mod table;

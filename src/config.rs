@@ -224,6 +224,8 @@ pub struct UpstreamConfig {
     pub api_key: Option<Secret>,
     /// Whether a client's key may go here although the client did not choose this upstream.
     pub accept_client_key: bool,
+    /// Whether the file says so, and not the place of the upstream in it.
+    pub accept_client_key_written: bool,
     pub extra_ca_file: Option<PathBuf>,
     pub ask_for_usage: bool,
     pub connect_timeout: Duration,

@@ -121,6 +121,7 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
             .map(|upstream| UpstreamView {
                 name: upstream.name.clone(),
                 base_url: upstream.base_url.to_string(),
+                takes_any_key: upstream.takes_any_key(),
             })
             .collect(),
     })

@@ -71,6 +71,8 @@ pub struct Listeners {
 pub struct UpstreamView {
     pub name: Label,
     pub base_url: String,
+    /// A key of OpenAI's clients may come here although it was made for another host.
+    pub takes_any_key: bool,
 }
 
 /// Calls, newest first.

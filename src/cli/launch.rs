@@ -3,6 +3,7 @@
 //! Between the opening line and the receipt nothing is written: stdout is the program's alone, and
 //! stderr is too while it runs.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -19,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::receipt::{Receipt, Story};
+use super::receipt_file::ReceiptFile;
 use super::source::{self, Source};
 use super::table::{Output, printable};
 use super::{Common, Failure, Launch, command, operate};
@@ -34,7 +36,7 @@ use crate::launch::child::{self, Signals};
 use crate::launch::environment::{self, Behind, Changes, Endpoint, Missing, Variables};
 use crate::launch::identity::{Identity, UNQUOTED};
 use crate::launch::proxy::{Alone, Log, Own, Proxy, reach, running};
-use crate::launch::{LEDGER, RUN, kept_from_child};
+use crate::launch::{LEDGER, RUN, kept_from_child, keys_left};
 use crate::ledger;
 
 /// It was not launched, and the program is not to blame.
@@ -43,6 +45,8 @@ pub(super) const FAILED: u8 = 125;
 const TRIPPED: u8 = 76;
 /// A proxy goes on for other launches for so long.
 const GUEST_LIMIT: Duration = Duration::from_secs(12 * 3600);
+/// And for so long if it was told to end itself.
+const TOLD_LIMIT: Duration = Duration::from_secs(3);
 const LISTENS: Duration = Duration::from_millis(200);
 
 /// Whether these arguments ask for a launch, right or wrong.
@@ -83,7 +87,7 @@ pub(super) fn run(common: &Common, launch: &Launch) -> Result<(), Failure> {
 }
 
 async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
-    let receipt = launch.receipt.as_deref().map(create).transpose()?;
+    let receipt = launch.receipt.as_deref().map(ReceiptFile::at).transpose()?;
     let mut signals = Signals::watch().map_err(failed)?;
     let variables = variables();
     let prepared = tokio::select! {
@@ -134,8 +138,19 @@ struct Prepared {
     changes: Changes,
     kept: Vec<String>,
     log: Log,
-    /// The admin listener does not talk to a launch within a launch.
-    is_mute: bool,
+}
+
+/// What the opening line says besides where calls go.
+fn notes(is_mute: bool, keys_left: &BTreeSet<String>) -> Vec<String> {
+    let mute = "the proxy asks for its admin token, which a launch within a launch does not see: there is no \
+                receipt, nor an exit code for what a breaker refuses";
+    let left = keys_left.iter().map(|name| {
+        format!(
+            "the program sees {name}, the key of an upstream, and can call that without the proxy"
+        )
+    });
+    let mute = is_mute.then(|| mute.to_owned());
+    mute.into_iter().chain(left).collect()
 }
 
 /// The launch that this one is within.
@@ -158,7 +173,7 @@ impl Prepared {
         let (config, watcher) = configured(common, parent.as_ref())?;
         let log = Log::of(&config.ledger.dir);
         start_log(&log);
-        let kept = kept_from_child(&config);
+        let (kept, keys_left) = (kept_from_child(&config), keys_left(&config));
         let (dir, listen) = (config.ledger.dir.clone(), config.proxy.listen);
         let proxy = match &parent {
             Some(parent) => of_parent(parent).await?,
@@ -168,10 +183,11 @@ impl Prepared {
         let (identity, source) = (identity(launch, parent.as_ref())?, source(common, &proxy)?);
         let doors = proxy.doors();
         let own = own_addresses(Some(doors.proxy), listen);
-        let (upstreams, is_mute) = match known(&proxy, &source).await {
-            Ok(upstreams) => (upstreams, false),
-            Err(_) if parent.is_some() => (Vec::new(), true),
-            Err(error) => return Err(error),
+        let is_mute = parent.is_some() && !source.is_open().await?;
+        let upstreams = if is_mute {
+            Vec::new()
+        } else {
+            known(&proxy, &source).await?
         };
         let lacking = environment::missing(variables, &upstreams, &own).map_err(failed)?;
         refuse_lacking(&lacking, &proxy)?;
@@ -182,7 +198,8 @@ impl Prepared {
             own: &own,
             ledger: &dir.to_string_lossy(),
         };
-        let changes = environment::changes(variables, &identity, &behind).map_err(failed)?;
+        let mut changes = environment::changes(variables, &identity, &behind).map_err(failed)?;
+        changes.notes.extend(notes(is_mute, &keys_left));
         let prepared = Self {
             common: common.clone(),
             identity,
@@ -192,12 +209,11 @@ impl Prepared {
             changes,
             kept,
             log,
-            is_mute,
         };
-        match prepared.begin().await {
-            Err(error) if !prepared.is_mute => Err(error),
-            _ => Ok(prepared),
+        if !is_mute {
+            prepared.begin().await?;
         }
+        Ok(prepared)
     }
 
     /// Makes the run known: what it begins counts against it even before it calls anybody itself.
@@ -306,7 +322,7 @@ impl Prepared {
         let Proxy::Own(own) = self.proxy else {
             return;
         };
-        if stay {
+        if stay && !signals.was_told() {
             say(&format!("{page} stays until ctrl-c"));
             signals.ended().await;
         }
@@ -322,17 +338,26 @@ impl Prepared {
 }
 
 async fn wait_for_guests(own: &Own, signals: &mut Signals) -> Option<Alone> {
+    let limit = if signals.was_told() {
+        TOLD_LIMIT
+    } else {
+        GUEST_LIMIT
+    };
     if own.has_guests() {
-        let hours = GUEST_LIMIT.as_secs() / 3600;
-        say(&format!(
-            "other launches use the proxy of this one: it waits until they end, {hours} h at most; \
-             ctrl-c ends it now"
-        ));
+        let (hours, seconds) = (GUEST_LIMIT.as_secs() / 3600, limit.as_secs());
+        say(&if signals.was_told() {
+            format!("other launches use the proxy of this one: it waits {seconds} s for them")
+        } else {
+            format!(
+                "other launches use the proxy of this one: it waits until they end, {hours} h at most; \
+                 ctrl-c ends it now"
+            )
+        });
     }
     tokio::select! {
         alone = own.guests_gone() => alone,
         _ = signals.ended() => None,
-        () = tokio::time::sleep(GUEST_LIMIT) => None,
+        () = tokio::time::sleep(limit) => None,
     }
 }
 
@@ -399,6 +424,7 @@ fn endpoint(upstream: &UpstreamConfig) -> Endpoint {
     Endpoint {
         name: upstream.name.clone(),
         base_url: upstream.base_url.clone(),
+        takes_any_key: upstream.takes_any_key(),
     }
 }
 
@@ -423,6 +449,7 @@ async fn known(proxy: &Proxy, source: &Source) -> Result<Vec<Endpoint>, Failure>
             Ok(Endpoint {
                 name: upstream.name,
                 base_url: upstream.base_url.parse().map_err(failed)?,
+                takes_any_key: upstream.takes_any_key,
             })
         })
         .collect()
@@ -438,7 +465,7 @@ fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
         proxy.doors().proxy
     );
     for of in lacking {
-        let Endpoint { name, base_url } = &of.endpoint;
+        let Endpoint { name, base_url, .. } = &of.endpoint;
         // Writing into a text does not fail.
         let _ = write!(
             told,
@@ -510,23 +537,23 @@ fn start_log(log: &Log) {
     let _ = began.try_init();
 }
 
-fn create(path: &Path) -> Result<fs::File, Failure> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path);
-    file.map_err(|error| Failure::Impossible(format!("--receipt {}: {error}", path.display())))
+fn write(receipt: &Receipt, json: bool, file: Option<ReceiptFile>) -> io::Result<()> {
+    let Some(file) = file else {
+        let mut stderr = io::stderr();
+        let colours = stderr.is_terminal() && !is_colourless();
+        return write_to(&mut stderr, receipt, json, colours);
+    };
+    let mut text = Vec::new();
+    write_to(&mut text, receipt, json, false)?;
+    file.write(&text)
 }
 
-fn write(receipt: &Receipt, json: bool, file: Option<fs::File>) -> io::Result<()> {
-    let mut stderr = io::stderr();
-    let colours = file.is_none() && stderr.is_terminal() && !is_colourless();
-    let mut file = file;
-    let writer: &mut dyn Write = match &mut file {
-        Some(file) => file,
-        None => &mut stderr,
-    };
+fn write_to(
+    writer: &mut dyn Write,
+    receipt: &Receipt,
+    json: bool,
+    colours: bool,
+) -> io::Result<()> {
     if json {
         let text = serde_json::to_string_pretty(receipt)?;
         return writeln!(writer, "{text}");

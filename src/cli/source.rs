@@ -54,6 +54,15 @@ impl Source {
         })
     }
 
+    /// Whether it answers at all: a server may ask for a token that is not there.
+    pub(super) async fn is_open(&self) -> Result<bool, Failure> {
+        let Self::Server { client, base, .. } = self else {
+            return Ok(true);
+        };
+        let (status, _) = from_server(client.get(format!("{base}/api/v1/status"))).await?;
+        Ok(status != StatusCode::UNAUTHORIZED)
+    }
+
     /// `None` when there is no such thing.
     pub(super) async fn get(&self, path: &str) -> Result<Option<Bytes>, Failure> {
         let (status, body) = self.read(path).await?;

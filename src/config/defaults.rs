@@ -1,7 +1,7 @@
 //! Every default, here and nowhere else: a section is read into its default, key by key.
 //! docs/configuration.md shows them as one file, checked by a test.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -138,6 +138,7 @@ impl UpstreamConfig {
             models: Vec::new(),
             api_key: None,
             accept_client_key: true,
+            accept_client_key_written: false,
             extra_ca_file: None,
             ask_for_usage: accounting.ask_for_usage,
             connect_timeout: Duration::from_secs(10),
@@ -148,6 +149,13 @@ impl UpstreamConfig {
 }
 
 impl UpstreamConfig {
+    /// Whether clients whose key is for another host may be led here unasked: it has a key of its own
+    /// that takes the place of theirs, it is of this machine or network, or the file says so.
+    pub fn takes_any_key(&self) -> bool {
+        let is_meant = self.accept_client_key_written || is_near(&self.base_url);
+        self.api_key.is_some() || self.accept_client_key && is_meant
+    }
+
     /// Another endpoint, everything else as by default. Who names it means it with their key.
     pub fn at(name: Label, base_url: Uri, accounting: &AccountingConfig) -> Self {
         Self {
@@ -155,6 +163,22 @@ impl UpstreamConfig {
             base_url,
             accept_client_key: false,
             ..Self::openai(accounting)
+        }
+    }
+}
+
+/// Loopback, a private address, or a name that has no meaning on the Internet.
+fn is_near(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+        }
+        Err(_) => {
+            let host = host.to_ascii_lowercase();
+            let of_network = [".localhost", ".local", ".internal"];
+            !host.contains('.') || of_network.iter().any(|end| host.ends_with(end))
         }
     }
 }

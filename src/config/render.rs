@@ -126,7 +126,17 @@ fn upstream(f: &mut impl Write, upstream: &UpstreamConfig) -> fmt::Result {
     writeln!(f, "base_url = {}", quoted(&upstream.base_url))?;
     writeln!(f, "models = {}", list(&upstream.models))?;
     secret(f, "api_key", upstream.api_key.as_ref())?;
-    writeln!(f, "accept_client_key = {}", upstream.accept_client_key)?;
+    // Written, it says more than the default that it may equal.
+    let comment = if upstream.accept_client_key_written {
+        ""
+    } else {
+        "# "
+    };
+    writeln!(
+        f,
+        "{comment}accept_client_key = {}",
+        upstream.accept_client_key
+    )?;
     if let Some(file) = &upstream.extra_ca_file {
         writeln!(f, "extra_ca_file = {}", path(file))?;
     }

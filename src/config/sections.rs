@@ -202,6 +202,7 @@ fn upstream(section: &mut Section<'_, '_>, upstream: &mut UpstreamConfig, env: E
         &value::BOOL,
         &mut upstream.accept_client_key,
     );
+    upstream.accept_client_key_written = section.has("accept_client_key");
     upstream.extra_ca_file = section.get("extra_ca_file", &value::PATH);
     if let Some(file) = &upstream.extra_ca_file {
         check::certificates(section, "extra_ca_file", file);

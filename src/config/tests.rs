@@ -198,6 +198,42 @@ fn only_the_first_upstream_gets_the_clients_key_unless_told_otherwise() {
 }
 
 #[test]
+fn key_for_another_host_is_taken_near_by_or_where_the_file_says_so() {
+    for (base_url, more, expected) in [
+        ("https://api.groq.com/openai/v1", "", false),
+        (
+            "https://api.groq.com/openai/v1",
+            "accept_client_key = true",
+            true,
+        ),
+        (
+            "https://api.groq.com/openai/v1",
+            "accept_client_key = false",
+            false,
+        ),
+        (
+            "https://api.groq.com/openai/v1",
+            "api_key_env = \"PATH\"",
+            true,
+        ),
+        ("http://127.0.0.1:11434/v1", "", true),
+        ("http://127.0.0.1:1/v1", "accept_client_key = false", false),
+        ("http://[::1]:1/v1", "", true),
+        ("http://[fd00::1]/v1", "", true),
+        ("http://192.168.1.9/v1", "", true),
+        ("http://8.8.8.8/v1", "", false),
+        ("http://localhost:1/v1", "", true),
+        ("http://vllm:8000/v1", "", true),
+        ("http://gpu.local/v1", "", true),
+        ("http://gw.corp.example/v1", "", false),
+    ] {
+        let text = format!("[[upstream]]\nname = \"a\"\nbase_url = \"{base_url}\"\n{more}\n");
+        let config = Config::parse("c", &text, &|_| Some("key".to_owned())).unwrap();
+        assert_eq!(config.upstreams[0].takes_any_key(), expected, "{text}");
+    }
+}
+
+#[test]
 fn upstreams_ask_for_usage_as_accounting_says() {
     let config = valid("[accounting]\nask_for_usage = false");
     assert!(!config.upstreams[0].ask_for_usage);

@@ -4,7 +4,8 @@
 //! It stays in the process group of its launcher, as the child of a shell script does. So what the
 //! terminal sends (ctrl-c, ctrl-\, ctrl-z, a new size) reaches both, stops and resumes both, and
 //! must not be handed on a second time: many programs take a second ctrl-c for an order to die. What
-//! is sent to the launcher alone is handed on. Signals that the launcher was started to ignore stay
+//! is sent to the launcher alone is handed on, but for INT, QUIT, WINCH and CONT while it is in the
+//! foreground of a terminal: these cannot be told from the terminal's own there, TERM and HUP can. Signals that the launcher was started to ignore stay
 //! ignored, for the program too.
 
 use std::ffi::OsString;
@@ -39,7 +40,10 @@ pub struct NotStarted {
 
 /// Signals that came for this process. Nothing ends it from here on but its own end.
 #[derive(Debug)]
-pub struct Signals(mpsc::Receiver<Signal>);
+pub struct Signals {
+    receiver: mpsc::Receiver<Signal>,
+    was_told: bool,
+}
 
 impl Signals {
     /// Watches for those that are not ignored.
@@ -69,12 +73,15 @@ impl Signals {
                 }
             });
         }
-        Ok(Self(receiver))
+        Ok(Self {
+            receiver,
+            was_told: false,
+        })
     }
 
     /// Resolves when somebody wants this process to end, with the exit code of who does.
     pub async fn ended(&mut self) -> u8 {
-        while let Some(signal) = self.0.recv().await {
+        while let Some(signal) = self.receiver.recv().await {
             if ENDS.contains(&signal) {
                 return u8::try_from(SIGNALLED + signal.as_raw()).unwrap_or(u8::MAX);
             }
@@ -82,9 +89,20 @@ impl Signals {
         std::future::pending().await
     }
 
-    /// What came so far was for the program.
+    /// What came so far was for the program, but for an order to end, which is for both.
     pub fn forget(&mut self) {
-        while self.0.try_recv().is_ok() {}
+        while let Ok(signal) = self.receiver.try_recv() {
+            self.note(signal);
+        }
+    }
+
+    /// Whether this process was told to end, other than by the keys of a terminal.
+    pub fn was_told(&self) -> bool {
+        self.was_told
+    }
+
+    fn note(&mut self, signal: Signal) {
+        self.was_told |= ENDS.contains(&signal) && !(is_of_terminal(signal) && has_terminal());
     }
 }
 
@@ -138,7 +156,8 @@ pub async fn wait(child: &mut Child, signals: &mut Signals) -> io::Result<ExitSt
         tokio::select! {
             biased;
             ended = child.wait() => return ended,
-            Some(signal) = signals.0.recv() => {
+            Some(signal) = signals.receiver.recv() => {
+                signals.note(signal);
                 if let Some(pid) = pid.and_then(Pid::from_raw)
                     && !(is_of_terminal(signal) && has_terminal())
                 {

@@ -101,6 +101,29 @@ pub(super) static FAMILIES: [Family; 10] = [
     },
 ];
 
+/// Where clients look for their keys, without which they do not begin.
+const KEYS: [&str; 14] = [
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "AZURE_OPENAI_API_KEY",
+    "AZURE_API_KEY",
+    "OPENROUTER_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "XAI_API_KEY",
+    "LITELLM_API_KEY",
+    "LITELLM_PROXY_API_KEY",
+];
+
+/// Whether clients read a key of this variable.
+pub(super) fn is_key(variable: &str) -> bool {
+    KEYS.contains(&variable)
+}
+
 impl Family {
     /// Whether `base_url` is the endpoint of this API.
     pub(super) fn is_spoken_by(&self, base_url: &Uri) -> bool {

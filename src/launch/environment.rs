@@ -16,6 +16,7 @@ use super::identity::Identity;
 use super::{LEDGER, RUN, URL};
 use crate::config::{AccountingConfig, UpstreamConfig};
 use crate::core::id::Label;
+use crate::proxy::headers;
 use crate::proxy::tags::take_tags;
 
 const PROXIES: [&str; 6] = [
@@ -27,8 +28,9 @@ const PROXIES: [&str; 6] = [
     "all_proxy",
 ];
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
-/// Headers that say whose calls these are; the launch says so now.
-const OWN_HEADERS: [&str; 7] = [
+/// Headers that say whose calls these are, and where they go; the launch says so now.
+const OWN_HEADERS: [&str; 8] = [
+    headers::UPSTREAM,
     "x-aiops-run",
     "x-aiops-run-id",
     "x-aiops-parent-run",
@@ -46,6 +48,8 @@ pub type Variables = BTreeMap<String, String>;
 pub struct Endpoint {
     pub name: Label,
     pub base_url: Uri,
+    /// A key that was made for another host may come here.
+    pub takes_any_key: bool,
 }
 
 /// An endpoint that the user set, and no upstream is.
@@ -107,6 +111,7 @@ pub fn missing(
         let endpoint = Endpoint {
             name: free_name(variable, &known),
             base_url: whole_origin(&url).ok_or_else(|| no_url(variable, value))?,
+            takes_any_key: false,
         };
         known.push(endpoint.clone());
         missing.push(Missing {
@@ -120,7 +125,7 @@ pub fn missing(
 
 impl Missing {
     pub fn upstream(&self, accounting: &AccountingConfig) -> UpstreamConfig {
-        let Endpoint { name, base_url } = self.endpoint.clone();
+        let Endpoint { name, base_url, .. } = self.endpoint.clone();
         UpstreamConfig::at(name, base_url, accounting)
     }
 }
@@ -138,11 +143,16 @@ pub fn changes(
         if let Some(name) = family.headers.filter(|_| !set.is_empty()) {
             let headers = with_headers(variables.get(name), identity);
             changes.set.insert(name.to_owned(), headers);
+            let given = variables.get(name).map(String::as_str).unwrap_or_default();
+            if given.lines().any(|line| is_header(line, headers::UPSTREAM)) {
+                let dropped = format!(
+                    "{} of {name} is left out: the base URL says where calls go",
+                    headers::UPSTREAM
+                );
+                changes.notes.push(dropped);
+            }
         }
-        if set.is_empty() && family.is_usual {
-            let none = "no upstream speaks OpenAI's API: OPENAI_BASE_URL is left alone";
-            changes.notes.push(none.to_owned());
-        }
+        changes.notes.extend(usual_note(family, variables, behind));
         changes.set.extend(set);
     }
     changes.set.extend(no_proxy(variables, behind.origin));
@@ -192,21 +202,48 @@ fn family_changes(
     Ok(set)
 }
 
-/// To the upstream of an API, without the path of that API.
-fn default_path(family: &Family, upstreams: &[Endpoint]) -> Option<String> {
-    // The default upstream needs no name, so that models may still choose another one.
-    let first = upstreams.first().filter(|_| family.is_usual);
-    if first.is_some_and(|first| !clients::is_no_openai(&first.base_url)) {
-        return Some(String::new());
+/// What to say of where clients of the usual API go, unless it is where they always do.
+fn usual_note(family: &Family, variables: &Variables, behind: &Behind<'_>) -> Option<String> {
+    let mut all = family.variables.iter();
+    if !family.is_usual || all.any(|variable| given(variables, variable).is_some()) {
+        return None;
     }
+    Some(match default_upstream(family, behind.upstreams) {
+        Some(upstream) if family.is_spoken_by(&upstream.base_url) => return None,
+        Some(Endpoint { name, base_url, .. }) => {
+            format!("OPENAI_BASE_URL leads to {name}, {base_url}")
+        }
+        None => match behind.upstreams.first() {
+            Some(Endpoint { name, base_url, .. }) if !clients::is_no_openai(base_url) => format!(
+                "OPENAI_BASE_URL is left alone: OpenAI's key is not for {name}, {base_url}, unless its \
+                 [[upstream]] has accept_client_key = true, or api_key_env"
+            ),
+            _ => "no upstream speaks OpenAI's API: OPENAI_BASE_URL is left alone".to_owned(),
+        },
+    })
+}
+
+/// To the upstream of an API, without the path of that API. It is named: another order of the
+/// upstreams must not lead the key elsewhere.
+fn default_path(family: &Family, upstreams: &[Endpoint]) -> Option<String> {
+    default_upstream(family, upstreams).map(|upstream| named(upstream.name.as_str()))
+}
+
+/// The API's own, else for the usual API the default upstream, if any key may come there.
+fn default_upstream<'a>(family: &Family, upstreams: &'a [Endpoint]) -> Option<&'a Endpoint> {
     let native = upstreams
         .iter()
         .find(|of| family.is_spoken_by(&of.base_url));
-    native.map(|upstream| named(&upstream.name))
+    let usual = || {
+        let first = upstreams.first().filter(|_| family.is_usual)?;
+        let is_meant = first.takes_any_key && !clients::is_no_openai(&first.base_url);
+        is_meant.then_some(first)
+    };
+    native.or_else(usual)
 }
 
-fn named(upstream: &Label) -> String {
-    let name = percent_encoding::utf8_percent_encode(upstream.as_str(), super::identity::UNQUOTED);
+fn named(upstream: &str) -> String {
+    let name = percent_encoding::utf8_percent_encode(upstream, super::identity::UNQUOTED);
     format!("/upstream/{name}")
 }
 
@@ -227,10 +264,13 @@ fn url(variable: &Variable, value: &str) -> Result<Uri, NoUrl> {
 }
 
 fn no_url(variable: &Variable, value: &str) -> NoUrl {
-    // What stands before an @ may be a password.
-    let value = match value.rsplit_once('@') {
-        Some((_, host)) => format!("...@{host}"),
-        None => value.to_owned(),
+    // What stands before an @, or in a query or fragment, may be a secret.
+    let plain = value.split(['?', '#']).next().unwrap_or_default();
+    let more = if plain.len() < value.len() { "..." } else { "" };
+    let value = match plain.rsplit_once('@') {
+        Some((_, host)) => format!("...@{host}{more}"),
+        None if value.contains('@') => "...".to_owned(),
+        None => format!("{plain}{more}"),
     };
     NoUrl {
         variable: variable.name,
@@ -253,10 +293,10 @@ fn place(url: &Uri, upstreams: &[Endpoint]) -> Option<String> {
     let whole = |endpoint: &&Endpoint| base_path(endpoint) == "/v1";
     let exact = |endpoint: &&Endpoint| !path.is_empty() && base_path(endpoint) == path;
     if let Some(endpoint) = there.clone().find(exact) {
-        return Some(format!("{}/v1", named(&endpoint.name)));
+        return Some(format!("{}/v1", named(endpoint.name.as_str())));
     }
     let endpoint = there.find(whole)?;
-    Some(format!("{}{path}", named(&endpoint.name)))
+    Some(format!("{}{path}", named(endpoint.name.as_str())))
 }
 
 /// `https://host:port/v1`: an upstream at which every path is what it is.
@@ -300,16 +340,13 @@ fn own_path(url: &Uri) -> String {
     const API: &str = "/v1";
     let whole = format!("{}{API}", url.path().trim_end_matches('/'));
     let tagged = take_tags(&whole);
-    let upstream = tagged
-        .upstream
-        .as_deref()
-        .and_then(|it| Label::parse(it).ok());
     let agent = tagged.agent.as_deref().map(|agent| {
         let agent = percent_encoding::utf8_percent_encode(agent, super::identity::UNQUOTED);
         format!("/agent/{agent}")
     });
     let rest = tagged.rest.strip_suffix(API).unwrap_or_default();
-    let upstream = upstream.as_ref().map(named).unwrap_or_default();
+    // Even one that nobody can have: without it calls would go to another.
+    let upstream = tagged.upstream.as_deref().map(named).unwrap_or_default();
     format!("{upstream}{}{rest}", agent.unwrap_or_default())
 }
 
@@ -340,13 +377,18 @@ fn label(variable: &Variable) -> Label {
 fn with_headers(set: Option<&String>, identity: &Identity) -> String {
     let kept = set.map(String::as_str).unwrap_or_default().lines();
     let kept = kept.filter(|line| {
-        let name = line.split(':').next().unwrap_or_default().trim();
-        let is_own = OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(name));
+        let is_own = OWN_HEADERS.iter().any(|own| is_header(line, own));
         !line.trim().is_empty() && !is_own
     });
     let kept = kept.map(str::to_owned);
     let lines: Vec<String> = kept.chain(identity.headers()).collect();
     lines.join("\n")
+}
+
+/// Whether this line is such a header, as in `x-aiops-run: a`.
+fn is_header(line: &str, name: &str) -> bool {
+    let of_line = line.split(':').next().unwrap_or_default().trim();
+    of_line.eq_ignore_ascii_case(name)
 }
 
 /// The way to this machine itself must not lead through the network's proxy.

@@ -310,19 +310,20 @@ impl Choice {
     }
 }
 
-/// The upstream a client named (header or path), else the first that lists the model, else the
-/// default. A client's key is meant for the default upstream and for one it named itself.
+/// The upstream a client named (path or header, which must not name another), else the first that
+/// lists the model, else the default. A client's key is meant for the default upstream and for one it
+/// named itself.
 fn choose(
     live: &Live,
     attributed: &Attributed,
     tagged: &Tagged<'_>,
     model: Option<&str>,
 ) -> Result<Choice, Fault> {
-    let named = attributed
-        .upstream
-        .as_ref()
-        .map(Label::as_str)
-        .or(tagged.upstream.as_deref());
+    if tagged.is_broken {
+        return Err(Fault::Rejected(Rejection::BrokenTags));
+    }
+    let header = attributed.upstream.as_ref().map(Label::as_str);
+    let named = tagged.upstream.as_deref().or(header);
     if let Some(name) = named {
         let upstream = live.upstream(name).ok_or_else(|| {
             let known = live
@@ -335,6 +336,12 @@ fn choose(
                 known,
             })
         })?;
+        if let Some(other) = header.filter(|other| *other != name) {
+            return Err(Fault::Rejected(Rejection::TwoUpstreams {
+                url: name.to_owned(),
+                header: other.to_owned(),
+            }));
+        }
         return Ok(Choice {
             upstream: Arc::clone(upstream),
             key_allowed: true,

@@ -43,12 +43,26 @@ pub(super) struct Refused {
 
 #[derive(Debug)]
 pub(super) enum Rejection {
-    BodyTooLarge { limit: u64 },
+    BodyTooLarge {
+        limit: u64,
+    },
     BodyIncomplete,
-    BodyStalled { silence: Duration },
+    BodyStalled {
+        silence: Duration,
+    },
     Target,
     Method,
-    UnknownUpstream { name: String, known: Vec<String> },
+    UnknownUpstream {
+        name: String,
+        known: Vec<String>,
+    },
+    /// The base URL names one, the header another.
+    TwoUpstreams {
+        url: String,
+        header: String,
+    },
+    /// The base URL names one behind what is no tag.
+    BrokenTags,
 }
 
 #[derive(Debug)]
@@ -84,6 +98,8 @@ impl Fault {
                 Rejection::Target => "bad_target",
                 Rejection::Method => "method_not_supported",
                 Rejection::UnknownUpstream { .. } => "unknown_upstream",
+                Rejection::TwoUpstreams { .. } => "two_upstreams",
+                Rejection::BrokenTags => "broken_tags",
             },
             Self::Upstream(fault) => match fault.kind {
                 UpstreamFaultKind::Unreachable(_) => "upstream_unreachable",
@@ -106,7 +122,9 @@ impl Fault {
                 Rejection::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 Rejection::BodyIncomplete
                 | Rejection::Target
-                | Rejection::UnknownUpstream { .. } => StatusCode::BAD_REQUEST,
+                | Rejection::UnknownUpstream { .. }
+                | Rejection::TwoUpstreams { .. }
+                | Rejection::BrokenTags => StatusCode::BAD_REQUEST,
                 Rejection::BodyStalled { .. } => StatusCode::REQUEST_TIMEOUT,
                 Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
             },
@@ -238,6 +256,15 @@ impl fmt::Display for Rejection {
             ),
             Self::Target => f.write_str("the request target is not a path"),
             Self::Method => f.write_str("this method cannot be proxied"),
+            Self::TwoUpstreams { url, header } => write!(
+                f,
+                "the base URL names the upstream {url:?} and {} names {header:?}; leave one of them out",
+                headers::UPSTREAM
+            ),
+            Self::BrokenTags => f.write_str(
+                "the base URL names an upstream behind a tag that is empty, given twice or not understood; \
+                 expected /<tag>/<name> pairs with percent-encoded names, such as /run/a%2Fb/upstream/x/v1",
+            ),
             Self::UnknownUpstream { name, known } => {
                 write!(
                     f,

@@ -2,7 +2,8 @@
 //!
 //! A path is touched only when its front is made of tags and what remains is plainly an API path,
 //! so that nothing an upstream offers is hidden behind a tag's name. A path that names an upstream
-//! goes there whatever remains, or nowhere: it must not reach another one.
+//! goes there whatever remains, or nowhere: it must not reach another one. Nor must one that names it
+//! behind a tag that is empty, repeated or not text.
 
 use std::borrow::Cow;
 
@@ -21,6 +22,8 @@ pub struct Tagged<'a> {
     pub budget_calls: Option<Cow<'a, str>>,
     /// The path as the upstream gets it; empty where only tags were given.
     pub rest: &'a str,
+    /// An upstream is named behind tags that are none, so that nobody can tell where it should go.
+    pub is_broken: bool,
 }
 
 const UPSTREAM: &str = "upstream";
@@ -63,10 +66,18 @@ pub fn take_tags(path: &str) -> Tagged<'_> {
         tagged.rest = rest;
     }
     if tagged.upstream.is_some() || is_api_path(tagged.rest) {
-        tagged
-    } else {
-        untouched
+        return tagged;
     }
+    Tagged {
+        is_broken: begins_with_tag(path) && tagged.rest.split('/').any(|it| it == UPSTREAM),
+        ..untouched
+    }
+}
+
+/// Whether somebody meant tags here, even after a slash too many.
+fn begins_with_tag(path: &str) -> bool {
+    let first = path.split('/').find(|segment| !segment.is_empty());
+    first.is_some_and(|first| Tagged::default().slot(first).is_some())
 }
 
 impl<'a> Tagged<'a> {

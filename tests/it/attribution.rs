@@ -320,6 +320,31 @@ async fn path_that_names_an_unknown_upstream_goes_nowhere() {
 }
 
 #[tokio::test]
+async fn upstream_of_the_path_binds_and_a_key_goes_nowhere_else() {
+    let two = Two::with("").await;
+    let path = "/upstream/other/v1/chat/completions";
+    for (path, header, error) in [
+        (path, "main", "two_upstreams"),
+        ("/agent//upstream/other/v1/x", "", "broken_tags"),
+        ("/run/a/run/b/upstream/other/v1/x", "", "broken_tags"),
+        ("//upstream/other/v1/x", "other", "broken_tags"),
+    ] {
+        let ask = post(path, CHAT);
+        let ask = match header {
+            "" => ask,
+            name => ask.header("x-aiops-upstream", name),
+        };
+        let response = two.call(ask).await;
+        assert_eq!(response.status(), 400, "{path}");
+        assert_eq!(response.header("x-aiops-error"), Some(error), "{path}");
+    }
+    assert_eq!(two.main.requests().len() + two.other.requests().len(), 0);
+    let both = post(path, CHAT).header("x-aiops-upstream", "other");
+    assert_eq!(two.call(both).await.status(), 200);
+    assert_eq!(two.other.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn the_same_key_is_recorded_as_the_same_hash_however_it_comes() {
     let upstream = Upstream::answers(json("{}")).await;
     let proxy = Proxy::to(&upstream).await;

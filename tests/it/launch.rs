@@ -104,7 +104,10 @@ async fn environment_of_the_program_is_what_it_was_and_where_to_call() {
     command
         .env("OPEN_AIOPS_TOKEN", "secret")
         .env("https_proxy", "http://proxy.test:3128")
-        .env("OPENAI_CUSTOM_HEADERS", "x-team: search\nx-aiops-run: old")
+        .env(
+            "OPENAI_CUSTOM_HEADERS",
+            "x-team: search\nx-aiops-run: old\nx-aiops-upstream: other",
+        )
         .env("ANTHROPIC_BASE_URL", "");
     let done = ended(command).await;
     assert_eq!(done.code, Some(0), "{}", done.err);
@@ -123,8 +126,8 @@ async fn environment_of_the_program_is_what_it_was_and_where_to_call() {
         "ANTHROPIC_BASE_URL=".to_owned(),
         format!("BIN={}", env!("CARGO_BIN_EXE_open-aiops")),
         "NO_PROXY=127.0.0.1,localhost".to_owned(),
-        format!("OPENAI_API_BASE={url}/v1"),
-        format!("OPENAI_BASE_URL={url}/v1"),
+        format!("OPENAI_API_BASE={url}/upstream/main/v1"),
+        format!("OPENAI_BASE_URL={url}/upstream/main/v1"),
         "OPENAI_CUSTOM_HEADERS=x-team: search".to_owned(),
         format!(
             "OPEN_AIOPS_LEDGER={}",
@@ -390,4 +393,42 @@ async fn header_does_not_lead_out_of_the_run_of_the_base_url() {
         .await;
     assert_eq!(done.out, "200\n200\n429\n", "{}", done.err);
     assert_eq!(done.code, Some(76));
+}
+
+#[tokio::test]
+async fn launch_within_that_has_no_token_says_what_it_cannot_know() {
+    let upstream = Upstream::answers(chat()).await;
+    let desk = Desk::with(&upstream, "token_env = \"MINE\"");
+    let script = "echo \"seen: $MINE\"; $BIN run -- bash call.sh";
+    let mut command = desk.command(&["run", "--quiet", "--", "bash", "-c", script]);
+    command.env("MINE", "k".repeat(32));
+    let done = ended(command).await;
+    assert_eq!(done.out, "seen: \n200\n", "{}", done.err);
+    has(
+        &done.err,
+        &["asks for its admin token", "no receipt, nor an exit code"],
+    );
+}
+
+#[tokio::test]
+async fn key_of_an_upstream_is_not_seen_by_the_program_unless_clients_need_it() {
+    let upstream = Upstream::answers(chat()).await;
+    let desk = Desk::with(&upstream, "");
+    let file = desk.path("config.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    for (name, seen) in [
+        ("TEAM_KEY", "seen: \n200\n"),
+        ("OPENAI_API_KEY", "seen: sk-own\n200\n"),
+    ] {
+        fs::write(&file, format!("{text}api_key_env = \"{name}\"\n")).unwrap();
+        let script = format!("echo \"seen: ${name}\"; bash call.sh");
+        let mut command = desk.command(&["run", "--", "bash", "-c", &script]);
+        command.env(name, "sk-own");
+        let done = ended(command).await;
+        assert_eq!(done.out, seen, "{}", done.err);
+        let told = done.err.contains("the program sees OPENAI_API_KEY");
+        assert_eq!(told, name == "OPENAI_API_KEY", "{}", done.err);
+        let key = upstream.requests().pop().unwrap();
+        assert_eq!(key.header("authorization"), Some("Bearer sk-own"));
+    }
 }

@@ -179,6 +179,27 @@ async fn second_launch_uses_the_proxy_of_the_first_which_waits_for_it() {
 }
 
 #[tokio::test]
+async fn launcher_that_is_told_to_end_waits_for_others_no_longer_than_seconds() {
+    let upstream = Upstream::answers(chat()).await;
+    let desk = Desk::with(&upstream, "");
+    let first = spawn(desk.command(&["run", "--", "sh", "-c", UNTIL_END]));
+    lines(&desk.path("log"), 1).await;
+    let second = in_two_steps("two");
+    let guest = spawn(desk.command(&["run", "--", "bash", "-c", &second]));
+    lines(&desk.path("two"), 1).await;
+    send(&first, Signal::TERM);
+    let (code, _, err) = output(first).await;
+    assert_eq!(code, Some(143), "{err}");
+    assert!(err.contains("it waits 3 s for them"), "{err}");
+    std::fs::write(desk.path("go-two"), "").unwrap();
+    let (.., err) = output(guest).await;
+    assert!(
+        err.contains("the proxy ended before the program did"),
+        "{err}"
+    );
+}
+
+#[tokio::test]
 async fn guest_is_told_when_its_proxy_was_killed() {
     let upstream = Upstream::answers(chat()).await;
     let desk = Desk::with(&upstream, "");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, UpstreamConfig};
 use crate::core::budget::{Limits, Measure};
 
 const ORIGIN: &str = "http://127.0.0.1:4000";
@@ -10,11 +10,32 @@ fn label(text: &str) -> Label {
 
 fn endpoints(of: &[(&str, &str)]) -> Vec<Endpoint> {
     of.iter()
-        .map(|(name, base_url)| Endpoint {
-            name: label(name),
-            base_url: base_url.parse().unwrap(),
-        })
+        .map(|(name, base_url)| endpoint(name, base_url))
         .collect()
+}
+
+/// As the first one of a config file.
+fn endpoint(name: &str, base_url: &str) -> Endpoint {
+    let accounting = Config::default().accounting;
+    let config = UpstreamConfig {
+        accept_client_key: true,
+        ..UpstreamConfig::at(label(name), base_url.parse().unwrap(), &accounting)
+    };
+    Endpoint {
+        takes_any_key: config.takes_any_key(),
+        name: config.name,
+        base_url: config.base_url,
+    }
+}
+
+fn notes(variables: &Variables, upstreams: &[Endpoint]) -> Vec<String> {
+    let behind = Behind {
+        origin: ORIGIN,
+        upstreams,
+        own: &own(),
+        ledger: "/data",
+    };
+    changes(variables, &identity(), &behind).unwrap().notes
 }
 
 fn vars(of: &[(&str, &str)]) -> Variables {
@@ -68,22 +89,46 @@ const ANTHROPIC: (&str, &str) = ("claude", "https://api.anthropic.com/v1");
 
 #[test]
 fn default_upstream_is_for_clients_of_the_usual_api_alone() {
-    let usual = [("OPENAI_API_BASE", "RUN/v1"), ("OPENAI_BASE_URL", "RUN/v1")];
+    let usual = [
+        ("OPENAI_API_BASE", "RUN/upstream/openai/v1"),
+        ("OPENAI_BASE_URL", "RUN/upstream/openai/v1"),
+    ];
     check(&[], &[OPENAI], &usual);
     check(&[("OPENAI_BASE_URL", "  ")], &[OPENAI], &usual);
-    check(&[], &[("local", "http://127.0.0.1:11434/v1")], &usual);
+    let local = usual.map(|(name, _)| (name, "RUN/upstream/local/v1"));
+    check(&[], &[("local", "http://127.0.0.1:11434/v1")], &local);
+    check(&[], &[("other", "https://api.example/v1"), OPENAI], &usual);
     check(
         &[],
         &[(
             "g",
             "https://generativelanguage.googleapis.com/v1beta/openai",
         )],
-        &[
-            ("GOOGLE_GEMINI_BASE_URL", "RUN/upstream/g"),
-            ("OPENAI_API_BASE", "RUN/v1"),
-            ("OPENAI_BASE_URL", "RUN/v1"),
-        ],
+        &[("GOOGLE_GEMINI_BASE_URL", "RUN/upstream/g")],
     );
+}
+
+#[test]
+fn openai_key_comes_to_another_host_only_where_that_is_meant_and_said() {
+    let mut other = endpoint("other", "https://api.example/v1");
+    let none = vars(&[]);
+    check(&[], &[("other", "https://api.example/v1")], &[]);
+    let told = notes(&none, std::slice::from_ref(&other));
+    assert!(
+        told[0].contains("OPENAI_BASE_URL is left alone"),
+        "{told:?}"
+    );
+    assert!(told[0].contains("accept_client_key = true"), "{told:?}");
+    other.takes_any_key = true;
+    assert_eq!(
+        notes(&none, std::slice::from_ref(&other)),
+        ["OPENAI_BASE_URL leads to other, https://api.example/v1"]
+    );
+    let native = endpoint(OPENAI.0, OPENAI.1);
+    assert!(notes(&none, &[other, native.clone()]).is_empty());
+    let header = vars(&[("OPENAI_CUSTOM_HEADERS", "X-AIOps-Upstream: other")]);
+    let told = notes(&header, &[native]);
+    assert!(told[0].contains("x-aiops-upstream of OPENAI_CUSTOM_HEADERS is left out"));
 }
 
 #[test]
@@ -155,8 +200,8 @@ fn endpoint_that_is_set_stays_the_endpoint() {
                 "ANTHROPIC_BASE_URL",
                 "RUN/upstream/anthropic-base-url/anthropic",
             ),
-            ("OPENAI_API_BASE", "RUN/v1"),
-            ("OPENAI_BASE_URL", "RUN/v1"),
+            ("OPENAI_API_BASE", "RUN/upstream/local/v1"),
+            ("OPENAI_BASE_URL", "RUN/upstream/local/v1"),
         ],
     );
 }
@@ -221,6 +266,7 @@ fn url_of_the_proxy_itself_keeps_all_but_its_run() {
         "RUN/upstream/a%20b/v1"
     );
     assert_eq!(nested("/run/crew-0/upstream/g"), "RUN/upstream/g");
+    assert_eq!(nested("/run/crew-0/upstream//v1"), "RUN/upstream//v1");
     assert_eq!(nested("/run/crew-0/agent/x%2Fy/v1"), "RUN/agent/x%2Fy/v1");
 }
 
@@ -230,8 +276,11 @@ fn what_is_no_url_is_said_without_what_may_be_a_password() {
         ("localhost:11434", "localhost:11434"),
         ("ftp://a/v1", "ftp://a/v1"),
         ("http://me:secret@a/v1", "...@a/v1"),
-        ("http://a/v1?key=b", "http://a/v1?key=b"),
-        ("http://a/v1#b", "http://a/v1#b"),
+        ("http://a/v1?key=secret", "http://a/v1..."),
+        ("http://a/v1?mail=secret@b", "..."),
+        ("http://a/v1#secret", "http://a/v1..."),
+        ("http://me:se?secret@a/v1", "..."),
+        ("http://me:secret@a/v1?key=secret", "...@a/v1..."),
     ] {
         let wrong = missing(&vars(&[("OPENAI_BASE_URL", value)]), &[], &[]).unwrap_err();
         let told = wrong.to_string();
@@ -241,6 +290,7 @@ fn what_is_no_url_is_said_without_what_may_be_a_password() {
             )),
             "{told}"
         );
+        assert!(!told.contains("secret"), "{told}");
     }
 }
 
@@ -253,7 +303,7 @@ fn headers_are_appended_to_what_is_set() {
         limits,
         ..identity()
     };
-    let set = "x-team: a\r\nX-AIOps-Run: old\n\nx-aiops-agent: b".to_owned();
+    let set = "x-team: a\r\nX-AIOps-Upstream: b\nX-AIOps-Run: old\n\nx-aiops-agent: b".to_owned();
     assert_eq!(
         with_headers(Some(&set), &identity),
         "x-team: a\nx-aiops-agent: b\nx-aiops-run: crew-1\nx-aiops-parent-run: outer-1\n\

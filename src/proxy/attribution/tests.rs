@@ -14,6 +14,7 @@ const NO_TAGS: Tagged<'_> = Tagged {
     budget_usd: None,
     budget_tokens: None,
     budget_calls: None,
+    is_broken: false,
     rest: "/v1",
 };
 

@@ -90,6 +90,33 @@ fn path_that_names_an_upstream_goes_nowhere_else() {
 }
 
 #[test]
+fn upstream_behind_what_is_no_tag_is_not_lost() {
+    for path in [
+        "/agent//upstream/vllm/v1/x",
+        "/agent/%ff/upstream/vllm/v1/x",
+        "/run/a/run/b/upstream/vllm/v1/x",
+        "/run/a/run/v1/upstream/vllm/v1/x",
+        "/run/a/b/upstream/vllm/v1/x",
+        "//upstream/vllm/v1/x",
+        "/run/a//upstream/vllm/v1/x",
+        "/run/a/upstream",
+    ] {
+        let tagged = take_tags(path);
+        assert!(tagged.is_broken, "{path}");
+        assert_eq!((tagged.upstream, tagged.rest), (None, path));
+    }
+    for path in [
+        "/upstream/vllm/run//upstream/b",
+        "/v1/agent//upstream/vllm",
+        "/agent/upstream/v1/x",
+        "/proxy/upstream/vllm/v1/x",
+        "/run/a/v1/upstream/x",
+    ] {
+        assert!(!take_tags(path).is_broken, "{path}");
+    }
+}
+
+#[test]
 fn run_comes_with_its_parent_variant_and_limits() {
     let path =
         "/run/a/parent-run/b/variant/terse%201/budget-usd/0.50/budget-tokens/9/budget-calls/3/v1/x";
@@ -114,7 +141,8 @@ proptest! {
     ) {
         let tagged = take_tags(&path);
         prop_assert!(path.ends_with(tagged.rest));
-        let untouched = Tagged { rest: tagged.rest, ..Tagged::default() };
+        let is_broken = tagged.is_broken;
+        let untouched = Tagged { rest: tagged.rest, is_broken, ..Tagged::default() };
         prop_assert_eq!(tagged.rest == path, tagged == untouched);
     }
 }
