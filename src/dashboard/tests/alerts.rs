@@ -103,6 +103,10 @@ async fn an_open_alert_is_known_after_a_start_however_much_was_recorded_since() 
     }
     last.unwrap().await;
     let list = list_recorded(ledger.view(), clock.now()).unwrap();
-    let open: Vec<Rule> = list.iter().filter(|it| it.is_open).map(|it| it.rule).collect();
+    let open: Vec<Rule> = list
+        .iter()
+        .filter(|it| it.is_open)
+        .map(|it| it.rule)
+        .collect();
     assert_eq!(open, [Rule::BudgetSpent]);
 }

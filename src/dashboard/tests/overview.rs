@@ -248,10 +248,15 @@ async fn the_most_expensive_agent_is_the_first_however_many_were_active_since() 
     for id in ["agents", "models"] {
         let table = part(&html, id);
         assert!(table.contains(">first<"), "{id}: {table}");
-        assert!(table.contains("10 of 1 006") || table.contains("10 of 1,006") || table.contains("10 of 1006"), "{id}: {table}");
+        assert!(
+            table.contains("10 of 1 006")
+                || table.contains("10 of 1,006")
+                || table.contains("10 of 1006"),
+            "{id}: {table}"
+        );
     }
     let calls = part(&html, "tiles");
-    assert!(calls.contains("006 ended") , "all time has all: {calls}");
+    assert!(calls.contains("006 ended"), "all time has all: {calls}");
 }
 
 #[tokio::test]
@@ -270,7 +275,10 @@ async fn figures_of_more_than_the_range_say_what_was_counted() {
     site.sample.clock.advance_micros(10 * minute);
     let html = site.page(&format!("/?since={middle}")).await;
     let note = part(&html, "counted");
-    assert!(note.contains("Counted in whole slices of time: from"), "{note}");
+    assert!(
+        note.contains("Counted in whole slices of time: from"),
+        "{note}"
+    );
     assert!(part(&html, "tiles").contains("101 ended"), "{html}");
     let html = site.page("/?range=24h").await;
     assert!(!part(&html, "counted").contains("Counted"), "{html}");

@@ -370,7 +370,10 @@ mod tests {
         }
         let lines: Vec<_> = drawn.lines.iter().map(|(of, line)| (of, line)).collect();
         assert_eq!(lines.len(), MAX_LINES + 1);
-        assert_eq!(*lines[0].0, LineOf::Named(Label::parse("task-19999").unwrap()));
+        assert_eq!(
+            *lines[0].0,
+            LineOf::Named(Label::parse("task-19999").unwrap())
+        );
         assert_eq!(lines[0].1[7].totals.calls, 20_000);
         assert_eq!(*lines[5].0, LineOf::Others);
         assert_eq!(lines[5].1[7].totals.calls, (1..=19_995).sum::<u64>());

@@ -15,9 +15,12 @@ impl View {
         self.index.read(|txn| {
             let open = OpenCalls::count(txn, filter)?;
             let (_, agents) = spans::agents(txn, filter, &open)?;
-            Ok(top(agents, filter, |sum| &sum.slice, |(agent, sum)| {
-                spans::agent_row(agent, sum, &open)
-            }))
+            Ok(top(
+                agents,
+                filter,
+                |sum| &sum.slice,
+                |(agent, sum)| spans::agent_row(agent, sum, &open),
+            ))
         })
     }
 

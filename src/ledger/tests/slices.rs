@@ -403,9 +403,7 @@ fn one_call_of_a_wrong_clock_costs_no_slice_of_others() {
         outcome: Outcome::Completed,
         late_us: 0,
     };
-    let mut calls: Vec<_> = (0..30)
-        .map(|_| record(&machine, &ledger, &call))
-        .collect();
+    let mut calls: Vec<_> = (0..30).map(|_| record(&machine, &ledger, &call)).collect();
     let wrong = Made {
         late_us: -365 * DAY_US,
         ..call.clone()
