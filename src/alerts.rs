@@ -36,7 +36,7 @@ pub use crate::core::alert::{About, Alert, Delivery, Rule, Scope, Severity};
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
-use crate::ledger::{Event, IndexError, Ledger, SpanFilter, View};
+use crate::ledger::{Event, IndexError, Ledger, View};
 use crate::metrics::Metrics;
 
 /// Changes that a slow listener may be behind; it is told how many it missed.
@@ -55,6 +55,8 @@ const LOOK_EVERY: u32 = 10;
 const FLUSH: Duration = Duration::from_secs(5);
 /// Events before this are no alerts of now.
 const HISTORY_US: i64 = 7 * 86_400_000_000;
+/// How often it is looked what was due while recorded events are taken in.
+const DUE_EVERY_US: u64 = 60_000_000;
 
 /// All alerts of the running process.
 pub struct Alerts {
@@ -407,14 +409,18 @@ async fn recorded(ledger: &Ledger, repeat_us: u64, now: Timestamp) -> Book {
 
 fn fold(view: &View, repeat_us: u64, now: Timestamp) -> Result<Book, IndexError> {
     let since = Timestamp::from_micros(now.micros().saturating_sub(HISTORY_US));
-    let filter = SpanFilter {
-        since: Some(since),
-        ..SpanFilter::default()
-    };
-    let mut book = Book::new(repeat_us);
-    for event in view.events(&filter)?.items.iter().rev() {
+    let (mut book, mut looked_at) = (Book::new(repeat_us), since);
+    view.each_event(since, |event| {
+        if !is_heard(event) {
+            return;
+        }
+        // What was due before was told then, so that it is not told now.
+        if event.at.micros_since(looked_at) >= DUE_EVERY_US {
+            looked_at = event.at;
+            book.due(event.at);
+        }
         book.take(&heard(event));
-    }
+    })?;
     Ok(book)
 }
 

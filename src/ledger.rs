@@ -50,8 +50,8 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunFilter, SeriesFilter,
-    Sought, SpanFilter, Standing, View,
+    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunEvents, RunFilter,
+    SeriesFilter, Sought, SpanFilter, Standing, View,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};
@@ -59,7 +59,7 @@ pub use recovery::{OpenError, Recovery};
 pub use rows::{
     AgentRow, Body, CallDetail, CallRow, EdgeRow, Figures, Line, LineOf, Mark, ModelRow, Page,
     RollupRow, RunAgentRow, RunCalls, RunDetail, RunEdgeRow, RunMarks, RunRow, Series, SpanFigures,
-    Spanned,
+    Spanned, Tops,
 };
 pub use sketch::Latency;
 pub use sync_times::SyncTimes;

@@ -55,7 +55,15 @@ async fn page(desk: Desk, here: Here) -> Answer {
             div.with-side[side.is_some()] {
                 figure.graph {
                     (part("graph", &draw::draw(&graph, &placed, &here)))
-                    figcaption { (draw::legend()) }
+                    figcaption {
+                        @if graph.left_out > 0 {
+                            p.note id="left-out" {
+                                "The " (figure::count(graph.edges.len() as u64)) " edges that matter most are drawn; "
+                                (figure::count(graph.left_out as u64)) " more " a href="#edges" { "are in the table" } "."
+                            }
+                        }
+                        (draw::legend())
+                    }
                 }
                 @if let Some(side) = &side { aside.side aria-label="Chosen" { (part("side", side)) } }
             }

@@ -7,11 +7,13 @@ mod tiles;
 mod trend;
 
 use axum::Router;
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 
 use self::now::Now;
 use self::trend::{Measure, Split};
 use super::desk::Desk;
+use super::figure;
 use super::here::Here;
 use super::page::{Page, Place, empty, part};
 use super::{Answer, view};
@@ -19,7 +21,7 @@ use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
 use crate::ledger::{
     AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter,
-    SpanFilter, Totals, View,
+    SpanFilter, Tops, Totals, View,
 };
 
 /// Runs that the most expensive are looked for among: the last active.
@@ -34,9 +36,11 @@ pub(super) fn routes() -> Router<Desk> {
 /// What the page says of its range.
 struct Spent {
     series: Series,
+    /// What was counted, where that is more than the range.
+    counted: Option<(Timestamp, Timestamp)>,
     /// The most expensive first, as are the next.
-    agents: Vec<AgentRow>,
-    models: Vec<ModelRow>,
+    agents: Tops<AgentRow>,
+    models: Tops<ModelRow>,
     runs: Vec<RunRow>,
     /// There were more runs than were looked at.
     runs_are_some: bool,
@@ -60,6 +64,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         @if spent.is_first_use && !now.has_running_calls() {
             (part("setup", &setup(&desk)))
         } @else {
+            (part("counted", &counted(&spent, &desk.zone)))
             (part("tiles", &tiles::draw(&spent.series, &desk, &here)))
             div.overview {
                 div {
@@ -95,22 +100,22 @@ async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
             until: (!range.is_open).then_some(until),
             ..SpanFilter::default()
         };
-        let mut agents = view.agents(&span)?.items;
+        let agents = view.top_agents(&span)?;
         let since = range.since.unwrap_or_else(|| {
-            let first = agents.iter().map(|row| row.first_at).min();
-            first.unwrap_or(Timestamp::from_micros(
+            agents.first_at.unwrap_or(Timestamp::from_micros(
                 until.micros().saturating_sub(AN_HOUR_US),
             ))
         });
+        let end = until.max(since.plus_micros(1));
         let series = view.series(&SeriesFilter {
             since,
-            until: until.max(since.plus_micros(1)),
+            until: end,
             by,
             agent: None,
             model: None,
             step_us: None,
         })?;
-        let mut models = view.models(&span)?.items;
+        let models = view.top_models(&span)?;
         let page = view.runs(&RunFilter {
             span: SpanFilter {
                 limit: RUNS_LOOKED_AT,
@@ -119,11 +124,13 @@ async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
             ..RunFilter::default()
         })?;
         let mut runs = page.items;
-        agents.sort_by_key(|row| std::cmp::Reverse(rank(&row.figures.totals)));
-        models.sort_by_key(|row| std::cmp::Reverse(rank(&row.figures.totals)));
         runs.sort_by_key(|row| std::cmp::Reverse(rank(&row.totals)));
-        let is_first_use = agents.is_empty() && runs.is_empty() && is_empty(view)?;
+        let is_first_use = agents.items.is_empty() && runs.is_empty() && is_empty(view)?;
+        let whole = (series.whole.since, series.whole.until);
+        // All time has no beginning that a slice could go beyond.
+        let is_wider = whole.1 != end || (range.since.is_some() && whole.0 != since);
         Ok(Spent {
+            counted: is_wider.then_some(whole),
             series,
             agents,
             models,
@@ -133,6 +140,18 @@ async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
         })
     })
     .await
+}
+
+/// Says what the figures are of, where that is not just the range.
+fn counted(spent: &Spent, zone: &TimeZone) -> Markup {
+    html! {
+        @if let Some((since, until)) = spent.counted {
+            p.note {
+                "Counted in whole slices of time: from " (figure::time(since, zone)) " to " (figure::time(until, zone))
+                ", more than the range. So old, or so many at its ends, calls are not looked at one by one."
+            }
+        }
+    }
 }
 
 /// By what was spent, then by how much was done.

@@ -20,12 +20,15 @@ mod runs;
 mod series;
 mod spans;
 mod sums;
+mod told;
+mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
 pub use neighbours::{BodyReader, Neighbours};
 pub use runs::{MAX_MARKS, RunFilter, Standing};
 pub use series::{By, MAX_BUCKETS, SeriesFilter};
 pub use spans::{Sought, SpanFilter};
+pub use told::RunEvents;
 
 use super::body::unpack_content;
 use super::index::batch::{decode, id_key, read_admission, read_settlement};
@@ -122,14 +125,8 @@ impl View {
         self.index.read(|txn| {
             let open = OpenCalls::count(txn, filter)?;
             let agents = spans::agents(txn, filter, &open)?;
-            Ok(spans::page(agents, filter, |(agent, sum)| AgentRow {
-                open_calls: open.of(&agent),
-                agent,
-                first_at: sum.slice.first_at,
-                last_at: sum.slice.last_at,
-                models: sum.models.into_iter().collect(),
-                runs: sum.slice.runs,
-                figures: sum.slice.figures(),
+            Ok(spans::page(agents, filter, |(agent, sum)| {
+                spans::agent_row(agent, sum, &open)
             }))
         })
     }
@@ -153,14 +150,7 @@ impl View {
     pub fn models(&self, filter: &SpanFilter) -> Result<Spanned<ModelRow>, IndexError> {
         self.index.read(|txn| {
             let models = spans::models(txn, filter)?;
-            Ok(spans::page(models, filter, |(model, sum)| ModelRow {
-                model,
-                first_at: sum.slice.first_at,
-                last_at: sum.slice.last_at,
-                agents: sum.agents.into_iter().collect(),
-                upstreams: sum.upstreams.into_iter().collect(),
-                figures: sum.slice.figures(),
-            }))
+            Ok(spans::page(models, filter, spans::model_row))
         })
     }
 

@@ -327,6 +327,16 @@ pub struct Spanned<T> {
     pub next: Option<Timestamp>,
 }
 
+/// The first of rows that are sorted by what was spent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tops<T> {
+    pub items: Vec<T>,
+    /// How many there are in all.
+    pub count: usize,
+    /// When the first call of all of them started; none where there was none.
+    pub first_at: Option<Timestamp>,
+}
+
 /// What a group of calls used and how long they took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {

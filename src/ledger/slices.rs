@@ -346,15 +346,40 @@ impl Slice {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub(crate) struct Reach {
-    /// The start of the latest call that ended.
+    /// The start of the latest call that ended, of those that are believed.
     #[n(0)]
     pub(crate) newest: Timestamp,
     /// Calls that were settled from then on are in the log; none when all ever were.
     #[n(1)]
     pub(crate) floor: Option<Timestamp>,
+    /// The earliest start of the calls that came last, where all of them are too far ahead to be
+    /// believed.
+    #[n(2)]
+    pub(crate) ahead: Option<Timestamp>,
 }
 
+/// A start this far ahead of all before is believed once calls went on for as long after it: until
+/// then a clock may have been wrong. What is old goes that much later then.
+const LEAP_US: i64 = DAY_US;
+
 impl Reach {
+    /// Takes in the start of a call, in the order of the log.
+    pub(crate) fn see(&mut self, at: Timestamp) {
+        let is_leap = |from: Timestamp| at.micros().saturating_sub(from.micros()) > LEAP_US;
+        if !is_leap(self.newest) {
+            self.newest = self.newest.max(at);
+            self.ahead = None;
+            return;
+        }
+        match self.ahead {
+            Some(first) if is_leap(first) => {
+                self.newest = at;
+                self.ahead = None;
+            }
+            first => self.ahead = Some(first.map_or(at, |first| first.min(at))),
+        }
+    }
+
     /// The beginning of the first slice of this grain that is kept; none when all are.
     pub(crate) fn from(&self, grain: Grain) -> Option<Timestamp> {
         let kept = grain.kept_us()?;
@@ -420,6 +445,7 @@ mod tests {
         let reach = Reach {
             newest,
             floor: None,
+            ahead: None,
         };
         let from = |reach: Reach, grain| reach.from(grain).map(Timestamp::micros);
         assert_eq!(
@@ -433,5 +459,27 @@ mod tests {
         let reach = Reach { floor, ..reach };
         assert_eq!(from(reach, Grain::Minute), Some(99 * DAY_US + MINUTE_US));
         assert_eq!(from(reach, Grain::Hour), Some(99 * DAY_US + HOUR_US));
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_for_less_than_a_day_lets_nothing_go() {
+        let at = |hour: i64| Timestamp::from_micros(hour * HOUR_US);
+        let mut reach = Reach::default();
+        for hour in 2400..2450 {
+            reach.see(at(hour));
+        }
+        assert_eq!(reach.newest, at(2449));
+        for minute in 0..500 {
+            let wrong = at(12_000).micros() + minute * MINUTE_US;
+            reach.see(Timestamp::from_micros(wrong));
+            assert_eq!(reach.newest, at(2449));
+        }
+        reach.see(at(2450));
+        assert_eq!((reach.newest, reach.ahead), (at(2450), None));
+        // What goes on for longer is so.
+        for hour in 12_000..12_030 {
+            reach.see(at(hour));
+        }
+        assert_eq!(reach.newest, at(12_029));
     }
 }

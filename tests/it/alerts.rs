@@ -441,6 +441,33 @@ async fn alerts_outlive_a_restart_and_are_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_start_tells_that_what_only_the_process_before_knew_is_over() {
+    let (upstream, hook) = (
+        Upstream::answers(reply(503).body("{}")).await,
+        taking().await,
+    );
+    let sections = webhook("ops", &hook, "rules = [\"upstream_*\"]");
+    let setup = Proxy::with(&upstream).sections(&sections);
+    let proxy = setup.start().await;
+    for _ in 0..6 {
+        proxy.call(&chat("r", 5)).await;
+        within("the end", proxy.app.settled()).await;
+    }
+    messages(&hook, 1).await;
+    let Proxy { app, dir, .. } = proxy;
+    app.stop().await;
+    let again = Proxy::with(&upstream)
+        .sections(&sections)
+        .on_data_of(&dir)
+        .start()
+        .await;
+    let sent = messages(&hook, 2).await;
+    assert_eq!(sent[1]["event"], "over");
+    assert_eq!(sent[1]["alert"]["id"], sent[0]["alert"]["id"]);
+    again.app.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_left_at_the_end_still_reaches_its_webhook() {
     let (upstream, hook) = (Upstream::answers(used(9, 91)).await, taking().await);
     let sections = EACH_RUN.to_owned() + &webhook("ops", &hook, "");

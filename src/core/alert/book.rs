@@ -93,17 +93,19 @@ impl Book {
         told
     }
 
-    /// What came again too early to be told at once, and has to be told by now.
+    /// What came again too early to be told at once and has to be told by now, and what time ended.
     pub fn due(&mut self, now: Timestamp) -> Vec<Told> {
         let repeat_us = self.repeat_us;
-        let is_due = |entry: &&mut Entry| {
-            let waits = entry
-                .told
-                .is_some_and(|(at, is_open)| !is_open && now.micros_since(at) >= repeat_us);
-            waits && entry.is_open(now)
+        let due = |entry: &mut Entry| {
+            let (at, was_told_open) = entry.told?;
+            let news = match (entry.is_open(now), was_told_open) {
+                (true, false) if now.micros_since(at) >= repeat_us => News::Begins,
+                (false, true) => News::Over,
+                _ => return None,
+            };
+            Some(entry.tell(now, news))
         };
-        let due = self.entries.values_mut().filter(is_due);
-        due.map(|entry| entry.tell(now, News::Begins)).collect()
+        self.entries.values_mut().filter_map(due).collect()
     }
 
     /// All of them: open ones first, then those that were seen last.
@@ -146,9 +148,7 @@ impl Book {
                     continue;
                 }
                 entry.alert.over_at = Some(heard.at);
-                // A restart is no news of what was before it.
-                let tells = entry.told.is_some_and(|(_, is_open)| is_open) && whose != Whose::All;
-                if tells {
+                if entry.told.is_some_and(|(_, is_open)| is_open) {
                     told.push(entry.tell(heard.at, News::Over));
                 }
             }

@@ -64,8 +64,11 @@ fn finding(graph: &CallGraph) -> String {
     let mut text = format!(
         "{}, {} between them",
         of(agents, "agent"),
-        of(graph.edges.len(), "edge")
+        of(graph.edges.len() + graph.left_out, "edge")
     );
+    if graph.left_out > 0 {
+        _ = write!(text, ", {} drawn", graph.edges.len());
+    }
     if on_cycle > 0 {
         _ = write!(text, ", {on_cycle} of them on a cycle");
     }

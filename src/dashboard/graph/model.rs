@@ -12,6 +12,8 @@ use crate::ledger::Totals;
 /// Agents that are drawn one by one; of more the first so many are, and one node for the rest.
 const DRAWN: usize = 60;
 const LEFT_OF_MORE: usize = 40;
+/// Edges that are drawn: more are a tangle, and take long to lay out.
+const DRAWN_EDGES: usize = 120;
 /// An edge with this share of all that was spent on edges is hot, in percent, where there are some.
 const HOT_PERCENT: u64 = 20;
 const HOT_AMONG: usize = 4;
@@ -57,6 +59,8 @@ pub(super) struct CallGraph {
     pub(super) edges: Vec<Edge>,
     /// Agents that the last node stands for.
     pub(super) others: usize,
+    /// Edges that are not drawn.
+    pub(super) left_out: usize,
 }
 
 /// What a graph is made of.
@@ -126,6 +130,7 @@ impl CallGraph {
             nodes: nodes.collect(),
             edges,
             others: 0,
+            left_out: 0,
         };
         graph.mark_cycles();
         graph.mark_hot();
@@ -134,6 +139,27 @@ impl CallGraph {
 
     /// So much of it as can be drawn. Cycles are those of the whole.
     pub(super) fn cut(self) -> Self {
+        let mut graph = self.cut_nodes();
+        graph.cut_edges();
+        graph
+    }
+
+    /// Leaves those that tripped, then those on a cycle, then the most expensive.
+    fn cut_edges(&mut self) {
+        self.left_out = self.edges.len().saturating_sub(DRAWN_EDGES);
+        if self.left_out == 0 {
+            return;
+        }
+        self.edges.sort_by_key(|edge| {
+            let totals = &edge.work.totals;
+            let marks = (edge.is_tripped, edge.is_on_cycle);
+            std::cmp::Reverse((marks, totals.cost_nano_usd, totals.calls))
+        });
+        self.edges.truncate(DRAWN_EDGES);
+        self.edges.sort_by_key(|edge| (edge.from, edge.to));
+    }
+
+    fn cut_nodes(self) -> Self {
         if self.nodes.len() <= DRAWN {
             return self;
         }
@@ -180,6 +206,7 @@ impl CallGraph {
             nodes,
             edges: edges.into_values().collect(),
             others: all - last,
+            left_out: 0,
         }
     }
 
@@ -457,6 +484,27 @@ mod tests {
             41,
             "39 among the first, one out, one back"
         );
+    }
+
+    #[test]
+    fn many_edges_are_cut_to_those_that_matter_and_the_rest_is_counted() {
+        let mut facts = Facts::default();
+        for from in 0..50_i64 {
+            for to in from + 1..50 {
+                let edge = (label(&format!("a{from}")), label(&format!("a{to}")));
+                facts.edges.push((edge, work(1, from, from + 1)));
+            }
+        }
+        let back = (label("a1"), label("a0"));
+        facts.edges.push((back, work(1, 0, 60)));
+        let graph = CallGraph::whole(&facts).cut();
+        assert_eq!((graph.nodes.len(), graph.others), (50, 0));
+        assert_eq!(graph.edges.len(), DRAWN_EDGES);
+        assert_eq!(graph.left_out, 50 * 49 / 2 + 1 - DRAWN_EDGES);
+        assert_eq!(cycles(&graph), ["a0-a1", "a1-a0"]);
+        let cost = |edge: &Edge| edge.work.totals.cost_nano_usd;
+        let others = graph.edges.iter().filter(|edge| !edge.is_on_cycle);
+        assert!(others.map(cost).min() > Some(30), "the expensive ones stay");
     }
 
     #[test]

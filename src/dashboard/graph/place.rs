@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dagre::graph::{Graph, GraphOptions};
 use dagre::{EdgeLabel, LayoutOptions, NodeLabel, Point, RankDir, Ranker};
@@ -61,26 +61,35 @@ pub(super) fn place(shape: &Shape) -> Placed {
     placed.unwrap_or_else(|| in_rows(shape))
 }
 
+/// A shape and where it stands, once somebody has worked that out.
+type Layout = (Shape, Arc<OnceLock<Arc<Placed>>>);
+
 /// Shapes that were placed lately: a live page draws the same one over and over.
 #[derive(Debug, Default)]
-pub(in crate::dashboard) struct Layouts(Mutex<VecDeque<(Shape, Arc<Placed>)>>);
+pub(in crate::dashboard) struct Layouts(Mutex<VecDeque<Layout>>);
 
 impl Layouts {
     pub(super) fn get(&self, shape: &Shape) -> Arc<Placed> {
-        let find = |known: &VecDeque<(Shape, Arc<Placed>)>| {
-            let found = known.iter().find(|(its, _)| its == shape);
-            found.map(|(_, placed)| Arc::clone(placed))
-        };
-        if let Some(placed) = find(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return placed;
-        }
-        let placed = Arc::new(place(shape));
+        self.get_by(shape, place)
+    }
+
+    /// Whoever asks while a shape is being placed waits for that.
+    fn get_by(&self, shape: &Shape, place: impl FnOnce(&Shape) -> Placed) -> Arc<Placed> {
+        let layout = self.layout(shape);
+        Arc::clone(layout.get_or_init(|| Arc::new(place(shape))))
+    }
+
+    fn layout(&self, shape: &Shape) -> Arc<OnceLock<Arc<Placed>>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, layout)) = known.iter().find(|(its, _)| its == shape) {
+            return Arc::clone(layout);
+        }
         if known.len() >= REMEMBERED {
             known.pop_front();
         }
-        known.push_back((shape.clone(), Arc::clone(&placed)));
-        placed
+        let layout = Arc::default();
+        known.push_back((shape.clone(), Arc::clone(&layout)));
+        layout
     }
 }
 
@@ -400,6 +409,9 @@ fn pixel(of: f64) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -490,6 +502,26 @@ mod tests {
         let placed = place(&shape(3, &[(2, 0), (0, 1)]));
         let x = |node: usize| placed.nodes[node].0;
         assert!(x(2) < x(0) && x(0) < x(1), "{placed:?}");
+    }
+
+    #[test]
+    fn a_shape_that_many_ask_for_at_once_is_placed_once() {
+        let (layouts, two) = (Layouts::default(), shape(2, &[(0, 1)]));
+        let (placings, gate) = (AtomicUsize::new(0), Barrier::new(8));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    gate.wait();
+                    layouts.get_by(&two, |shape| {
+                        placings.fetch_add(1, Ordering::Relaxed);
+                        // So that all others come while it is being placed.
+                        (0..50).for_each(|_| std::thread::yield_now());
+                        place(shape)
+                    })
+                });
+            }
+        });
+        assert_eq!(placings.into_inner(), 1);
     }
 
     #[test]

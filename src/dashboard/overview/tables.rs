@@ -39,7 +39,7 @@ const fn with_name(name: Column) -> [Column; 7] {
 }
 
 pub(super) fn agents(spent: &Spent, here: &Here) -> Table {
-    let rows = spent.agents.iter().take(here.rows(ON_PAGE));
+    let rows = spent.agents.items.iter().take(here.rows(ON_PAGE));
     let row = |row: &AgentRow| {
         let name = row.agent.as_str();
         let href = here.at("/runs", [("agent", name)]);
@@ -51,7 +51,7 @@ pub(super) fn agents(spent: &Spent, here: &Here) -> Table {
     };
     Table {
         name: "agents",
-        caption: some_of("Agents", spent.agents.len(), here),
+        caption: some_of("Agents", spent.agents.count, here),
         columns: &AGENTS,
         rows: rows.map(row).collect(),
         more: None,
@@ -60,7 +60,7 @@ pub(super) fn agents(spent: &Spent, here: &Here) -> Table {
 }
 
 pub(super) fn models(spent: &Spent, here: &Here) -> Table {
-    let rows = spent.models.iter().take(here.rows(ON_PAGE));
+    let rows = spent.models.items.iter().take(here.rows(ON_PAGE));
     let row = |row: &ModelRow| {
         let Some(model) = &row.model else {
             let cell = Cell::new(Value::Null, html! { span.muted { "no model named" } });
@@ -72,7 +72,7 @@ pub(super) fn models(spent: &Spent, here: &Here) -> Table {
     };
     Table {
         name: "models",
-        caption: some_of("Models", spent.models.len(), here),
+        caption: some_of("Models", spent.models.count, here),
         columns: &MODELS,
         rows: rows.map(row).collect(),
         more: None,
@@ -82,12 +82,15 @@ pub(super) fn models(spent: &Spent, here: &Here) -> Table {
 
 pub(super) fn runs(spent: &Spent, here: &Here) -> Table {
     let rows = spent.runs.iter().take(here.rows(ON_PAGE));
-    let caption = if spent.runs_are_some {
+    let mut caption = if spent.runs_are_some {
         let looked_at = figure::count(RUNS_LOOKED_AT as u64);
         format!("Most expensive of the {looked_at} runs that were active last")
     } else {
         some_of("Most expensive runs", spent.runs.len(), here)
     };
+    if here.range.since.is_some() || !here.range.is_open {
+        caption.push_str(", active in this range, each with all it ever used");
+    }
     Table {
         name: "runs",
         caption,

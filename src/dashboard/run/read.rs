@@ -10,7 +10,7 @@ use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 use crate::ledger::totals::is_error;
 use crate::ledger::{
-    BodyReader, CallRow, Event, IndexError, Mark, RunDetail, RunMarks, RunRow, SpanFilter, View,
+    BodyReader, CallRow, Event, IndexError, Mark, RunDetail, RunEvents, RunMarks, RunRow, View,
 };
 
 /// Calls that an export of them has.
@@ -287,20 +287,10 @@ fn tree(view: &View, detail: &RunDetail) -> Result<(Vec<Branch>, bool), IndexErr
 }
 
 fn notes(view: &View, row: &RunRow) -> Result<Vec<Note>, IndexError> {
-    let span = SpanFilter {
-        since: Some(row.first_at),
-        ..SpanFilter::default()
-    };
-    let trips = view.trips(&span)?.items.into_iter();
-    let trips = trips.filter(|trip| trip.run.as_ref() == Some(&row.run));
-    let mut notes: Vec<Note> = trips.map(|trip| Note::Trip(Box::new(trip))).collect();
-    let span = SpanFilter {
-        until: Some(row.last_at.plus_micros(AFTERWARDS)),
-        ..span
-    };
-    let details = format!("run {}", row.run);
-    let deeds = view.events_that(&span, |event| event.details.as_ref() == Some(&details))?;
-    notes.extend(deeds.items.into_iter().map(Note::Deed));
+    let span = (row.first_at, row.last_at.plus_micros(AFTERWARDS));
+    let RunEvents { trips, deeds } = view.events_of_run(&row.run, span)?;
+    let trips = trips.into_iter().map(|trip| Note::Trip(Box::new(trip)));
+    let mut notes: Vec<Note> = trips.chain(deeds.into_iter().map(Note::Deed)).collect();
     notes.sort_by_key(Note::at);
     let too_many = notes.len().saturating_sub(MOST_NOTES);
     notes.drain(..too_many);

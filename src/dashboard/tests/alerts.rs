@@ -1,6 +1,8 @@
 //! The page of alerts.
 
 use super::Site;
+use crate::alerts::list_recorded;
+use crate::core::alert::{About, Rule, Scope, Sent, Signal};
 use crate::ledger::Event;
 
 #[tokio::test]
@@ -71,4 +73,40 @@ async fn an_unknown_severity_is_said_with_what_is_expected() {
             .html
             .contains("found `loud`, expected info, warning or critical")
     );
+}
+
+#[tokio::test]
+async fn an_open_alert_is_known_after_a_start_however_much_was_recorded_since() {
+    let site = Site::new(&[]);
+    let (clock, ledger) = (&site.sample.clock, &site.state.ledger);
+    let signal = Signal::of(Scope::new(About::Budget, "each month"));
+    let mut spent = Event::own(clock.now(), "budget_spent", None);
+    spent.signal = Some(Box::new(Signal {
+        until: Some(clock.now().plus_micros(7 * 86_400_000_000)),
+        ..signal.clone()
+    }));
+    drop(ledger.event(spent).unwrap());
+    let sent = Signal {
+        delivery: Some(Sent {
+            rule: Rule::UpstreamFailing,
+            webhook: "ops".parse().unwrap(),
+            answer: "200 OK".to_owned(),
+        }),
+        ..Signal::of(Scope::new(About::Upstream, "local"))
+    };
+    let mut last = None;
+    for _ in 0..1100 {
+        clock.advance_micros(1_000_000);
+        let mut event = Event::own(clock.now(), "alert_sent", None);
+        event.signal = Some(Box::new(sent.clone()));
+        last = Some(ledger.event(event).unwrap());
+    }
+    last.unwrap().await;
+    let list = list_recorded(ledger.view(), clock.now()).unwrap();
+    let open: Vec<Rule> = list
+        .iter()
+        .filter(|it| it.is_open)
+        .map(|it| it.rule)
+        .collect();
+    assert_eq!(open, [Rule::BudgetSpent]);
 }

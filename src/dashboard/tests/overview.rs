@@ -225,3 +225,70 @@ async fn nothing_changes_while_nothing_happens() {
     assert!(site.state.ledger.sync_index());
     assert_eq!(site.page("/").await, site.page("/").await);
 }
+
+#[tokio::test]
+async fn the_most_expensive_agent_is_the_first_however_many_were_active_since() {
+    let site = Site::new(&[]);
+    let names: Vec<&'static str> = (0..1005)
+        .map(|n| &*Box::leak(format!("agent-{n:04}").into_boxed_str()))
+        .collect();
+    let call = |agent: &'static str, cost: i64| Call {
+        agent,
+        model: agent,
+        cost: Some(cost),
+        ..PLANNER
+    };
+    site.record(call("first", 9_000_000));
+    site.sample.clock.advance_micros(86_400_000_000);
+    for name in names {
+        site.record(call(name, 1_000));
+    }
+    let html = site.page("/?range=all").await;
+    for id in ["agents", "models"] {
+        let table = part(&html, id);
+        assert!(table.contains(">first<"), "{id}: {table}");
+        assert!(
+            table.contains("10 of 1 006")
+                || table.contains("10 of 1,006")
+                || table.contains("10 of 1006"),
+            "{id}: {table}"
+        );
+    }
+    let calls = part(&html, "tiles");
+    assert!(calls.contains("006 ended"), "all time has all: {calls}");
+}
+
+#[tokio::test]
+async fn figures_of_more_than_the_range_say_what_was_counted() {
+    let site = Site::new(&[]);
+    let minute = 60_000_000;
+    let now = site.sample.clock.now().micros();
+    // At the beginning of a minute.
+    site.sample.clock.advance_micros(minute - now % minute);
+    for _ in 0..2100 {
+        site.record(PLANNER);
+    }
+    let middle = site.sample.clock.now();
+    site.sample.clock.advance_micros(1_000_000);
+    site.record(PLANNER);
+    site.sample.clock.advance_micros(10 * minute);
+    let html = site.page(&format!("/?since={middle}")).await;
+    let note = part(&html, "counted");
+    assert!(
+        note.contains("Counted in whole slices of time: from"),
+        "{note}"
+    );
+    assert!(part(&html, "tiles").contains("101 ended"), "{html}");
+    let html = site.page("/?range=24h").await;
+    assert!(!part(&html, "counted").contains("Counted"), "{html}");
+}
+
+#[tokio::test]
+async fn runs_of_a_range_say_that_their_figures_are_of_all_they_did() {
+    let site = Site::with_calls();
+    let words = "active in this range, each with all it ever used";
+    let html = site.page("/?range=1h").await;
+    assert!(part(&html, "runs").contains(words), "{html}");
+    let html = site.page("/?range=all").await;
+    assert!(!part(&html, "runs").contains(words), "{html}");
+}

@@ -651,10 +651,43 @@ async fn a_run_as_json_has_its_calls_and_on_demand_what_was_said() {
 }
 
 #[tokio::test]
-async fn a_loop_that_was_stopped_stands_where_it_happened_with_its_evidence() {
+async fn a_run_shows_its_own_trips_and_deeds_however_much_happened_to_others() {
     let site = Site::new(&[]);
     let calls = site.make_many(6, &researcher());
-    let trip = Trip {
+    let (clock, ledger) = (&site.sample.clock, &site.sample.ledger);
+    let trip = trip(&site, &calls);
+    let told = |trip: &Trip| Event {
+        trip: Some(Box::new(trip.clone())),
+        ..Event::own(clock.now(), "loop_tripped", None)
+    };
+    let deed = Event::own(clock.now(), "run_paused", Some("run night/1".to_owned()));
+    drop(ledger.event(deed).unwrap());
+    drop(ledger.event(told(&trip)).unwrap());
+    let mut last = None;
+    for number in 0..1100_u128 {
+        clock.advance_micros(1000);
+        let other = Trip {
+            id: CallId::from_bytes((number + 1_000_000).to_be_bytes()),
+            run: Some(label("another")),
+            ..trip.clone()
+        };
+        last = Some(ledger.event(told(&other)).unwrap());
+    }
+    last.unwrap().await;
+    let detail = ledger.view().run(&label("night/1")).unwrap().unwrap();
+    let span = (detail.row.first_at, clock.now().plus_micros(1));
+    let found = ledger.view().events_of_run(&detail.row.run, span).unwrap();
+    assert_eq!(found.trips, [trip]);
+    assert_eq!(found.deeds.len(), 1);
+    let html = site.page(RUN).await;
+    assert!(
+        part(&html, "run-trips").contains("3 times in a row"),
+        "{html}"
+    );
+}
+
+fn trip(site: &Site, calls: &[CallId]) -> Trip {
+    Trip {
         id: CallId::from_bytes([3; 16]),
         at: site.sample.clock.now(),
         run: Some(label("night/1")),
@@ -674,7 +707,14 @@ async fn a_loop_that_was_stopped_stands_where_it_happened_with_its_evidence() {
         },
         refused: 5,
         closed: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_loop_that_was_stopped_stands_where_it_happened_with_its_evidence() {
+    let site = Site::new(&[]);
+    let calls = site.make_many(6, &researcher());
+    let trip = trip(&site, &calls);
     let event = Event {
         trip: Some(Box::new(trip)),
         ..Event::own(site.sample.clock.now(), "loop_tripped", None)

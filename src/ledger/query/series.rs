@@ -193,16 +193,18 @@ fn draw(txn: &ReadTransaction, filter: &SeriesFilter) -> Result<Drawn, IndexErro
     let length = filter.until.micros().saturating_sub(filter.since.micros());
     let days = length / Grain::Day.micros() + 2;
     let ruler = Ruler::new(filter, days.saturating_mul(Grain::Day.micros()));
-    Ok(draw_on(txn, filter, ruler)?.unwrap_or_else(|| Drawn::new(ruler)))
+    Ok(draw_on(txn, filter, ruler)?.unwrap_or_else(|| Drawn::new(ruler, Vec::new(), Vec::new())))
 }
 
-/// None where that takes too many slices.
+/// None where that takes too many slices. Read twice: names may be many, so that buckets are filled
+/// only for those that have a line.
 fn draw_on(
     txn: &ReadTransaction,
     filter: &SeriesFilter,
     ruler: Ruler,
 ) -> Result<Option<Drawn>, IndexError> {
-    let mut drawn = Drawn::new(ruler);
+    let mut ranks = Ranks::default();
+    let mut all = vec![Slice::default(); ruler.buckets()];
     let mut read = 0;
     // There is nothing coarser than days.
     let most = if ruler.grain == Grain::Day {
@@ -210,19 +212,75 @@ fn draw_on(
     } else {
         MAX_SLICES
     };
-    each_of_grain(
-        txn,
-        ruler.grain,
-        (ruler.since, ruler.until),
-        |at, of, slice| {
-            read += 1;
-            if filter.matches(of) {
-                drawn.add(ruler.bucket(at), filter.line(of), &slice);
+    let span = (ruler.since, ruler.until);
+    each_of_grain(txn, ruler.grain, span, |at, of, slice| {
+        read += 1;
+        if filter.matches(of) {
+            if let Some(bucket) = all.get_mut(ruler.bucket(at)) {
+                bucket.merge(&slice);
             }
-            read <= most
-        },
-    )?;
-    Ok((read <= most).then_some(drawn))
+            if let Some(whose) = filter.line(of) {
+                ranks.add(whose, &slice);
+            }
+        }
+        read <= most
+    })?;
+    if read > most {
+        return Ok(None);
+    }
+    let mut drawn = Drawn::new(ruler, all, ranks.first());
+    if !drawn.lines.is_empty() {
+        each_of_grain(txn, ruler.grain, span, |at, of, slice| {
+            if filter.matches(of)
+                && let Some(whose) = filter.line(of)
+            {
+                drawn.add(ruler.bucket(at), whose, &slice);
+            }
+            true
+        })?;
+    }
+    Ok(Some(drawn))
+}
+
+/// What each name spent, then how many calls it made.
+#[derive(Default)]
+struct Ranks {
+    named: HashMap<Label, (i64, u64)>,
+    unnamed: Option<(i64, u64)>,
+}
+
+impl Ranks {
+    fn add(&mut self, whose: Whose<'_>, slice: &Slice) {
+        let rank = match whose {
+            Whose::Unnamed => self.unnamed.get_or_insert_default(),
+            Whose::Named(name) => {
+                if !self.named.contains_key(name)
+                    && let Ok(name) = Label::parse(name)
+                {
+                    self.named.insert(name, (0, 0));
+                }
+                let Some(rank) = self.named.get_mut(name) else {
+                    return;
+                };
+                rank
+            }
+        };
+        rank.0 = rank.0.saturating_add(slice.totals.cost_nano_usd);
+        rank.1 = rank.1.saturating_add(slice.totals.calls);
+    }
+
+    /// The lines there are, the most expensive first, that of all others last.
+    fn first(self) -> Vec<LineOf> {
+        let named = self.named.into_iter();
+        let named = named.map(|(name, rank)| (LineOf::Named(name), rank));
+        let unnamed = self.unnamed.map(|rank| (LineOf::Unnamed, rank));
+        let mut lines: Vec<_> = named.chain(unnamed).collect();
+        lines.sort_by(|(a, x), (b, y)| y.cmp(x).then_with(|| a.cmp(b)));
+        let are_more = lines.len() > MAX_LINES;
+        lines.truncate(MAX_LINES);
+        let others = are_more.then_some(LineOf::Others);
+        lines.into_iter().map(|(of, _)| of).chain(others).collect()
+    }
 }
 
 /// Buckets while they are filled.
@@ -230,77 +288,34 @@ struct Drawn {
     ruler: Ruler,
     all: Vec<Slice>,
     lines: Vec<(LineOf, Vec<Slice>)>,
-    /// Where the line of each name is.
-    named: HashMap<Label, usize>,
-    unnamed: Option<usize>,
 }
 
 impl Drawn {
-    fn new(ruler: Ruler) -> Self {
-        Self {
-            ruler,
-            all: vec![Slice::default(); ruler.buckets()],
-            lines: Vec::new(),
-            named: HashMap::new(),
-            unnamed: None,
-        }
+    fn new(ruler: Ruler, all: Vec<Slice>, lines: Vec<LineOf>) -> Self {
+        let empty = vec![Slice::default(); all.len()];
+        let lines = lines.into_iter().map(|of| (of, empty.clone())).collect();
+        Self { ruler, all, lines }
     }
 
-    fn add(&mut self, bucket: usize, line: Option<Whose<'_>>, slice: &Slice) {
-        if let Some(all) = self.all.get_mut(bucket) {
-            all.merge(slice);
-        }
-        let Some(whose) = line else { return };
-        let known = match whose {
-            Whose::Named(name) => self.named.get(name).copied(),
-            Whose::Unnamed => self.unnamed,
+    fn add(&mut self, bucket: usize, whose: Whose<'_>, slice: &Slice) {
+        let is_its = |of: &LineOf| match (of, whose) {
+            (LineOf::Named(name), Whose::Named(its)) => name.as_str() == its,
+            (LineOf::Unnamed, Whose::Unnamed) | (LineOf::Others, _) => true,
+            _ => false,
         };
-        let at = known.unwrap_or_else(|| self.new_line(whose));
-        let line = self.lines.get_mut(at);
+        // That of all others is the last.
+        let line = self.lines.iter_mut().find(|(of, _)| is_its(of));
         if let Some(sum) = line.and_then(|(_, line)| line.get_mut(bucket)) {
             sum.merge(slice);
         }
     }
 
-    fn new_line(&mut self, whose: Whose<'_>) -> usize {
-        let at = self.lines.len();
-        let named = match whose {
-            Whose::Named(name) => Label::parse(name).ok(),
-            Whose::Unnamed => None,
-        };
-        if let Some(name) = &named {
-            self.named.insert(name.clone(), at);
-        } else {
-            self.unnamed = Some(at);
-        }
-        let of = named.map_or(LineOf::Unnamed, LineOf::Named);
-        self.lines
-            .push((of, vec![Slice::default(); self.all.len()]));
-        at
-    }
-
     fn into_series(self, whole: SpanFigures, before: SpanFigures) -> Series {
-        let mut lines: Vec<(LineOf, Slice, Vec<Slice>)> = Vec::new();
-        for (of, buckets) in self.lines {
-            lines.push((of, sum(&buckets), buckets));
-        }
-        let rank = |slice: &Slice| (slice.totals.cost_nano_usd, slice.totals.calls);
-        lines.sort_by(|(a, x, _), (b, y, _)| rank(y).cmp(&rank(x)).then_with(|| a.cmp(b)));
-        let others = lines.split_off(lines.len().min(MAX_LINES));
-        if !others.is_empty() {
-            let mut buckets = vec![Slice::default(); self.all.len()];
-            for (_, _, line) in &others {
-                for (sum, slice) in buckets.iter_mut().zip(line) {
-                    sum.merge(slice);
-                }
-            }
-            lines.push((LineOf::Others, sum(&buckets), buckets));
-        }
         let figures =
             |buckets: &[Slice]| -> Vec<Figures> { buckets.iter().map(Slice::figures).collect() };
-        let line = |(of, whole, buckets): (LineOf, Slice, Vec<Slice>)| Line {
+        let line = |(of, buckets): (LineOf, Vec<Slice>)| Line {
             of,
-            whole: whole.figures(),
+            whole: sum(&buckets).figures(),
             buckets: figures(&buckets),
         };
         Series {
@@ -308,7 +323,7 @@ impl Drawn {
             until: self.ruler.until,
             step_us: u64::try_from(self.ruler.step).unwrap_or(0),
             buckets: figures(&self.all),
-            lines: lines.into_iter().map(line).collect(),
+            lines: self.lines.into_iter().map(line).collect(),
             whole,
             before,
         }
@@ -321,4 +336,46 @@ fn sum(slices: &[Slice]) -> Slice {
         sum.merge(slice);
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_filled_for_six_lines_however_many_names_there_are() {
+        let mut ranks = Ranks::default();
+        let slice = |calls: u64| {
+            let mut slice = Slice::default();
+            slice.totals.calls = calls;
+            slice
+        };
+        let names: Vec<String> = (0..20_000).map(|name| format!("task-{name:05}")).collect();
+        for (name, calls) in names.iter().zip(1..) {
+            ranks.add(Whose::Named(name), &slice(calls));
+        }
+        let filter = SeriesFilter {
+            since: Timestamp::from_micros(0),
+            until: Timestamp::from_micros(Grain::Hour.micros()),
+            by: By::Agent,
+            agent: None,
+            model: None,
+            step_us: None,
+        };
+        let ruler = Ruler::new(&filter, Grain::Minute.micros());
+        let all = vec![Slice::default(); ruler.buckets()];
+        let mut drawn = Drawn::new(ruler, all, ranks.first());
+        for (name, calls) in names.iter().zip(1..) {
+            drawn.add(7, Whose::Named(name), &slice(calls));
+        }
+        let lines: Vec<_> = drawn.lines.iter().map(|(of, line)| (of, line)).collect();
+        assert_eq!(lines.len(), MAX_LINES + 1);
+        assert_eq!(
+            *lines[0].0,
+            LineOf::Named(Label::parse("task-19999").unwrap())
+        );
+        assert_eq!(lines[0].1[7].totals.calls, 20_000);
+        assert_eq!(*lines[5].0, LineOf::Others);
+        assert_eq!(lines[5].1[7].totals.calls, (1..=19_995).sum::<u64>());
+    }
 }

@@ -11,7 +11,7 @@ use crate::core::time::Timestamp;
 
 use super::super::index::{EVENTS, IndexError};
 use super::super::record::Event;
-use super::super::rows::{Page, Spanned};
+use super::super::rows::{AgentRow, ModelRow, Page, Spanned};
 use super::super::slices::{Kind, Slice};
 use super::super::summary::Key;
 use super::sums::{OfRef, Span};
@@ -83,6 +83,29 @@ pub(super) struct ModelSum {
 impl Dated for ModelSum {
     fn last_at(&self) -> Timestamp {
         self.slice.last_at
+    }
+}
+
+pub(super) fn agent_row(agent: Label, sum: AgentSum, open: &OpenCalls) -> AgentRow {
+    AgentRow {
+        open_calls: open.of(&agent),
+        agent,
+        first_at: sum.slice.first_at,
+        last_at: sum.slice.last_at,
+        models: sum.models.into_iter().collect(),
+        runs: sum.slice.runs,
+        figures: sum.slice.figures(),
+    }
+}
+
+pub(super) fn model_row((model, sum): (Option<Label>, ModelSum)) -> ModelRow {
+    ModelRow {
+        model,
+        first_at: sum.slice.first_at,
+        last_at: sum.slice.last_at,
+        agents: sum.agents.into_iter().collect(),
+        upstreams: sum.upstreams.into_iter().collect(),
+        figures: sum.slice.figures(),
     }
 }
 

@@ -67,7 +67,7 @@ fn made() -> impl Strategy<Value = Made> {
 fn record(machine: &Machine, ledger: &Ledger, made: &Made) -> Settlement {
     machine.clock.advance_micros(made.after_us);
     let mut admission = machine.call("r", &format!("agent{}", made.agent));
-    if made.late_us > 0 {
+    if made.late_us != 0 {
         let earlier = admission.started_at.micros() - made.late_us;
         admission.started_at = Timestamp::from_micros(earlier);
         admission.id = Clock::manual(admission.started_at).call_id();
@@ -387,6 +387,46 @@ fn minutes_are_kept_for_two_days_and_hours_for_sixty() {
     let hours = count(Grain::Hour);
     assert!((2 * 280..=2 * 300).contains(&hours), "{hours}");
     assert!(count(Grain::Day) > 2 * 80);
+}
+
+#[test]
+fn one_call_of_a_wrong_clock_costs_no_slice_of_others() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let call = Made {
+        after_us: HOUR_US,
+        agent: 0,
+        caller: None,
+        model: Some(1),
+        took_us: 70,
+        cost: 3,
+        outcome: Outcome::Completed,
+        late_us: 0,
+    };
+    let mut calls: Vec<_> = (0..30).map(|_| record(&machine, &ledger, &call)).collect();
+    let wrong = Made {
+        late_us: -365 * DAY_US,
+        ..call.clone()
+    };
+    record(&machine, &ledger, &wrong);
+    calls.extend((0..5).map(|_| record(&machine, &ledger, &call)));
+    let filter = SeriesFilter {
+        since: calls[25].started_at,
+        until: calls[34].started_at.plus_micros(1),
+        by: By::None,
+        agent: None,
+        model: None,
+        step_us: None,
+    };
+    let (again, rebuilt) = {
+        drop(ledger);
+        reopened(&machine, IndexDisk::default())
+    };
+    let series = rebuilt.view().series(&filter).unwrap();
+    assert!(series.step_us < 3_600_000_000, "{}", series.step_us);
+    let drawn: u64 = series.buckets.iter().map(|it| it.totals.calls).sum();
+    assert_eq!(drawn, 10);
+    drop(again);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn raise_or_reset_ends_the_alerts_of_its_account_and_of_no_other() {
 }
 
 #[test]
-fn window_that_ends_ends_its_alert_in_silence() {
+fn window_that_ends_tells_once_that_its_alert_is_over() {
     let mut book = Book::new(REPEAT_US);
     let signal = Signal {
         until: Some(at(100)),
@@ -117,6 +117,11 @@ fn window_that_ends_ends_its_alert_in_silence() {
     assert!(book.list(at(99))[0].is_open);
     let alert = book.list(at(100)).remove(0);
     assert_eq!((alert.is_open, alert.over_at), (false, Some(at(100))));
+    assert_eq!(book.due(at(99)), []);
+    let told = book.due(at(101));
+    assert_eq!(news(&told), [News::Over]);
+    assert!(!told[0].alert.is_open);
+    assert_eq!(told[0].alert.over_at, Some(at(100)));
     assert_eq!(book.due(at(5000)), []);
 }
 
@@ -130,6 +135,9 @@ fn start_ends_what_the_process_before_knew_but_not_what_the_ledger_keeps() {
         signal: None,
         ..heard("started", &budget, 2)
     };
+    let told = book.take(&started);
+    assert_eq!(news(&told), [News::Over], "whoever was told that it begins");
+    assert_eq!(told[0].alert.rule, Rule::UpstreamFailing);
     assert_eq!(book.take(&started), []);
     let open: Vec<Rule> = book
         .list(at(3))

@@ -46,7 +46,7 @@ impl Sliced {
     /// Counts a call that ended.
     pub(super) fn add(&mut self, settlement: &Settlement, ended: Timestamp, totals: Totals) {
         let started_at = settlement.started_at;
-        self.reach.newest = self.reach.newest.max(started_at);
+        self.reach.see(started_at);
         let minute = Grain::Minute.floor(started_at);
         for of in Of::of_settlement(settlement) {
             let slice = self.fresh.entry((minute, of)).or_default();
