@@ -259,31 +259,6 @@ async fn the_most_expensive_agent_is_the_first_however_many_were_active_since() 
 }
 
 #[tokio::test]
-async fn figures_of_more_than_the_range_say_what_was_counted() {
-    let site = Site::new(&[]);
-    let minute = 60_000_000;
-    let now = site.sample.clock.now().micros();
-    // At the beginning of a minute.
-    site.sample.clock.advance_micros(minute - now % minute);
-    for _ in 0..2100 {
-        site.record(PLANNER);
-    }
-    let middle = site.sample.clock.now();
-    site.sample.clock.advance_micros(1_000_000);
-    site.record(PLANNER);
-    site.sample.clock.advance_micros(10 * minute);
-    let html = site.page(&format!("/?since={middle}")).await;
-    let note = part(&html, "counted");
-    assert!(
-        note.contains("Counted in whole slices of time: from"),
-        "{note}"
-    );
-    assert!(part(&html, "tiles").contains("101 ended"), "{html}");
-    let html = site.page("/?range=24h").await;
-    assert!(!part(&html, "counted").contains("Counted"), "{html}");
-}
-
-#[tokio::test]
 async fn runs_of_a_range_say_that_their_figures_are_of_all_they_did() {
     let site = Site::with_calls();
     let words = "active in this range, each with all it ever used";
