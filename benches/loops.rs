@@ -64,7 +64,7 @@ fn who(run: Option<&str>) -> Option<Attribution> {
 }
 
 fn engine() -> Loops {
-    Loops::new(&Config::default(), Clock::System, Box::new(|_| ()))
+    Loops::new(&Config::default(), Clock::System, Box::new(()))
 }
 
 fn recognise(

@@ -54,8 +54,6 @@ impl NanoUsd {
         Some(Self(nano))
     }
 
-    /// Sums saturate: a total that no longer fits stays at the largest amount.
-    #[must_use]
     /// For people at a glance: `$1,234`, `$1.20`, `$0.0034`, `<$0.0001`. What is not zero never reads
     /// as zero.
     pub fn brief(self) -> String {
@@ -76,6 +74,8 @@ impl NanoUsd {
         }
     }
 
+    /// Sums saturate: a total that no longer fits stays at the largest amount.
+    #[must_use]
     pub const fn saturating_add(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
@@ -99,8 +99,7 @@ impl fmt::Display for NanoUsd {
 
 #[cfg(test)]
 mod tests {
-    use super::text;
-use super::*;
+    use super::*;
 
     #[test]
     fn dollars_are_read_exactly_or_not_at_all() {

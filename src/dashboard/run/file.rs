@@ -138,7 +138,11 @@ fn read(
         ..Options::default()
     };
     let told = calls.iter().filter(|_| texts).map(|(_, row)| row.id);
-    let found = texts::texts(told, |id| step_with(view, &mut bodies, id, options), is_late)?;
+    let found = texts::texts(
+        told,
+        |id| step_with(view, &mut bodies, id, options),
+        is_late,
+    )?;
     let untold = if texts {
         calls.len() - found.steps.len()
     } else {
