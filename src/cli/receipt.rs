@@ -400,7 +400,7 @@ impl Receipt {
             }
         }
         writeln!(out.writer, "{head}")?;
-        if self.totals.calls > 0 {
+        if self.totals.calls + self.open > 0 {
             self.write_spent(out)?;
         }
         for warning in &self.warnings {
@@ -423,7 +423,7 @@ impl Receipt {
                 printable(&log.to_string_lossy())
             )?;
         }
-        if self.totals.calls > 0 {
+        if self.totals.calls + self.open > 0 {
             let quoted = if run.contains([' ', '\'']) {
                 format!("'{run}'")
             } else {
