@@ -307,13 +307,13 @@ pub struct Launch {
     #[arg(long, value_name = "NAME")]
     pub variant: Option<Label>,
     /// What it may cost at most, such as 2 or 0.50
-    #[arg(long, value_name = "USD", value_parser = operate::usd)]
+    #[arg(long, value_name = "USD", value_parser = operate::usd, allow_negative_numbers = true)]
     pub budget_usd: Option<String>,
     /// How many tokens it may use at most, input and output together
-    #[arg(long, value_name = "N", value_parser = operate::count)]
+    #[arg(long, value_name = "N", value_parser = operate::count, allow_negative_numbers = true)]
     pub budget_tokens: Option<i64>,
     /// How many calls it may make at most
-    #[arg(long, value_name = "N", value_parser = operate::count)]
+    #[arg(long, value_name = "N", value_parser = operate::count, allow_negative_numbers = true)]
     pub budget_calls: Option<i64>,
     /// Write the receipt into this file instead of to stderr; JSON with --json
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! The pages of the admin listener: what a person sees of calls, runs, money and loops.
 //!
 //! Every view is a URL, is drawn on the server, and works without a script. A page is made by one
-//! function from [`Desk`] and [`Here`]; `frame` puts the same things around each, answers
+//! function from `Desk` and `Here`; `frame` puts the same things around each, answers
 //! `?export=` with one of its tables, and `live` tells an open page when to look again. Texts of
 //! models and clients are shown as text: maud escapes them, and nothing here gets around that.
 
