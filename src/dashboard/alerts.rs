@@ -1,5 +1,7 @@
 //! What somebody should know of, where it was sent, and what happened to the proxy.
 
+use std::collections::HashMap;
+
 use axum::Router;
 use maud::{Markup, html};
 
@@ -15,6 +17,7 @@ use crate::admin::problem::Problem;
 use crate::alerts::{About, Alert, Scope, Severity};
 use crate::config::WebhookConfig;
 use crate::core::id::Label;
+use crate::core::time::Timestamp;
 use crate::ledger::{Event, SpanFilter};
 
 /// Rows of each table on a page.
@@ -279,28 +282,43 @@ fn hooks(here: &Here, webhooks: &[WebhookConfig]) -> Markup {
     }
 }
 
+/// Events as rows: when, who, what, details. A row keeps its key when newer events come: those of one
+/// moment are counted from the oldest on.
+pub(super) fn event_rows(desk: &Desk, events: &[Event]) -> Vec<Row> {
+    let mut before: HashMap<Timestamp, usize> = HashMap::new();
+    let keyed = events.iter().rev().map(|event| {
+        let count = before.entry(event.at).or_default();
+        *count += 1;
+        (format!("{}-{count}", event.at.micros()), event)
+    });
+    let mut rows: Vec<Row> = keyed
+        .map(|(key, event)| event_row(desk, key, event))
+        .collect();
+    rows.reverse();
+    rows
+}
+
+fn event_row(desk: &Desk, key: String, event: &Event) -> Row {
+    let details = event.details.as_deref().unwrap_or_default();
+    let what = event.what.replace('_', " ");
+    Row {
+        key,
+        class: "",
+        cells: vec![
+            Cell::new(event.at.to_string(), figure::time(event.at, &desk.zone)),
+            Cell::new(event.who.as_str(), text::name(&event.who)),
+            Cell::new(event.what.as_str(), text::name(&what)),
+            Cell::new(details, text::shown(details)),
+        ],
+    }
+}
+
 fn event_table(desk: &Desk, events: &[Event], more: Option<String>) -> Table {
-    let row = |(index, event): (usize, &Event)| {
-        let details = event.details.as_deref().unwrap_or_default();
-        Row {
-            key: format!("{}-{index}", event.at.micros()),
-            class: "",
-            cells: vec![
-                Cell::new(event.at.to_string(), figure::time(event.at, &desk.zone)),
-                Cell::new(event.who.as_str(), text::name(&event.who)),
-                Cell::new(
-                    event.what.as_str(),
-                    text::name(&event.what.replace('_', " ")),
-                ),
-                Cell::new(details, text::shown(details)),
-            ],
-        }
-    };
     Table {
         name: "events",
         caption: "What happened to the proxy".to_owned(),
         columns: &EVENT_COLUMNS,
-        rows: events.iter().enumerate().map(row).collect(),
+        rows: event_rows(desk, events),
         more,
         empty: html! { p.muted { "Nothing in this range." } },
     }

@@ -11,18 +11,19 @@ use maud::{Markup, html};
 
 use self::accounts::{exported, section};
 use self::rate::Rates;
+use super::alerts::event_rows;
 use super::deeds::{self, Deed};
 use super::desk::Desk;
 use super::here::Here;
 use super::page::{Page, Place, empty, part};
-use super::table::{Cell, Column, Row, Table};
-use super::{Answer, figure, text, view};
+use super::table::{Column, Table};
+use super::{Answer, text, view};
 use crate::admin::problem::Problem;
 use crate::budgets::ask::BY_HEADER;
 use crate::budgets::{AccountFilter, RuleRow};
 use crate::core::budget::{Control, Dimension, Rule};
 use crate::core::id::Label;
-use crate::ledger::{Event, IndexError, Sought, SpanFilter, View};
+use crate::ledger::{IndexError, Sought, SpanFilter, View};
 
 /// Accounts of one rule on a page, and where one rule alone is shown.
 const ACCOUNTS: (usize, usize) = (25, 200);
@@ -186,27 +187,11 @@ fn log(view: &View) -> Result<Sought, IndexError> {
 }
 
 fn deed_table(desk: &Desk, deeds: &Sought) -> Table {
-    let row = |(index, event): (usize, &Event)| {
-        let details = event.details.as_deref().unwrap_or_default();
-        Row {
-            key: format!("{}-{index}", event.at.micros()),
-            class: "",
-            cells: vec![
-                Cell::new(event.at.to_string(), figure::time(event.at, &desk.zone)),
-                Cell::new(event.who.as_str(), text::name(&event.who)),
-                Cell::new(
-                    event.what.as_str(),
-                    text::name(&event.what.replace('_', " ")),
-                ),
-                Cell::new(details, text::shown(details)),
-            ],
-        }
-    };
     Table {
         name: "deeds",
         caption: "What operators did".to_owned(),
         columns: &DEED_COLUMNS,
-        rows: deeds.items.iter().enumerate().map(row).collect(),
+        rows: event_rows(desk, &deeds.items),
         more: None,
         empty: html! { p.muted {
             "Nobody raised, reset, paused or stopped anything "

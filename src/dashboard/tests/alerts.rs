@@ -110,3 +110,25 @@ async fn an_open_alert_is_known_after_a_start_however_much_was_recorded_since() 
         .collect();
     assert_eq!(open, [Rule::BudgetSpent]);
 }
+
+#[tokio::test]
+async fn events_keep_their_rows_when_newer_ones_come() {
+    let site = Site::new(&[]);
+    let tell = |what: &'static str| {
+        let event = Event::own(site.state.clock.now(), what, None);
+        drop(site.state.ledger.event(event).unwrap());
+    };
+    let keys = |html: &str| -> Vec<String> {
+        let rows = html.split("<tr id=\"events-").skip(1);
+        rows.map(|row| row.split('"').next().unwrap().to_owned())
+            .collect()
+    };
+    tell("started");
+    tell("config_reloaded");
+    let before = keys(&site.page("/alerts?range=all").await);
+    assert_eq!(before.len(), 2);
+    site.state.clock.advance_micros(1);
+    tell("stopping");
+    let after = keys(&site.page("/alerts?range=all").await);
+    assert_eq!(after[1..], before[..]);
+}
