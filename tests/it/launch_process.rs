@@ -93,7 +93,7 @@ async fn what_is_ignored_stays_ignored() {
     );
 }
 
-/// `script` of util-linux makes the terminal.
+/// `script` of util-linux makes the terminal. Its shell makes way: some would die of the key.
 #[tokio::test]
 async fn ctrl_c_comes_to_the_program_once() {
     let upstream = Upstream::answers(chat()).await;
@@ -102,7 +102,13 @@ async fn ctrl_c_comes_to_the_program_once() {
     std::fs::write(desk.path("program.sh"), script).unwrap();
     let mut command = Command::new("script");
     command
-        .args(["-q", "-e", "-c", "$BIN run -- bash program.sh", "/dev/null"])
+        .args([
+            "-q",
+            "-e",
+            "-c",
+            "exec $BIN run -- bash program.sh",
+            "/dev/null",
+        ])
         .current_dir(desk.path(""))
         .env("BIN", env!("CARGO_BIN_EXE_open-aiops"))
         .stdin(Stdio::piped())
