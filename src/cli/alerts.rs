@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::args::AlertsTest;
 use super::table::Align::{Left, Right};
 use super::table::{Output, Table};
-use super::{AlertsTest, Common, Failure, command, format, operate};
+use super::{Common, Failure, command, format, operate};
 use crate::admin::alerts::{AlertList, AlertParams, TestedList};
 use crate::alerts::{Alert, Delivery, Tested};
 

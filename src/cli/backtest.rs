@@ -8,10 +8,11 @@ use std::path::Path;
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
+use super::args::BacktestArgs;
 use super::source::{self, Source};
 use super::table::Align::{Left, Right};
 use super::table::{Output, Table};
-use super::{BacktestArgs, Common, Failure, command, format};
+use super::{Common, Failure, command, format};
 use crate::admin::params::CallParams;
 use crate::admin::view::{CallList, CallView};
 use crate::backtest::recorded::{Recorded, Rereader};

@@ -11,10 +11,11 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::args::{LogFormat, Serve, Show};
 use super::format;
 use super::source::{self, Source};
 use super::table::Output;
-use super::{Common, Failure, LogFormat, Serve, Show, call, lists, step};
+use super::{Common, Failure, call, lists, step};
 use crate::admin;
 use crate::admin::params::{CallParams, Limit, RunParams, SpanParams};
 use crate::admin::view::{AgentList, CallDetail, CallList, EventList, RunDetail, RunList};

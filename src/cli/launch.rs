@@ -19,11 +19,12 @@ use serde_json::{Map, Value};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::args::Launch;
 use super::receipt::{Receipt, Story};
 use super::receipt_file::ReceiptFile;
 use super::source::{self, Source};
 use super::table::{Output, printable};
-use super::{Common, Failure, Launch, command, operate};
+use super::{Common, Failure, command, operate};
 use crate::admin;
 use crate::admin::view::Status;
 use crate::clock::Clock;

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::args::{AllowArgs, LoopId};
 use super::table::Align::{Left, Right};
 use super::table::{Output, Table};
-use super::{AllowArgs, Common, Failure, LoopId, command, format, lists, operate};
+use super::{Common, Failure, command, format, lists, operate};
 use crate::admin::params::SpanParams;
 use crate::admin::view::{LoopList, LoopView};
 use crate::core::id::Label;

@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
+use super::args::{Account, By, Raise, RunCommand, RunName};
 use super::source::{self, Source};
 use super::table::Output;
-use super::{Account, By, Common, Failure, Raise, RunCommand, RunName, budgets as print, command};
+use super::{Common, Failure, budgets as print, command};
 use crate::admin::params::{self, BudgetParams};
 use crate::admin::view::{AccountAnswer, BudgetList, Raised, RunControlled};
 use crate::clock::Clock;

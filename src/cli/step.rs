@@ -8,10 +8,11 @@ use std::io;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
+use super::args::Show;
 use super::format;
 use super::source::{self, Source};
 use super::table::{Align, Output, Table, printable};
-use super::{Common, Failure, Show, command};
+use super::{Common, Failure, command};
 use crate::admin::step::{Answered, History, Sent, StepParams, StepView};
 use crate::admin::view::{CallDetail, HeadersView};
 use crate::core::id::CallId;
