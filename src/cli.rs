@@ -16,6 +16,7 @@ mod key;
 mod launch;
 mod lists;
 mod loops;
+mod metric;
 mod operate;
 mod receipt;
 mod receipt_file;
@@ -124,6 +125,9 @@ pub enum Command {
     /// List what a person should know of now, open alerts first; send a test
     #[command(after_help = ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
+    /// Record and list custom metrics: what was measured of calls, runs and agents
+    #[command(after_help = metric::NOTE)]
+    Metric(metric::MetricArgs),
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
@@ -603,6 +607,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             )),
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
+        Command::Metric(args) => metric::run(&common, &args, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
