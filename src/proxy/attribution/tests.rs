@@ -1,4 +1,5 @@
 use crate::core::budget::Measure;
+use crate::core::metric::Value;
 use http::header::HeaderName;
 use proptest::prelude::*;
 
