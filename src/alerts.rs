@@ -245,9 +245,15 @@ impl Alerts {
 
     fn turned(&self, turn: Turn) {
         let Turn { rule, metric, .. } = &turn;
-        let of = turn.key.as_ref().map_or_else(String::new, |key| format!(" of {key}"));
+        let of = turn
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" of {key}"));
         let mean = short(turn.mean);
-        let details = format!("{rule}: {metric}{of} is {mean} on average of {}", turn.count);
+        let details = format!(
+            "{rule}: {metric}{of} is {mean} on average of {}",
+            turn.count
+        );
         let mut scope = Scope::new(About::Metric, rule);
         scope.key.clone_from(&turn.key);
         let signal = Signal {

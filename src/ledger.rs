@@ -51,8 +51,8 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, MetricCursor, MetricCursorError, MetricFilter, MetricScope,
-    MetricSums, RunMetrics, Neighbours, OutcomeFilter, RunEvents, RunFilter,
+    BodyReader, By, CallFilter, MAX_MARKS, MetricCursor, MetricCursorError, MetricFilter,
+    MetricScope, MetricSums, Neighbours, OutcomeFilter, RunEvents, RunFilter, RunMetrics,
     SeriesFilter, Sought, SpanFilter, Standing, View,
 };
 pub use queue::Durable;

@@ -130,13 +130,20 @@ fn set(common: &Common, it: &Set, out: &mut Output<'_>) -> Result<(), Failure> {
     })
 }
 
-fn list(common: &Common, List { name, params }: &List, out: &mut Output<'_>) -> Result<(), Failure> {
+fn list(
+    common: &Common,
+    List { name, params }: &List,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
     let Some(name) = name else {
         let path = "/api/v1/metrics";
         return command::list(common, path, params, out, |list: MetricList, out| {
             sums(&list.metrics, out)?;
             if list.is_cut && out.terminal {
-                writeln!(out.writer, "There is more than can be read: the newest of each count.")?;
+                writeln!(
+                    out.writer,
+                    "There is more than can be read: the newest of each count."
+                )?;
             }
             Ok(())
         });

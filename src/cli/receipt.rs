@@ -15,8 +15,8 @@ use super::format;
 use super::source::{self, Source};
 use super::table::{Align, Output, Table, printable};
 use crate::admin::params::{CallParams, Limit};
-use crate::admin::view::{MetricView, 
-    CallList, CallView, OPEN, RefusalList, RefusalView, RunDetail, TotalsView,
+use crate::admin::view::{
+    CallList, CallView, MetricView, OPEN, RefusalList, RefusalView, RunDetail, TotalsView,
 };
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -173,7 +173,10 @@ impl Story<'_> {
             totals,
             agents: dearest(agents),
             slowest: slowest(calls),
-            metrics: tree.own.as_ref().map_or_else(Vec::new, |own| own.run.metrics.clone()),
+            metrics: tree
+                .own
+                .as_ref()
+                .map_or_else(Vec::new, |own| own.run.metrics.clone()),
             warnings,
             trips,
             page: self.page,

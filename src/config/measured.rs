@@ -131,7 +131,9 @@ mod tests {
     use crate::config::Config;
 
     fn problems(text: &str) -> String {
-        Config::parse("c.toml", text, &|_| None).unwrap_err().to_string()
+        Config::parse("c.toml", text, &|_| None)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

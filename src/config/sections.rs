@@ -12,8 +12,8 @@ use super::read::{Section, Source};
 use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
-    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, alerts, measured,
-    budget, check, loops,
+    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, alerts,
+    budget, check, loops, measured,
 };
 
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;

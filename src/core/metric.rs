@@ -312,7 +312,10 @@ impl Summary {
 /// In a few characters: `0.82`, `75 % true`, `good 3, bad 1`.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(share) = self.share_true().filter(|_| self.numbers == self.yes + self.no) {
+        if let Some(share) = self
+            .share_true()
+            .filter(|_| self.numbers == self.yes + self.no)
+        {
             return write!(f, "{:.0} % true", share * 100.0);
         }
         if let Some(mean) = self.mean() {

@@ -127,7 +127,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
             step,
             raw,
             judged,
-            metrics: view.measurements(&MetricFilter::of(MetricScope::Call(id)))?.items,
+            metrics: view
+                .measurements(&MetricFilter::of(MetricScope::Call(id)))?
+                .items,
         }))
     });
     let known = known.await?.ok_or_else(|| unknown(id))?;

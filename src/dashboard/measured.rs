@@ -9,10 +9,10 @@ use super::figure;
 use super::here::Here;
 use super::table::{Cell, Column, Row, Table};
 use super::text;
+use crate::admin::problem::Problem;
 use crate::core::id::Label;
 use crate::core::metric::{Measurement, Summary, Value, parse_name, short};
 use crate::ledger::{MetricSums, RunMetrics};
-use crate::admin::problem::Problem;
 
 const SUMS: [Column; 8] = [
     Column::text("metric", "Metric"),
@@ -39,7 +39,9 @@ const SHOWN: usize = 3;
 /// What the custom metrics of a run come to: of all of it, and of each agent in it.
 pub(super) fn of_run(metrics: &RunMetrics) -> Table {
     let all = metrics.all.by_name.iter();
-    let mut rows: Vec<Row> = all.map(|(name, sum)| row(name, "all of the run", sum)).collect();
+    let mut rows: Vec<Row> = all
+        .map(|(name, sum)| row(name, "all of the run", sum))
+        .collect();
     for (agent, sums) in &metrics.by_agent {
         let of = agent.as_ref().map_or("the run itself", Label::as_str);
         rows.extend(sums.iter().map(|(name, sum)| row(name, of, sum)));
@@ -167,7 +169,11 @@ pub(super) fn sums(by_name: &BTreeMap<String, Summary>, chosen: &[String]) -> Ce
     if wanted.is_empty() {
         return Cell::none();
     }
-    let more = if chosen.is_empty() { by_name.len() - wanted.len() } else { 0 };
+    let more = if chosen.is_empty() {
+        by_name.len() - wanted.len()
+    } else {
+        0
+    };
     let shown = html! {
         @for (index, (name, sum)) in wanted.iter().enumerate() {
             @if index > 0 { ", " }
@@ -175,7 +181,11 @@ pub(super) fn sums(by_name: &BTreeMap<String, Summary>, chosen: &[String]) -> Ce
         }
         @if more > 0 { span.muted { " +" (more) } }
     };
-    let exported: Vec<_> = if chosen.is_empty() { by_name.iter().collect() } else { wanted };
+    let exported: Vec<_> = if chosen.is_empty() {
+        by_name.iter().collect()
+    } else {
+        wanted
+    };
     let of = |(name, sum): (&String, &Summary)| {
         let is = sum.mean().map_or_else(|| sum.to_string().into(), json);
         (name.clone(), is)

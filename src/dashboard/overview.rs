@@ -21,9 +21,8 @@ use super::{Answer, view};
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
 use crate::ledger::{
-    MetricFilter, MetricSums,
-    AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter,
-    SpanFilter, Tops, Totals, View,
+    AgentRow, By, CallFilter, IndexError, MetricFilter, MetricSums, ModelRow, RunFilter, RunRow,
+    Series, SeriesFilter, SpanFilter, Tops, Totals, View,
 };
 
 /// Runs that the most expensive are looked for among: the last active.

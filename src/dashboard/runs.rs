@@ -389,7 +389,9 @@ impl Listed<'_> {
                 Cell::new(tokens, html! { (figure::count(tokens)) }),
                 Cell::new(is_priced.then(|| usd(known)), self.spend(row)),
                 Self::flags(row),
-                self.metrics.get(&row.run).map_or_else(Cell::none, |of| measured::sums(of, self.chosen)),
+                self.metrics
+                    .get(&row.run)
+                    .map_or_else(Cell::none, |of| measured::sums(of, self.chosen)),
             ],
         }
     }

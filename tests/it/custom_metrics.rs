@@ -76,10 +76,15 @@ async fn what_came_by_header_and_what_was_posted_stand_beside_each_other() {
     assert_eq!(run["metrics_by_agent"][1]["agent"], "planner");
     let agents = get(&proxy, "/api/v1/agents").await.json();
     let planner = &agents["agents"][0]["metrics"];
-    assert_eq!(named(planner, "satisfaction")["categories"], object!({"good": 1}));
+    assert_eq!(
+        named(planner, "satisfaction")["categories"],
+        object!({"good": 1})
+    );
     let runs = get(&proxy, "/api/v1/runs").await.json();
     assert_eq!(named(&runs["runs"][0]["metrics"], "docs")["sum"], 12.0);
-    let list = get(&proxy, "/api/v1/metrics/score?run=nightly").await.json();
+    let list = get(&proxy, "/api/v1/metrics/score?run=nightly")
+        .await
+        .json();
     assert_eq!(list["measurements"].as_array().unwrap().len(), 1);
     assert_eq!(list["measurements"][0]["who"], "judge");
     assert_eq!(list["measurements"][0]["call"], call);
@@ -98,13 +103,29 @@ async fn what_is_wrong_is_not_recorded_and_said_with_its_place() {
     .await;
     assert_eq!(wrong.status(), 400);
     let said = wrong.text();
-    assert!(said.contains("[1].name: ") && said.contains("[1].value: "), "{said}");
+    assert!(
+        said.contains("[1].name: ") && said.contains("[1].value: "),
+        "{said}"
+    );
     let unknown = "01936f0e-7a3b-7c55-9f3e-6c1f0a2b4d5e";
-    let missing = measure(&proxy, &object!({"name": "score", "value": 1, "call": unknown})).await;
+    let missing = measure(
+        &proxy,
+        &object!({"name": "score", "value": 1, "call": unknown}),
+    )
+    .await;
     assert_eq!(missing.status(), 404);
-    assert!(missing.text().contains(&format!("no call {unknown} is recorded")));
+    assert!(
+        missing
+            .text()
+            .contains(&format!("no call {unknown} is recorded"))
+    );
     let list = get(&proxy, "/api/v1/metrics").await.json();
-    let names: Vec<_> = list["metrics"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    let names: Vec<_> = list["metrics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
     assert_eq!(names, ["cached", "docs", "topic"]);
 }
 
@@ -114,11 +135,23 @@ async fn pages_show_custom_metrics() {
     let score = object!({"name": "score", "value": 0.25, "call": call, "note": "<b>thin</b>"});
     assert_eq!(measure(&proxy, &score).await.status(), 200);
     for (path, parts) in [
-        ("/runs/nightly".to_owned(), ["Custom metrics", "0.25", "travel 1"]),
-        (format!("/calls/{call}"), ["Custom metrics", "&lt;b&gt;thin", "travel"]),
-        ("/runs?metric=score".to_owned(), ["Metrics", "score 0.25", "score"]),
+        (
+            "/runs/nightly".to_owned(),
+            ["Custom metrics", "0.25", "travel 1"],
+        ),
+        (
+            format!("/calls/{call}"),
+            ["Custom metrics", "&lt;b&gt;thin", "travel"],
+        ),
+        (
+            "/runs?metric=score".to_owned(),
+            ["Metrics", "score 0.25", "score"],
+        ),
         ("/".to_owned(), ["Custom metrics", "100 % true", "docs"]),
-        ("/runs?export=runs.json".to_owned(), ["\"score\": 0.25", "\"docs\": 12.0", "metrics"]),
+        (
+            "/runs?export=runs.json".to_owned(),
+            ["\"score\": 0.25", "\"docs\": 12.0", "metrics"],
+        ),
         (
             "/runs/nightly?export=calls.csv".to_owned(),
             [",metrics", "\"\"score\"\":0.25", "\"\"docs\"\":12.0"],
@@ -176,23 +209,38 @@ async fn a_low_score_is_an_alert() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_records_and_lists_them() {
     let (proxy, _) = started("").await;
-    let set = ["metric", "set", "score", "-0.5", "--run", "nightly", "--who", "ada", "--note", "thin"];
+    let set = [
+        "metric", "set", "score", "-0.5", "--run", "nightly", "--who", "ada", "--note", "thin",
+    ];
     let set = command(&proxy, &set).await;
     assert_eq!(set.out, "score of run nightly is -0.5\n", "{}", set.err);
-    let listed = command(&proxy, &["metric", "list", "--run", "nightly"]).await.out;
+    let listed = command(&proxy, &["metric", "list", "--run", "nightly"])
+        .await
+        .out;
     for part in ["METRIC", "cached", "100 % true", "docs", "score", "-0.5"] {
         assert!(listed.contains(part), "{part} is not in {listed}");
     }
-    let one = command(&proxy, &["metric", "list", "--name", "score"]).await.out;
+    let one = command(&proxy, &["metric", "list", "--name", "score"])
+        .await
+        .out;
     assert!(one.contains("ada") && one.contains("thin"), "{one}");
     let json = command(&proxy, &["metric", "list", "--json"]).await.out;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(named(&json["metrics"], "docs")["count"], 1);
     for (wrong, says) in [
-        (["metric", "set", "a b", "1", "--run", "x"].as_slice(), "expected letters, digits"),
-        (&["metric", "set", "a", "nan", "--run", "x"], "expected a finite number"),
+        (
+            ["metric", "set", "a b", "1", "--run", "x"].as_slice(),
+            "expected letters, digits",
+        ),
+        (
+            &["metric", "set", "a", "nan", "--run", "x"],
+            "expected a finite number",
+        ),
         (&["metric", "set", "a", "1"], "required"),
-        (&["metric", "set", "a", "1", "--run", "x", "--agent", "y"], "cannot be used with"),
+        (
+            &["metric", "set", "a", "1", "--run", "x", "--agent", "y"],
+            "cannot be used with",
+        ),
     ] {
         let ended = command(&proxy, wrong).await;
         assert_eq!(ended.code, Some(2), "{wrong:?}");
@@ -205,5 +253,9 @@ async fn recording_needs_a_running_server() {
     let dir = tempfile::tempdir().unwrap();
     let ended = process::run(dir.path(), &["metric", "set", "a", "1", "--run", "x"]).await;
     assert_eq!(ended.code, Some(2));
-    assert!(ended.err.contains("no server runs on the ledger"), "{}", ended.err);
+    assert!(
+        ended.err.contains("no server runs on the ledger"),
+        "{}",
+        ended.err
+    );
 }

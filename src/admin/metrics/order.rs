@@ -66,7 +66,11 @@ pub(super) fn read(asked: Json, now: Timestamp) -> Result<Vec<Measurement>, Prob
     let mut measurements = Vec::with_capacity(entries.len());
     let mut problems = Vec::new();
     for (n, entry) in entries.iter().enumerate() {
-        let place = if is_list { format!("[{n}].") } else { String::new() };
+        let place = if is_list {
+            format!("[{n}].")
+        } else {
+            String::new()
+        };
         let mut reader = Reader {
             place,
             problems: &mut problems,
@@ -103,7 +107,10 @@ impl Reader<'_> {
 
     fn measurement(&mut self, entry: &Json, now: Timestamp) -> Option<Measurement> {
         let Json::Object(fields) = entry else {
-            return self.wrong("", "expected an object with name, value and call, run or agent");
+            return self.wrong(
+                "",
+                "expected an object with name, value and call, run or agent",
+            );
         };
         let known = |key: &&String| !FIELDS.contains(&key.as_str());
         if let Some(key) = fields.keys().find(known) {
@@ -113,7 +120,9 @@ impl Reader<'_> {
         let name = self.name(fields);
         let value = self.value(fields);
         let subject = self.subject(fields);
-        let who = self.label(fields, "who").unwrap_or(Label::parse(ANYBODY).ok());
+        let who = self
+            .label(fields, "who")
+            .unwrap_or(Label::parse(ANYBODY).ok());
         let key = self.label(fields, "key");
         let note = self.note(fields);
         let at = self.at(fields, now);
@@ -154,7 +163,10 @@ impl Reader<'_> {
             return self.wrong("call, run, agent", "expected exactly one of them");
         };
         if *field == "call" {
-            let text = fields.get("call").and_then(Json::as_str).unwrap_or_default();
+            let text = fields
+                .get("call")
+                .and_then(Json::as_str)
+                .unwrap_or_default();
             return match text.parse() {
                 Ok(id) => Some(Subject::Call(id)),
                 Err(error) => self.wrong("call", error as crate::core::id::CallIdError),
@@ -190,7 +202,10 @@ impl Reader<'_> {
         };
         match found.as_str().filter(|note| note.len() <= MAX_NOTE_BYTES) {
             Some(note) => Some(Some(note.to_owned())),
-            None => self.wrong("note", format!("expected a text of up to {MAX_NOTE_BYTES} bytes")),
+            None => self.wrong(
+                "note",
+                format!("expected a text of up to {MAX_NOTE_BYTES} bytes"),
+            ),
         }
     }
 
@@ -200,7 +215,10 @@ impl Reader<'_> {
         };
         match Timestamp::deserialize(found) {
             Ok(at) if at.micros() <= now.micros().saturating_add(AHEAD_US) => Some(at),
-            Ok(_) => self.wrong("at", format!("expected a time that is not after now, {now}")),
+            Ok(_) => self.wrong(
+                "at",
+                format!("expected a time that is not after now, {now}"),
+            ),
             Err(_) => self.wrong("at", "expected a time such as 2026-11-01T12:30:00Z"),
         }
     }

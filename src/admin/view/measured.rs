@@ -106,7 +106,8 @@ impl MetricView {
 /// By name.
 pub(crate) fn views(by_name: BTreeMap<String, Summary>) -> Vec<MetricView> {
     let sums = by_name.into_iter();
-    sums.map(|(name, sum)| MetricView::new(name, &sum)).collect()
+    sums.map(|(name, sum)| MetricView::new(name, &sum))
+        .collect()
 }
 
 impl From<MetricSums> for MetricList {

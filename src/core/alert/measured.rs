@@ -239,7 +239,10 @@ mod tests {
     fn no_more_is_kept_than_may_be() {
         let mut watched = watched(rule(Some(Per::Agent)));
         for n in 0..2 * MAX_KEYS {
-            watched.note(&score(&format!("agent {n}"), 1.0), Timestamp::from_micros(0));
+            watched.note(
+                &score(&format!("agent {n}"), 1.0),
+                Timestamp::from_micros(0),
+            );
         }
         assert_eq!(watched.0[0].1.len(), MAX_KEYS);
         for _ in 0..2 * MAX_VALUES {

@@ -60,13 +60,18 @@ fn a_value_is_what_it_is_in_json() {
     for json in ["null", "[]", "{}", "\"\"", "1e999"] {
         assert!(serde_json::from_str::<Value>(json).is_err(), "{json}");
     }
-    let error = serde_json::from_str::<Value>("null").unwrap_err().to_string();
+    let error = serde_json::from_str::<Value>("null")
+        .unwrap_err()
+        .to_string();
     assert!(error.starts_with(&ValueError.to_string()), "{error}");
 }
 
 #[test]
 fn a_name_has_letters_digits_and_little_else() {
-    assert_eq!(parse_name(" Retrieved_Docs "), Some("retrieved_docs".to_owned()));
+    assert_eq!(
+        parse_name(" Retrieved_Docs "),
+        Some("retrieved_docs".to_owned())
+    );
     for text in ["", "a b", "a/b", "caf\u{e9}", &"x".repeat(MAX_BYTES + 1)] {
         assert_eq!(parse_name(text), None, "{text}");
     }
@@ -84,7 +89,10 @@ fn a_summary_says_what_fits_its_values() {
     let words = summary(&["bad", "good", "good"]);
     assert_eq!((words.mean(), words.count), (None, 3));
     assert_eq!(words.to_string(), "good 2, bad 1");
-    assert_eq!(words.last, Some((Timestamp::from_micros(2), Value::category("good").unwrap())));
+    assert_eq!(
+        words.last,
+        Some((Timestamp::from_micros(2), Value::category("good").unwrap()))
+    );
 }
 
 #[test]

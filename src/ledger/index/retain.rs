@@ -237,8 +237,7 @@ impl<'t> Forgetting<'t> {
         let kept = self.kept.contains(&admission.id);
         let goes_on = self.stored(admission.id)?.is_some_and(|call| {
             let ended = call.settlement;
-            call.admission == Some(self.checkpoint)
-                || ended.is_none_or(|at| at.segment >= before)
+            call.admission == Some(self.checkpoint) || ended.is_none_or(|at| at.segment >= before)
         });
         for measurement in Measurement::of_headers(admission) {
             if kept || goes_on {

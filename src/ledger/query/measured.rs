@@ -338,7 +338,9 @@ fn range<'k>(
     filter: &MetricFilter,
 ) -> std::ops::Range<(&'k str, &'k str, i64, u64)> {
     let from = filter.since.map_or(i64::MIN, Timestamp::micros);
-    let until = filter.until.map_or((i64::MAX, u64::MAX), |at| (at.micros(), 0));
+    let until = filter
+        .until
+        .map_or((i64::MAX, u64::MAX), |at| (at.micros(), 0));
     let until = match filter.before {
         Some(MetricCursor { at, tie }) => until.min((at, tie)),
         None => until,

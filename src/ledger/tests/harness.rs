@@ -24,7 +24,8 @@ use super::super::index::Place;
 use super::super::recovery::unsettled;
 use super::super::writer::Settings;
 use super::super::{
-    CallFilter, CallRow, Capture, Ledger, MetricFilter, OpenError, Parts, Recovery, RollupRow, View, open_parts,
+    CallFilter, CallRow, Capture, Ledger, MetricFilter, OpenError, Parts, Recovery, RollupRow,
+    View, open_parts,
 };
 
 /// 2026-01-01.

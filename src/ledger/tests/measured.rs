@@ -55,12 +55,21 @@ fn what_is_said_of_a_call_counts_for_its_run_and_its_agent() {
     let (ledger, _) = machine.open();
     let call = settled(&machine, &ledger, "nightly", "planner");
     record(&ledger, of_call(&call, "docs", "4", 1));
-    record(&ledger, measurement("docs", "8", Subject::Run(label("nightly")), 2));
-    record(&ledger, measurement("docs", "1", Subject::Agent(label("planner")), 3));
+    record(
+        &ledger,
+        measurement("docs", "8", Subject::Run(label("nightly")), 2),
+    );
+    record(
+        &ledger,
+        measurement("docs", "1", Subject::Agent(label("planner")), 3),
+    );
     let of = |scope| sum(&ledger, scope, "docs");
     assert_eq!(of(MetricScope::Call(call.id)), Some((1, Some(4.0))));
     assert_eq!(of(MetricScope::Run(label("nightly"))), Some((2, Some(6.0))));
-    assert_eq!(of(MetricScope::Agent(label("planner"))), Some((2, Some(2.5))));
+    assert_eq!(
+        of(MetricScope::Agent(label("planner"))),
+        Some((2, Some(2.5)))
+    );
     assert_eq!(of(MetricScope::All).unwrap().0, 3);
     assert_eq!(of(MetricScope::Run(label("other"))), None);
     // What came with the call by header counts as well.
