@@ -10,6 +10,7 @@ use super::read::Section;
 use super::render::{list, quoted};
 use super::value::{self, Kind, duration_text};
 use crate::core::alert::measured::{MetricRule, Per};
+use crate::core::id::Label;
 use crate::core::metric::parse_name;
 
 const MAX_EXPORTED: usize = 100;
@@ -39,6 +40,12 @@ const NUMBER: Kind<f64> = Kind::new("a finite number", "0.5", |value| {
     number.is_finite().then_some(number)
 });
 
+const RULE_NAME: Kind<Label> = Kind::new(
+    "a text of 1 to 256 bytes without control characters",
+    "\"low score\"",
+    |value| Label::parse(value.as_str()?).ok(),
+);
+
 const PER: Kind<Per> = Kind::new("\"agent\" or \"run\"", "[\"agent\"]", |value| {
     value.as_str()?.parse().ok()
 });
@@ -67,7 +74,7 @@ pub(super) fn rules(section: &mut Section<'_, '_>) -> Vec<MetricRule> {
         if n == MAX_RULES {
             section.problem("name", "at most 64 alerts of metrics", "");
         }
-        let name = section.demand("name", &value::NAME.like("\"low score\""));
+        let name = section.demand("name", &RULE_NAME);
         let is_taken = |name| !names.insert(name);
         if name.clone().is_some_and(is_taken) {
             section.problem("name", "a name that no other alert of a metric has", "");
