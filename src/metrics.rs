@@ -238,6 +238,13 @@ impl Metrics {
         self.alerts.missed();
     }
 
+    /// Tells of the custom metrics that the config names.
+    pub fn exporting(config: &crate::config::MetricsConfig) -> Self {
+        let metrics = Self::new();
+        metrics.export(config.export.as_deref());
+        metrics
+    }
+
     /// Custom metrics of these names are told from now on; none: the first that come.
     pub fn export(&self, names: Option<&[String]>) {
         self.measured.export(names);

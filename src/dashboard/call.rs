@@ -91,15 +91,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
     let id: CallId = here.named("id")?;
     let tab = Tab::read(&here)?;
     let shown = messages::Shown::read(&here)?;
-    let options = Options {
-        full: shown.needs_all(),
-        preview: if shown.is_one() {
-            MAX_PREVIEW
-        } else {
-            step::PREVIEW
-        },
-        message: shown.message(),
-    };
+    let options = options(shown);
     let is_long = raw::is_long(&here)?;
     let known = desk.ask(move |view| {
         let Some(detail) = view.call(id)? else {
@@ -159,6 +151,18 @@ async fn page(desk: Desk, here: Here) -> Answer {
     };
     tables.push(measured);
     Ok(page.tables(tables))
+}
+
+fn options(shown: messages::Shown) -> Options {
+    Options {
+        full: shown.needs_all(),
+        preview: if shown.is_one() {
+            MAX_PREVIEW
+        } else {
+            step::PREVIEW
+        },
+        message: shown.message(),
+    }
 }
 
 fn unknown(id: CallId) -> Problem {

@@ -88,10 +88,14 @@ pub(super) fn listed(problems: &[String]) -> String {
     let told = problems.len().min(MAX_TOLD);
     let mut text = problems.get(..told).unwrap_or_default().join("; ");
     if problems.len() > told {
-        text.push_str(&format!("; and {} more", problems.len() - told));
+        let more = problems.len() - told;
+        text = format!("{text}; and {more} more");
     }
     text
 }
+
+/// What is wrong is told.
+struct Wrong;
 
 /// Reads one entry.
 struct Reader<'p> {
@@ -120,9 +124,7 @@ impl Reader<'_> {
         let name = self.name(fields);
         let value = self.value(fields);
         let subject = self.subject(fields);
-        let who = self
-            .label(fields, "who")
-            .unwrap_or(Label::parse(ANYBODY).ok());
+        let who = self.label(fields, "who");
         let key = self.label(fields, "key");
         let note = self.note(fields);
         let at = self.at(fields, now);
@@ -131,9 +133,9 @@ impl Reader<'_> {
             name: name?,
             value: value?,
             subject: subject?,
-            who: who?,
-            note: note?,
-            key: key.unwrap_or_default(),
+            who: who.ok()?.or_else(|| Label::parse(ANYBODY).ok())?,
+            note: note.ok()?,
+            key: key.ok()?,
             run: None,
             agent: None,
         })
@@ -172,7 +174,7 @@ impl Reader<'_> {
                 Err(error) => self.wrong("call", error as crate::core::id::CallIdError),
             };
         }
-        let label = self.label(fields, field)??;
+        let label = self.label(fields, field).ok()??;
         Some(if *field == "run" {
             Subject::Run(label)
         } else {
@@ -180,33 +182,30 @@ impl Reader<'_> {
         })
     }
 
-    /// None where it is wrong or not given: what is wrong is told.
-    fn label(&mut self, fields: &Map<String, Json>, field: &str) -> Option<Option<Label>> {
-        let found = fields.get(field).filter(|it| !it.is_null())?;
-        match found.as_str().map(Label::parse) {
-            Some(Ok(label)) => Some(Some(label)),
-            Some(Err(error)) => {
-                let _: Option<()> = self.wrong(field, error);
-                Some(None)
-            }
-            None => {
-                let _: Option<()> = self.wrong(field, "expected a text");
-                Some(None)
-            }
-        }
+    /// None where it is not given.
+    fn label(&mut self, fields: &Map<String, Json>, field: &str) -> Result<Option<Label>, Wrong> {
+        let Some(found) = fields.get(field).filter(|it| !it.is_null()) else {
+            return Ok(None);
+        };
+        let label = match found.as_str().map(Label::parse) {
+            Some(Ok(label)) => Some(label),
+            Some(Err(error)) => self.wrong(field, error),
+            None => self.wrong(field, "expected a text"),
+        };
+        label.map(Some).ok_or(Wrong)
     }
 
-    fn note(&mut self, fields: &Map<String, Json>) -> Option<Option<String>> {
+    fn note(&mut self, fields: &Map<String, Json>) -> Result<Option<String>, Wrong> {
         let Some(found) = fields.get("note").filter(|it| !it.is_null()) else {
-            return Some(None);
+            return Ok(None);
         };
-        match found.as_str().filter(|note| note.len() <= MAX_NOTE_BYTES) {
-            Some(note) => Some(Some(note.to_owned())),
-            None => self.wrong(
-                "note",
-                format!("expected a text of up to {MAX_NOTE_BYTES} bytes"),
-            ),
+        let note = found.as_str().filter(|note| note.len() <= MAX_NOTE_BYTES);
+        if note.is_none() {
+            let expected = format!("expected a text of up to {MAX_NOTE_BYTES} bytes");
+            let _: Option<()> = self.wrong("note", expected);
         }
+        let note = note.map(str::to_owned);
+        note.map(Some).ok_or(Wrong)
     }
 
     fn at(&mut self, fields: &Map<String, Json>, now: Timestamp) -> Option<Timestamp> {

@@ -60,16 +60,16 @@ struct Window {
 }
 
 impl MetricRule {
-    /// None where this rule does not look at it.
-    fn key(&self, it: &Measurement) -> Option<Option<Label>> {
-        if it.name != self.metric {
-            return None;
+    /// What it counts for, where this rule tells that apart.
+    fn key(&self, it: &Measurement) -> Option<Label> {
+        match self.per? {
+            Per::Agent => it.agent().cloned(),
+            Per::Run => it.run().cloned(),
         }
-        Some(match self.per {
-            None => None,
-            Some(Per::Agent) => Some(it.agent()?.clone()),
-            Some(Per::Run) => Some(it.run()?.clone()),
-        })
+    }
+
+    fn looks_at(&self, it: &Measurement) -> bool {
+        it.name == self.metric && (self.per.is_none() || self.key(it).is_some())
     }
 
     fn is_off(&self, mean: f64) -> bool {
@@ -133,7 +133,10 @@ impl Watched {
         };
         let mut turns = Vec::new();
         for (rule, windows) in &mut self.0 {
-            let Some(key) = rule.key(it) else { continue };
+            if !rule.looks_at(it) {
+                continue;
+            }
+            let key = rule.key(it);
             if windows.len() >= MAX_KEYS && !windows.contains_key(&key) {
                 windows.retain(|_, window| !window.is_idle(rule, now));
                 if windows.len() >= MAX_KEYS {

@@ -286,13 +286,15 @@ fn fold(
     // No name may take what others need.
     let share = left.checked_div(names.len()).unwrap_or(0).max(1);
     for name in names {
-        let mut read = 0;
-        for entry in measured.range(range(&scope, &name, filter))?.rev() {
+        for (read, entry) in measured
+            .range(range(&scope, &name, filter))?
+            .rev()
+            .enumerate()
+        {
             if read == share || *left == 0 {
                 is_cut = true;
                 break;
             }
-            read += 1;
             *left -= 1;
             let it: Measurement = decode(entry?.1.value())?;
             if filter.takes(&it) {
