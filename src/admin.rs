@@ -16,6 +16,7 @@ mod events;
 mod guard;
 mod login;
 pub(crate) mod loops;
+mod metrics;
 pub(crate) mod order;
 pub mod params;
 pub mod problem;
@@ -112,7 +113,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 pub fn router(state: AdminState, pages: Router) -> Router {
     let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
-    Router::from(process::routes())
+    Router::from(process::routes().merge(metrics::deeds()))
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
@@ -134,7 +135,7 @@ pub fn records(source: Source, clock: Clock) -> Router {
 /// What [`router`] answers, as an `OpenAPI` document.
 pub fn document() -> Document {
     let mut document = Description::openapi();
-    document.merge(process::routes().into_openapi());
+    document.merge(process::routes().merge(metrics::deeds()).into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());
@@ -151,6 +152,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(events::routes())
         .merge(loops::routes())
         .merge(alerts::routes())
+        .merge(metrics::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -31,10 +31,12 @@ use crate::config::{AlertsConfig, Config, WebhookConfig};
 use crate::core::alert::Signal;
 use crate::core::alert::book::{Book, Heard};
 pub use crate::core::alert::book::{News, Told};
+use crate::core::alert::measured::{Turn, Watched};
 use crate::core::alert::throttle::Throttle;
 pub use crate::core::alert::{About, Alert, Delivery, Rule, Scope, Severity};
 use crate::core::call::Settlement;
 use crate::core::id::Label;
+use crate::core::metric::{Measurement, short};
 use crate::core::time::Timestamp;
 use crate::ledger::{Event, IndexError, Ledger, View};
 use crate::metrics::Metrics;
@@ -65,6 +67,7 @@ pub struct Alerts {
     hooks: Mutex<Vec<Hook>>,
     reporter: Arc<Reporter>,
     upstreams: Upstreams,
+    watched: Mutex<Watched>,
     ground: Ground,
     lines: Mutex<Throttle>,
     unlogged: AtomicU64,
@@ -172,12 +175,15 @@ impl Alerts {
         reporter: Arc<Reporter>,
         inbox: mpsc::Sender<Item>,
     ) -> Self {
+        let mut watched = Watched::default();
+        watched.set_rules(&config.alerts.metrics);
         Self {
             book: Mutex::new(book),
             live: broadcast::Sender::new(LIVE),
             hooks: Mutex::default(),
             reporter,
             upstreams: Upstreams::default(),
+            watched: Mutex::new(watched),
             ground: Ground::new(config.ledger.dir.clone(), config.alerts.min_free_bytes),
             lines: Mutex::new(Throttle::new(LINES)),
             unlogged: AtomicU64::new(0),
@@ -218,6 +224,7 @@ impl Alerts {
     pub fn reload(&self, config: &Config, hooks: Hooks) {
         lock(&self.book).set_repeat(repeat_us(&config.alerts));
         self.ground.set_min_free(config.alerts.min_free_bytes);
+        lock(&self.watched).set_rules(&config.alerts.metrics);
         let names: Vec<Label> = config.upstreams.iter().map(|it| it.name.clone()).collect();
         self.upstreams.keep(&names, &self.reporter);
         self.take_hooks(hooks);
@@ -226,6 +233,40 @@ impl Alerts {
     /// Takes in how a call ended.
     pub fn settled(&self, settlement: &Settlement) {
         self.upstreams.note(settlement, &self.reporter);
+    }
+
+    /// Takes in what somebody measured.
+    pub fn measured(&self, measurement: &Measurement) {
+        let turns = lock(&self.watched).note(measurement, self.reporter.now());
+        for turn in turns {
+            self.turned(turn);
+        }
+    }
+
+    fn turned(&self, turn: Turn) {
+        let Turn { rule, metric, .. } = &turn;
+        let of = turn
+            .key
+            .as_ref()
+            .map_or_else(String::new, |key| format!(" of {key}"));
+        let mean = short(turn.mean);
+        let details = format!(
+            "{rule}: {metric}{of} is {mean} on average of {}",
+            turn.count
+        );
+        let mut scope = Scope::new(About::Metric, rule);
+        scope.key.clone_from(&turn.key);
+        let signal = Signal {
+            value: Some(mean),
+            limit: Some(turn.limit),
+            ..Signal::of(scope)
+        };
+        let what = if turn.begins {
+            Rule::MetricOff.name()
+        } else {
+            "metric_recovered"
+        };
+        self.reporter.tell(what, details, signal);
     }
 
     /// Sends a test to one webhook or to all, once each, and says what came of it.

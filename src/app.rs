@@ -139,7 +139,7 @@ impl App {
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
         let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::exporting(&config.metrics));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
@@ -251,6 +251,7 @@ impl App {
             Ok((live, hooks)) => {
                 self.proxy.reload(live);
                 self.alerts.reload(&config, hooks);
+                self.metrics.export(config.metrics.export.as_deref());
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
                 tracing::info!("configuration reloaded");

@@ -17,6 +17,7 @@ mod key;
 mod launch;
 mod lists;
 mod loops;
+mod metric;
 mod operate;
 mod receipt;
 mod receipt_file;
@@ -125,6 +126,9 @@ pub enum Command {
     /// List what a person should know of now, open alerts first; send a test
     #[command(after_help = args::ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
+    /// Record and list custom metrics: what was measured of calls, runs and agents
+    #[command(after_help = metric::NOTE)]
+    Metric(metric::MetricArgs),
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = args::BACKTEST_NOTE)]
     Backtest(BacktestArgs),
@@ -275,6 +279,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             )),
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
+        Command::Metric(args) => metric::run(&common, &args, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),

@@ -23,6 +23,7 @@ mod budget;
 mod check;
 mod defaults;
 mod loops;
+mod measured;
 mod problem;
 mod read;
 mod reload;
@@ -32,6 +33,7 @@ mod value;
 
 pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
+pub use self::measured::MetricsConfig;
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
 
@@ -51,6 +53,7 @@ pub struct Config {
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
+    pub metrics: MetricsConfig,
     pub prices: Vec<PriceOverride>,
 }
 

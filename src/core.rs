@@ -12,6 +12,7 @@ pub mod id;
 pub mod lineage;
 pub mod loops;
 pub mod memo;
+pub mod metric;
 pub mod money;
 pub mod price;
 pub mod recorded;

@@ -20,6 +20,7 @@ mod here;
 mod link;
 mod live;
 mod loops;
+mod measured;
 mod near;
 mod overview;
 mod page;

@@ -43,6 +43,7 @@ use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::budget::Charge;
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::metric::Measurement;
 
 pub use body::{Capture, Decode};
 pub use entry::Entry;
@@ -50,7 +51,8 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunEvents, RunFilter,
+    BodyReader, By, CallFilter, MAX_MARKS, MetricCursor, MetricCursorError, MetricFilter,
+    MetricScope, MetricSums, Neighbours, OutcomeFilter, RunEvents, RunFilter, RunMetrics,
     SeriesFilter, Sought, SpanFilter, Standing, View,
 };
 pub use queue::Durable;
@@ -408,6 +410,13 @@ impl Ledger {
         let durable = self.tell(details, |receipt| Op::Event(Box::new(event), receipt))?;
         self.open.hearing.tell(&heard);
         Ok(durable)
+    }
+
+    /// Records a custom metric.
+    pub fn measured(&self, measurement: Measurement) -> Result<Durable, Unavailable> {
+        let note = measurement.note.as_ref().map_or(0, String::len);
+        let it = Box::new(measurement);
+        self.tell(note, |receipt| Op::Measured(it, receipt))
     }
 
     /// Records what somebody may wait for, with `more` room than usual.

@@ -9,6 +9,7 @@ mod budgets;
 mod calls;
 mod ledger;
 mod loops;
+mod measured;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,11 +28,13 @@ use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
+use self::measured::MeasuredMetrics;
 use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
+use crate::core::metric::Measurement;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -50,6 +53,7 @@ pub struct Metrics {
     budgets: BudgetMetrics,
     loops: LoopMetrics,
     alerts: AlertMetrics,
+    measured: MeasuredMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -124,6 +128,7 @@ impl Metrics {
             budgets: BudgetMetrics::register(&mut to),
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
+            measured: MeasuredMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -231,6 +236,23 @@ impl Metrics {
     /// An event came too fast to be looked at for alerts.
     pub fn alert_event_missed(&self) {
         self.alerts.missed();
+    }
+
+    /// Tells of the custom metrics that the config names.
+    pub fn exporting(config: &crate::config::MetricsConfig) -> Self {
+        let metrics = Self::new();
+        metrics.export(config.export.as_deref());
+        metrics
+    }
+
+    /// Custom metrics of these names are told from now on; none: the first that come.
+    pub fn export(&self, names: Option<&[String]>) {
+        self.measured.export(names);
+    }
+
+    /// Somebody measured a custom metric.
+    pub fn measured(&self, measurement: &Measurement) {
+        self.measured.measured(measurement);
     }
 
     /// So many runs are watched for loops.

@@ -13,7 +13,7 @@ use http::{HeaderMap, header};
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
-use super::guard::{self, BODY_LIMIT};
+use super::guard;
 use super::problem::Problem;
 
 const JSON: &str = "application/json";
@@ -30,7 +30,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_type(request.headers(), JSON)?;
-        let body = read(request.into_body(), PATIENCE).await?;
+        let most = guard::body_limit(request.uri().path());
+        let body = read(request.into_body(), most, PATIENCE).await?;
         let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
         let asked = serde_json::from_slice(text);
         asked
@@ -53,7 +54,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
             ));
         }
         check_type(request.headers(), FORM)?;
-        let body = read(request.into_body(), PATIENCE).await?;
+        let most = guard::body_limit(request.uri().path());
+        let body = read(request.into_body(), most, PATIENCE).await?;
         let asked = serde_urlencoded::from_bytes(&body);
         asked
             .map(Self)
@@ -83,12 +85,12 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     is_type(headers, FORM)
 }
 
-async fn read(body: Body, patience: Duration) -> Result<Bytes, Problem> {
-    let most = usize::try_from(BODY_LIMIT).unwrap_or(usize::MAX);
+async fn read(body: Body, limit: u64, patience: Duration) -> Result<Bytes, Problem> {
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
     match tokio::time::timeout(patience, to_bytes(body, most)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if is_too_long(&error) => Err(Problem::too_large(format!(
-            "the body is larger than {BODY_LIMIT} bytes"
+            "the body is larger than {limit} bytes"
         ))),
         Ok(Err(error)) => Err(Problem::bad_request(format!("body: {error}"))),
         Err(_) => Err(Problem::late(format!(
@@ -170,13 +172,13 @@ mod tests {
     #[tokio::test]
     async fn body_that_does_not_come_is_not_waited_for() {
         let body = Body::new(Frames(None));
-        let problem = read(body, Duration::ZERO).await.unwrap_err();
+        let problem = read(body, 64 * 1024, Duration::ZERO).await.unwrap_err();
         assert_eq!(problem.status, 408);
     }
 
     #[tokio::test]
     async fn body_of_unknown_length_is_bounded_as_well() {
-        let read = |frames| read(Body::new(Frames(Some(frames))), PATIENCE);
+        let read = |frames| read(Body::new(Frames(Some(frames))), 64 * 1024, PATIENCE);
         assert_eq!(read(64).await.unwrap().len(), 64 * 1024);
         assert_eq!(read(65).await.unwrap_err().status, 413);
     }

@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::records::Records;
 use super::view::{CallDetail, CallList};
 use crate::core::id::CallId;
+use crate::ledger::View;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new()
@@ -35,8 +36,8 @@ async fn calls(
 ) -> Result<Json<CallList>, Problem> {
     let Query(params) = params?;
     let filter = params.filter(records.clock.now())?;
-    let page = records.ask(move |view| view.calls(&filter)).await?;
-    Ok(Json(page.into()))
+    let list = move |view: &View| CallList::from(view.calls(&filter)?).measured(view);
+    Ok(Json(records.ask(list).await?))
 }
 
 /// One call: how it was let through and how it ended
@@ -51,8 +52,15 @@ async fn call(
     id: Result<Path<CallId>, PathRejection>,
 ) -> Result<Json<CallDetail>, Problem> {
     let Path(id) = id?;
-    let found = records.ask(move |view| view.call(id)).await?;
-    Ok(Json(found.ok_or_else(|| no_such_call(id))?.into()))
+    let found = records.ask(move |view| {
+        let Some(detail) = view.call(id)? else {
+            return Ok(None);
+        };
+        let mut detail = CallDetail::from(detail);
+        detail.call.measured(view)?;
+        Ok(Some(detail))
+    });
+    Ok(Json(found.await?.ok_or_else(|| no_such_call(id))?))
 }
 
 /// The recorded request body, as an attachment

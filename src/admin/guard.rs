@@ -19,7 +19,19 @@ use super::problem::Problem;
 use crate::config::AdminConfig;
 
 /// Of a body: whatever can be asked for takes less.
-pub(super) const BODY_LIMIT: u64 = 64 * 1024;
+const BODY_LIMIT: u64 = 64 * 1024;
+
+/// Of a body that may have many measurements.
+const MEASUREMENTS_LIMIT: u64 = 1024 * 1024;
+
+/// How long a body may be at most, in bytes.
+pub(super) fn body_limit(path: &str) -> u64 {
+    if path == super::metrics::PATH {
+        MEASUREMENTS_LIMIT
+    } else {
+        BODY_LIMIT
+    }
+}
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -64,7 +76,7 @@ pub(super) async fn guard(
     let is_visit = is_visit(request.method(), request.headers());
     let admin = &state.config.load_full().admin;
     let checked = check(request.uri(), request.headers(), admin, is_visit)
-        .and_then(|()| check_length(request.body().size_hint().lower()));
+        .and_then(|()| check_length(&request));
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -118,10 +130,12 @@ fn check(
     Ok(())
 }
 
-fn check_length(length: u64) -> Result<(), Problem> {
-    if length > BODY_LIMIT {
+fn check_length(request: &Request) -> Result<(), Problem> {
+    let length = request.body().size_hint().lower();
+    let most = body_limit(request.uri().path());
+    if length > most {
         return Err(Problem::too_large(format!(
-            "the body of {length} bytes is larger than {BODY_LIMIT}"
+            "the body of {length} bytes is larger than {most}"
         )));
     }
     Ok(())

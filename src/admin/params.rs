@@ -26,9 +26,11 @@ use crate::core::time::Timestamp;
 use crate::ledger::{CallFilter, OutcomeFilter, SpanFilter};
 
 mod lists;
+mod measured;
 mod series;
 
 pub use self::lists::{RunParams, State, Tag, TagError, Usd, UsdError};
+pub use self::measured::MetricParams;
 pub use self::series::{SeriesBy, SeriesParams, Step, StepError};
 
 /// Which calls.

@@ -251,7 +251,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
             variant: None,
             conversation: Some(label("thread-7")),
             tags: [("team".to_owned(), label("search"))].into(),
-            metrics: [("score".to_owned(), 0.5)].into(),
+            metrics: [("score".to_owned(), crate::core::metric::Value::Number(0.5))].into(),
             agent_source: Source::Own,
             run_source: Some(Source::Own),
             inferred: Confidence::default(),

@@ -11,6 +11,7 @@ use super::problem::Problem;
 use super::records::Records;
 use super::view::{AgentList, EdgeList, MarkList, RollupList, RunCallList, RunDetail, RunList};
 use crate::core::id::Label;
+use crate::ledger::View;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new()
@@ -36,12 +37,16 @@ async fn runs(
 ) -> Result<Json<RunList>, Problem> {
     let Query(params) = params?;
     let filter = params.filter(records.clock.now())?;
-    let page = records.ask(move |view| view.runs(&filter)).await?;
-    Ok(Json(RunList {
-        runs: page.items.into_iter().map(Into::into).collect(),
-        next: page.next,
-        partial: page.partial,
-    }))
+    let list = move |view: &View| {
+        let page = view.runs(&filter)?;
+        let list = RunList {
+            runs: page.items.into_iter().map(Into::into).collect(),
+            next: page.next,
+            partial: page.partial,
+        };
+        list.measured(view)
+    };
+    Ok(Json(records.ask(list).await?))
 }
 
 /// One run, the agents at work in it, who invoked whom, and the runs it began
@@ -57,8 +62,14 @@ async fn run(
 ) -> Result<Json<RunDetail>, Problem> {
     let Path(run) = run?;
     let missing = Problem::not_found(format!("no run {run} is recorded"));
-    let found = records.ask(move |view| view.run(&run)).await?;
-    Ok(Json(found.ok_or(missing)?.into()))
+    let found = records.ask(move |view| {
+        let Some(detail) = view.run(&run)? else {
+            return Ok(None);
+        };
+        let metrics = view.run_metrics(&run)?;
+        Ok(Some(RunDetail::from(detail).measured(metrics)))
+    });
+    Ok(Json(found.await?.ok_or(missing)?))
 }
 
 /// Calls of a run in the order they came, numbered from 0
@@ -107,14 +118,18 @@ async fn run_marks(
 )]
 async fn agents(State(records): State<Records>, params: Span) -> Result<Json<AgentList>, Problem> {
     let filter = params?.filter(records.clock.now())?;
-    let page = records.ask(move |view| view.agents(&filter)).await?;
-    Ok(Json(AgentList {
-        since: page.since,
-        until: page.until,
-        widened: page.widened,
-        agents: page.items.into_iter().map(Into::into).collect(),
-        next: page.next,
-    }))
+    let list = move |view: &View| {
+        let page = view.agents(&filter)?;
+        let list = AgentList {
+            since: page.since,
+            until: page.until,
+            widened: page.widened,
+            agents: page.items.into_iter().map(Into::into).collect(),
+            next: page.next,
+        };
+        list.measured(view, &filter)
+    };
+    Ok(Json(records.ask(list).await?))
 }
 
 /// Who invoked whom in the span and what that used, last active first

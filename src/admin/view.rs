@@ -4,6 +4,7 @@
 mod budgets;
 mod figures;
 mod from_rows;
+mod measured;
 mod refusals;
 mod runs;
 
@@ -18,6 +19,9 @@ pub use self::budgets::{
     Raised, RunControlled, UsdMeasure,
 };
 pub use self::figures::{FiguresView, LineView, ModelList, ModelView, SeriesView, SpanView};
+pub use self::measured::{
+    MeasurementList, MeasurementView, MetricList, MetricView, Recorded, RunMetricsView,
+};
 pub use self::refusals::{RefusalList, RefusalView, RunBegun};
 pub use self::runs::{MarkList, MarkView, RunCallList};
 use crate::core::attribution::{Confidence, Source};
@@ -26,6 +30,7 @@ use crate::core::call::{CostSource, Operation};
 use crate::core::id::{CallId, Label};
 use crate::core::loops::finding::{Scope, Signal};
 use crate::core::loops::trip::{ClosedBy, Trip};
+use crate::core::metric::Value;
 use crate::core::money::NanoUsd;
 use crate::core::recorded::{Header, HeaderLines, Kept};
 use crate::core::time::Timestamp;
@@ -141,6 +146,8 @@ pub struct CallView {
     /// 0 for a first try.
     pub retry: u32,
     pub error: Option<String>,
+    /// Custom metrics: of each name the newest value.
+    pub metrics: BTreeMap<String, Value>,
 }
 
 /// One call with all that is recorded of it; its bodies have paths of their own.
@@ -148,8 +155,6 @@ pub struct CallView {
 pub struct CallDetail {
     #[serde(flatten)]
     pub call: CallView,
-    /// Numbers that came with the call.
-    pub metrics: BTreeMap<String, f64>,
     pub output_limit: Option<u64>,
     pub estimated_input_tokens: Option<u64>,
     /// The same for the same API key; says nothing about the key itself.
@@ -248,6 +253,8 @@ pub struct RunView {
     pub trips: u64,
     #[serde(flatten)]
     pub totals: TotalsView,
+    /// Custom metrics of it and of its calls.
+    pub metrics: Vec<MetricView>,
 }
 
 /// One run, the agents at work in it, who invoked whom, and the runs it began.
@@ -260,6 +267,8 @@ pub struct RunDetail {
     pub edges: Vec<RunEdgeView>,
     /// Runs that name this one as their parent.
     pub children: Vec<RunView>,
+    /// Custom metrics; what was said of the run itself is of no agent.
+    pub metrics_by_agent: Vec<RunMetricsView>,
 }
 
 /// What one agent used within one run.
@@ -311,6 +320,8 @@ pub struct AgentView {
     pub runs: u64,
     #[serde(flatten)]
     pub figures: FiguresView,
+    /// Custom metrics of it and of its calls in the span.
+    pub metrics: Vec<MetricView>,
 }
 
 /// Edges, the last active first.

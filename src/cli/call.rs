@@ -43,7 +43,7 @@ fn who(detail: &CallDetail, lines: &mut Lines<'_, '_>) -> io::Result<()> {
     for (name, value) in &call.tags {
         lines.put(&format!("tag {name}"), value.as_str())?;
     }
-    for (name, value) in &detail.metrics {
+    for (name, value) in &detail.call.metrics {
         lines.put(&format!("metric {name}"), &value.to_string())?;
     }
     Ok(())

@@ -16,7 +16,7 @@ use super::source::{self, Source};
 use super::table::{Align, Output, Table, printable};
 use crate::admin::params::{CallParams, Limit};
 use crate::admin::view::{
-    CallList, CallView, OPEN, RefusalList, RefusalView, RunDetail, TotalsView,
+    CallList, CallView, MetricView, OPEN, RefusalList, RefusalView, RunDetail, TotalsView,
 };
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
@@ -68,6 +68,8 @@ pub(super) struct Receipt {
     /// Runs that it began.
     runs: Vec<Spent>,
     slowest: Vec<Slow>,
+    /// Custom metrics of the run itself and of its calls.
+    metrics: Vec<MetricView>,
     warnings: Vec<String>,
     trips: Vec<RefusalView>,
     page: Option<String>,
@@ -171,6 +173,10 @@ impl Story<'_> {
             totals,
             agents: dearest(agents),
             slowest: slowest(calls),
+            metrics: tree
+                .own
+                .as_ref()
+                .map_or_else(Vec::new, |own| own.run.metrics.clone()),
             warnings,
             trips,
             page: self.page,
@@ -463,7 +469,24 @@ impl Receipt {
                 slow.call,
             )?;
         }
-        Ok(())
+        self.write_metrics(out)
+    }
+}
+
+impl Receipt {
+    /// In one line.
+    fn write_metrics(&self, out: &mut Output<'_>) -> io::Result<()> {
+        const SHOWN: usize = 5;
+        let one = |it: &MetricView| format!("{} {}", it.name, printable(&it.text));
+        let mut texts: Vec<String> = self.metrics.iter().take(SHOWN).map(one).collect();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let more = self.metrics.len().saturating_sub(SHOWN);
+        if more > 0 {
+            texts.push(format!("and {more} more"));
+        }
+        writeln!(out.writer, "  metrics  {}", texts.join(", "))
     }
 }
 

@@ -94,6 +94,7 @@ fn finished() -> CallView {
         client: None,
         retry: 0,
         error: None,
+        metrics: BTreeMap::new(),
     }
 }
 
@@ -152,6 +153,7 @@ fn run_view(run: &str, parent: Option<&str>, totals: TotalsView) -> RunView {
         tags: BTreeMap::new(),
         trips: 0,
         totals,
+        metrics: Vec::new(),
     }
 }
 
@@ -183,6 +185,7 @@ fn agents() -> Vec<AgentView> {
             totals: row.totals,
             ..FiguresView::default()
         },
+        metrics: Vec::new(),
     };
     by_agent().into_iter().map(agent).collect()
 }
@@ -224,6 +227,7 @@ fn run_detail() -> RunDetail {
         )],
         by_agent: by_agent(),
         edges: edges(),
+        metrics_by_agent: Vec::new(),
     }
 }
 
@@ -250,9 +254,9 @@ fn detail() -> CallDetail {
             cost_nano_usd: None,
             duration_us: Some(125_000_000),
             error: Some("the upstream closed\u{1b}[31m the connection".to_owned()),
+            metrics: [("score".to_owned(), crate::core::metric::Value::Number(0.5))].into(),
             ..finished()
         },
-        metrics: [("score".to_owned(), 0.5)].into(),
         output_limit: Some(4096),
         estimated_input_tokens: Some(12_000),
         key: None,

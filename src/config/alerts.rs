@@ -9,10 +9,12 @@ use http::{HeaderName, HeaderValue, Uri};
 use wildmatch::WildMatch;
 
 use super::Secret;
+use super::measured;
 use super::read::Section;
 use super::render::{list, quoted};
 use super::sections::Environment;
 use super::value::{self, Kind, duration_text, size_text};
+use crate::core::alert::measured::MetricRule;
 use crate::core::alert::{Rule, Severity};
 use crate::core::id::Label;
 
@@ -28,6 +30,8 @@ pub struct AlertsConfig {
     /// Less free space on the disk of the ledger is an alert; none where it does not matter.
     pub min_free_bytes: Option<u64>,
     pub webhooks: Vec<WebhookConfig>,
+    /// Where custom metrics should not be.
+    pub metrics: Vec<MetricRule>,
 }
 
 /// One place that alerts are sent to.
@@ -123,6 +127,7 @@ impl Default for AlertsConfig {
             repeat_after: Duration::from_secs(600),
             min_free_bytes: Some(1 << 30),
             webhooks: Vec::new(),
+            metrics: Vec::new(),
         }
     }
 }
@@ -203,6 +208,7 @@ pub(super) fn read(
             .into_iter()
             .flatten()
             .collect();
+        config.metrics = measured::rules(section);
     });
     config
 }
@@ -330,7 +336,8 @@ pub(super) fn write(f: &mut impl Write, config: &AlertsConfig) -> fmt::Result {
     config
         .webhooks
         .iter()
-        .try_for_each(|entry| write_webhook(f, entry))
+        .try_for_each(|entry| write_webhook(f, entry))?;
+    measured::write_rules(f, &config.metrics)
 }
 
 fn write_webhook(f: &mut impl Write, webhook: &WebhookConfig) -> fmt::Result {

@@ -36,6 +36,7 @@ impl Default for Config {
             attribution: AttributionConfig::default(),
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
+            metrics: super::MetricsConfig::default(),
             prices: Vec::new(),
         }
     }

@@ -367,6 +367,11 @@ fn every_key_is_documented_and_in_the_full_fixture() {
             "[[alerts.webhook]]\nname = \"a\"\nurl_env = \"U\"\n".to_owned(),
             "alerts.webhook",
         ),
+        (
+            "[[alerts.metric]]\nname = \"a\"\nmetric = \"a\"\nbelow = 1\n".to_owned(),
+            "alerts.metric",
+        ),
+        ("[metrics]\n".to_owned(), "metrics"),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();

@@ -6,6 +6,7 @@
 //! sent, [`outcomes::Outcomes`] tells whether an upstream fails.
 
 pub mod book;
+pub mod measured;
 pub mod outcomes;
 pub mod throttle;
 pub mod words;
@@ -69,6 +70,9 @@ pub enum Rule {
     /// Somebody asked for it, to see whether alerts arrive.
     #[n(13)]
     AlertTest,
+    /// A custom metric is where a rule of the config says that it should not be.
+    #[n(14)]
+    MetricOff,
 }
 
 /// How much it matters.
@@ -113,6 +117,9 @@ pub enum About {
     Model,
     #[n(7)]
     Webhook,
+    /// `name` is the rule, `key` the agent or run, as `agent planner`.
+    #[n(8)]
+    Metric,
 }
 
 /// Which thing.
@@ -225,6 +232,7 @@ impl Rule {
             | Self::LoopSlowed
             | Self::IndexFailed
             | Self::ConfigRefused
+            | Self::MetricOff
             | Self::AlertFailed => Severity::Warning,
             Self::BudgetSpent
             | Self::LoopTripped
@@ -247,6 +255,7 @@ impl Rule {
             "disk_freed" => &[Self::DiskLow],
             "config_reloaded" => &[Self::ConfigRefused],
             "alert_sent" => &[Self::AlertFailed],
+            "metric_recovered" => &[Self::MetricOff],
             // What the process before knew is not known to be so any more.
             "started" => &[
                 Self::LoopTripped,
@@ -258,6 +267,7 @@ impl Rule {
                 Self::DiskLow,
                 Self::ConfigRefused,
                 Self::AlertFailed,
+                Self::MetricOff,
             ],
             _ => &[],
         }
@@ -272,6 +282,7 @@ impl Rule {
             | Self::BudgetSlowed
             | Self::BudgetSpent
             | Self::UnpricedModel
+            | Self::MetricOff
             | Self::AlertFailed => Some(DAY_US),
             _ => None,
         }

@@ -9,6 +9,7 @@ use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 use super::id::Label;
+use super::metric::Value;
 
 /// The claims of one call about its origin, after precedence was applied. Claims may tighten
 /// what the policy does, never loosen it.
@@ -39,9 +40,9 @@ pub struct Attribution {
     pub conversation: Option<Label>,
     #[cbor(n(9), default)]
     pub tags: BTreeMap<String, Label>,
-    /// Numbers given with the call by `x-aiops-metric-<name>`.
+    /// Custom metrics given with the call by `x-aiops-metric-<name>`.
     #[cbor(n(10), default)]
-    pub metrics: BTreeMap<String, f64>,
+    pub metrics: BTreeMap<String, Value>,
     /// Where `agent` and `run` came from.
     #[n(11)]
     pub agent_source: Source,

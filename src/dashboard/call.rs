@@ -15,6 +15,7 @@ use strum::{IntoEnumIterator, IntoStaticStr};
 
 use super::desk::Desk;
 use super::here::Here;
+use super::measured;
 use super::page::{Page, Place, part};
 use super::table::Table;
 use super::{Answer, figure, link, text, view};
@@ -22,8 +23,9 @@ use crate::admin::problem::Problem;
 use crate::admin::step::{self, Around, MAX_PREVIEW, Options, StepView};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
+use crate::core::metric::Measurement;
 use crate::core::money::NanoUsd;
-use crate::ledger::{CallDetail, CallRow};
+use crate::ledger::{CallDetail, CallRow, MetricFilter, MetricScope};
 
 pub(super) fn routes() -> Router<Desk> {
     Router::new().route("/calls/{id}", view(page))
@@ -81,21 +83,15 @@ struct Known {
     /// Only where bytes are shown.
     raw: Option<raw::Bodies>,
     judged: decisions::Judged,
+    /// What was measured of it.
+    metrics: Vec<Measurement>,
 }
 
 async fn page(desk: Desk, here: Here) -> Answer {
     let id: CallId = here.named("id")?;
     let tab = Tab::read(&here)?;
     let shown = messages::Shown::read(&here)?;
-    let options = Options {
-        full: shown.needs_all(),
-        preview: if shown.is_one() {
-            MAX_PREVIEW
-        } else {
-            step::PREVIEW
-        },
-        message: shown.message(),
-    };
+    let options = options(shown);
     let is_long = raw::is_long(&here)?;
     let known = desk.ask(move |view| {
         let Some(detail) = view.call(id)? else {
@@ -123,10 +119,13 @@ async fn page(desk: Desk, here: Here) -> Answer {
             step,
             raw,
             judged,
+            metrics: view
+                .measurements(&MetricFilter::of(MetricScope::Call(id)))?
+                .items,
         }))
     });
     let known = known.await?.ok_or_else(|| unknown(id))?;
-    let (content, tables): (Markup, Vec<Table>) = match tab {
+    let (content, mut tables): (Markup, Vec<Table>) = match tab {
         Tab::Messages => (messages::draw(&here, &known, shown), Vec::new()),
         Tab::Raw => (raw::draw(&here, &known), Vec::new()),
         Tab::Headers => headers::draw(&here, &known),
@@ -135,9 +134,11 @@ async fn page(desk: Desk, here: Here) -> Answer {
         Tab::Decisions => (decisions::draw(&desk, &here, &known), Vec::new()),
         Tab::Timing => (timing::draw(&known), Vec::new()),
     };
+    let measured = measured::of_call(&known.metrics, &desk.zone);
     let main = html! {
         (around(&here, &known))
         (part("head", &facts(&desk, &here, &known.detail.row)))
+        (part("metrics", &measured::draw(&measured, &here)))
         (tabs(&here, tab))
         (part("content", &content))
     };
@@ -148,7 +149,20 @@ async fn page(desk: Desk, here: Here) -> Answer {
     } else {
         Page::fixed(title, Place::Elsewhere, main)
     };
+    tables.push(measured);
     Ok(page.tables(tables))
+}
+
+fn options(shown: messages::Shown) -> Options {
+    Options {
+        full: shown.needs_all(),
+        preview: if shown.is_one() {
+            MAX_PREVIEW
+        } else {
+            step::PREVIEW
+        },
+        message: shown.message(),
+    }
 }
 
 fn unknown(id: CallId) -> Problem {

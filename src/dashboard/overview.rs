@@ -15,13 +15,14 @@ use self::trend::{Measure, Split};
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
+use super::measured;
 use super::page::{Page, Place, empty, part};
 use super::{Answer, view};
 use crate::admin::problem::Problem;
 use crate::core::time::Timestamp;
 use crate::ledger::{
-    AgentRow, By, CallFilter, IndexError, ModelRow, RunFilter, RunRow, Series, SeriesFilter,
-    SpanFilter, Tops, Totals, View,
+    AgentRow, By, CallFilter, IndexError, MetricFilter, MetricSums, ModelRow, RunFilter, RunRow,
+    Series, SeriesFilter, SpanFilter, Tops, Totals, View,
 };
 
 /// Runs that the most expensive are looked for among: the last active.
@@ -46,6 +47,7 @@ struct Spent {
     runs_are_some: bool,
     /// Nothing was ever recorded.
     is_first_use: bool,
+    metrics: MetricSums,
 }
 
 async fn page(desk: Desk, here: Here) -> Answer {
@@ -59,6 +61,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         tables::models(&spent, &here),
         tables::runs(&spent, &here),
         trend::table(&spent.series, &here, &desk.zone),
+        measured::of_span(&spent.metrics),
     ];
     let main = html! {
         @if spent.is_first_use && !now.has_running_calls() {
@@ -69,7 +72,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
             div.overview {
                 div {
                     (part("trend", &trend::draw(&spent.series, (split, measure), &here, &desk.zone)))
-                    @if let [agents, models, runs, data] = tables.as_slice() {
+                    @if let [agents, models, runs, data, metrics] = tables.as_slice() {
                         details.data id="trend-data" {
                             summary { "The chart as a table" }
                             (part("trend-rows", &data.draw(&here)))
@@ -79,6 +82,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
                             section { (part("models", &models.draw(&here))) }
                         }
                         section { (part("runs", &runs.draw(&here))) }
+                        section { (part("metrics", &measured::draw(metrics, &here))) }
                     }
                 }
                 aside aria-label="Now" { (now.draw(&desk, &here)) }
@@ -137,6 +141,7 @@ async fn ask(desk: &Desk, here: &Here, by: By) -> Result<Spent, Problem> {
             runs,
             runs_are_some: page.next.is_some(),
             is_first_use,
+            metrics: view.metrics(&MetricFilter::default().within(&span))?,
         })
     })
     .await

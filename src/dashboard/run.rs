@@ -27,7 +27,9 @@ use super::deeds;
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
+use super::measured;
 use super::page::{Page, Place, held, part};
+use super::table::Table;
 use super::text;
 use super::{Answer, view};
 use crate::admin::problem::Problem;
@@ -59,6 +61,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         here: &here,
     };
     let agents = costs::table(&shown.facts.detail, &here);
+    let measured = measured(&desk, &asked.run).await?;
     let main = html! {
         (timeline::patterns())
         (deeds::note(&desk, &here))
@@ -71,15 +74,21 @@ async fn page(desk: Desk, here: Here) -> Answer {
                 }
             }))
         }
+        (part("run-metrics", &measured::draw(&measured, &here)))
         (part("run-trips", &head.trips()))
         (part("run-chips", &head.chips(asked.agent.as_ref())))
         (part("run-map", &map::draw(&shown, &here, &map::scale(&shown.calls, asked.true_scale))))
         (tabs(&here, asked.tab))
         (calls(&shown, &asked, &head))
     };
-    let mut tables = vec![agents];
+    let mut tables = vec![agents, measured];
     if asked.is_export {
-        tables.push(listed::table(&shown));
+        let ids: Vec<_> = shown.rows.keys().copied().collect();
+        let metrics = desk.ask(move |view| {
+            let metrics = view.metrics_of_calls(&ids)?;
+            Ok(ids.into_iter().zip(metrics).collect())
+        });
+        tables.push(listed::table(&shown, &metrics.await?));
     }
     let title = format!("Run {}", text::plain(asked.run.as_str()));
     Ok(Page::live(title, Place::Runs, main).tables(tables))
@@ -107,6 +116,13 @@ fn calls(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
         ),
         Tab::Steps => held("run-steps", "steps", &steps::draw(shown, asked, head)),
     }
+}
+
+/// What its custom metrics come to.
+async fn measured(desk: &Desk, run: &Label) -> Result<Table, Problem> {
+    let run = run.clone();
+    let metrics = desk.ask(move |view| view.run_metrics(&run)).await?;
+    Ok(measured::of_run(&metrics))
 }
 
 /// The budgets that this run has to itself.

@@ -1,6 +1,6 @@
 //! The list of runs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::figure;
 use super::here::Here;
 use super::link;
+use super::measured;
 use super::page::{Page, Place, empty, held};
 use super::run::{amount, standing, usd};
 use super::table::{Cell, Column, Row, Table};
@@ -20,15 +21,16 @@ use crate::admin::problem::Problem;
 use crate::budgets::{AccountRow, MeasureRow};
 use crate::core::budget::Rule;
 use crate::core::id::Label;
+use crate::core::metric::Summary;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
-use crate::ledger::{RunFilter, RunRow, SpanFilter, Standing};
+use crate::ledger::{MetricFilter, MetricScope, RunFilter, RunRow, SpanFilter, Standing};
 
 const ROWS: usize = 100;
 /// Agents that are named in a row.
 const NAMED: usize = 3;
 
-const COLUMNS: [Column; 10] = [
+const COLUMNS: [Column; 11] = [
     Column::text("run", "Run"),
     Column::text("state", "State"),
     Column::text("started_at", "Started"),
@@ -39,6 +41,7 @@ const COLUMNS: [Column; 10] = [
     Column::number("tokens", "Tokens"),
     Column::number("spend_usd", "Spend"),
     Column::text("flags", "Flags"),
+    Column::text("metrics", "Metrics"),
 ];
 
 /// The parameters that choose runs, and how each is called.
@@ -67,10 +70,14 @@ async fn page(desk: Desk, here: Here) -> Answer {
         .filter_map(|trip| trip.run)
         .collect();
     let runs: Vec<Label> = found.items.iter().map(|row| row.run.clone()).collect();
+    let chosen = measured::chosen(&here)?;
+    let metrics = metrics(&desk, runs.clone()).await?;
     let budgets = tightest(&desk, runs).await?;
     let listed = Listed {
         open: &open,
         budgets: &budgets,
+        metrics: &metrics,
+        chosen: &chosen,
         desk: &desk,
     };
     let next = found.next.map(|next| next.to_string());
@@ -192,7 +199,7 @@ fn form(here: &Here) -> Markup {
     let own: Vec<&str> = FILTERS
         .iter()
         .map(|(name, _)| *name)
-        .chain(["before"])
+        .chain(["metric", "before"])
         .collect();
     let field = |name: &'static str, what: &str, size: u32, hint: &str| {
         html! { label { (what) input name=(name) size=(size) placeholder=(hint) value=[here.get(name)]; } }
@@ -212,6 +219,7 @@ fn form(here: &Here) -> Markup {
             (field("variant", "Variant", 8, ""))
             (field("tag", "Tag", 12, "team=search"))
             (field("cost", "Cost \u{2265} $", 6, "1.50"))
+            (field("metric", "Metrics", 12, "score,docs"))
             label { input type="checkbox" name="problems" value="on" checked[here.is_on("problems")]; "only problems" }
             button { "Filter" }
             @if is_filtered(here) { a href=(cleared(here)) { "Clear" } }
@@ -308,6 +316,21 @@ async fn tightest(desk: &Desk, runs: Vec<Label>) -> Result<HashMap<Label, Used>,
     desk.state.records.read(read).await
 }
 
+/// What the custom metrics of each run come to.
+async fn metrics(
+    desk: &Desk,
+    runs: Vec<Label>,
+) -> Result<HashMap<Label, BTreeMap<String, Summary>>, Problem> {
+    desk.ask(move |view| {
+        let of = |run: &Label| MetricFilter::of(MetricScope::Run(run.clone()));
+        let filters: Vec<_> = runs.iter().map(of).collect();
+        let sums = view.metrics_of(&filters)?.into_iter().map(|it| it.by_name);
+        let all = runs.into_iter().zip(sums);
+        Ok(all.filter(|(_, sums)| !sums.is_empty()).collect())
+    })
+    .await
+}
+
 impl Used {
     fn of(rule: &Rule, account: &AccountRow) -> Self {
         let part =
@@ -325,6 +348,9 @@ struct Listed<'a> {
     /// Runs with a loop that is stopped now.
     open: &'a HashSet<Label>,
     budgets: &'a HashMap<Label, Used>,
+    metrics: &'a HashMap<Label, BTreeMap<String, Summary>>,
+    /// Metrics that are shown; the first few where there are none.
+    chosen: &'a [String],
     desk: &'a Desk,
 }
 
@@ -363,6 +389,9 @@ impl Listed<'_> {
                 Cell::new(tokens, html! { (figure::count(tokens)) }),
                 Cell::new(is_priced.then(|| usd(known)), self.spend(row)),
                 Self::flags(row),
+                self.metrics
+                    .get(&row.run)
+                    .map_or_else(Cell::none, |of| measured::sums(of, self.chosen)),
             ],
         }
     }

@@ -27,6 +27,7 @@ pub struct CheckReport {
     pub accounts: u64,
     pub acts: u64,
     pub late_usages: u64,
+    pub measurements: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -154,6 +155,7 @@ impl CheckReport {
             kind::ACCOUNT => &mut self.accounts,
             kind::ACT => &mut self.acts,
             kind::LATE => &mut self.late_usages,
+            kind::MEASUREMENT => &mut self.measurements,
             _ => &mut self.unknown,
         }
     }

@@ -28,7 +28,7 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 
 type Bytes = &'static [u8];
 type OpenMark = (i64, Option<&'static str>, &'static str);
@@ -58,6 +58,12 @@ pub(crate) const EVENTS: TableDefinition<'_, (i64, u64, u64), Bytes> =
 /// Segment, offset, whether redacted.
 pub(crate) const CONTENTS: TableDefinition<'_, u128, (u64, u64, bool)> =
     TableDefinition::new("contents");
+/// Custom metrics by scope, name, time and [`tie`](batch::measured::tie): see
+/// [`Scope`](super::query::MetricScope).
+pub(crate) const MEASURED: TableDefinition<'_, (&str, &str, i64, u64), Bytes> =
+    TableDefinition::new("measured");
+/// What was said of what by whom: when, and the segment that holds it.
+pub(crate) const MEASURES: TableDefinition<'_, u128, (i64, u64)> = TableDefinition::new("measures");
 /// First segment not covered -> where the checkpoint lies.
 pub(crate) const CHECKPOINTS: TableDefinition<'_, u64, (u64, u64)> =
     TableDefinition::new("checkpoints");

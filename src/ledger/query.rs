@@ -14,6 +14,7 @@ use crate::core::time::Timestamp;
 
 mod budgets;
 mod calls;
+mod measured;
 mod neighbours;
 mod picked;
 mod runs;
@@ -24,6 +25,9 @@ mod told;
 mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
+pub use measured::{
+    MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, RunMetrics,
+};
 pub use neighbours::{BodyReader, Neighbours};
 pub use runs::{MAX_MARKS, RunFilter, Standing};
 pub use series::{By, MAX_BUCKETS, SeriesFilter};
@@ -81,6 +85,14 @@ impl View {
             admission,
             settlement,
         }))
+    }
+
+    /// What the index has of each of these calls.
+    pub fn rows_of(&self, ids: &[CallId]) -> Result<Vec<Option<CallRow>>, IndexError> {
+        self.index.read(|txn| {
+            let row = |id: &CallId| Ok(stored_call(txn, id_key(*id))?.map(|call| call.row));
+            ids.iter().map(row).collect()
+        })
     }
 
     /// The call whose response had this id.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::core::budget::Act;
 use crate::core::call::{Admission, LateUsage, Settlement};
+use crate::core::metric::Measurement;
 use crate::core::space::{Room, Space};
 
 use super::body::Capture;
@@ -32,6 +33,7 @@ pub(crate) enum Op {
     Account(Box<NewAccount>, Receipt),
     Act(Box<Act>, Receipt),
     Late(Box<LateUsage>, Receipt),
+    Measured(Box<Measurement>, Receipt),
     Checkpoint(Box<Packed>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
@@ -294,7 +296,8 @@ impl Op {
             | Self::Event(..)
             | Self::Account(..)
             | Self::Act(..)
-            | Self::Late(..) => true,
+            | Self::Late(..)
+            | Self::Measured(..) => true,
             Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
         }
     }
@@ -306,7 +309,8 @@ impl Op {
             | Self::Event(_, receipt)
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
-            | Self::Late(_, receipt) => receipt.commit.is_some(),
+            | Self::Late(_, receipt)
+            | Self::Measured(_, receipt) => receipt.commit.is_some(),
             Self::Barrier(_) => true,
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
         }
@@ -319,7 +323,8 @@ impl Op {
             | Self::Event(_, receipt)
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
-            | Self::Late(_, receipt) => receipt.commit = None,
+            | Self::Late(_, receipt)
+            | Self::Measured(_, receipt) => receipt.commit = None,
             Self::Barrier(commit) => commit.resolve(),
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => {}
         }

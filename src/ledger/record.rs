@@ -66,6 +66,7 @@ pub(crate) mod kind {
     pub(crate) const ACCOUNT: u8 = 6;
     pub(crate) const ACT: u8 = 7;
     pub(crate) const LATE: u8 = 8;
+    pub(crate) const MEASUREMENT: u8 = 10;
 }
 
 /// The head of a segment file.

@@ -11,6 +11,7 @@ pub(super) mod harness;
 mod history;
 mod index;
 mod lists;
+mod measured;
 mod recording;
 mod room;
 mod runs;

@@ -297,6 +297,7 @@ impl Writer {
             Op::Account(account, receipt) => self.record(kind::ACCOUNT, &*account, receipt),
             Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
             Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
+            Op::Measured(it, receipt) => self.record(kind::MEASUREMENT, &*it, receipt),
             Op::Checkpoint(packed) => self.pending.push(kind::CHECKPOINT, &*packed),
             Op::Forget(before, done) => {
                 self.bodies.known.fade_before(before);

@@ -247,10 +247,10 @@ impl CallMetrics {
 
 /// The first [`MAX_VALUES`] values of a label; the others are one.
 #[derive(Debug, Default)]
-struct Bound(Mutex<HashSet<Label>>);
+pub(super) struct Bound(Mutex<HashSet<Label>>);
 
 impl Bound {
-    fn admit<'a>(&self, value: &'a Label) -> &'a str {
+    pub(super) fn admit<'a>(&self, value: &'a Label) -> &'a str {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(value) {
             return value.as_str();

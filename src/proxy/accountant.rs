@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::RecordLevel;
 use crate::core::call::{CostSource, Operation, Outcome, Settlement};
 use crate::core::id::Label;
+use crate::core::metric::Measurement;
 use crate::core::money::NanoUsd;
 use crate::core::price::billed_model;
 use crate::core::usage::{Provenance, Usage};
@@ -190,6 +191,11 @@ fn settle(mut call: EndedCall, books: &Books) {
         .metrics
         .call_settled(&settlement, call.origin.facts.stream);
     books.alerts.settled(&settlement);
+    let origin = &call.origin;
+    for it in Measurement::of_call(settlement.id, settlement.started_at, &origin.attribution) {
+        books.metrics.measured(&it);
+        books.alerts.measured(&it);
+    }
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);
     let tokens = settlement

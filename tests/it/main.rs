@@ -16,6 +16,7 @@ mod budget_waits;
 mod budget_ways;
 mod budgets;
 mod crash;
+mod custom_metrics;
 mod demo;
 mod durable;
 mod faults;

@@ -66,6 +66,7 @@ impl From<CallRow> for CallView {
             client: row.client,
             retry: row.retry,
             error: row.error,
+            metrics: std::collections::BTreeMap::new(),
         }
     }
 }
@@ -81,7 +82,6 @@ impl From<ledger::CallDetail> for CallDetail {
             .map_or((None, None), |end| (end.response, end.headers));
         let mut this = Self {
             call: detail.row.into(),
-            metrics: std::collections::BTreeMap::new(),
             output_limit: None,
             estimated_input_tokens: None,
             key: None,
@@ -95,7 +95,7 @@ impl From<ledger::CallDetail> for CallDetail {
             response_body: response_body.map(Into::into),
         };
         if let Some(admission) = detail.admission {
-            this.metrics = admission.attribution.metrics;
+            this.call.metrics = admission.attribution.metrics;
             this.output_limit = admission.output_limit;
             this.estimated_input_tokens = Some(admission.estimated_input_tokens);
             this.key = admission.key.map(|key| key.to_string());
@@ -154,6 +154,7 @@ impl From<RunRow> for RunView {
             tags: row.tags,
             trips: row.trips,
             totals: row.totals.into(),
+            metrics: Vec::new(),
         }
     }
 }
@@ -165,6 +166,7 @@ impl From<ledger::RunDetail> for RunDetail {
             by_agent: detail.by_agent.into_iter().map(Into::into).collect(),
             edges: detail.edges.into_iter().map(Into::into).collect(),
             children: detail.children.into_iter().map(Into::into).collect(),
+            metrics_by_agent: Vec::new(),
         }
     }
 }
@@ -204,6 +206,7 @@ impl From<AgentRow> for AgentView {
             models: row.models,
             runs: row.runs,
             figures: row.figures.into(),
+            metrics: Vec::new(),
         }
     }
 }

@@ -51,6 +51,7 @@ fn receipt() -> Receipt {
             model: None,
             duration_us: 3_200_000,
         }],
+        metrics: Vec::new(),
         warnings: vec!["1 call failed: \u{1b}[2Jupstream error".to_owned()],
         trips: vec![RefusalView {
             kind: "budget_spent".to_owned(),

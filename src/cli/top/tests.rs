@@ -39,6 +39,7 @@ fn run(name: &str, calls: u64, open_calls: u64) -> RunView {
             cost_nano_usd: NanoUsd::new(i64::try_from(calls).unwrap() * 10_000_000),
             ..TotalsView::default()
         },
+        metrics: Vec::new(),
     }
 }
 

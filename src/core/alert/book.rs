@@ -329,6 +329,7 @@ fn raw_scope(rule: Rule, heard: &Heard<'_>, delivery: Option<&Sent>) -> Scope {
         Rule::ConfigRefused => About::Config,
         Rule::UnpricedModel => About::Model,
         Rule::AlertFailed | Rule::AlertTest => About::Webhook,
+        Rule::MetricOff => About::Metric,
     };
     Scope::new(about, "")
 }

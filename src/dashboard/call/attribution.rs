@@ -75,7 +75,7 @@ fn who(here: &Here, row: &CallRow) -> Vec<Row> {
     ]
 }
 
-/// Tags, numbers, the key.
+/// Tags, the key.
 fn said_by_the_client(known: &Known) -> Vec<Row> {
     const SAID: &str = "said by the client";
     let tags = known.detail.row.tags.iter();
@@ -83,10 +83,6 @@ fn said_by_the_client(known: &Known) -> Vec<Row> {
         .map(|(name, value)| line(&format!("tag {name}"), Some(value), None, SAID))
         .collect();
     if let Some(admission) = &known.detail.admission {
-        let metrics = admission.attribution.metrics.iter();
-        rows.extend(
-            metrics.map(|(name, value)| plain(&format!("metric {name}"), &value.to_string(), SAID)),
-        );
         let key = admission.key.map(|key| key.to_string()).unwrap_or_default();
         let hashed = "a keyed hash of the client's API key: the key is not stored";
         rows.push(plain("key", &key, hashed));

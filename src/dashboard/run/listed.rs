@@ -1,16 +1,20 @@
 //! The calls of a run as a table for other programs.
 
+use std::collections::{BTreeMap, HashMap};
+
 use maud::html;
 use serde_json::Value;
 
+use super::super::measured;
 use super::super::table::{Cell, Column, Row, Table};
 use super::costs::usd;
 use super::read::Shown;
-use crate::core::id::Label;
+use crate::core::id::{CallId, Label};
+use crate::core::metric::Value as Metric;
 use crate::core::money::NanoUsd;
 use crate::ledger::CallRow;
 
-const COLUMNS: [Column; 27] = [
+const COLUMNS: [Column; 28] = [
     Column::number("number", ""),
     Column::text("id", ""),
     Column::text("started_at", ""),
@@ -38,13 +42,15 @@ const COLUMNS: [Column; 27] = [
     Column::text("finish_reasons", ""),
     Column::text("decision", ""),
     Column::text("error", ""),
+    Column::text("metrics", ""),
 ];
 
 /// Those that were read.
-pub(super) fn table(shown: &Shown) -> Table {
+pub(super) fn table(shown: &Shown, metrics: &HashMap<CallId, BTreeMap<String, Metric>>) -> Table {
     let rows = shown.calls.iter().filter_map(|call| {
         let row = shown.rows.get(&call.mark.id)?;
-        let values = values(call.number as u64, row).into_iter();
+        let metrics = metrics.get(&row.id).map_or(Value::Null, measured::values);
+        let values = values(call.number as u64, row, metrics).into_iter();
         Some(Row {
             key: String::new(),
             class: "",
@@ -61,7 +67,7 @@ pub(super) fn table(shown: &Shown) -> Table {
     }
 }
 
-fn values(number: u64, row: &CallRow) -> [Value; COLUMNS.len()] {
+fn values(number: u64, row: &CallRow, metrics: Value) -> [Value; COLUMNS.len()] {
     let name = |label: &Option<Label>| label.as_ref().map(Label::as_str).into();
     let usage = &row.usage;
     let reasons: Vec<&str> = row.finish_reasons.iter().map(Label::as_str).collect();
@@ -95,5 +101,6 @@ fn values(number: u64, row: &CallRow) -> [Value; COLUMNS.len()] {
         reasons.join(" ").into(),
         row.decision.as_deref().into(),
         row.error.as_deref().into(),
+        metrics,
     ]
 }

@@ -11,6 +11,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::core::budget::{Act, Control, MAX_ANCESTORS, StoredAccount};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
+use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls, Packed, Packing};
@@ -27,9 +28,11 @@ use super::{
 };
 
 pub(crate) mod budgets;
+pub(crate) mod measured;
 mod runs;
 pub(crate) mod slices;
 
+use measured::Measured;
 use slices::Sliced;
 
 type Rows<'t, K> = Table<'t, K, &'static [u8]>;
@@ -50,6 +53,7 @@ pub(crate) struct Batch<'t> {
     contents: Table<'t, u128, (u64, u64, bool)>,
     checkpoints: Table<'t, u64, (u64, u64)>,
     events: Rows<'t, (i64, u64, u64)>,
+    measured: Measured<'t>,
     /// Calls that were looked at to change them, in the order of the table.
     touched: BTreeMap<u128, Touched>,
     /// Summaries that were changed.
@@ -110,6 +114,7 @@ impl<'t> Batch<'t> {
             contents: txn.open_table(CONTENTS)?,
             checkpoints: txn.open_table(CHECKPOINTS)?,
             events: txn.open_table(EVENTS)?,
+            measured: Measured::begin(txn)?,
             touched: BTreeMap::new(),
             changed: HashMap::new(),
             used: BTreeMap::new(),
@@ -171,6 +176,11 @@ impl<'t> Batch<'t> {
                     self.settle_late(&late)?;
                 }
             }
+            kind::MEASUREMENT => {
+                if let Ok(measurement) = minicbor::decode::<Measurement>(payload) {
+                    self.measured.put(&measurement, at.segment)?;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -219,6 +229,7 @@ impl<'t> Batch<'t> {
     /// A second admission of a call was written again after a failure: nobody knows whether the copy
     /// before it is on disk.
     fn admit(&mut self, admission: Admission, at: Position) -> Result<(), IndexError> {
+        self.measured.put_headers(&admission, at.segment)?;
         if let Some(Touched { call, .. }) = self.touch(id_key(admission.id))? {
             call.admission = Some(at);
             return Ok(());
@@ -325,7 +336,11 @@ impl<'t> Batch<'t> {
     /// Starts from a checkpoint, in an empty index.
     pub(crate) fn load(&mut self, at: Position, base: &Checkpoint) -> Result<(), IndexError> {
         for admission in &base.open {
+            self.measured.put_headers(admission, at.segment)?;
             self.add_open(admission.clone(), at);
+        }
+        for (admission, _) in &base.pending {
+            self.measured.put_headers(admission, at.segment)?;
         }
         self.load_summaries(base);
         self.load_budgets(at, base)

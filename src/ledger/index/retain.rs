@@ -7,12 +7,14 @@ use redb::{ReadableTable, WriteTransaction};
 
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::CallId;
+use crate::core::metric::Measurement;
 
 use super::super::checkpoint::{self, Calls};
 use super::super::log::{LogReader, Segment, Step, read_record};
 use super::super::record::{Content, Position, kind};
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
+use super::batch::measured::Measured;
 use super::batch::slices::raise_floor;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
@@ -137,6 +139,7 @@ struct Forgetting<'t> {
     by_agent: redb::Table<'t, (&'static str, u128), ()>,
     responses: redb::Table<'t, &'static str, u128>,
     contents: redb::Table<'t, u128, (u64, u64, bool)>,
+    measured: Measured<'t>,
 }
 
 impl<'t> Forgetting<'t> {
@@ -156,6 +159,7 @@ impl<'t> Forgetting<'t> {
             by_agent: txn.open_table(BY_AGENT)?,
             responses: txn.open_table(RESPONSES)?,
             contents: txn.open_table(CONTENTS)?,
+            measured: Measured::begin(txn)?,
         })
     }
 
@@ -173,6 +177,12 @@ impl<'t> Forgetting<'t> {
             kind::ADMISSION => {
                 if let Ok(admission) = minicbor::decode::<Admission>(payload) {
                     self.hand_over(admission.id)?;
+                    self.measured(&admission)?;
+                }
+            }
+            kind::MEASUREMENT => {
+                if let Ok(measurement) = minicbor::decode::<Measurement>(payload) {
+                    self.measured.forget(&measurement, self.before)?;
                 }
             }
             kind::SETTLEMENT => {
@@ -186,9 +196,11 @@ impl<'t> Forgetting<'t> {
                 };
                 for admission in passed.open {
                     self.hand_over(admission.id)?;
+                    self.measured(&admission)?;
                 }
                 for (admission, _) in passed.pending {
                     self.call(admission.id)?;
+                    self.measured(&admission)?;
                 }
             }
             _ => {}
@@ -212,6 +224,27 @@ impl<'t> Forgetting<'t> {
         if stays && call.admission.is_some_and(|at| at.segment < self.before) {
             call.admission = Some(self.checkpoint);
             self.put(&call)?;
+        }
+        Ok(())
+    }
+
+    /// What came with a call goes with its admission, wherever that is by now.
+    fn measured(&mut self, admission: &Admission) -> Result<(), IndexError> {
+        let (before, stays) = (self.before, self.checkpoint.segment);
+        if admission.attribution.metrics.is_empty() {
+            return Ok(());
+        }
+        let kept = self.kept.contains(&admission.id);
+        let goes_on = self.stored(admission.id)?.is_some_and(|call| {
+            let ended = call.settlement;
+            call.admission == Some(self.checkpoint) || ended.is_none_or(|at| at.segment >= before)
+        });
+        for measurement in Measurement::of_headers(admission) {
+            if kept || goes_on {
+                self.measured.hand_over(&measurement, before, stays)?;
+            } else {
+                self.measured.forget(&measurement, before)?;
+            }
         }
         Ok(())
     }

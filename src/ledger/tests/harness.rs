@@ -14,6 +14,7 @@ use crate::core::budget::{AccountId, Limits, RunState, StoredAccount};
 use crate::core::call::{Admission, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
+use crate::core::metric::{Measurement, Value};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -23,7 +24,8 @@ use super::super::index::Place;
 use super::super::recovery::unsettled;
 use super::super::writer::Settings;
 use super::super::{
-    CallFilter, CallRow, Capture, Ledger, OpenError, Parts, Recovery, RollupRow, View, open_parts,
+    CallFilter, CallRow, Capture, Ledger, MetricFilter, OpenError, Parts, Recovery, RollupRow,
+    View, open_parts,
 };
 
 /// 2026-01-01.
@@ -129,7 +131,7 @@ pub(crate) fn admission(
             variant: None,
             conversation: None,
             tags: BTreeMap::from([("team".to_owned(), label("blue"))]),
-            metrics: BTreeMap::new(),
+            metrics: BTreeMap::from([("score".to_owned(), Value::Number(0.5))]),
             agent_source: Source::Own,
             run_source: Some(Source::Own),
             inferred: Confidence::default(),
@@ -242,7 +244,7 @@ fn all_runs(view: &View) -> Vec<(Label, RunState)> {
 pub(crate) fn everything(view: &View) -> String {
     let spans = super::super::SpanFilter::default();
     format!(
-        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+        "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
         all_accounts(view),
         all_runs(view),
         view.events(&spans).unwrap(),
@@ -251,7 +253,15 @@ pub(crate) fn everything(view: &View) -> String {
         view.agents(&spans).unwrap(),
         view.edges(&spans).unwrap(),
         all_rollups(view),
+        view.metrics(&MetricFilter::default()).unwrap(),
+        all_measured(view),
     )
+}
+
+/// All that was measured, newest first within each name.
+pub(crate) fn all_measured(view: &View) -> Vec<Measurement> {
+    let page = view.measurements(&MetricFilter::default()).unwrap();
+    page.items
 }
 
 /// Waits for a future on this thread.

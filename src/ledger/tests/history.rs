@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::config::LedgerConfig;
-use crate::core::call::{Outcome, Settlement};
+use crate::core::call::{Admission, Outcome, Settlement};
+use crate::core::metric::{Measurement, Subject, Value};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::Usage;
@@ -140,6 +141,7 @@ proptest! {
                 ..settlement(&admission)
             };
             open.push((number + step.open_for, entry, settlement));
+            ledger.measured(measured(&admission, step.run, machine.clock.now())).unwrap().block();
             let due: Vec<_> =
                 open.extract_if(.., |(at, ..)| *at <= number || step.reopen).collect();
             for (_, entry, settlement) in due {
@@ -173,6 +175,27 @@ proptest! {
     }
 }
 
+/// Something that is said of the call, its run or its agent.
+fn measured(admission: &Admission, of: u8, at: Timestamp) -> Measurement {
+    let who = &admission.attribution;
+    let subject = match (of, &who.run) {
+        (0, Some(run)) => Subject::Run(run.clone()),
+        (1, _) => Subject::Agent(who.agent.clone()),
+        _ => Subject::Call(admission.id),
+    };
+    Measurement {
+        at,
+        name: "tool_success".to_owned(),
+        value: Value::Boolean(of == 0),
+        subject,
+        who: label("judge"),
+        note: None,
+        key: None,
+        run: who.run.clone(),
+        agent: Some(who.agent.clone()),
+    }
+}
+
 /// What does not depend on when segments went: runs count what is known of them.
 fn lasting(view: &View) -> String {
     let spans = SpanFilter::default();
@@ -183,9 +206,10 @@ fn lasting(view: &View) -> String {
         .collect();
     let edges = view.edges(&spans).unwrap();
     format!(
-        "{:#?}\n{agents:#?}\n{edges:#?}\n{:#?}",
+        "{:#?}\n{agents:#?}\n{edges:#?}\n{:#?}\n{:#?}",
         all_calls(view),
-        all_rollups(view)
+        all_rollups(view),
+        all_measured(view)
     )
 }
 

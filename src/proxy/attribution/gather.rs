@@ -12,6 +12,7 @@ use crate::config::RecordLevel;
 use crate::core::attribution::Source;
 use crate::core::budget::{Limits, Measure};
 use crate::core::id::Label;
+use crate::core::metric::Value;
 use crate::core::money::NanoUsd;
 use crate::proxy::headers::{METRIC_PREFIX, OWN_PREFIX};
 use crate::proxy::tags::Tagged;
@@ -63,7 +64,7 @@ pub(super) struct Gathered {
     /// The deepest claim; 0 when there is none.
     pub depth: u32,
     tags: Vec<(Rank, String, Label)>,
-    pub metrics: BTreeMap<String, f64>,
+    pub metrics: BTreeMap<String, Value>,
     pub record: Option<RecordLevel>,
     pub retry: u32,
     pub tightened: Limits,
@@ -315,17 +316,12 @@ impl Gathered {
     }
 
     fn take_metric(&mut self, header: &str, metric: &str, value: &str) {
-        let number = value
-            .trim()
-            .parse::<f64>()
-            .ok()
-            .filter(|number| number.is_finite());
-        match number {
+        match value.parse() {
             _ if !is_name(metric) => self.ignore(header, Reason::BadName),
-            None => self.ignore(header, Reason::BadMetric),
-            Some(_) if self.metrics.len() >= MAX_METRICS => self.ignore(header, Reason::TooMany),
-            Some(number) => {
-                self.metrics.entry(metric.to_owned()).or_insert(number);
+            Err(_) => self.ignore(header, Reason::BadMetric),
+            Ok(_) if self.metrics.len() >= MAX_METRICS => self.ignore(header, Reason::TooMany),
+            Ok(value) => {
+                self.metrics.entry(metric.to_owned()).or_insert(value);
             }
         }
     }

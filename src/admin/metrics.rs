@@ -1,0 +1,164 @@
+//! Custom metrics: what is said of calls, runs and agents, taken in and told.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AdminState;
+use super::asked::Asked;
+use super::params::MetricParams;
+use super::problem::Problem;
+use super::records::Records;
+use super::view::{MeasurementList, MetricList, Recorded};
+use crate::core::id::CallId;
+use crate::core::metric::{Measurement, Subject};
+
+mod order;
+
+use order::MeasurementOrder;
+
+/// Where they are.
+pub(super) const PATH: &str = "/api/v1/metrics";
+
+pub(super) fn routes() -> OpenApiRouter<Records> {
+    OpenApiRouter::new()
+        .routes(routes!(metrics))
+        .routes(routes!(metric))
+}
+
+pub(super) fn deeds() -> OpenApiRouter<AdminState> {
+    OpenApiRouter::new().routes(routes!(measure))
+}
+
+/// What the custom metrics come to, by name
+///
+/// What is said of a call counts for its run and its agent too.
+#[utoipa::path(
+    get,
+    path = "/api/v1/metrics",
+    params(MetricParams),
+    responses((status = 200, body = MetricList), (status = 400, body = Problem))
+)]
+async fn metrics(
+    State(records): State<Records>,
+    params: Result<Query<MetricParams>, QueryRejection>,
+) -> Result<Json<MetricList>, Problem> {
+    let filter = params?.0.filter(None, records.clock.now())?;
+    let sums = records.ask(move |view| view.metrics(&filter)).await?;
+    Ok(Json(sums.into()))
+}
+
+/// The measurements of one custom metric, newest first
+#[utoipa::path(
+    get,
+    path = "/api/v1/metrics/{name}",
+    params(("name" = String, Path), MetricParams),
+    responses(
+        (status = 200, body = MeasurementList),
+        (status = 400, body = Problem),
+        (status = 404, body = Problem)
+    )
+)]
+async fn metric(
+    State(records): State<Records>,
+    name: Result<Path<String>, PathRejection>,
+    params: Result<Query<MetricParams>, QueryRejection>,
+) -> Result<Json<MeasurementList>, Problem> {
+    let (Path(name), Query(params)) = (name?, params?);
+    let filter = params.filter(Some(&name), records.clock.now())?;
+    let page = records.ask(move |view| view.measurements(&filter)).await?;
+    Ok(Json(MeasurementList {
+        measurements: page.items.into_iter().map(Into::into).collect(),
+        next: page.next,
+        partial: page.partial,
+    }))
+}
+
+/// Records what somebody measured of a call, a run or an agent; one object, or an array of up to 1000
+///
+/// It is on disk when this answers; where one of them is wrong, none is recorded. Of a call or a run
+/// the same name by the same `who` (and `key`) takes the place of the one before; an agent has one at
+/// each moment. A call must be recorded, a run or an agent need not be.
+#[utoipa::path(
+    post,
+    path = "/api/v1/metrics",
+    request_body = Vec<MeasurementOrder>,
+    responses(
+        (status = 200, body = Recorded),
+        (status = 400, body = Problem),
+        (status = 404, body = Problem),
+        (status = 413, body = Problem),
+        (status = 415, body = Problem),
+        (status = 503, body = Problem)
+    )
+)]
+async fn measure(
+    State(state): State<AdminState>,
+    asked: Result<Asked<serde_json::Value>, Problem>,
+) -> Result<Json<Recorded>, Problem> {
+    let mut measurements = order::read(asked?.0, state.clock.now())?;
+    place(&state.records, &mut measurements).await?;
+    let recorded = record(&state, measurements).await?;
+    Ok(Json(Recorded { recorded }))
+}
+
+/// Finds out whose the calls are.
+async fn place(records: &Records, measurements: &mut [Measurement]) -> Result<(), Problem> {
+    let call = |it: &Measurement| match it.subject {
+        Subject::Call(id) => Some(id),
+        Subject::Run(_) | Subject::Agent(_) => None,
+    };
+    let ids: Vec<Option<CallId>> = measurements.iter().map(call).collect();
+    if ids.iter().all(Option::is_none) {
+        return Ok(());
+    }
+    let wanted: Vec<CallId> = ids.iter().flatten().copied().collect();
+    let rows = records.ask(move |view| view.rows_of(&wanted)).await?;
+    let mut rows = rows.into_iter();
+    let mut missing = Vec::new();
+    for (n, (it, id)) in measurements.iter_mut().zip(ids).enumerate() {
+        let Some(id) = id else { continue };
+        match rows.next().flatten() {
+            Some(row) => (it.run, it.agent) = (row.run, Some(row.agent)),
+            None => missing.push(format!("[{n}]: no call {id} is recorded")),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::not_found(order::listed(&missing)))
+}
+
+/// Records them all, then tells those who watch.
+async fn record(state: &AdminState, measurements: Vec<Measurement>) -> Result<u64, Problem> {
+    let (mut recorded, all) = (0, measurements.len());
+    let mut last = None;
+    for measurement in &measurements {
+        let durable = state.ledger.measured(measurement.clone());
+        let durable = durable.map_err(|error| {
+            Problem::unavailable(format!(
+                "{recorded} of {all} were recorded, the others cannot be: {error}; \
+                 it does no harm to send all again"
+            ))
+        })?;
+        recorded += 1;
+        last = Some(durable);
+    }
+    // They are written in the order they came in.
+    if let Some(last) = last {
+        last.await;
+    }
+    if state.ledger.status().failing {
+        return Err(Problem::unavailable(
+            "the ledger cannot be written at the moment: they are recorded when it can; it does no \
+             harm to send them again",
+        ));
+    }
+    for measurement in &measurements {
+        state.metrics.measured(measurement);
+        state.alerts.measured(measurement);
+    }
+    Ok(recorded)
+}

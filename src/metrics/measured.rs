@@ -1,0 +1,136 @@
+//! Custom metrics: what clients, judges and people say of calls, runs and agents.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use super::Registration;
+use super::calls::Bound;
+use crate::core::metric::{Measurement, Value};
+
+/// Names that are told where the config names none.
+const MAX_NAMES: usize = 20;
+
+type Float = Gauge<f64, AtomicU64>;
+
+#[derive(Debug)]
+pub(super) struct MeasuredMetrics {
+    names: Mutex<Names>,
+    agents: Bound,
+    values: Family<KindLabels, Counter>,
+    sum: Family<Labels, Float>,
+    last: Family<Labels, Float>,
+    dropped: Counter,
+}
+
+/// Which names are told.
+#[derive(Debug, Default)]
+struct Names {
+    /// As the config has them; none: the first that come.
+    wanted: Option<BTreeSet<String>>,
+    seen: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    metric: String,
+    agent: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    metric: String,
+    agent: String,
+    kind: &'static str,
+}
+
+impl Names {
+    fn admit(&mut self, name: &str) -> bool {
+        if let Some(wanted) = &self.wanted {
+            return wanted.contains(name);
+        }
+        if self.seen.contains(name) {
+            return true;
+        }
+        self.seen.len() < MAX_NAMES && self.seen.insert(name.to_owned())
+    }
+}
+
+impl MeasuredMetrics {
+    pub(super) fn register(to: &mut Registration) -> Self {
+        Self {
+            names: Mutex::default(),
+            agents: Bound::default(),
+            values: to.add(
+                "open_aiops_custom_metric_values",
+                "Measurements of custom metrics, by what their values are",
+                Family::default(),
+            ),
+            sum: to.add(
+                "open_aiops_custom_metric_sum",
+                "Sum of the numbers of a custom metric, yes and no as 1 and 0",
+                Family::default(),
+            ),
+            last: to.add(
+                "open_aiops_custom_metric_last",
+                "The last number of a custom metric, yes and no as 1 and 0",
+                Family::default(),
+            ),
+            dropped: to.add(
+                "open_aiops_custom_metric_dropped",
+                "Measurements of custom metrics whose names are not exported",
+                Counter::default(),
+            ),
+        }
+    }
+
+    /// Tells of these names from now on; none: of the first that come.
+    pub(super) fn export(&self, names: Option<&[String]>) {
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = names.map(|names| names.iter().cloned().collect());
+        if known.wanted != wanted {
+            *known = Names {
+                wanted,
+                seen: BTreeSet::new(),
+            };
+            // What is not told any more goes, so that reloads do not add up.
+            self.values.clear();
+            self.sum.clear();
+            self.last.clear();
+        }
+    }
+
+    pub(super) fn measured(&self, it: &Measurement) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if !names.admit(&it.name) {
+            self.dropped.inc();
+            return;
+        }
+        let agent = it.agent().map_or("", |agent| self.agents.admit(agent));
+        let labels = Labels {
+            metric: it.name.clone(),
+            agent: agent.to_owned(),
+        };
+        if let Some(number) = it.value.as_number() {
+            self.sum.get_or_create(&labels).inc_by(number);
+            self.last.get_or_create(&labels).set(number);
+        }
+        let kind = match it.value {
+            Value::Number(_) => "number",
+            Value::Boolean(_) => "boolean",
+            Value::Category(_) => "category",
+        };
+        let Labels { metric, agent } = labels;
+        let labels = KindLabels {
+            metric,
+            agent,
+            kind,
+        };
+        self.values.get_or_create(&labels).inc();
+    }
+}
