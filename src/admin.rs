@@ -11,6 +11,7 @@ mod asked;
 mod body;
 pub(crate) mod budgets;
 mod calls;
+pub mod compare;
 mod connections;
 mod events;
 mod guard;
@@ -151,6 +152,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(events::routes())
         .merge(loops::routes())
         .merge(alerts::routes())
+        .merge(compare::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

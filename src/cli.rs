@@ -10,6 +10,7 @@ mod backtest;
 mod budgets;
 mod call;
 mod command;
+mod compare;
 mod demo;
 mod format;
 mod key;
@@ -35,6 +36,7 @@ use strum::VariantNames;
 
 pub use self::table::Output;
 use crate::admin::alerts::AlertParams;
+use crate::admin::compare::CompareParams;
 use crate::admin::params::{BudgetParams, CallParams, RunParams, SpanParams, When};
 use crate::core::budget::Dimension;
 use crate::core::build::DESCRIPTION;
@@ -127,6 +129,9 @@ pub enum Command {
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
+    /// Compare two groups of runs, such as variants, or two runs
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(CompareParams),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -604,6 +609,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Backtest(args) => backtest::run(&common, &args, out),
+        Command::Compare(params) => compare::run(&common, &params, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -50,7 +50,7 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, Neighbours, OutcomeFilter, RunEvents, RunFilter,
+    Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS, Neighbours, OutcomeFilter, RunEvents, RunFilter,
     SeriesFilter, Sought, SpanFilter, Standing, View,
 };
 pub use queue::Durable;

@@ -14,7 +14,9 @@ use crate::core::time::Timestamp;
 
 mod budgets;
 mod calls;
+mod compare;
 mod neighbours;
+mod parting;
 mod picked;
 mod runs;
 mod series;
@@ -24,6 +26,7 @@ mod told;
 mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
+pub use compare::{Arms, CompareFilter, Gathered, MAX_COMPARED_RUNS};
 pub use neighbours::{BodyReader, Neighbours};
 pub use runs::{MAX_MARKS, RunFilter, Standing};
 pub use series::{By, MAX_BUCKETS, SeriesFilter};
