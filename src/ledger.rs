@@ -50,8 +50,9 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS, Neighbours, OutcomeFilter, RunEvents, RunFilter,
-    SeriesFilter, Sought, SpanFilter, Standing, View,
+    Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
+    Neighbours, OutcomeFilter, RunEvents, RunFilter, SeriesFilter, Sought, SpanFilter, Standing,
+    View,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};

@@ -77,9 +77,7 @@ pub enum By {
 
 /// A text that is no [`By`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "found `{0}`, expected variant, tag.<name>, user, agent, model, upstream, run or time"
-)]
+#[error("found `{0}`, expected variant, tag.<name>, user, agent, model, upstream, run or time")]
 pub struct ByError(String);
 
 impl FromStr for By {
@@ -245,6 +243,14 @@ fn times(
 }
 
 impl Ask {
+    /// Of runs that began in this span, unless it compares spans or two runs.
+    pub(crate) fn within(mut self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        if !matches!(self.filter.arms, Arms::Times(_) | Arms::Runs(_)) {
+            (self.filter.since, self.filter.until) = (since, until);
+        }
+        self
+    }
+
     /// Carries it out. Takes up to seconds where there are very many runs.
     pub(crate) fn answer(&self, view: &View) -> Result<Comparison, IndexError> {
         let gathered = view.gather(&self.filter)?;
@@ -304,11 +310,7 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
             "runs are not recorded as a whole any more.",
         );
     } else {
-        say(
-            left.unnamed,
-            "run is in no arm.",
-            "runs are in no arm.",
-        );
+        say(left.unnamed, "run is in no arm.", "runs are in no arm.");
         say(
             left.running,
             "run has open calls and is left out until they end.",

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::source::{self};
+use super::source;
 use super::table::Align::{Left, Right};
 use super::table::{Output, Table};
 use super::{Common, Failure, command};
@@ -70,22 +70,26 @@ fn measures(told: &Comparison, out: &mut Output<'_>) -> io::Result<()> {
         text::visible(name).into_owned()
     };
     let (a, b) = (name(&told.a), name(&told.b));
-    let mut table = Table::new(&[
+    let columns = [
         ("", Left),
-        (&a, Right),
-        (&b, Right),
+        (a.as_str(), Right),
+        (b.as_str(), Right),
         ("DIFFERENCE", Right),
         ("95 % INTERVAL", Right),
         ("RUNS", Right),
         ("SAYS", Left),
-    ]);
+    ];
+    let mut table = Table::new(&columns);
     for it in &told.measures {
-        let mut cells = figures(it).to_vec();
-        cells.insert(0, it.title.clone());
-        cells.push(format!("{}/{}", it.a.n, it.b.n));
-        cells.push(verdict(it.verdict).to_owned());
-        let cells: [String; 7] = cells.try_into().unwrap_or_default();
-        table.row(cells);
+        let runs = format!("{}/{}", it.a.n, it.b.n);
+        let says = verdict(it.verdict).to_owned();
+        let figures = figures(it).into_iter();
+        table.row(
+            [it.title.clone()]
+                .into_iter()
+                .chain(figures)
+                .chain([runs, says]),
+        );
     }
     table.write(out)
 }
@@ -93,7 +97,9 @@ fn measures(told: &Comparison, out: &mut Output<'_>) -> io::Result<()> {
 /// Of a, of b, their difference and its interval.
 fn figures(it: &Compared) -> [String; 4] {
     let value = |value: Option<f64>| value.map_or(NONE.to_owned(), |value| spoken(it.unit, value));
-    let difference = it.difference.map_or(NONE.to_owned(), |by| with_share(it, by));
+    let difference = it
+        .difference
+        .map_or(NONE.to_owned(), |by| with_share(it, by));
     let interval = it.low.zip(it.high).map_or(NONE.to_owned(), |(low, high)| {
         format!("{} to {}", signed(it.unit, low), signed(it.unit, high))
     });

@@ -155,10 +155,7 @@ impl Comparison {
         chosen: (Option<&str>, Option<&str>),
         (success, metrics): (&Success, &[String]),
     ) -> Self {
-        let mut arms: Vec<Arm> = found
-            .iter()
-            .map(|(name, runs)| arm(name, runs))
-            .collect();
+        let mut arms: Vec<Arm> = found.iter().map(|(name, runs)| arm(name, runs)).collect();
         arms.sort_by(|one, other| other.runs.cmp(&one.runs).then(one.name.cmp(&other.name)));
         let (a, b) = choose(&arms, chosen);
         let runs = |name: Option<&String>| name.and_then(|name| found.get(name));
@@ -204,10 +201,7 @@ fn arm(name: &str, runs: &[RunFigures]) -> Arm {
 }
 
 /// Which two; what was named stays as it was named, whether there is such a one or not.
-fn choose(
-    arms: &[Arm],
-    (a, b): (Option<&str>, Option<&str>),
-) -> (Option<String>, Option<String>) {
+fn choose(arms: &[Arm], (a, b): (Option<&str>, Option<&str>)) -> (Option<String>, Option<String>) {
     let other = |taken: Option<&str>| {
         let mut free = arms.iter().filter(|arm| Some(arm.name.as_str()) != taken);
         free.next().map(|arm| arm.name.clone())

@@ -139,10 +139,22 @@ mod tests {
 
     #[test]
     fn rules_are_read_and_written_alike_and_wrong_ones_named() {
-        for text in ["outcome", "metric:score>=0.5", "metric:errors=0", "metric:x<-2"] {
+        for text in [
+            "outcome",
+            "metric:score>=0.5",
+            "metric:errors=0",
+            "metric:x<-2",
+        ] {
             assert_eq!(text.parse::<Success>().unwrap().to_string(), text);
         }
-        for text in ["", "score>=1", "metric:", "metric:>=1", "metric:a>=b", "metric:a>=NaN"] {
+        for text in [
+            "",
+            "score>=1",
+            "metric:",
+            "metric:>=1",
+            "metric:a>=b",
+            "metric:a>=NaN",
+        ] {
             let error = text.parse::<Success>().unwrap_err().to_string();
             assert!(error.contains("expected outcome"), "{error}");
         }

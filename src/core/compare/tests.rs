@@ -38,11 +38,22 @@ fn differences_and_intervals_are_those_of_scipy() {
         let name = &case.name;
         let near = |found: f64, expected: f64, most: f64| (found - expected).abs() <= most;
         let scale = case.difference.abs().max(1.0);
-        assert!(near(found.difference, case.difference, 1e-9 * scale), "{name}");
+        assert!(
+            near(found.difference, case.difference, 1e-9 * scale),
+            "{name}"
+        );
         // Both wander: what is compared with is the mean of many seeds.
         let most = 5.0 * case.noise + 1e-9 * scale;
-        assert!(near(found.low, case.low, most), "{name}: {found:?} {}", case.low);
-        assert!(near(found.high, case.high, most), "{name}: {found:?} {}", case.high);
+        assert!(
+            near(found.low, case.low, most),
+            "{name}: {found:?} {}",
+            case.low
+        );
+        assert!(
+            near(found.high, case.high, most),
+            "{name}: {found:?} {}",
+            case.high
+        );
     }
 }
 
@@ -50,7 +61,9 @@ fn differences_and_intervals_are_those_of_scipy() {
 fn skewed(seed: u64, n: usize) -> Vec<f64> {
     let mut state = seed;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         f64::from(u32::try_from(state >> 33).unwrap()) / f64::from(1_u32 << 31)
     };
     (0..n).map(|_| -next().max(1e-9).ln() * 10.0).collect()
@@ -63,7 +76,11 @@ fn arms_alike_seldom_seem_to_differ() {
         let (a, b) = (skewed(trial * 2 + 1, 30), skewed(trial * 7919 + 4, 30));
         let found = difference(&plain(&a), &plain(&b), 1000).unwrap();
         outside += u32::from(found.low > 0.0 || found.high < 0.0);
-        assert_eq!(found.p < 0.05, found.low > 0.0 || found.high < 0.0, "{found:?}");
+        assert_eq!(
+            found.p < 0.05,
+            found.low > 0.0 || found.high < 0.0,
+            "{found:?}"
+        );
     }
     // 5 % of 400 is 20; a little more, as the samples are small.
     assert!((6..=40).contains(&outside), "{outside} of {trials}");

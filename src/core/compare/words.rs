@@ -83,14 +83,20 @@ pub(super) fn sentence(of: &Comparison) -> String {
         );
     }
     let told = differences(&of.measures);
-    let runs = format!("{} against {} ({} and {} runs)", b.name, a.name, b.runs, a.runs);
+    let runs = format!(
+        "{} against {} ({} and {} runs)",
+        b.name, a.name, b.runs, a.runs
+    );
     if told.is_empty() {
         return format!(
             "{runs}: no difference is shown. That is not to say that there is none: it may be \
              smaller than so many runs can show."
         );
     }
-    format!("{runs}: {}. In all else no difference is shown.", told.join("; "))
+    format!(
+        "{runs}: {}. In all else no difference is shown.",
+        told.join("; ")
+    )
 }
 
 fn nothing(of: &Comparison) -> String {

@@ -10,8 +10,8 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 
-use super::super::index::{BY_RUN, CALLS, IndexError, RUNS_BY_ACTIVITY, StoredCall};
 use super::super::index::batch::decode;
+use super::super::index::{BY_RUN, CALLS, IndexError, RUNS_BY_ACTIVITY, StoredCall};
 use super::super::rows::CallRow;
 use super::super::summary::{Key, Summary};
 use super::super::totals::is_error;
@@ -192,7 +192,12 @@ impl Gather<'_> {
             };
             let call: StoredCall = decode(stored.value())?;
             parts.settled += u64::from(call.row.outcome.is_some());
-            if self.filter.agent.as_ref().is_some_and(|agent| *agent != call.row.agent) {
+            if self
+                .filter
+                .agent
+                .as_ref()
+                .is_some_and(|agent| *agent != call.row.agent)
+            {
                 continue;
             }
             let metrics = if self.filter.metrics.is_empty() {
@@ -206,7 +211,12 @@ impl Gather<'_> {
     }
 
     fn place(&mut self, run: &Label, summary: &Summary, parts: Parts) {
-        let Parts { whole, of_agents, mut arms, .. } = parts;
+        let Parts {
+            whole,
+            of_agents,
+            mut arms,
+            ..
+        } = parts;
         let mut put = |arm: String, part: Part| {
             let figures = part.figures(run, summary.trips, &self.filter.metrics);
             self.found.unpriced += u64::from(figures.cost.is_none());
@@ -312,7 +322,10 @@ impl Part {
             .saturating_add(usage.cache_read_input_tokens);
         self.cost = self.cost.saturating_add(cost);
         self.unpriced_calls += unpriced;
-        self.began = Some(self.began.map_or(row.started_at, |at| at.min(row.started_at)));
+        self.began = Some(
+            self.began
+                .map_or(row.started_at, |at| at.min(row.started_at)),
+        );
         self.ended = self.ended.max(Some(row.last_at()));
         self.first_chunks.extend(row.first_chunk_us);
         let is_well = row.outcome == Some(Outcome::Completed);

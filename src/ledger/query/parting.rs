@@ -50,7 +50,9 @@ impl View {
         // Contents stand for themselves by their digests: nothing has to be read for that.
         let sent = |row: &CallRow| -> Result<_, IndexError> {
             let detail = self.call(row.id)?;
-            Ok(detail.and_then(|it| it.admission?.request).map(|body| body.parts))
+            Ok(detail
+                .and_then(|it| it.admission?.request)
+                .map(|body| body.parts))
         };
         let is_other = sent(a)? != sent(b)?;
         Ok(is_other.then_some(What::Request))
