@@ -346,7 +346,7 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
 ///
 /// The unit is the run: those that began in the span and have ended, up to the newest 10,000 runs and
 /// 100,000 calls (20,000 calls where numbers of clients are compared). Figures are means over runs, or
-/// ratios of sums. Intervals are BCa bootstrap intervals of the difference, the same for the same data.
+/// ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
 /// Runs whose calls name more than one arm are left out and counted; by agent, each run has a part in
 /// the arm of each of its agents. Refused calls are not recorded, and in no figure.
 #[utoipa::path(

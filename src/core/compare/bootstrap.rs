@@ -1,7 +1,7 @@
 //! The bootstrap: how far a difference between two samples may be off, told by drawing from them again.
 //!
 //! Runs are drawn, not calls: calls of one run hang together, and an interval that took them for
-//! independent would be too narrow. The interval is bias-corrected and accelerated (BCa; Efron 1987), as
+//! independent would be too narrow. The interval is bias-corrected and accelerated (`BCa`; Efron 1987), as
 //! `scipy.stats.bootstrap` has it for two samples; where that is not defined - all values alike - it is
 //! the plain one of percentiles. Equal samples give equal intervals: the draws follow from the values.
 
@@ -46,7 +46,9 @@ struct Sums {
 impl Sums {
     fn of(values: &[Value]) -> Self {
         let mut sums = Self::default();
-        values.iter().for_each(|value| sums.add(*value));
+        for value in values {
+            sums.add(*value);
+        }
         sums
     }
 
@@ -120,7 +122,7 @@ pub fn difference(a: &[Value], b: &[Value], resamples: usize) -> Option<Estimate
     })
 }
 
-/// What BCa changes about a percentile.
+/// What `BCa` changes about a percentile.
 #[derive(Clone, Copy)]
 struct Correction {
     bias: f64,

@@ -74,7 +74,6 @@ mod tests {
             near(quantile(share), x);
         }
         assert_eq!((below(-40.0), below(40.0)), (0.0, 1.0));
-        assert_eq!(quantile(0.0), f64::NEG_INFINITY);
-        assert_eq!(quantile(1.0), f64::INFINITY);
+        assert!(quantile(0.0) < f64::MIN && quantile(1.0) > f64::MAX);
     }
 }

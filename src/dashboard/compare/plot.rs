@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "places on a chart, within its bounds"
 )]
@@ -101,7 +102,7 @@ fn row(line: &Line<'_>, y: u64, most: f64) -> Markup {
 
 /// Where a share of A stands on an axis from `-most` to `most`.
 fn place(share: f64, most: f64) -> u64 {
-    let within = (share.clamp(-most, most) / most + 1.0) / 2.0;
+    let within = f64::midpoint(share.clamp(-most, most) / most, 1.0);
     LEFT + (within * WIDTH as f64).round() as u64
 }
 

@@ -9,6 +9,7 @@ use crate::core::compare::{AgentFigures, LeftOut, RunFigures, bootstrap};
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
 
 use super::super::index::batch::decode;
 use super::super::index::{BY_RUN, CALLS, IndexError, RUNS_BY_ACTIVITY, StoredCall};
@@ -205,7 +206,7 @@ impl Gather<'_> {
             } else {
                 metrics_of(self.view, &call)?
             };
-            parts.add(&self.filter.arms, call.row, metrics);
+            parts.add(&self.filter.arms, &call.row, metrics);
         }
         Ok(true)
     }
@@ -267,7 +268,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, by: &Arms, row: CallRow, metrics: BTreeMap<String, f64>) {
+    fn add(&mut self, by: &Arms, row: &CallRow, metrics: BTreeMap<String, f64>) {
         let name = match by {
             Arms::Variant => row.variant.as_ref(),
             Arms::Tag(name) => row.tags.get(name),
@@ -281,10 +282,10 @@ impl Parts {
         }
         if *by == Arms::Agent {
             let part = self.of_agents.entry(row.agent.clone()).or_default();
-            part.add(&row, metrics);
+            part.add(row, metrics);
             self.whole.calls += 1;
         } else {
-            self.whole.add(&row, metrics);
+            self.whole.add(row, metrics);
         }
     }
 }
@@ -312,7 +313,7 @@ impl Part {
         let usage = &row.usage;
         let failed = u64::from(row.outcome.is_some_and(is_error));
         let cost = row.cost_nano_usd.map_or(NanoUsd::ZERO, NanoUsd::new);
-        let unpriced = u64::from(*usage != Default::default() && row.cost_nano_usd.is_none());
+        let unpriced = u64::from(*usage != Usage::default() && row.cost_nano_usd.is_none());
         self.calls += 1;
         self.errors += failed;
         self.input_tokens = self.input_tokens.saturating_add(usage.input_tokens);
