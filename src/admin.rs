@@ -11,6 +11,7 @@ mod asked;
 mod body;
 pub(crate) mod budgets;
 mod calls;
+pub mod compare;
 mod connections;
 mod events;
 mod guard;
@@ -153,6 +154,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(loops::routes())
         .merge(alerts::routes())
         .merge(metrics::routes())
+        .merge(compare::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -11,6 +11,7 @@ mod backtest;
 mod budgets;
 mod call;
 mod command;
+mod compare;
 mod demo;
 mod format;
 mod key;
@@ -40,6 +41,7 @@ use self::args::{
 };
 pub use self::table::Output;
 use crate::admin::alerts::AlertParams;
+use crate::admin::compare::CompareParams;
 use crate::admin::params::{BudgetParams, CallParams, RunParams, SpanParams};
 use crate::core::build::DESCRIPTION;
 use crate::upstream;
@@ -132,6 +134,9 @@ pub enum Command {
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = args::BACKTEST_NOTE)]
     Backtest(BacktestArgs),
+    /// Compare two groups of runs, such as variants, or two runs
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(CompareParams),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -281,6 +286,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         },
         Command::Metric(args) => metric::run(&common, &args, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
+        Command::Compare(params) => compare::run(&common, &params, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod budget;
 pub mod build;
 pub mod call;
+pub mod compare;
 pub mod digest;
 pub mod id;
 pub mod lineage;

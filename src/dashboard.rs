@@ -10,6 +10,7 @@ mod assets;
 mod budgets;
 mod call;
 mod chart;
+mod compare;
 mod deeds;
 mod desk;
 mod export;
@@ -63,6 +64,7 @@ fn pages(state: &AdminState) -> Router {
         .merge(search::routes())
         .merge(budgets::routes())
         .merge(loops::routes())
+        .merge(compare::routes())
         .merge(alerts::routes())
         .merge(deeds::routes())
         .with_state(Desk::new(state.clone()))

@@ -51,9 +51,10 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    BodyReader, By, CallFilter, MAX_MARKS, MetricCursor, MetricCursorError, MetricFilter,
-    MetricScope, MetricSums, Neighbours, OutcomeFilter, RunEvents, RunFilter, RunMetrics,
-    SeriesFilter, Sought, SpanFilter, Standing, View,
+    Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
+    MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, Neighbours,
+    OutcomeFilter, RunEvents, RunFilter, RunMetrics, SeriesFilter, Sought, SpanFilter, Standing,
+    View,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};

@@ -224,7 +224,7 @@ pub fn key_part(
 
 /// The first moment of a span and the first one after it. One that ends before it begins would hold
 /// nothing, which nobody asks for.
-fn span(
+pub(super) fn span(
     since: Option<&When>,
     until: Option<&When>,
     now: Timestamp,

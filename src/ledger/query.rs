@@ -14,8 +14,10 @@ use crate::core::time::Timestamp;
 
 mod budgets;
 mod calls;
+mod compare;
 mod measured;
 mod neighbours;
+mod parting;
 mod picked;
 mod runs;
 mod series;
@@ -25,6 +27,7 @@ mod told;
 mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
+pub use compare::{Arms, CompareFilter, Gathered, MAX_COMPARED_RUNS};
 pub use measured::{
     MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, RunMetrics,
 };

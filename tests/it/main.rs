@@ -15,6 +15,7 @@ mod budget_media;
 mod budget_waits;
 mod budget_ways;
 mod budgets;
+mod compare;
 mod crash;
 mod custom_metrics;
 mod demo;

@@ -190,6 +190,7 @@ impl Head<'_> {
         html! {
             span.exports {
                 a href=(link::to("/graph", [("run", run)])) { "Graph" } " "
+                a href=(link::to("/compare", [("a", run)])) { "Compare" } " "
                 "Export " a href=(file("html")) { "HTML" } " "
                 a href=(format!("{}?texts=true", file("html"))) { "HTML with texts" } " "
                 a href=(file("json")) { "JSON" }

@@ -166,6 +166,21 @@ impl<'de> Deserialize<'de> for MetricCursor {
     }
 }
 
+/// The custom metrics of a run, told apart by agent too.
+pub(super) fn of_run(txn: &ReadTransaction, run: &Label) -> Result<RunMetrics, IndexError> {
+    let filter = MetricFilter::of(MetricScope::Run(run.clone()));
+    let mut metrics = RunMetrics::default();
+    let mut left = MAX_MEASURED;
+    metrics.all.is_cut = fold(txn, &filter, &mut left, |it| {
+        let all = metrics.all.by_name.entry(it.name.clone()).or_default();
+        all.add(it.at, &it.value);
+        let agent = metrics.by_agent.entry(it.agent().cloned()).or_default();
+        let sum = agent.entry(it.name.clone()).or_default();
+        sum.add(it.at, &it.value);
+    })?;
+    Ok(metrics)
+}
+
 impl View {
     /// What each custom metric comes to.
     pub fn metrics(&self, filter: &MetricFilter) -> Result<MetricSums, IndexError> {
@@ -182,19 +197,7 @@ impl View {
 
     /// The custom metrics of a run: of all of it, and of each agent in it.
     pub fn run_metrics(&self, run: &Label) -> Result<RunMetrics, IndexError> {
-        self.index.read(|txn| {
-            let filter = MetricFilter::of(MetricScope::Run(run.clone()));
-            let mut metrics = RunMetrics::default();
-            let mut left = MAX_MEASURED;
-            metrics.all.is_cut = fold(txn, &filter, &mut left, |it| {
-                let all = metrics.all.by_name.entry(it.name.clone()).or_default();
-                all.add(it.at, &it.value);
-                let agent = metrics.by_agent.entry(it.agent().cloned()).or_default();
-                let sum = agent.entry(it.name.clone()).or_default();
-                sum.add(it.at, &it.value);
-            })?;
-            Ok(metrics)
-        })
+        self.index.read(|txn| of_run(txn, run))
     }
 
     /// What each of these comes to, from one state and with one bound for all of them together.

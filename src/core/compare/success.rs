@@ -1,0 +1,162 @@
+//! When a run counts as a success.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::RunFigures;
+
+/// The rule that tells which runs succeeded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Success {
+    /// The last call completed and no loop was stopped.
+    #[default]
+    Outcome,
+    /// A number that came with its calls stands so to a bound.
+    Metric {
+        name: String,
+        sign: Sign,
+        bound: f64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    AtLeast,
+    AtMost,
+    Above,
+    Below,
+    Equal,
+}
+
+impl Sign {
+    /// Longer ones first: `>` begins `>=`.
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::AtLeast, ">="),
+        (Self::AtMost, "<="),
+        (Self::Above, ">"),
+        (Self::Below, "<"),
+        (Self::Equal, "="),
+    ];
+
+    fn text(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(sign, _)| *sign == self);
+        found.map_or("=", |(_, text)| text)
+    }
+
+    fn holds(self, value: f64, bound: f64) -> bool {
+        match self {
+            Self::AtLeast => value >= bound,
+            Self::AtMost => value <= bound,
+            Self::Above => value > bound,
+            Self::Below => value < bound,
+            Self::Equal => value.total_cmp(&bound).is_eq(),
+        }
+    }
+}
+
+/// A text that is no [`Success`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found `{0}`, expected outcome, or a metric and a bound, such as metric:score>=0.5")]
+pub struct SuccessError(String);
+
+impl Success {
+    /// Whether a run succeeded; none where it has no such number.
+    pub fn of(&self, run: &RunFigures) -> Option<bool> {
+        match self {
+            Self::Outcome => Some(run.ended_well),
+            Self::Metric { name, sign, bound } => {
+                let value = run.metrics.get(name)?;
+                Some(sign.holds(*value, *bound))
+            }
+        }
+    }
+
+    /// The number it needs.
+    pub fn metric(&self) -> Option<&str> {
+        match self {
+            Self::Outcome => None,
+            Self::Metric { name, .. } => Some(name),
+        }
+    }
+}
+
+impl FromStr for Success {
+    type Err = SuccessError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || SuccessError(text.to_owned());
+        if text == "outcome" {
+            return Ok(Self::Outcome);
+        }
+        let rest = text.strip_prefix("metric:").ok_or_else(wrong)?;
+        let split = |(sign, mark): &(Sign, &str)| {
+            let (name, bound) = rest.split_once(mark)?;
+            Some((*sign, name.trim(), bound.trim()))
+        };
+        let (sign, name, bound) = Sign::ALL.iter().find_map(split).ok_or_else(wrong)?;
+        let bound: f64 = bound.parse().map_err(|_| wrong())?;
+        if name.is_empty() || !bound.is_finite() {
+            return Err(wrong());
+        }
+        Ok(Self::Metric {
+            // Their names are those of headers, which have no case.
+            name: name.to_ascii_lowercase(),
+            sign,
+            bound,
+        })
+    }
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Outcome => f.write_str("outcome"),
+            Self::Metric { name, sign, bound } => {
+                write!(f, "metric:{name}{}{bound}", sign.text())
+            }
+        }
+    }
+}
+
+impl Serialize for Success {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Success {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_read_and_written_alike_and_wrong_ones_named() {
+        for text in [
+            "outcome",
+            "metric:score>=0.5",
+            "metric:errors=0",
+            "metric:x<-2",
+        ] {
+            assert_eq!(text.parse::<Success>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "score>=1",
+            "metric:",
+            "metric:>=1",
+            "metric:a>=b",
+            "metric:a>=NaN",
+        ] {
+            let error = text.parse::<Success>().unwrap_err().to_string();
+            assert!(error.contains("expected outcome"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Differences and their intervals: against scipy, and what must hold of any data.
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::bootstrap::{Value, difference, holm, median, statistic};
+
+/// Made by `tests/compare/scipy_golden.py`.
+const GOLDEN: &str = include_str!("../../../tests/compare/golden.json");
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    a: Vec<[f64; 2]>,
+    b: Vec<[f64; 2]>,
+    difference: f64,
+    low: f64,
+    high: f64,
+    /// How far the ends wander from seed to seed, in scipy itself.
+    noise: f64,
+}
+
+fn pairs(values: &[[f64; 2]]) -> Vec<Value> {
+    let value = |[top, of]: &[f64; 2]| Value { top: *top, of: *of };
+    values.iter().map(value).collect()
+}
+
+fn plain(values: &[f64]) -> Vec<Value> {
+    values.iter().copied().map(Value::new).collect()
+}
+
+#[test]
+fn differences_and_intervals_are_those_of_scipy() {
+    let cases: Vec<Case> = serde_json::from_str(GOLDEN).unwrap();
+    assert!(cases.len() >= 10);
+    for case in cases {
+        let found = difference(&pairs(&case.a), &pairs(&case.b), 10_000).unwrap();
+        let name = &case.name;
+        let near = |found: f64, expected: f64, most: f64| (found - expected).abs() <= most;
+        let scale = case.difference.abs().max(1.0);
+        assert!(
+            near(found.difference, case.difference, 1e-9 * scale),
+            "{name}"
+        );
+        // Both wander: what is compared with is the mean of many seeds.
+        let most = 5.0 * case.noise + 1e-9 * scale;
+        assert!(
+            near(found.low, case.low, most),
+            "{name}: {found:?} {}",
+            case.low
+        );
+        assert!(
+            near(found.high, case.high, most),
+            "{name}: {found:?} {}",
+            case.high
+        );
+    }
+}
+
+/// Numbers that are spread like costs: many small ones, a few large.
+fn skewed(seed: u64, n: usize) -> Vec<f64> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        f64::from(u32::try_from(state >> 33).unwrap()) / f64::from(1_u32 << 31)
+    };
+    (0..n).map(|_| -next().max(1e-9).ln() * 10.0).collect()
+}
+
+#[test]
+fn arms_alike_seldom_seem_to_differ() {
+    let (mut outside, trials) = (0_u32, 400);
+    for trial in 0..trials {
+        let (a, b) = (skewed(trial * 2 + 1, 30), skewed(trial * 7919 + 4, 30));
+        let found = difference(&plain(&a), &plain(&b), 1000).unwrap();
+        outside += u32::from(found.low > 0.0 || found.high < 0.0);
+        assert_eq!(
+            found.p < 0.05,
+            found.low > 0.0 || found.high < 0.0,
+            "{found:?}"
+        );
+    }
+    // 5 % of 400 is 20; a little more, as the samples are small.
+    assert!((6..=40).contains(&outside), "{outside} of {trials}");
+}
+
+#[test]
+fn values_all_alike_have_an_interval_without_width() {
+    let found = difference(&plain(&[3.0; 25]), &plain(&[5.0; 25]), 1000).unwrap();
+    assert_eq!((found.low, found.high, found.difference), (2.0, 2.0, 2.0));
+    assert!(found.p < 0.01, "{found:?}");
+    let same = difference(&plain(&[3.0; 25]), &plain(&[3.0; 25]), 1000).unwrap();
+    assert_eq!((same.low, same.high, same.p), (0.0, 0.0, 1.0));
+}
+
+#[test]
+fn one_run_has_no_interval_and_nothing_no_value() {
+    assert_eq!(difference(&plain(&[1.0]), &plain(&[2.0, 3.0]), 1000), None);
+    assert_eq!(statistic(&[]), None);
+    assert_eq!(statistic(&[Value { top: 0.0, of: 0.0 }]), None);
+    assert_eq!(median(vec![3.0, 1.0, 2.0, 10.0]), Some(2.5));
+}
+
+#[test]
+fn levels_are_corrected_as_holm_did() {
+    let corrected = holm(&[0.01, 0.04, 0.03, 0.005]);
+    for (found, expected) in corrected.iter().zip([0.03, 0.06, 0.06, 0.02]) {
+        assert!((found - expected).abs() < 1e-12, "{corrected:?}");
+    }
+    assert_eq!(holm(&[]), Vec::<f64>::new());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn arms_the_other_way_round_differ_by_the_opposite(
+        a in prop::collection::vec(0.0..100.0_f64, 5..40),
+        b in prop::collection::vec(0.0..100.0_f64, 5..40),
+    ) {
+        let there = difference(&plain(&a), &plain(&b), 1000).unwrap();
+        let back = difference(&plain(&b), &plain(&a), 1000).unwrap();
+        prop_assert!((there.difference + back.difference).abs() < 1e-12);
+        prop_assert!((there.low + back.high).abs() < 1e-6, "{:?} {:?}", there, back);
+        prop_assert!((there.high + back.low).abs() < 1e-6, "{:?} {:?}", there, back);
+        prop_assert!((there.p - back.p).abs() < 1e-6);
+    }
+
+    #[test]
+    fn another_unit_gives_the_same_interval_in_that_unit(
+        a in prop::collection::vec(1.0..100.0_f64, 20..40),
+        b in prop::collection::vec(1.0..100.0_f64, 20..40),
+        scale in 0.01..1000.0_f64,
+    ) {
+        let scaled = |values: &[f64]| values.iter().map(|it| it * scale).collect::<Vec<_>>();
+        let one = difference(&plain(&a), &plain(&b), 4000).unwrap();
+        let other = difference(&plain(&scaled(&a)), &plain(&scaled(&b)), 4000).unwrap();
+        // Other draws: as near as draws are to one another.
+        let width = one.high - one.low;
+        for (one, other) in [(one.low, other.low), (one.high, other.high)] {
+            prop_assert!((one - other / scale).abs() < 0.12 * width, "{} {}", one, other / scale);
+        }
+        prop_assert!((one.difference - other.difference / scale).abs() < 1e-6);
+    }
+
+    #[test]
+    fn intervals_are_in_order_and_within_what_can_be_drawn(
+        a in prop::collection::vec((0.0..9.0_f64, 1.0..9.0_f64), 2..30),
+        b in prop::collection::vec((0.0..9.0_f64, 1.0..9.0_f64), 2..30),
+    ) {
+        let values = |all: &[(f64, f64)]| -> Vec<Value> {
+            all.iter().map(|(top, of)| Value { top: *top, of: *of }).collect()
+        };
+        let found = difference(&values(&a), &values(&b), 1000).unwrap();
+        prop_assert!(found.low <= found.high && (0.0..=1.0).contains(&found.p), "{:?}", found);
+        prop_assert!(found.low.is_finite() && found.high.is_finite());
+        prop_assert!(found.low >= -9.0 && found.high <= 9.0);
+    }
+}

@@ -1,0 +1,148 @@
+//! What a comparison says, in plain words.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people are rounded, and never negative where their sign is taken off"
+)]
+
+use super::{Arm, Compared, Comparison, FEW, Unit, Verdict};
+use crate::core::money::NanoUsd;
+use crate::core::text;
+
+/// Differences that a sentence tells; the table has them all.
+const TOLD: usize = 4;
+
+/// A figure in its unit: `$0.02`, `1.20 s`, `12.3`, `45.0 %`.
+pub fn spoken(unit: Unit, value: f64) -> String {
+    let sign = if value < 0.0 { "-" } else { "" };
+    let size = value.abs();
+    match unit {
+        Unit::NanoUsd => NanoUsd::new(value.round() as i64).brief(),
+        Unit::Us => format!("{sign}{}", duration(size)),
+        Unit::Count if size < 100.0 => format!("{value:.1}"),
+        Unit::Count => format!("{sign}{}", text::grouped(size.round() as u64)),
+        Unit::Share => format!("{:.1} %", value * 100.0),
+        Unit::Number if size >= 1000.0 => format!("{sign}{}", text::grouped(size.round() as u64)),
+        Unit::Number => format!("{value:.3}"),
+    }
+}
+
+/// A difference, with its sign; of shares in points of percent.
+pub fn signed(unit: Unit, value: f64) -> String {
+    let plus = if value > 0.0 { "+" } else { "" };
+    match unit {
+        Unit::Share => format!("{plus}{:.1} points", value * 100.0),
+        _ => format!("{plus}{}", spoken(unit, value)),
+    }
+}
+
+fn duration(micros: f64) -> String {
+    let millis = micros / 1000.0;
+    let seconds = millis / 1000.0;
+    match seconds {
+        _ if micros == 0.0 => "0 s".to_owned(),
+        _ if millis < 1.0 => format!("{micros:.0} us"),
+        _ if seconds < 1.0 => format!("{millis:.0} ms"),
+        _ if seconds < 60.0 => format!("{seconds:.2} s"),
+        _ => {
+            let whole = seconds as u64;
+            match whole {
+                0..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+                _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+            }
+        }
+    }
+}
+
+/// What all of it comes to.
+pub(super) fn sentence(of: &Comparison) -> String {
+    let (Some(a), Some(b)) = (&of.a, &of.b) else {
+        return nothing(of);
+    };
+    if a.name == b.name {
+        return format!("{} is compared with itself: name another arm.", a.name);
+    }
+    if let Some(missing) = [a, b].into_iter().find(|arm| arm.runs == 0) {
+        return format!("There is no run of {} to compare.", missing.name);
+    }
+    if of.by == "run" {
+        return format!(
+            "One run each: {} and {} side by side. A single run has no interval, and what differs \
+             between two may be chance.",
+            a.name, b.name
+        );
+    }
+    let few = |arm: &Arm| arm.runs < FEW as u64;
+    if few(a) || few(b) {
+        return format!(
+            "Too few runs to conclude anything: {} has {}, {} has {}, and below {FEW} of each a \
+             difference may well be chance.",
+            a.name, a.runs, b.name, b.runs
+        );
+    }
+    let told = differences(&of.measures);
+    let runs = format!(
+        "{} against {} ({} and {} runs)",
+        b.name, a.name, b.runs, a.runs
+    );
+    if told.is_empty() {
+        return format!(
+            "{runs}: no difference is shown. That is not to say that there is none: it may be \
+             smaller than so many runs can show."
+        );
+    }
+    format!(
+        "{runs}: {}. In all else no difference is shown.",
+        told.join("; ")
+    )
+}
+
+fn nothing(of: &Comparison) -> String {
+    match (&of.a, &of.b) {
+        (Some(only), None) | (None, Some(only)) => format!(
+            "Only one arm was found, {} with {} runs: there is nothing to compare it with.",
+            only.name, only.runs
+        ),
+        _ => format!("No run names its {}: there is nothing to compare.", of.by),
+    }
+}
+
+fn differences(measures: &[Compared]) -> Vec<String> {
+    let is_told = |it: &&Compared| matches!(it.verdict, Verdict::Lower | Verdict::Higher);
+    let all: Vec<&Compared> = measures.iter().filter(is_told).collect();
+    let mut told: Vec<String> = all.iter().take(TOLD).map(|it| difference(it)).collect();
+    if all.len() > TOLD {
+        let rest: Vec<&str> = all.iter().skip(TOLD).map(|it| it.title.as_str()).collect();
+        told.push(format!("also another {}", rest.join(", ")));
+    }
+    told
+}
+
+/// `cost is lower by $0.01 (95 % interval -$0.02 to -$0.0080)`
+fn difference(of: &Compared) -> String {
+    let word = if of.verdict == Verdict::Lower {
+        "lower"
+    } else {
+        "higher"
+    };
+    let by = of.difference.unwrap_or(0.0).abs();
+    let by = match of.unit {
+        Unit::Share => format!("{:.1} points", by * 100.0),
+        unit => spoken(unit, by),
+    };
+    let is = if of.title.ends_with("tokens") || of.title == "calls" {
+        "are"
+    } else {
+        "is"
+    };
+    let interval = of.low.zip(of.high).map_or_else(String::new, |(low, high)| {
+        let unit = of.unit;
+        format!(
+            " (95 % interval {} to {})",
+            signed(unit, low),
+            signed(unit, high)
+        )
+    });
+    format!("{} {is} {word} by {by}{interval}", of.title)
+}

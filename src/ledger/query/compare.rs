@@ -1,0 +1,386 @@
+//! Runs gathered into arms, to be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+
+use redb::ReadTransaction;
+
+use crate::core::call::Outcome;
+use crate::core::compare::{AgentFigures, LeftOut, RunFigures, bootstrap};
+use crate::core::id::{CallId, Label};
+use crate::core::metric;
+use crate::core::money::NanoUsd;
+use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
+
+use super::super::index::batch::decode;
+use super::super::index::{BY_RUN, CALLS, IndexError, RUNS_BY_ACTIVITY, StoredCall};
+use super::super::rows::CallRow;
+use super::super::summary::{Key, Summary};
+use super::super::totals::is_error;
+use super::measured::{RunMetrics, of_run};
+use super::{View, summary, table};
+
+/// Runs that are gathered, the newest.
+pub const MAX_COMPARED_RUNS: usize = 10_000;
+/// Runs that are looked at for those.
+const MAX_LOOKED_AT: usize = 50_000;
+/// Calls that are read of them.
+const MAX_CALLS: usize = 100_000;
+
+/// Which runs, and what tells them apart.
+#[derive(Clone, Debug)]
+pub struct CompareFilter {
+    pub arms: Arms,
+    /// Begun in this span.
+    pub since: Option<Timestamp>,
+    /// The first moment after the span.
+    pub until: Option<Timestamp>,
+    /// Only its calls count.
+    pub agent: Option<Label>,
+    /// Custom metrics that are asked for, by name.
+    pub metrics: Vec<String>,
+}
+
+/// What tells runs apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arms {
+    Variant,
+    /// The value of a tag of this name.
+    Tag(String),
+    User,
+    /// What each agent did of a run: a run has a part in the arm of every agent of it.
+    Agent,
+    /// Asked for by the calls of a run.
+    Model,
+    Upstream,
+    /// These two runs.
+    Runs([Label; 2]),
+    /// Runs that began in these spans, with their names.
+    Times([(String, Timestamp, Timestamp); 2]),
+}
+
+/// Runs by arm.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gathered {
+    pub runs: BTreeMap<String, Vec<RunFigures>>,
+    pub left_out: LeftOut,
+    /// Runs with a cost that is not wholly known.
+    pub unpriced: u64,
+    /// There were more runs or calls than are read.
+    pub partial: bool,
+}
+
+impl View {
+    /// Gathers runs into arms: those that began in the span, each as a whole, newest first. Reads up to
+    /// 100,000 calls.
+    pub fn gather(&self, filter: &CompareFilter) -> Result<Gathered, IndexError> {
+        let mut gather = Gather {
+            filter,
+            found: Gathered::default(),
+            gathered: 0,
+            calls_left: MAX_CALLS,
+        };
+        self.index.read(|txn| match &filter.arms {
+            Arms::Runs(runs) => runs.iter().try_for_each(|run| gather.named(txn, run)),
+            _ => gather.span(txn),
+        })?;
+        Ok(gather.found)
+    }
+}
+
+struct Gather<'a> {
+    filter: &'a CompareFilter,
+    found: Gathered,
+    gathered: usize,
+    calls_left: usize,
+}
+
+impl Gather<'_> {
+    fn named(&mut self, txn: &ReadTransaction, run: &Label) -> Result<(), IndexError> {
+        let Some(summary) = summary(txn, &Key::Run(run.clone()))? else {
+            return Ok(());
+        };
+        self.run(txn, run, &summary)
+    }
+
+    fn span(&mut self, txn: &ReadTransaction) -> Result<(), IndexError> {
+        let Some(by_activity) = table(txn, RUNS_BY_ACTIVITY)? else {
+            return Ok(());
+        };
+        // Whatever began in the span was active after that began.
+        let from = self.filter.since.map_or(i64::MIN, Timestamp::micros);
+        for (looked_at, entry) in by_activity.range((from, "")..)?.rev().enumerate() {
+            let is_full = self.gathered >= MAX_COMPARED_RUNS || self.calls_left == 0;
+            if is_full || looked_at >= MAX_LOOKED_AT {
+                self.found.partial = true;
+                break;
+            }
+            let entry = entry?;
+            let run = Label::parse(entry.0.value().1).map_err(|_| IndexError::Damaged)?;
+            let summary = summary(txn, &Key::Run(run.clone()))?.ok_or(IndexError::Damaged)?;
+            let begun = summary.first_at;
+            let is_early = self.filter.since.is_some_and(|since| begun < since);
+            if is_early || self.filter.until.is_some_and(|until| begun >= until) {
+                continue;
+            }
+            self.run(txn, &run, &summary)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a run into its arm, or says why it is in none.
+    fn run(
+        &mut self,
+        txn: &ReadTransaction,
+        run: &Label,
+        summary: &Summary,
+    ) -> Result<(), IndexError> {
+        let is_named = match &self.filter.arms {
+            Arms::Variant => summary.variant.is_some(),
+            Arms::Tag(name) => summary.tags.contains_key(name),
+            Arms::Times(spans) => time_of(spans, summary.first_at).is_some(),
+            _ => true,
+        };
+        if !is_named {
+            self.found.left_out.unnamed += 1;
+            return Ok(());
+        }
+        let single = matches!(self.filter.arms, Arms::Runs(_));
+        if summary.open_calls > 0 {
+            self.found.left_out.running += 1;
+            if !single {
+                return Ok(());
+            }
+        }
+        let mut parts = Parts::default();
+        let is_whole = self.read(txn, run, &mut parts)?;
+        if !is_whole || parts.settled < summary.totals.calls {
+            self.found.left_out.incomplete += 1;
+            if !single {
+                return Ok(());
+            }
+        }
+        let means = Means::of(txn, run, &self.filter.metrics)?;
+        self.place((run, summary), parts, means);
+        Ok(())
+    }
+
+    /// Reads the calls of a run; says whether there was room for all of them.
+    fn read(
+        &mut self,
+        txn: &ReadTransaction,
+        run: &Label,
+        parts: &mut Parts,
+    ) -> Result<bool, IndexError> {
+        let (Some(by_run), Some(calls)) = (table(txn, BY_RUN)?, table(txn, CALLS)?) else {
+            return Ok(true);
+        };
+        let all = (run.as_str(), 0)..=(run.as_str(), u128::MAX);
+        for entry in by_run.range(all)? {
+            if self.calls_left == 0 {
+                self.found.partial = true;
+                return Ok(false);
+            }
+            self.calls_left -= 1;
+            let Some(stored) = calls.get(entry?.0.value().1)? else {
+                continue;
+            };
+            let call: StoredCall = decode(stored.value())?;
+            parts.settled += u64::from(call.row.outcome.is_some());
+            if self
+                .filter
+                .agent
+                .as_ref()
+                .is_some_and(|agent| *agent != call.row.agent)
+            {
+                continue;
+            }
+            parts.add(&self.filter.arms, &call.row);
+        }
+        Ok(true)
+    }
+
+    fn place(&mut self, (run, summary): (&Label, &Summary), parts: Parts, mut means: Means) {
+        let Parts {
+            whole,
+            of_agents,
+            mut arms,
+            ..
+        } = parts;
+        let agent = self.filter.agent.as_ref();
+        let mut put = |arm: String, part: Part, metrics| {
+            let figures = part.figures(run, summary.trips, metrics);
+            self.found.unpriced += u64::from(figures.cost.is_none());
+            self.found.runs.entry(arm).or_default().push(figures);
+            self.gathered += 1;
+        };
+        match &self.filter.arms {
+            _ if whole.calls == 0 => {}
+            Arms::Agent => of_agents.into_iter().for_each(|(agent, part)| {
+                let metrics = means.take(Some(&agent));
+                put(agent.as_str().to_owned(), part, metrics);
+            }),
+            Arms::Runs(_) => put(run.as_str().to_owned(), whole, means.take(agent)),
+            Arms::Times(spans) => {
+                if let Some(name) = time_of(spans, summary.first_at) {
+                    put(name.to_owned(), whole, means.take(agent));
+                }
+            }
+            _ => match (arms.pop_first(), arms.is_empty()) {
+                (Some(arm), true) => put(arm, whole, means.take(agent)),
+                (Some(_), false) => self.found.left_out.mixed += 1,
+                (None, _) => self.found.left_out.unnamed += 1,
+            },
+        }
+    }
+}
+
+fn time_of(spans: &[(String, Timestamp, Timestamp); 2], at: Timestamp) -> Option<&str> {
+    let mut spans = spans.iter();
+    let found = spans.find(|(_, from, until)| at >= *from && at < *until);
+    found.map(|(name, ..)| name.as_str())
+}
+
+/// What custom metrics come to for a run, or for an agent in it: the mean of its numbers, and of yes
+/// and no as 1 and 0.
+#[derive(Default)]
+struct Means {
+    all: BTreeMap<String, f64>,
+    by_agent: BTreeMap<Label, BTreeMap<String, f64>>,
+}
+
+impl Means {
+    fn of(txn: &ReadTransaction, run: &Label, wanted: &[String]) -> Result<Self, IndexError> {
+        if wanted.is_empty() {
+            return Ok(Self::default());
+        }
+        let means = |sums: BTreeMap<String, metric::Summary>| -> BTreeMap<String, f64> {
+            let sums = sums.into_iter();
+            let sums = sums.filter(|(name, _)| wanted.contains(name));
+            sums.filter_map(|(name, sum)| Some((name, sum.mean()?)))
+                .collect()
+        };
+        let RunMetrics { all, by_agent } = of_run(txn, run)?;
+        let by_agent = by_agent.into_iter();
+        Ok(Self {
+            all: means(all.by_name),
+            by_agent: by_agent
+                .filter_map(|(agent, sums)| Some((agent?, means(sums))))
+                .collect(),
+        })
+    }
+
+    fn take(&mut self, agent: Option<&Label>) -> BTreeMap<String, f64> {
+        match agent {
+            Some(agent) => self.by_agent.remove(agent).unwrap_or_default(),
+            None => mem::take(&mut self.all),
+        }
+    }
+}
+
+/// The calls of one run, as far as they count.
+#[derive(Default)]
+struct Parts {
+    whole: Part,
+    of_agents: BTreeMap<Label, Part>,
+    /// All arms that its calls name.
+    arms: BTreeSet<String>,
+    /// Calls that ended, of all agents.
+    settled: u64,
+}
+
+impl Parts {
+    fn add(&mut self, by: &Arms, row: &CallRow) {
+        let name = match by {
+            Arms::Variant => row.variant.as_ref(),
+            Arms::Tag(name) => row.tags.get(name),
+            Arms::User => row.user.as_ref(),
+            Arms::Model => row.request_model.as_ref().or(row.model.as_ref()),
+            Arms::Upstream => Some(&row.upstream),
+            Arms::Agent | Arms::Runs(_) | Arms::Times(_) => None,
+        };
+        if let Some(name) = name.filter(|name| !self.arms.contains(name.as_str())) {
+            self.arms.insert(name.as_str().to_owned());
+        }
+        if *by == Arms::Agent {
+            let part = self.of_agents.entry(row.agent.clone()).or_default();
+            part.add(row);
+            self.whole.calls += 1;
+        } else {
+            self.whole.add(row);
+        }
+    }
+}
+
+/// Sums over some calls of a run.
+#[derive(Default)]
+struct Part {
+    calls: u64,
+    errors: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_input_tokens: u64,
+    cost: NanoUsd,
+    unpriced_calls: u64,
+    began: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    first_chunks: Vec<u64>,
+    last: Option<(Timestamp, CallId, bool)>,
+    agents: BTreeMap<Label, AgentFigures>,
+}
+
+impl Part {
+    fn add(&mut self, row: &CallRow) {
+        let usage = &row.usage;
+        let failed = u64::from(row.outcome.is_some_and(is_error));
+        let cost = row.cost_nano_usd.map_or(NanoUsd::ZERO, NanoUsd::new);
+        let unpriced = u64::from(*usage != Usage::default() && row.cost_nano_usd.is_none());
+        self.calls += 1;
+        self.errors += failed;
+        self.input_tokens = self.input_tokens.saturating_add(usage.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
+        self.cache_read_input_tokens = self
+            .cache_read_input_tokens
+            .saturating_add(usage.cache_read_input_tokens);
+        self.cost = self.cost.saturating_add(cost);
+        self.unpriced_calls += unpriced;
+        self.began = Some(
+            self.began
+                .map_or(row.started_at, |at| at.min(row.started_at)),
+        );
+        self.ended = self.ended.max(Some(row.last_at()));
+        self.first_chunks.extend(row.first_chunk_us);
+        let is_well = row.outcome == Some(Outcome::Completed);
+        self.last = self.last.max(Some((row.started_at, row.id, is_well)));
+        let agent = self.agents.entry(row.agent.clone()).or_default();
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        agent.calls += 1;
+        agent.errors += failed;
+        agent.tokens = agent.tokens.saturating_add(tokens);
+        agent.cost = agent.cost.saturating_add(cost);
+        agent.unpriced_calls += unpriced;
+    }
+
+    fn figures(self, run: &Label, trips: u64, metrics: BTreeMap<String, f64>) -> RunFigures {
+        let took = self.began.zip(self.ended).map_or(0, |(began, ended)| {
+            let took = ended.micros().saturating_sub(began.micros());
+            u64::try_from(took).unwrap_or(0)
+        });
+        RunFigures {
+            run: run.clone(),
+            calls: self.calls,
+            errors: self.errors,
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cache_read_input_tokens: self.cache_read_input_tokens,
+            cost: (self.unpriced_calls == 0).then_some(self.cost),
+            duration_us: took,
+            first_chunk_us: bootstrap::median_of(&self.first_chunks),
+            trips,
+            ended_well: trips == 0 && self.last.is_some_and(|(_, _, is_well)| is_well),
+            metrics,
+            agents: self.agents,
+        }
+    }
+}

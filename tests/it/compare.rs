@@ -1,0 +1,180 @@
+//! Two variants through the real proxy: what is found of them, and that all who tell it agree.
+
+use std::fs;
+
+use serde_json::{Value, json as object};
+
+use crate::harness::process;
+use crate::harness::talk::{Talk, saying};
+use crate::harness::{Proxy, Upstream, json, records, within};
+
+/// A model that answers at a length that changes from call to call.
+async fn model() -> Upstream {
+    Upstream::with(|n, _| {
+        let mut answer = saying("That is that.");
+        answer["usage"]["completion_tokens"] = object!(20 + n % 7);
+        json(answer.to_string())
+    })
+    .await
+}
+
+async fn proxy(upstream: &Upstream) -> Proxy {
+    let setup = Proxy::with(upstream).sections("[loops]\nmode = \"off\"\n");
+    fs::write(setup.dir.path().join("config.toml"), setup.text()).unwrap();
+    setup.start().await
+}
+
+/// A run of so many calls in a variant. Its score is said with its last call.
+async fn run(proxy: &Proxy, name: &str, variant: Option<&str>, (calls, score): (usize, f64)) {
+    for number in 0..calls {
+        let question = format!("{name}: question {number}?");
+        let mut talk = Talk::new("You are the planner.", &question)
+            .header("x-aiops-run", name)
+            .header("x-aiops-agent", "planner");
+        if let Some(variant) = variant {
+            talk = talk.header("x-aiops-variant", variant);
+        }
+        if number + 1 == calls {
+            talk = talk.header("x-aiops-metric-score", &score.to_string());
+        }
+        assert_eq!(proxy.call(&talk.ask()).await.status(), 200);
+    }
+    within("the end of all calls", proxy.app.settled()).await;
+}
+
+/// 22 runs of each: `terse` makes fewer calls, and its scores are no better.
+async fn two_variants(proxy: &Proxy) {
+    for n in 0..22_u32 {
+        let calls = 3 + usize::try_from(n % 3).unwrap();
+        let score = f64::from(n % 5) / 4.0;
+        run(proxy, &format!("base-{n}"), Some("base"), (calls, score)).await;
+        run(
+            proxy,
+            &format!("terse-{n}"),
+            Some("terse"),
+            (calls - 2, score),
+        )
+        .await;
+    }
+}
+
+async fn api(proxy: &Proxy, query: &str) -> Value {
+    let target = format!("/api/v1/compare?{query}");
+    let answer = records::ask(proxy.app.admin_address(), &target).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    answer.json()
+}
+
+fn measure<'a>(told: &'a Value, key: &str) -> &'a Value {
+    let all = told["measures"].as_array().unwrap();
+    let found = all.iter().find(|it| it["key"] == key);
+    found.unwrap_or_else(|| panic!("no {key} in {told}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_are_compared_and_command_and_api_agree() {
+    let upstream = model().await;
+    let proxy = proxy(&upstream).await;
+    two_variants(&proxy).await;
+    run(&proxy, "plain", None, (1, 0.0)).await;
+    run(&proxy, "both", Some("base"), (1, 0.0)).await;
+    run(&proxy, "both", Some("terse"), (1, 0.0)).await;
+    let told = api(
+        &proxy,
+        "by=variant&metric=score&success=metric:score%3E%3D0.5",
+    )
+    .await;
+    assert_eq!(told["a"], object!({"name": "base", "runs": 22}));
+    assert_eq!(told["b"], object!({"name": "terse", "runs": 22}));
+    let left = &told["left_out"];
+    assert_eq!((&left["mixed"], &left["unnamed"]), (&1.into(), &1.into()));
+    let calls = measure(&told, "calls");
+    let difference = calls["difference"].as_f64().unwrap();
+    assert!((difference + 2.0).abs() < 1e-9, "{calls}");
+    let (low, high) = (
+        calls["low"].as_f64().unwrap(),
+        calls["high"].as_f64().unwrap(),
+    );
+    assert!(low < -2.0 && -2.0 < high && high < 0.0, "{calls}");
+    assert_eq!(calls["verdict"], "lower");
+    for key in ["metric.score", "success_rate", "error_rate", "trip_rate"] {
+        let it = measure(&told, key);
+        assert_eq!(it["verdict"], "no_difference_shown", "{it}");
+    }
+    let sentence = told["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("terse against base (22 and 22 runs): "),
+        "{sentence}"
+    );
+    assert!(sentence.contains("calls are lower by 2.0"), "{sentence}");
+    let arguments = [
+        "compare",
+        "--by",
+        "variant",
+        "--metric",
+        "score",
+        "--success",
+        "metric:score>=0.5",
+    ];
+    let dir = proxy.dir.path();
+    let said = process::run(dir, &arguments).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.out.contains(sentence), "{}", said.out);
+    assert!(said.out.contains("calls\t"), "{}", said.out);
+    let mut as_json = arguments.to_vec();
+    as_json.push("--json");
+    let same = process::run(dir, &as_json).await;
+    assert_eq!(serde_json::from_str::<Value>(&same.out).unwrap(), told);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
+    let upstream = model().await;
+    let proxy = proxy(&upstream).await;
+    run(&proxy, "one", Some("base"), (1, 0.0)).await;
+    let alone = api(&proxy, "by=variant").await;
+    let sentence = alone["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("Only one arm was found, base"),
+        "{sentence}"
+    );
+    run(&proxy, "two", Some("terse"), (2, 0.0)).await;
+    let told = api(&proxy, "by=variant&a=terse&b=base").await;
+    let sentence = told["sentence"].as_str().unwrap();
+    assert!(
+        sentence.starts_with("Too few runs to conclude anything"),
+        "{sentence}"
+    );
+    let calls = measure(&told, "calls");
+    assert_eq!(
+        (&calls["difference"], &calls["low"]),
+        (&object!(-1.0), &Value::Null)
+    );
+    assert_eq!(calls["verdict"], "too_few_runs");
+    let runs = process::run(proxy.dir.path(), &["compare", "one", "two"]).await;
+    assert_eq!(runs.code, Some(0), "{}", runs.err);
+    for part in [
+        "One run each",
+        "first call that differs is no. 1, which sends something else",
+    ] {
+        assert!(runs.out.contains(part), "{part:?} is not in {}", runs.out);
+    }
+    for (wrong, code, says) in [
+        (
+            ["compare", "one", "three"].as_slice(),
+            1,
+            "no run three with calls is recorded",
+        ),
+        (
+            &["compare", "--by", "colour"],
+            2,
+            "expected variant, tag.<name>",
+        ),
+        (&["compare", "--by", "run", "one"], 2, "needs a and b"),
+        (&["compare", "--success", "score>1"], 2, "expected outcome"),
+    ] {
+        let ended = process::run(proxy.dir.path(), wrong).await;
+        assert_eq!(ended.code, Some(code), "{wrong:?}: {}", ended.err);
+        assert!(ended.err.contains(says), "{wrong:?}: {}", ended.err);
+    }
+}
