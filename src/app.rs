@@ -139,7 +139,7 @@ impl App {
         let tls = config.proxy.tls.as_ref();
         let tls = tls.map(listener::acceptor).transpose()?;
         let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
-        let metrics = Arc::new(Metrics::exporting(&config.metrics));
+        let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());

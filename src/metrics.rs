@@ -238,10 +238,10 @@ impl Metrics {
         self.alerts.missed();
     }
 
-    /// Tells of the custom metrics that the config names.
-    pub fn exporting(config: &crate::config::MetricsConfig) -> Self {
+    /// Tells of the custom metrics of these names, as [`export`](Self::export) has it.
+    pub fn exporting(names: Option<&[String]>) -> Self {
         let metrics = Self::new();
-        metrics.export(config.export.as_deref());
+        metrics.export(names);
         metrics
     }
 

@@ -30,7 +30,7 @@ async fn started(sections: &str) -> (Proxy, String) {
 
 async fn measure(proxy: &Proxy, body: &Value) -> Response {
     let mut client = Client::connect(proxy.app.admin_address()).await;
-    let bytes = String::from_utf8(post("/api/v1/metrics", &body.to_string()).bytes()).unwrap();
+    let bytes = String::from_utf8(post("/api/v1/metrics", body.to_string()).bytes()).unwrap();
     client.send(bytes.replace("proxy.test", "localhost")).await;
     client.response(false).await
 }
