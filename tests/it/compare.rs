@@ -125,6 +125,29 @@ async fn variants_are_compared_and_command_and_api_agree() {
     as_json.push("--json");
     let same = process::run(dir, &as_json).await;
     assert_eq!(serde_json::from_str::<Value>(&same.out).unwrap(), told);
+    page_agrees(&proxy, sentence).await;
+}
+
+async fn page_agrees(proxy: &Proxy, sentence: &str) {
+    let query = "by=variant&metric=score&success=metric:score%3E%3D0.5";
+    let ask = async |more: &str| {
+        let target = format!("/compare?{query}{more}");
+        let answer = records::ask(proxy.app.admin_address(), &target).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+        answer.text().to_owned()
+    };
+    let page = ask("").await;
+    let escaped = sentence.replace('<', "&lt;");
+    assert!(page.contains(&escaped), "{escaped} is not in {page}");
+    for part in [
+        "class=\"intervals\"",
+        "no difference shown",
+        "The other way round",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    let csv = ask("&export=figures.csv").await;
+    assert!(csv.contains("calls,") && csv.contains(",lower"), "{csv}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ pub fn spoken(unit: Unit, value: f64) -> String {
     let sign = if value < 0.0 { "-" } else { "" };
     let size = value.abs();
     match unit {
-        Unit::NanoUsd => NanoUsd::new(value.round() as i64).brief(),
+        Unit::NanoUsd => money(value),
         Unit::Us => format!("{sign}{}", duration(size)),
         Unit::Count if size < 100.0 => format!("{value:.1}"),
         Unit::Count => format!("{sign}{}", text::grouped(size.round() as u64)),
@@ -35,6 +35,16 @@ pub fn signed(unit: Unit, value: f64) -> String {
         Unit::Share => format!("{plus}{:.1} points", value * 100.0),
         _ => format!("{plus}{}", spoken(unit, value)),
     }
+}
+
+/// Differences may be far below what a call costs: two digits of them are told however small they are.
+fn money(nano: f64) -> String {
+    let size = nano.abs().round();
+    if !(1.0..100_000.0).contains(&size) {
+        return NanoUsd::new(nano.round() as i64).brief();
+    }
+    let step = 10_f64.powf((size.log10().floor() - 1.0).max(0.0));
+    NanoUsd::new(((nano / step).round() * step) as i64).to_string()
 }
 
 fn duration(micros: f64) -> String {
@@ -145,4 +155,29 @@ fn difference(of: &Compared) -> String {
         )
     });
     format!("{} {is} {word} by {by}{interval}", of.title)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_in_their_unit_however_small() {
+        for (unit, value, text) in [
+            (Unit::NanoUsd, 28_123.0, "$0.000028"),
+            (Unit::NanoUsd, -7.0, "-$0.000000007"),
+            (Unit::NanoUsd, 0.2, "$0"),
+            (Unit::NanoUsd, 1_204_000_000.0, "$1.20"),
+            (Unit::Us, 240.0, "240 us"),
+            (Unit::Us, 125_000_000.0, "2 min 05 s"),
+            (Unit::Count, 3.96, "4.0"),
+            (Unit::Count, -1234.4, "-1,234"),
+            (Unit::Share, 0.545, "54.5 %"),
+            (Unit::Number, 0.4659, "0.466"),
+        ] {
+            assert_eq!(spoken(unit, value), text);
+        }
+        assert_eq!(signed(Unit::Share, -0.12), "-12.0 points");
+        assert_eq!(signed(Unit::Count, 2.0), "+2.0");
+    }
 }
