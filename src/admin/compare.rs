@@ -36,7 +36,7 @@ pub struct CompareParams {
     /// The other side
     #[arg(value_name = "B")]
     pub b: Option<String>,
-    /// What tells the sides apart: variant, tag.<name>, user, agent, model, upstream, run or time;
+    /// What tells the sides apart: variant, `tag.<name>`, user, agent, model, upstream, run or time;
     /// run when both sides are given without it, else variant
     #[arg(long, value_name = "WHAT")]
     #[param(value_type = Option<String>, example = "variant")]

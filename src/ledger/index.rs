@@ -58,7 +58,7 @@ pub(crate) const EVENTS: TableDefinition<'_, (i64, u64, u64), Bytes> =
 /// Segment, offset, whether redacted.
 pub(crate) const CONTENTS: TableDefinition<'_, u128, (u64, u64, bool)> =
     TableDefinition::new("contents");
-/// Custom metrics by scope, name, time and [`tie`](batch::measured::tie): see
+/// Custom metrics by scope, name, time and `tie`: see
 /// [`Scope`](super::query::MetricScope).
 pub(crate) const MEASURED: TableDefinition<'_, (&str, &str, i64, u64), Bytes> =
     TableDefinition::new("measured");

@@ -22,7 +22,7 @@ const LEAST: usize = 5;
 /// Two arms side by side.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct Comparison {
-    /// What tells the arms apart: variant, tag.<name>, agent, model, upstream, user, run or time.
+    /// What tells the arms apart: variant, `tag.<name>`, agent, model, upstream, user, run or time.
     pub by: String,
     /// What the data says, in one sentence.
     pub sentence: String,
