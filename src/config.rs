@@ -17,6 +17,7 @@ use wildmatch::WildMatch;
 use crate::core::budget::Rule;
 use crate::core::id::Label;
 use crate::core::price::{PerMillion, PriceRow, PriceTable};
+use crate::core::suggest::Settings;
 
 mod alerts;
 mod budget;
@@ -28,6 +29,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod suggestions;
 mod value;
 
 pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
@@ -51,6 +53,7 @@ pub struct Config {
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
+    pub suggestions: Settings,
     pub prices: Vec<PriceOverride>,
 }
 

@@ -16,6 +16,7 @@ use crate::core::loops::guard::Policy;
 use crate::core::loops::limits::RunLimits;
 use crate::core::loops::settings::Settings;
 use crate::core::price::PerMillion;
+use crate::core::suggest;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -36,6 +37,7 @@ impl Default for Config {
             attribution: AttributionConfig::default(),
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
+            suggestions: suggest::Settings::default(),
             prices: Vec::new(),
         }
     }
