@@ -28,6 +28,7 @@ mod run;
 mod runs;
 mod said;
 mod search;
+mod suggestions;
 mod table;
 mod text;
 mod theme;
@@ -62,6 +63,7 @@ fn pages(state: &AdminState) -> Router {
         .merge(search::routes())
         .merge(budgets::routes())
         .merge(loops::routes())
+        .merge(suggestions::routes())
         .merge(alerts::routes())
         .merge(deeds::routes())
         .with_state(Desk::new(state.clone()))

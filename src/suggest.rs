@@ -175,3 +175,6 @@ fn part(view: &View, id: CallId, index: usize) -> Result<Option<String>, IndexEr
     let body = BodyReader::new(view).read(stored)?;
     Ok(contents::text_of(&detail.row, body, index))
 }
+
+#[cfg(test)]
+mod tests;

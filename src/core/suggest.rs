@@ -399,3 +399,6 @@ fn total(
         .fold(0, u64::saturating_add);
     *total = saving(nano, tokens, total.duration_us, span);
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ pub(super) enum Place {
     Runs,
     Budgets,
     Loops,
+    Suggestions,
     Alerts,
     /// None of them.
     Elsewhere,
@@ -20,12 +21,13 @@ pub(super) enum Place {
 
 impl Place {
     /// Those in the navigation: where, how they are called, where they lead.
-    pub(super) const ALL: [(Self, &'static str, &'static str); 6] = [
+    pub(super) const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::Overview, "Overview", "/"),
         (Self::Graph, "Graph", "/graph"),
         (Self::Runs, "Runs", "/runs"),
         (Self::Budgets, "Budgets", "/budgets"),
         (Self::Loops, "Loops", "/loops"),
+        (Self::Suggestions, "Suggestions", "/suggestions"),
         (Self::Alerts, "Alerts", "/alerts"),
     ];
 }

@@ -98,7 +98,15 @@ impl Site {
 }
 
 /// Paths of all pages that need no name of something.
-const PAGES: [&str; 6] = ["/", "/graph", "/runs", "/budgets", "/loops", "/alerts"];
+const PAGES: [&str; 7] = [
+    "/",
+    "/graph",
+    "/runs",
+    "/budgets",
+    "/loops",
+    "/suggestions",
+    "/alerts",
+];
 
 #[tokio::test]
 async fn every_page_is_framed_and_names_itself() {
