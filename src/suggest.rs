@@ -107,7 +107,7 @@ fn facts(
         None => None,
     };
     let answered = match response {
-        Some(stored) => contents.answered(bodies.read(stored)?),
+        Some(stored) => Contents::answered(bodies.read(stored)?),
         None => None,
     };
     Ok(CallFacts {

@@ -27,10 +27,13 @@ pub(super) fn list(
     params: &SuggestParams,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    command::list(common, "/api/v1/suggestions", params, out, show)
+    let path = "/api/v1/suggestions";
+    command::list(common, path, params, out, |report: Report, out| {
+        show(&report, out)
+    })
 }
 
-fn show(report: Report, out: &mut Output<'_>) -> io::Result<()> {
+fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
     for (number, finding) in report.findings.iter().enumerate() {
         one(number + 1, finding, out)?;
     }

@@ -230,7 +230,11 @@ impl Draft {
         self.claims.push(Claim { call, nano, tokens });
     }
 
-    fn evidence(&mut self, what: &str, value: impl ToString) {
+    fn fix(&mut self, text: &str) {
+        self.fix.push_str(text);
+    }
+
+    fn evidence(&mut self, what: &str, value: &impl ToString) {
         self.evidence.push(Evidence {
             what: what.to_owned(),
             value: value.to_string(),

@@ -55,30 +55,34 @@ async fn page(desk: Desk, here: Here) -> Answer {
 }
 
 fn looked_at(found: &Report, here: &Here) -> String {
-    let mut words = format!(
+    let mut words = vec![format!(
         "Looked at {} of {} that cost {}.",
         figure::many(found.calls, "call"),
         here.range.words,
         figure::money(found.spent_nano_usd)
-    );
+    )];
     if !found.findings.is_empty() {
-        words += &format!(
-            " Together {}: what two findings claim of one call is counted once.",
-            saved(&found.total)
-        );
+        let total = saved(&found.total);
+        words.push(format!(
+            "Together {total}: what two findings claim of one call is counted once."
+        ));
     }
     if found.is_cut {
-        words += " Older calls of the range were not looked at.";
+        words.push("Older calls of the range were not looked at.".to_owned());
     }
     if found.unread > 0 {
         let unread = figure::many(found.unread, "call");
-        words += &format!(" Of {unread} not all is recorded: no rule could look into those.");
+        words.push(format!(
+            "Of {unread} not all is recorded: no rule could look into those."
+        ));
     }
     if found.below > 0 {
         let below = figure::many(found.below, "finding");
-        words += &format!(" {below} below what matters, see [suggestions] in the config.");
+        words.push(format!(
+            "{below} below what matters, see [suggestions] in the config."
+        ));
     }
-    words
+    words.join(" ")
 }
 
 fn by_rule(found: &Report, here: &Here) -> Table {

@@ -92,7 +92,7 @@ impl Contents {
     }
 
     /// None where it is not whole.
-    pub(super) fn answered(&mut self, body: Body) -> Option<Answered> {
+    pub(super) fn answered(body: Body) -> Option<Answered> {
         let content_type = body.content_type.clone();
         let bytes = plain(body)?;
         let mut answered = Answered::default();

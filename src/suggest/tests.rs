@@ -9,12 +9,12 @@ use crate::core::suggest::{Rule, Settings};
 use crate::core::usage::Usage;
 use crate::ledger::Capture;
 
-fn body(text: &str) -> Option<Capture> {
-    Some(Capture {
+fn body(text: &str) -> Capture {
+    Capture {
         chunks: vec![Bytes::copy_from_slice(text.as_bytes())],
         len: text.len() as u64,
         ..Capture::default()
-    })
+    }
 }
 
 /// Records a call of a minute later: 10,000 tokens in and 50 out of gpt-5.
@@ -23,7 +23,7 @@ fn record(sample: &Sample, request: &str, answer: &str) {
     let admission = sample::admission(sample.clock.call_id(), sample.clock.now(), PLANNER);
     let entry = sample
         .ledger
-        .admit(admission.clone(), body(request))
+        .admit(admission.clone(), Some(body(request)))
         .unwrap();
     let mut settlement = sample::settlement(admission, PLANNER, Outcome::Completed);
     settlement.usage = Usage {
@@ -34,7 +34,7 @@ fn record(sample: &Sample, request: &str, answer: &str) {
     // gpt-5: 1.25 USD a million in, 10 out.
     settlement.cost = Some(NanoUsd::new(13_000_000));
     settlement.request_bytes = request.len() as u64;
-    entry.settle(settlement, body(answer));
+    entry.settle(settlement, Some(body(answer)));
 }
 
 fn ask(sample: &Sample) -> Report {

@@ -155,17 +155,16 @@ fn words(mut draft: Draft, kind: PartKind, part: usize, how: How) -> Draft {
     );
     draft.evidence(
         "first part that differs",
-        format!("{}, {}", part + 1, kind.words()),
+        &format!("{}, {}", part + 1, kind.words()),
     );
-    draft.evidence("how", what);
+    draft.evidence("how", &what);
     draft.assumption = "Counted at the price of input less that of a cache read, for requests of 1,024 \
                         tokens or more within 5 minutes after one that ended, less what was read from \
                         the cache all the same; tokens of a part are its share of the input by bytes.";
-    draft.fix = match how {
+    draft.fix(match how {
         How::Reordered => "Sort the tools by name before each request.",
         _ => "Put what changes (time, ids, counters, recalled facts) behind everything that stays: into \
               the last message instead of the instructions or the history.",
-    }
-    .to_owned();
+    });
     draft
 }

@@ -73,13 +73,13 @@ fn words(mut draft: Draft, results: impl Fn(&Label) -> u64) -> Draft {
         grouped(tokens),
         grouped(draft.claims.len() as u64),
     );
-    draft.evidence("tool results carried", results);
+    draft.evidence("tool results carried", &results);
     draft.assumption = "From the sixth call on a line of 100 tokens would do in the place of each result. \
                         Counted at the price of a cache read where the call read from the cache, else at \
                         that of input. Whether a later answer leaned on a result cannot be seen.";
-    draft.fix =
+    draft.fix(
         "Replace tool results that are more than five calls old by a line that says what they \
-                 were; do it in large steps, since each change breaks the prompt cache once."
-            .to_owned();
+                 were; do it in large steps, since each change breaks the prompt cache once.",
+    );
     draft
 }

@@ -16,9 +16,9 @@ fn words(mut draft: Draft) -> Draft {
         "{} had {count} outputs cut by their limit and asked the same again.",
         draft.agent
     );
-    draft.evidence("outputs cut and asked for again", count);
+    draft.evidence("outputs cut and asked for again", &count);
     draft.assumption = "With a limit high enough the first of each pair would have been the answer: counted \
                         is what the cut call cost.";
-    draft.fix = "Raise the output limit of these calls, or ask for less at once.".to_owned();
+    draft.fix("Raise the output limit of these calls, or ask for less at once.");
     draft
 }

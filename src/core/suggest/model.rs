@@ -107,14 +107,16 @@ fn words(
         grouped(cheap.good),
         grouped(counts.1),
     );
-    draft.evidence("cheaper model", other);
+    draft.evidence("cheaper model", &other);
     draft.evidence(
         "its calls that ended well",
-        format!("{} of {}", cheap.good, counts.1),
+        &format!("{} of {}", cheap.good, counts.1),
     );
     draft.assumption = "Calls with the same instructions, times and numbers aside, are of one kind; ended well \
                         means answered whole and not cut, which says nothing of how good an answer is. The \
                         other model is counted without any cache, with more output where it says more.";
-    draft.fix = format!("Compare answers of both as variants, then use {other} for these calls.");
+    draft.fix(&format!(
+        "Compare answers of both as variants, then use {other} for these calls."
+    ));
     draft
 }

@@ -97,10 +97,10 @@ fn words(mut draft: Draft) -> Draft {
         draft.agent,
         grouped(draft.claims.len() as u64),
     );
-    draft.evidence("seconds saved", seconds);
+    draft.evidence("seconds saved", &seconds);
     draft.assumption = "Calls of one run with the same instructions and another last message, each within 2 s \
                         after the one before, none of which repeats a line that an earlier one answered. At \
                         once they would take as long as the longest. No tokens are saved.";
-    draft.fix = "Make these calls concurrently.".to_owned();
+    draft.fix("Make these calls concurrently.");
     draft
 }

@@ -45,10 +45,10 @@ fn words(mut draft: Draft, requests: impl Fn(&Label) -> u64) -> Draft {
         "{} sent requests that had been answered before, byte for byte, {count} times more.",
         draft.agent
     );
-    draft.evidence("requests that came again", grouped(requests(&draft.agent)));
-    draft.evidence("calls after the first of each", count);
+    draft.evidence("requests that came again", &grouped(requests(&draft.agent)));
+    draft.evidence("calls after the first of each", &count);
     draft.assumption = "The first answer to each request would have done: not where several samples of \
                         one request are wanted.";
-    draft.fix = "Keep the answer under a hash of the request, and look there first.".to_owned();
+    draft.fix("Keep the answer under a hash of the request, and look there first.");
     draft
 }

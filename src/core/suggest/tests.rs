@@ -318,8 +318,8 @@ fn calls_in_a_row_that_do_not_need_each_other_could_run_at_once() {
     let found = only(&calls, Rule::Parallel);
     assert_eq!(saved(&found), (None, 0, 40));
     assert_eq!(found.saving.duration_us, 39_000_000);
-    for n in 1..calls.len() {
-        calls[n].sent.as_mut().unwrap().lines = [n as u64 - 1].into();
+    for (n, call) in calls.iter_mut().enumerate().skip(1) {
+        call.sent.as_mut().unwrap().lines = [n as u64 - 1].into();
     }
     let report = everything(&calls);
     assert_eq!(report.findings, [], "each quotes the answer before");

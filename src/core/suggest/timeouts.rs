@@ -78,16 +78,17 @@ fn words(mut draft: Draft, calls: &[CallFacts]) -> Draft {
         draft.agent,
         grouped(waited / 1_000_000),
     );
-    draft.evidence("calls made again", count);
+    draft.evidence("calls made again", &count);
     draft.evidence(
         "seconds until they were given up",
-        grouped(waited / 1_000_000),
+        &grouped(waited / 1_000_000),
     );
     draft.duration_us = waited;
     draft.assumption = "Counted is what the calls that came to nothing cost: what was generated before a \
                         client left is billed.";
-    draft.fix = "Give the client a longer timeout, or stream, so that a long answer is not taken for none; \
-                 ask for shorter outputs."
-        .to_owned();
+    draft.fix(
+        "Give the client a longer timeout, or stream, so that a long answer is not taken for none; \
+                 ask for shorter outputs.",
+    );
     draft
 }

@@ -93,10 +93,10 @@ fn words(mut draft: Draft, names: &BTreeSet<&str>) -> Draft {
         grouped(draft.claims.len() as u64),
         listed.join(", "),
     );
-    draft.evidence("tools that were never called", names.len());
+    draft.evidence("tools that were never called", &names.len());
     draft.assumption = "A definition's tokens are its share of the input by bytes, counted at the price of \
                         a cache read where the call read from the cache, else at that of input. No answer \
                         of the agent in the span called these tools.";
-    draft.fix = "Offer these tools only in the steps that need them, or leave them out.".to_owned();
+    draft.fix("Offer these tools only in the steps that need them, or leave them out.");
     draft
 }

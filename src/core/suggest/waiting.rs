@@ -32,7 +32,7 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
             });
         let row = rows.entry(talk).or_default();
         if row.asked != asked {
-            close(std::mem::take(row), calls, &mut found);
+            close(&std::mem::take(row), calls, &mut found);
             row.asked = asked;
         }
         if asked.is_some() {
@@ -40,7 +40,7 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         }
     }
     for row in rows.into_values() {
-        close(row, calls, &mut found);
+        close(&row, calls, &mut found);
     }
     found
         .into_iter()
@@ -49,7 +49,7 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
 }
 
 fn close<'a>(
-    row: Row<'a>,
+    row: &Row<'a>,
     calls: &'a [CallFacts],
     found: &mut BTreeMap<(&'a Label, Option<&'a Label>, &'a str), Draft>,
 ) {
@@ -74,12 +74,12 @@ fn words(mut draft: Draft, tool: &str) -> Draft {
          again.",
         draft.agent
     );
-    draft.evidence("tool", tool);
-    draft.evidence("calls between the first and the last of each wait", count);
+    draft.evidence("tool", &tool);
+    draft.evidence("calls between the first and the last of each wait", &count);
     draft.assumption = "Five calls in a row of one conversation that answer with the same single tool call are \
                         a wait; its first and last call are not counted.";
-    draft.fix = format!(
+    draft.fix(&format!(
         "Let {tool} wait for the result itself, and return when it is there, so that the model is asked once."
-    );
+    ));
     draft
 }
