@@ -1,0 +1,1 @@
+//! Each format, with odd values.
