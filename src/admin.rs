@@ -13,6 +13,7 @@ pub(crate) mod budgets;
 mod calls;
 mod connections;
 mod events;
+pub mod export;
 mod guard;
 mod login;
 pub(crate) mod loops;
@@ -151,6 +152,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(events::routes())
         .merge(loops::routes())
         .merge(alerts::routes())
+        .merge(export::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

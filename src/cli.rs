@@ -11,6 +11,7 @@ mod budgets;
 mod call;
 mod command;
 mod demo;
+mod export;
 mod format;
 mod key;
 mod launch;
@@ -127,6 +128,9 @@ pub enum Command {
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
+    /// Write calls, decisions, budgets, metrics, content as Parquet, JSON lines or CSV
+    #[command(after_help = export::NOTE)]
+    Export(export::ExportArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -604,6 +608,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Backtest(args) => backtest::run(&common, &args, out),
+        Command::Export(args) => export::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -5,11 +5,11 @@
 //! neither knows of the other, nor of how the records were found.
 
 mod calls;
+mod columnar;
 mod content;
 mod csv;
 mod decisions;
 mod jsonl;
-mod columnar;
 mod spent;
 mod table;
 mod value;

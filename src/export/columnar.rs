@@ -4,7 +4,9 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical};
+use parquet::basic::{
+    Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical,
+};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -184,7 +186,10 @@ fn described(column: &Column) -> Result<Type, ParquetError> {
         Kind::Integer => (Physical::INT64, None),
         Kind::Number => (Physical::DOUBLE, None),
         Kind::Flag => (Physical::BOOLEAN, None),
-        Kind::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MICROS))),
+        Kind::Time => (
+            Physical::INT64,
+            Some(LogicalType::timestamp(true, TimeUnit::MICROS)),
+        ),
         Kind::Usd => (Physical::INT64, Some(LogicalType::decimal(9, 18))),
     };
     let builder = Type::primitive_type_builder(column.name, physical)

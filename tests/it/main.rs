@@ -18,6 +18,7 @@ mod budgets;
 mod crash;
 mod demo;
 mod durable;
+mod export;
 mod faults;
 mod full_disk;
 mod headers;
