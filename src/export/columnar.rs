@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use parquet::basic::{
+use parquet::basic::{ZstdLevel, 
     Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical,
 };
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
@@ -56,7 +56,7 @@ impl<W: Write + Send> Columnar<W> {
             KeyValue::new(key, column.doc.to_owned())
         });
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(Default::default()))
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by(format!("open-aiops {DESCRIPTION}"))
             .set_key_value_metadata(Some(docs.collect()))
             .build();

@@ -15,10 +15,8 @@ async fn recorded() -> Proxy {
         "choices":[{"index":0,"message":{"role":"assistant","content":"=HELLO, \"you\""},
         "finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#;
     let upstream = Upstream::with(move |_, _| json(answer)).await;
-    let redact = format!("redact = [\"{SECRET}\"]\n");
-    let setup = Proxy::with(&upstream)
-        .ledger_lines(&redact)
-        .sections(BUDGET);
+    let redact = format!("[[ledger.redact]]\npattern = \"{SECRET}\"\n");
+    let setup = Proxy::with(&upstream).sections(&(redact + BUDGET));
     fs::write(setup.dir.path().join("config.toml"), setup.text()).unwrap();
     let proxy = setup.start().await;
     for run in ["night-1", "night-2"] {
