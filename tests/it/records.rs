@@ -439,8 +439,11 @@ async fn what_redaction_takes_out_is_in_no_file_of_the_ledger() {
     let upstream = Upstream::answers(json(ANSWER.replace("Hello", "it is swordfish-4"))).await;
     let rule = "[[ledger.redact]]\npattern = 'swordfish-[0-9]'\nreplace = \"[word]\"";
     let proxy = Proxy::with(&upstream).sections(rule).start().await;
-    let ask = post("/v1/chat/completions?q=swordfish-1", CHAT.replace("hi", "swordfish-2"))
-        .header("user-agent", "client (swordfish-3)");
+    let ask = post(
+        "/v1/chat/completions?q=swordfish-1",
+        CHAT.replace("hi", "swordfish-2"),
+    )
+    .header("user-agent", "client (swordfish-3)");
     let response = proxy.call(&ask).await;
     let record = proxy.record(&response).await;
     assert_eq!(record.get("/target"), "/v1/chat/completions?q=[word]");
