@@ -6,6 +6,7 @@
 //! order, 2 wrong usage or impossible; `run -- ...` has those of what it launches.
 
 mod alerts;
+mod audit;
 mod backtest;
 mod budgets;
 mod call;
@@ -127,6 +128,9 @@ pub enum Command {
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
+    /// Verify that the ledger is what was written
+    #[command(subcommand, after_help = audit::EXAMPLES)]
+    Audit(audit::AuditCommand),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -604,6 +608,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Backtest(args) => backtest::run(&common, &args, out),
+        Command::Audit(command) => audit::run(&common, &command, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

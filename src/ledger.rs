@@ -5,6 +5,7 @@
 //! Nothing on a call's way blocks here: admitting reserves the room that settling will need, so
 //! that settling cannot fail.
 
+pub mod audit;
 pub(crate) mod body;
 mod budgets;
 pub mod check;
@@ -20,6 +21,7 @@ pub mod query;
 mod queue;
 mod record;
 mod recovery;
+mod removal;
 mod retention;
 pub mod rows;
 mod sketch;

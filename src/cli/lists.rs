@@ -253,6 +253,7 @@ pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()
         ("accounts", report.accounts),
         ("acts", report.acts),
         ("late usages", report.late_usages),
+        ("removals", report.removals),
         ("unknown", report.unknown),
         (
             "damaged parts",

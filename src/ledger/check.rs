@@ -27,6 +27,8 @@ pub struct CheckReport {
     pub accounts: u64,
     pub acts: u64,
     pub late_usages: u64,
+    /// Of what was taken out of the log.
+    pub removals: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -68,7 +70,7 @@ impl ReadOnly {
     }
 }
 
-fn existing(dir: &Path) -> Result<(Arc<dyn Storage>, Option<Lock>), OpenError> {
+pub(super) fn existing(dir: &Path) -> Result<(Arc<dyn Storage>, Option<Lock>), OpenError> {
     let log = dir.join("log");
     if !log.is_dir() {
         return Err(OpenError::Missing {
@@ -154,6 +156,7 @@ impl CheckReport {
             kind::ACCOUNT => &mut self.accounts,
             kind::ACT => &mut self.acts,
             kind::LATE => &mut self.late_usages,
+            kind::REMOVAL => &mut self.removals,
             _ => &mut self.unknown,
         }
     }

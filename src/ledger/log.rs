@@ -352,7 +352,7 @@ impl<'a> LogReader<'a> {
 }
 
 /// A part of a file in memory, moved along as reading goes on.
-struct Window {
+pub(crate) struct Window {
     file: Box<dyn SegmentFile>,
     start: u64,
     bytes: Vec<u8>,
@@ -361,7 +361,7 @@ struct Window {
 impl Window {
     const AHEAD: usize = 1 << 20;
 
-    fn new(file: Box<dyn SegmentFile>) -> Self {
+    pub(crate) fn new(file: Box<dyn SegmentFile>) -> Self {
         Self {
             file,
             start: 0,
@@ -369,12 +369,12 @@ impl Window {
         }
     }
 
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
     /// What is in memory from `offset` on.
-    fn from(&self, offset: u64) -> &[u8] {
+    pub(crate) fn from(&self, offset: u64) -> &[u8] {
         let skip = offset
             .checked_sub(self.start)
             .and_then(|skip| usize::try_from(skip).ok());
@@ -383,7 +383,7 @@ impl Window {
     }
 
     /// Has `len` bytes from `offset` on in memory; false when they would pass `limit`.
-    fn load(&mut self, offset: u64, len: usize, limit: u64) -> io::Result<bool> {
+    pub(crate) fn load(&mut self, offset: u64, len: usize, limit: u64) -> io::Result<bool> {
         let Some(end) = offset.checked_add(len as u64).filter(|end| *end <= limit) else {
             return Ok(false);
         };

@@ -21,6 +21,7 @@ use crate::core::space::{Room, Space};
 use super::body::Capture;
 use super::checkpoint::Packed;
 use super::record::{Event, NewAccount};
+use super::removal::Removal;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) enum Op {
     Account(Box<NewAccount>, Receipt),
     Act(Box<Act>, Receipt),
     Late(Box<LateUsage>, Receipt),
+    Removal(Box<Removal>, Receipt),
     Checkpoint(Box<Packed>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
@@ -295,7 +297,8 @@ impl Op {
             | Self::Account(..)
             | Self::Act(..)
             | Self::Late(..) => true,
-            Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
+            // Where that is not written, nothing goes.
+            Self::Removal(..) | Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
         }
     }
 
@@ -306,7 +309,8 @@ impl Op {
             | Self::Event(_, receipt)
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
-            | Self::Late(_, receipt) => receipt.commit.is_some(),
+            | Self::Late(_, receipt)
+            | Self::Removal(_, receipt) => receipt.commit.is_some(),
             Self::Barrier(_) => true,
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
         }
@@ -319,7 +323,8 @@ impl Op {
             | Self::Event(_, receipt)
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
-            | Self::Late(_, receipt) => receipt.commit = None,
+            | Self::Late(_, receipt)
+            | Self::Removal(_, receipt) => receipt.commit = None,
             Self::Barrier(commit) => commit.resolve(),
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => {}
         }

@@ -6,6 +6,8 @@
 //!
 //! Numbers are little-endian. Kinds unknown to this version are skipped by readers.
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -16,6 +18,7 @@ use crate::core::digest::{Digest, DigestSeed};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
+use super::removal::Removal;
 use super::slices::{Of, Slice};
 use super::summary::{Key, Summary};
 
@@ -36,12 +39,25 @@ impl Chain {
     /// Before the first record.
     pub(crate) const GENESIS: Self = Self([0; 16]);
 
+    /// In hexadecimal digits, as it is handed to people.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let number = u128::from_str_radix(text, 16).ok();
+        let number = number.filter(|_| text.len() == 32 && !text.starts_with('+'));
+        number.map(|number| Self(number.to_be_bytes()))
+    }
+
     fn next(self, kind: u8, payload: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0).update(&[kind]).update(payload);
         let mut chain = [0; 16];
         hasher.finalize_xof().fill(&mut chain);
         Self(chain)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -66,6 +82,7 @@ pub(crate) mod kind {
     pub(crate) const ACCOUNT: u8 = 6;
     pub(crate) const ACT: u8 = 7;
     pub(crate) const LATE: u8 = 8;
+    pub(crate) const REMOVAL: u8 = 9;
 }
 
 /// The head of a segment file.
@@ -336,7 +353,11 @@ impl Event {
     /// The event a record tells of: its own, or that of an operator's act.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let act = || minicbor::decode::<Act>(payload).map(Self::from);
-        minicbor::decode(payload).or_else(|_| act()).ok()
+        let removal = || Removal::parse(payload).map(Self::from);
+        minicbor::decode(payload)
+            .or_else(|_| act())
+            .ok()
+            .or_else(removal)
     }
 
     /// Something the program itself did or saw. `details` becomes one line.

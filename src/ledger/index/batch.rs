@@ -16,6 +16,7 @@ use crate::core::time::Timestamp;
 use super::super::checkpoint::{self, Calls, Packed, Packing};
 use super::super::log::{Cursor, read_record};
 use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
+use super::super::removal::Removal;
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
 use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
@@ -169,6 +170,11 @@ impl<'t> Batch<'t> {
             kind::LATE => {
                 if let Ok(late) = minicbor::decode::<LateUsage>(payload) {
                     self.settle_late(&late)?;
+                }
+            }
+            kind::REMOVAL => {
+                if let Some(removal) = Removal::parse(payload) {
+                    self.note(removal.at.micros(), payload, at)?;
                 }
             }
             _ => {}
