@@ -11,6 +11,7 @@ mod budgets;
 pub mod check;
 mod checkpoint;
 mod entry;
+pub mod erase;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod index;
@@ -206,10 +207,15 @@ pub fn open_on(
     clock: Clock,
     decode: Decode,
 ) -> Result<(Ledger, Recovery), OpenError> {
+    let lock = Some(acquire(&config.dir)?);
+    erase::resume(&storage, &config.dir).map_err(|error| OpenError::Unusable {
+        dir: config.dir.clone(),
+        source: io::Error::other(error),
+    })?;
     let parts = Parts {
         storage,
         place: Place::File(config.dir.join("index.redb")),
-        lock: Some(acquire(&config.dir)?),
+        lock,
     };
     open_parts(parts, config, clock, decode, Settings::of(config))
 }

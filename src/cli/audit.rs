@@ -95,6 +95,7 @@ fn show(common: &Common, report: &AuditReport, out: &mut Output<'_>) -> Result<(
         command::raw(&json, out)?;
     } else {
         summary(report, out)?;
+        removals(report, out)?;
         findings(report, out)?;
     }
     sound(report)
@@ -122,6 +123,7 @@ fn summary(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         ("segments", format::count(report.segments)),
         ("bytes", format::count(report.bytes)),
         ("records in order", format::count(report.records)),
+        ("deleted records", format::count(report.deleted)),
         ("begins", begins),
         ("anchors met", format::count(report.anchors_met)),
     ];
@@ -138,6 +140,22 @@ fn summary(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         writeln!(out.writer, "{name:<17} {value}")?;
     }
     Ok(())
+}
+
+fn removals(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
+    if report.on_record.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        ("TAKEN OUT (UTC)", Left),
+        ("BY", Left),
+        ("WHAT, AS IS ON RECORD", Left),
+    ]);
+    for it in &report.on_record {
+        table.row([format::time(it.at), it.who.clone(), it.words.clone()]);
+    }
+    writeln!(out.writer)?;
+    table.write(out)
 }
 
 fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {

@@ -7,6 +7,7 @@
 //! to where it saw the log.
 
 mod frames;
+mod graves;
 mod report;
 mod walk;
 
@@ -20,12 +21,12 @@ use super::OpenError;
 use super::check::existing;
 use super::index::{Index, Place};
 use super::lock::Lock;
-use super::log::Cursor;
+use super::log::{Cursor, Segment};
 use super::record::Chain;
 use super::recovery::open_catalog;
 use super::storage::{Disk, Storage};
 
-pub use report::{AuditReport, Begin, Finding, FindingKind};
+pub use report::{AuditReport, Begin, Finding, FindingKind, OnRecord};
 
 /// The hash of everything before a point of the log: `SEGMENT:HASH`, 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +106,14 @@ fn seen_by_index(dir: &Path, lock: &Lock) -> Option<Cursor> {
     let seen = index.flatten().and_then(|index| index.seen());
     lock.leave();
     seen
+}
+
+/// The same of segments without anything that vouches for them.
+pub(super) fn verify_segments(
+    storage: &dyn Storage,
+    segments: &[Segment],
+) -> std::io::Result<AuditReport> {
+    walk::verify(storage, segments, &[], None)
 }
 
 /// The same of a log in tests.

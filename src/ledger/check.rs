@@ -27,6 +27,8 @@ pub struct CheckReport {
     pub accounts: u64,
     pub acts: u64,
     pub late_usages: u64,
+    /// Records that were deleted: only their places in the chain and what they spent are left.
+    pub deleted: u64,
     /// Of what was taken out of the log.
     pub removals: u64,
     /// Records of kinds this version does not know.
@@ -156,6 +158,7 @@ impl CheckReport {
             kind::ACCOUNT => &mut self.accounts,
             kind::ACT => &mut self.acts,
             kind::LATE => &mut self.late_usages,
+            kind::TOMBSTONE | kind::SUM => &mut self.deleted,
             kind::REMOVAL => &mut self.removals,
             _ => &mut self.unknown,
         }

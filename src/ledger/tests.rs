@@ -6,6 +6,7 @@ mod budgets;
 mod crash;
 mod damage;
 mod ends;
+mod erase;
 mod failure;
 mod files;
 pub(super) mod harness;

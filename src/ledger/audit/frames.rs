@@ -4,6 +4,7 @@ use std::io;
 
 use super::super::log::{Segment, Window};
 use super::super::record::{Chain, FRAME_LEN, HEADER_LEN, MARK, frame_len, parse_frame};
+use super::super::removal::hash;
 use super::super::storage::Storage;
 
 pub(super) struct Frames {
@@ -75,6 +76,13 @@ impl Frames {
                 follows: chain.is_none_or(|chain| frame.follows(chain)),
             })
         }))
+    }
+
+    /// The hash of the payload of the frame at `offset`, which is in memory.
+    pub(super) fn hash_at(&mut self, offset: u64) -> io::Result<[u8; 16]> {
+        self.peek(offset, None)?;
+        let frame = parse_frame(self.window.from(offset));
+        Ok(frame.map_or([0; 16], |frame| hash(frame.payload)))
     }
 
     /// Where the next frame is whose checksum holds, behind one of `len` at `from` if that is known.

@@ -6,6 +6,7 @@ use strum::IntoStaticStr;
 use crate::core::time::Timestamp;
 
 use super::super::record::Position;
+use super::super::removal::Removal;
 use super::Anchor;
 
 /// Findings that are told one by one; more are counted.
@@ -19,6 +20,11 @@ pub struct AuditReport {
     /// Records whose place in the chain was verified.
     pub records: u64,
     pub begins: Begin,
+    /// Of these only tombstones are left, as a record of the deletion says.
+    pub deleted: u64,
+    /// What was taken out of the log, as is on record: whoever can write the files could add such
+    /// records as well, so read them. The newest at most 1000.
+    pub on_record: Vec<OnRecord>,
     /// The end of the log: keep it elsewhere, and verify against it later.
     pub head: Option<Anchor>,
     /// The first of what is not as it was written.
@@ -46,6 +52,14 @@ pub enum Begin {
     AfterRetention { segment: u64 },
     /// With this segment, and nothing says where those before it are.
     Unexplained { segment: u64 },
+}
+
+/// Something that was taken out of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OnRecord {
+    pub at: Timestamp,
+    pub who: String,
+    pub words: String,
 }
 
 /// Something that is not as it was written.
@@ -78,6 +92,10 @@ pub enum FindingKind {
     Inserted,
     /// Segments or records are gone.
     Missing,
+    /// A tombstone that no record of a deletion accounts for.
+    ForgedTombstone,
+    /// A record that a deletion names is still there: it was not finished, or the record put back.
+    Undeleted,
     /// The head of a segment is not as it was written.
     Header,
     /// The log does not hold a point that it once held: its end was cut off, or all of it made anew
@@ -89,6 +107,16 @@ impl AuditReport {
     /// Whether all is as it was written.
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    pub(super) fn tell(&mut self, removals: &[(u64, Removal)]) {
+        let newest = removals.len().saturating_sub(MAX_FINDINGS);
+        let told = removals.iter().skip(newest).map(|(_, it)| OnRecord {
+            at: it.at,
+            who: it.who.clone(),
+            words: it.details.clone(),
+        });
+        self.on_record = told.collect();
     }
 
     pub(super) fn add(&mut self, finding: Finding) {

@@ -12,6 +12,7 @@ use super::super::removal::{Removal, Removed};
 use super::super::storage::Storage;
 use super::Anchor;
 use super::frames::{Ahead, Frames, Peek};
+use super::graves::Graves;
 use super::report::{AuditReport, Begin, Finding, FindingKind};
 
 /// How far from its place a record is looked for.
@@ -35,6 +36,7 @@ pub(super) fn verify(
         anchors: awaited,
         seen: seen.map(|seen| (seen, false)),
         removals: Vec::new(),
+        graves: Graves::default(),
     };
     for (at, segment) in segments.iter().enumerate() {
         walk.segment(*segment, segments.get(at + 1))?;
@@ -53,7 +55,9 @@ struct Walk<'a> {
     untold: Vec<Finding>,
     anchors: Vec<(Anchor, bool)>,
     seen: Option<(Anchor, bool)>,
-    removals: Vec<Removal>,
+    /// Each with the segment it is in.
+    removals: Vec<(u64, Removal)>,
+    graves: Graves,
 }
 
 /// One segment being gone through.
@@ -154,7 +158,13 @@ impl Walk<'_> {
         if ahead.kind == kind::REMOVAL
             && let Some(record) = read_record(self.storage, at)?
         {
-            self.removals.extend(Removal::parse(&record.payload));
+            let removal = Removal::parse(&record.payload);
+            self.removals.extend(removal.map(|it| (way.number, it)));
+        }
+        if ahead.kind == kind::TOMBSTONE {
+            let hash = way.frames.hash_at(way.offset)?;
+            self.graves.add(ahead.chain, (at, way.record, hash));
+            self.report.deleted += 1;
         }
         if is_timed(ahead.kind) {
             self.timed = Some((ahead.kind, at));
@@ -336,6 +346,14 @@ impl Walk<'_> {
         if let Some(first) = segments.iter().find(|it| it.header.is_some()) {
             self.front(first, segments)?;
         }
+        self.report.tell(&self.removals);
+        let first = segments.first().map_or(0, |first| first.number);
+        for (kind, at, record, words) in self.graves.judge(&self.removals, first) {
+            self.whole(kind, at, words.to_owned())?;
+            if let Some(finding) = self.untold.last_mut() {
+                finding.record = record;
+            }
+        }
         let end = last.map(Segment::end).unwrap_or_default();
         let mut unmet = Vec::new();
         for (anchor, met) in &self.anchors {
@@ -367,8 +385,10 @@ impl Walk<'_> {
             return Ok(());
         }
         let segment = first.number;
-        let retired = |removal: &Removal| {
-            let Removed::Front { before, chain } = &removal.what;
+        let retired = |(_, removal): &(u64, Removal)| {
+            let Removed::Front { before, chain } = &removal.what else {
+                return false;
+            };
             let border = segments.iter().find(|it| it.number == *before);
             *before >= segment && border.and_then(Segment::continues) == Some(*chain)
         };
@@ -422,7 +442,10 @@ fn unmet_anchor(anchor: Anchor, first: u64) -> String {
 }
 
 fn is_timed(kind: u8) -> bool {
-    !matches!(kind, kind::CONTENT | kind::CHECKPOINT | kind::ACCOUNT)
+    !matches!(
+        kind,
+        kind::CONTENT | kind::CHECKPOINT | kind::ACCOUNT | kind::TOMBSTONE
+    )
 }
 
 /// When a record was made, if it says so.

@@ -143,6 +143,11 @@ impl<'t> Batch<'t> {
                     self.settle(&settlement, at)?;
                 }
             }
+            kind::SUM => {
+                if let Ok(sum) = minicbor::decode::<Settlement>(payload) {
+                    self.count_deleted(&sum)?;
+                }
+            }
             kind::CHECKPOINT => {
                 if let Some(Calls { before, .. }) = checkpoint::calls(payload) {
                     self.checkpoints.insert(before, (at.segment, at.offset))?;
@@ -286,6 +291,22 @@ impl<'t> Batch<'t> {
         }
         self.sliced.add(settlement, ended, totals);
         self.cover_ancestors(parent, ended)
+    }
+
+    /// What a call spent that was deleted stays counted, wherever its run does not matter.
+    fn count_deleted(&mut self, sum: &Settlement) -> Result<(), IndexError> {
+        let took = sum.timings.total_us;
+        let ended = sum.started_at.micros().saturating_add_unsigned(took);
+        let ended = Timestamp::from_micros(ended);
+        self.charge(&sum.charges, sum.charged_at())?;
+        let totals = Totals::of(sum);
+        for key in keys_of_settlement(sum, None) {
+            let summary = self.summary(key)?;
+            summary.cover(sum.started_at, ended);
+            summary.totals.add(&totals);
+        }
+        self.sliced.add(sum, ended, totals);
+        Ok(())
     }
 
     /// A run goes on as long as one of those it began, whether or not it makes calls of its own.
