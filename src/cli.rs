@@ -11,6 +11,7 @@ mod backtest;
 mod budgets;
 mod call;
 mod command;
+mod delete;
 mod demo;
 mod format;
 mod key;
@@ -457,12 +458,14 @@ fn preset(text: &str) -> Result<Preset, String> {
         .map_err(|_| format!("found `{text}`, expected one of {}", known()))
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
     /// Read every record and verify checksums, the chain and the index
     Check,
     /// Build the index anew from the log; the server must not run
     Rebuild,
+    /// Delete the calls of a run, of a user, or from before some time; the server must not run
+    Delete(delete::DeleteArgs),
 }
 
 /// Why a command did not do what was asked.
@@ -611,6 +614,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&common, &command, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
+        Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),
     }
 }
 
