@@ -19,6 +19,7 @@ mod loops;
 mod operate;
 mod receipt;
 mod receipt_file;
+mod replay;
 mod source;
 mod step;
 mod table;
@@ -127,6 +128,9 @@ pub enum Command {
     /// Go through recorded runs once more: which loops would be stopped, which budgets spent
     #[command(after_help = BACKTEST_NOTE)]
     Backtest(BacktestArgs),
+    /// Show what is on record of a run; answer a program that runs again from it
+    #[command(after_help = replay::NOTE)]
+    Replay(replay::ReplayArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -280,7 +284,7 @@ OPEN_AIOPS_URL is the base URL of the run for what reads no such variable. A lau
 is part of it, and counts against its budget.
 
 Exit codes: the program's own, or 128 and the signal that ended it; 76 when a call of it was refused
-by a breaker (see --keep-exit-code); 125 when it was not launched, 126 when it cannot be run, 127
+by a breaker (see --keep-exit-code); 77 when it departed from the run that --replay names; 125 when it was not launched, 126 when it cannot be run, 127
 when it is not there.
 
 Examples:
@@ -327,6 +331,8 @@ pub struct Launch {
     /// Keep a proxy of this process, and its page, until ctrl-c
     #[arg(long)]
     pub stay: bool,
+    #[command(flatten)]
+    pub replay: replay::LaunchReplay,
     /// The program and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub program: Vec<OsString>,
@@ -604,6 +610,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Backtest(args) => backtest::run(&common, &args, out),
+        Command::Replay(args) => replay::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -15,6 +15,7 @@ pub mod memo;
 pub mod money;
 pub mod price;
 pub mod recorded;
+pub mod replay;
 pub mod space;
 pub mod text;
 pub mod time;

@@ -19,6 +19,7 @@ pub mod listener;
 pub mod loops;
 pub mod metrics;
 pub mod proxy;
+pub mod replay;
 pub mod tokens;
 pub mod upstream;
 pub mod wire;

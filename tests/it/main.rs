@@ -31,6 +31,7 @@ mod loops;
 mod memory;
 mod power;
 mod records;
+mod replay;
 mod smuggling;
 mod steps;
 mod streaming;
