@@ -75,9 +75,10 @@ pub(super) fn run(common: &Common, launch: &Launch) -> Result<(), Failure> {
         let told = "run: what to launch comes after --, as in: open-aiops run -- python crew.py";
         return Err(Failure::Impossible(told.to_owned()));
     }
-    let launched = match replay::is_meant(launch)? {
-        true => replay::launch(common, launch),
-        false => runtime()?.block_on(launched(common, launch)),
+    let launched = if replay::is_meant(launch)? {
+        replay::launch(common, launch)
+    } else {
+        runtime()?.block_on(launched(common, launch))
     };
     match launched {
         Ok(code) => Err(Failure::Code(code)),

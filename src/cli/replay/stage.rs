@@ -59,12 +59,12 @@ impl Stage {
         };
         let mut opening = format!("replay of {run}, {} of {calls} calls", calls - unplayable);
         if let Some(reason) = reason {
-            opening.push_str(&format!(
-                "; {unplayable} cannot be played, such as one since {reason}"
-            ));
+            let some = format!("; {unplayable} cannot be played, such as one since {reason}");
+            opening.push_str(&some);
         }
         if let Some(live) = &live {
-            opening.push_str(&format!("; live calls are of run {}", live.run));
+            opening.push_str("; live calls are of run ");
+            opening.push_str(live.run.as_str());
         }
         let options = Options {
             speed: how.speed.unwrap_or(wanted.speed),
@@ -77,7 +77,7 @@ impl Stage {
         let server = server.map_err(|error| {
             Failure::Impossible(format!("cannot listen on {}: {error}", wanted.listen))
         })?;
-        opening.push_str(&format!(", http://{}", server.address()));
+        opening = format!("{opening}, http://{}", server.address());
         Ok(Self {
             server,
             proxy,
