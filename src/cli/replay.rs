@@ -26,7 +26,8 @@ pub(super) use self::launched::launch;
 
 /// The program departed from the record, and was stopped there.
 const DEPARTED: u8 = 77;
-const SHOWN: usize = 20;
+/// Of calls that were not played so many are named.
+const SHOWN: usize = 5;
 
 pub(super) const NOTE: &str = "\
 A replay answers from the record: no network, no cost, nothing recorded. A request is taken for the
@@ -98,7 +99,26 @@ pub(super) fn is_meant(launch: &Launch) -> Result<bool, Failure> {
         let told = "--speed, --on-divergence, --fork-at and --model come with --replay RUN";
         return Err(Failure::NotLaunched(told.to_owned(), super::launch::FAILED));
     }
-    Ok(of.is_some())
+    let has_budget = launch.budget_usd.is_some()
+        || launch.budget_tokens.is_some()
+        || launch.budget_calls.is_some();
+    let told = if of.is_none() {
+        return Ok(false);
+    } else if launch.receipt.is_some() || launch.stay {
+        "--receipt and --stay are of a run that is recorded: leave them out with --replay"
+    } else if has_budget && !how.goes_live() {
+        "a replay costs nothing: --budget-... comes with --fork-at or --on-divergence forward"
+    } else {
+        return Ok(true);
+    };
+    Err(Failure::NotLaunched(told.to_owned(), super::launch::FAILED))
+}
+
+impl How {
+    /// Whether what is not played reaches an upstream.
+    fn goes_live(&self) -> bool {
+        self.fork_at.is_some() || self.on_divergence == Some(OnDivergence::Forward)
+    }
 }
 
 pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> Result<(), Failure> {
@@ -117,6 +137,7 @@ pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> R
         listen,
         name: None,
         launch: &Launch::default(),
+        tells: true,
     };
     runtime()?.block_on(serve(common, tape, &wanted, out))
 }
@@ -155,10 +176,12 @@ fn words(report: &Report) -> String {
         report.run
     )];
     if let Some(run) = &report.live_run {
-        lines.push(format!("{} calls went live, as run {run}", report.live));
+        lines.push(format!("{} went live, as run {run}", report.live));
     }
-    if report.refused > 0 {
-        lines.push(format!("{} requests were refused", report.refused));
+    match report.refused {
+        0 => {}
+        1 => lines.push("1 request was refused".to_owned()),
+        many => lines.push(format!("{many} requests were refused")),
     }
     let ids = report
         .unplayed

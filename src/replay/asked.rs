@@ -1,9 +1,11 @@
 //! Requests taken apart for comparison, and how two of them differ, in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::Method;
+use serde_json::Value;
 
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
@@ -11,9 +13,10 @@ use crate::core::id::Label;
 use crate::core::loops::reading::steady;
 use crate::core::replay::{Asked, Difference, Mark};
 use crate::core::text::front;
+use crate::wire::marks::without_marks;
 use crate::wire::readable::{Entry, Kind, Message, Transcript};
 use crate::wire::route::route;
-use crate::wire::scan::scan_front;
+use crate::wire::scan::{Segment, SegmentKind, scan_front};
 
 /// Digests are compared within this process alone.
 const SEED: DigestSeed = DigestSeed(0);
@@ -36,7 +39,7 @@ impl Request {
         let facts = scan_front(route.operation, route.dialect, &self.body, SEED);
         let model = facts.model.or(route.path_model);
         let transcript = self.transcript();
-        let tools = transcript.tools(&self.body).digest;
+        let tools = self.tools();
         let marks = transcript.entries().iter();
         Asked {
             agent: self.agent.clone(),
@@ -44,7 +47,7 @@ impl Request {
             method: self.method.to_string(),
             path: self.path.clone(),
             model: model.and_then(|model| Label::parse(&model).ok()),
-            tools: tools.map(|digest| SEED.digest(digest.as_bytes())),
+            tools: tools.map(|tools| SEED.digest(steady(&tools).as_bytes())),
             messages: marks.map(|entry| mark(entry, &self.body)).collect(),
         }
     }
@@ -52,6 +55,23 @@ impl Request {
     fn transcript(&self) -> Transcript {
         let route = route(&self.method, &self.path);
         Transcript::of(route.operation, route.dialect, &self.body)
+    }
+
+    /// The tools it offers, however they are written: spaces and the order of fields do not count.
+    fn tools(&self) -> Option<String> {
+        let route = route(&self.method, &self.path);
+        let facts = scan_front(route.operation, route.dialect, &self.body, SEED);
+        let of_tools = |segment: &Segment| segment.kind == SegmentKind::Tools;
+        let segments = facts.segments.into_iter().filter(of_tools);
+        let tools = segments.filter_map(|segment| {
+            let raw = self.body.get(segment.range)?;
+            let plain = without_marks(raw);
+            let text = String::from_utf8_lossy(plain.as_deref().unwrap_or(raw));
+            let sorted = serde_json::from_str::<Value>(&text).map(sorted);
+            Some(sorted.map_or(text.into_owned(), |sorted| sorted.to_string()))
+        });
+        let tools: Vec<String> = tools.collect();
+        (!tools.is_empty()).then(|| tools.join("\n"))
     }
 
     fn message(&self, at: usize) -> Option<Message> {
@@ -62,6 +82,21 @@ impl Request {
 
     fn is_understood(&self) -> bool {
         route(&self.method, &self.path).operation != Operation::Other
+    }
+}
+
+/// Fields in the order of their names, at every depth: JSON that was read goes no deeper than 128.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        Value::Object(fields) => {
+            let sorted: BTreeMap<String, Value> = fields
+                .into_iter()
+                .map(|(name, value)| (name, sorted(value)))
+                .collect();
+            sorted.into_iter().collect()
+        }
+        plain => plain,
     }
 }
 
@@ -97,7 +132,7 @@ pub fn told(difference: Difference, recorded: Option<&Request>, now: &Request) -
             .model
             .map_or("none".to_owned(), |it| it.to_string())
     };
-    let tools = |of: &Request| of.transcript().tools(&of.body).names.join(", ");
+    let tools = |of: &Request| of.tools().unwrap_or_else(|| "none".to_owned());
     let Some(recorded) = recorded else {
         return format!(
             "every recorded call was played before this: {}",
@@ -108,7 +143,10 @@ pub fn told(difference: Difference, recorded: Option<&Request>, now: &Request) -
         Difference::Beyond => format!("nothing was recorded for {}", endpoint(now)),
         Difference::Endpoint => two("another endpoint", &endpoint(recorded), &endpoint(now)),
         Difference::Model => two("another model", &model(recorded), &model(now)),
-        Difference::Tools => two("other tools", &tools(recorded), &tools(now)),
+        Difference::Tools => {
+            let (was, is) = around(&tools(recorded), &tools(now));
+            two("other tools", &was, &is)
+        }
         Difference::Message(at) => {
             let (was, is) = (said(recorded, at), said(now, at));
             let what = if now.is_understood() {
@@ -216,6 +254,23 @@ mod tests {
         assert_eq!(deck.take(&again.asked()), Ok(0));
         let (seven, eight) = ("rain, 7 degrees", "rain, 8 degrees");
         assert_ne!(steady(seven), steady(eight));
+    }
+
+    #[test]
+    fn tools_are_the_same_however_they_are_written() {
+        let offers = |tools: &str| Request {
+            body: format!("{{\"model\":\"m\",\"messages\":[],\"tools\":[{tools}]}}").into(),
+            ..chat(&json!([]))
+        };
+        let recorded = offers(r#"{"type":"function","function":{"name":"a"}}"#);
+        let spaced = offers(r#"{"function": {"name": "a"}, "type": "function"}"#);
+        let other = offers(r#"{"type":"function","function":{"name":"b"}}"#);
+        assert_eq!(recorded.asked(), spaced.asked());
+        let told = told(Difference::Tools, Some(&recorded), &other);
+        assert!(
+            told.contains("other tools\n  - ") && told.contains("\"b\""),
+            "{told}"
+        );
     }
 
     #[test]

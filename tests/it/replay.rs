@@ -204,7 +204,7 @@ async fn what_is_not_recorded_goes_live_as_a_new_run_if_that_is_wanted() {
     );
     let done = serving.end().await;
     assert!(
-        done.out.contains("1 calls went live, as run taped-"),
+        done.out.contains("1 went live, as run taped-"),
         "{}",
         done.out
     );
@@ -290,6 +290,11 @@ async fn what_cannot_be_replayed_is_said_with_the_reason() {
         ),
         (&["replay", "taped", "--serve", "--speed", "0"], 2, "or max"),
         (&["run", "--speed", "1", "--", "true"], 125, "--replay RUN"),
+        (
+            &["run", "--replay", "taped", "--stay", "--", "true"],
+            125,
+            "leave them out",
+        ),
         (
             &["run", "--replay", "nobody", "--", "true"],
             125,

@@ -25,6 +25,7 @@ pub(in crate::cli) fn launch(common: &Common, launch: &Launch) -> Result<u8, Fai
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         name: launch.name.as_ref(),
         launch,
+        tells: false,
     };
     super::runtime()?.block_on(async {
         let (config, _) = command::load(common)?;

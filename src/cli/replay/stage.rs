@@ -9,7 +9,7 @@ use super::super::{Common, Failure, Launch, command};
 use super::How;
 use crate::core::id::Label;
 use crate::launch::proxy::{Proxy, reach};
-use crate::replay::server::{OnDivergence, Options, Report, Server};
+use crate::replay::server::{Options, Report, Server};
 use crate::replay::tape::Tape;
 use crate::replay::{Live, Speed};
 use crate::upstream;
@@ -23,6 +23,8 @@ pub(super) struct Wanted<'a> {
     /// Of the run that live calls are of.
     pub name: Option<&'a Label>,
     pub launch: &'a Launch,
+    /// The first departure is told when it happens, not only at the end.
+    pub tells: bool,
 }
 
 pub(super) struct Stage {
@@ -50,8 +52,7 @@ impl Stage {
             )));
         }
         let on_divergence = how.on_divergence.unwrap_or_default();
-        let goes_live = fork_at.is_some() || on_divergence == OnDivergence::Forward;
-        let (proxy, live) = if goes_live {
+        let (proxy, live) = if how.goes_live() {
             let (proxy, live) = live(common, &run, wanted).await?;
             (Some(proxy), Some(live))
         } else {
@@ -72,7 +73,12 @@ impl Stage {
             fork_at,
             live,
         };
-        let told = |departure: &str| say(&shown(departure));
+        let tells = wanted.tells;
+        let told = move |departure: &str| {
+            if tells {
+                say(&shown(departure));
+            }
+        };
         let server = Server::start((tape, options), wanted.listen, told).await;
         let server = server.map_err(|error| {
             Failure::Impossible(format!("cannot listen on {}: {error}", wanted.listen))
