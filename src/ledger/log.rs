@@ -343,12 +343,11 @@ impl<'a> LogReader<'a> {
     }
 
     fn window(&mut self) -> io::Result<&mut Window> {
-        let window = match self.window.take() {
-            Some(window) => window,
-            None => {
-                let file = self.storage.open(self.cursor.position.segment)?;
-                Window::new(file, Window::AHEAD)
-            }
+        let window = if let Some(window) = self.window.take() {
+            window
+        } else {
+            let file = self.storage.open(self.cursor.position.segment)?;
+            Window::new(file, Window::AHEAD)
         };
         Ok(self.window.insert(window))
     }
