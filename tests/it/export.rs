@@ -43,7 +43,7 @@ async fn lines(proxy: &Proxy, table: &str, more: &[&str]) -> Vec<Value> {
     arguments.extend(more);
     let ended = export(proxy, &arguments).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    let rows = ended.out.lines().map(|line| serde_json::from_str(line));
+    let rows = ended.out.lines().map(serde_json::from_str);
     rows.collect::<Result<_, _>>().unwrap()
 }
 
@@ -150,7 +150,7 @@ async fn files_of_a_proxy_that_ended_say_the_same() {
     proxy.app.stop().await;
     let arguments = ["export", "calls", "--format", "jsonl", "--out", "-"];
     let ended = process::run(dir.path(), &arguments).await;
-    let rows = ended.out.lines().map(|line| serde_json::from_str(line));
+    let rows = ended.out.lines().map(serde_json::from_str);
     let rows: Vec<Value> = rows.collect::<Result<_, _>>().unwrap();
     assert_eq!(rows, live);
 }
