@@ -15,7 +15,7 @@ async fn recorded() -> Proxy {
         "choices":[{"index":0,"message":{"role":"assistant","content":"=HELLO, \"you\""},
         "finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#;
     let upstream = Upstream::with(move |_, _| json(answer)).await;
-    let redact = format!("[[ledger.redact]]\npattern = \"{SECRET}\"\n");
+    let redact = format!("[[ledger.redact]]\npattern = \"{SECRET}\"\nreplace = \"[word]\"\n");
     let setup = Proxy::with(&upstream).sections(&(redact + BUDGET));
     fs::write(setup.dir.path().join("config.toml"), setup.text()).unwrap();
     let proxy = setup.start().await;
