@@ -69,6 +69,8 @@ fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
             .map_err(|error| Failure::Impossible(format!("{text} cannot be read: {error}")))?;
         for line in lines.lines() {
             if let Some(last) = line.split_whitespace().next_back() {
+                // As a server writes it to its log.
+                let last = last.strip_prefix("anchor=").unwrap_or(last);
                 let anchor = last.parse::<Anchor>();
                 anchors.push(anchor.map_err(|error| {
                     Failure::Impossible(format!("in a line of {text}: {error}"))
@@ -119,27 +121,24 @@ fn summary(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         Begin::AfterRetention { segment } => format!("with segment {segment}, after retention"),
         Begin::Unexplained { segment } => format!("with segment {segment}, unexplained"),
     };
-    let mut lines = vec![
+    let mut table = Table::new(&[("WHAT", Left), ("FOUND", Right)]);
+    let head = report
+        .head
+        .map_or_else(|| "-".to_owned(), |it| it.to_string());
+    for (name, value) in [
         ("segments", format::count(report.segments)),
         ("bytes", format::count(report.bytes)),
         ("records in order", format::count(report.records)),
         ("deleted records", format::count(report.deleted)),
         ("begins", begins),
         ("anchors met", format::count(report.anchors_met)),
-    ];
-    if report.unfinished_bytes > 0 {
-        lines.push(("unfinished bytes", format::count(report.unfinished_bytes)));
+        ("unfinished bytes", format::count(report.unfinished_bytes)),
+        ("given up bytes", format::count(report.given_up_bytes)),
+        ("head", head),
+    ] {
+        table.row([name.to_owned(), value]);
     }
-    if report.given_up_bytes > 0 {
-        lines.push(("given up bytes", format::count(report.given_up_bytes)));
-    }
-    if let Some(head) = report.head {
-        lines.push(("head", head.to_string()));
-    }
-    for (name, value) in lines {
-        writeln!(out.writer, "{name:<17} {value}")?;
-    }
-    Ok(())
+    table.write(out)
 }
 
 fn removals(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::table::Output;
+use super::table::Align::{Left, Right};
+use super::table::{Output, Table};
 use super::{Common, Failure, command, format, operate, source};
 use crate::admin::params::When;
 use crate::clock::Clock;
@@ -49,11 +50,7 @@ struct Meant {
     before: Option<When>,
 }
 
-pub(super) fn run(
-    common: &Common,
-    args: &DeleteArgs,
-    out: &mut Output<'_>,
-) -> Result<(), Failure> {
+pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     let config = command::load(common)?.0.ledger;
     let clock = Clock::System;
     let Meant { run, user, before } = &args.meant;
@@ -67,8 +64,8 @@ pub(super) fn run(
         }
     };
     if !args.yes {
-        let report = preview(&config.dir, &scope).map_err(failed)?;
-        show(common, &report, "would be deleted", out)?;
+        let report = preview(&config.dir, &scope).map_err(|error| failed(&error))?;
+        show(common, &report, "WOULD BE DELETED", out)?;
         if args.dry_run {
             return Ok(());
         }
@@ -76,8 +73,9 @@ pub(super) fn run(
         return Err(Failure::Negative(words.to_owned()));
     }
     make_whole(&config, &clock)?;
-    let report = erase(&config.dir, &scope, &operate::who(), clock.now()).map_err(failed)?;
-    show(common, &report, "deleted", out)?;
+    let report =
+        erase(&config.dir, &scope, &operate::who(), clock.now()).map_err(|error| failed(&error))?;
+    show(common, &report, "DELETED", out)?;
     if report.calls == 0 && report.records == 0 {
         return Err(Failure::Negative("no such call is recorded".to_owned()));
     }
@@ -92,13 +90,13 @@ fn make_whole(config: &crate::config::LedgerConfig, clock: &Clock) -> Result<(),
         return Err(source::impossible(OpenError::Missing { dir }));
     }
     let opened = ledger::open(config, clock.clone(), |_, _, _| None);
-    let (ledger, _) = opened.map_err(|error| failed(error.into()))?;
+    let (ledger, _) = opened.map_err(|error| failed(&error.into()))?;
     command::runtime()?
         .block_on(ledger.close())
         .map_err(source::impossible)
 }
 
-fn failed(error: EraseError) -> Failure {
+fn failed(error: &EraseError) -> Failure {
     let locked = matches!(error, EraseError::Open(OpenError::Locked { .. }));
     let advice = if locked {
         ": stop it first, nothing can be deleted while it writes"
@@ -111,25 +109,25 @@ fn failed(error: EraseError) -> Failure {
 fn show(
     common: &Common,
     report: &ErasedReport,
-    done: &str,
+    done: &'static str,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
     if common.json {
         let json = serde_json::to_vec(report).map_err(source::impossible)?;
         return command::raw(&json, out);
     }
+    let columns = [("WHAT", Left), (done, Right)];
+    let mut table = Table::new(&columns);
     for (name, count) in [
         ("calls", report.calls),
+        ("calls that did not end and stay", report.running_calls),
         ("records", report.records),
-        ("of them contents", report.contents),
-        ("segments changed", report.segments),
-        ("bytes freed", report.freed_bytes),
+        ("contents among them", report.contents),
+        ("segments", report.segments),
+        ("bytes", report.freed_bytes),
     ] {
-        writeln!(out.writer, "{name:<17} {} {done}", format::count(count))?;
+        table.row([name.to_owned(), format::count(count)]);
     }
-    if report.running_calls > 0 {
-        let running = format::count(report.running_calls);
-        writeln!(out.writer, "{:<17} {running} stay: they have not ended", "running")?;
-    }
+    table.write(out)?;
     Ok(())
 }

@@ -178,9 +178,9 @@ fn carry_out(
     remove_index(dir)?;
     let rules = rules::Rules::read(storage, segments, scope)?;
     for (at, segment) in segments.iter().enumerate() {
-        let erased = removal.erased().iter();
+        let mut erased = removal.erased().iter();
         let none = Erased::of(segment.number);
-        let erased = erased.filter(|it| it.number == segment.number).next_back();
+        let erased = erased.rfind(|it| it.number == segment.number);
         let next = segments.get(at + 1).and_then(Segment::continues);
         // Also where nothing is named: what a failed write left behind goes.
         rewrite::segment(storage, (segment, next), erased.unwrap_or(&none), &rules)?;

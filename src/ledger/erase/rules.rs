@@ -153,7 +153,7 @@ impl Rules {
         };
         if let Some(late) = self.late.get(&sum.id).filter(|_| settlement.is_pending) {
             (sum.usage, sum.cost, sum.cost_source) = (late.usage, late.cost, late.cost_source);
-            sum.charges.extend(late.charges.iter().cloned());
+            sum.charges.extend(late.charges.iter().copied());
         }
         Residue::of(kind::SUM, &sum)
     }

@@ -48,7 +48,11 @@ fn filled() -> Machine {
         let answer = plain(long(&format!("answer {number} to r{run}")).as_bytes());
         entry.settle(settlement(&admission), Some(answer));
     }
-    let told = Event::own(machine.clock.now(), "told", Some("of r1, not r11".to_owned()));
+    let told = Event::own(
+        machine.clock.now(),
+        "told",
+        Some("of r1, not r11".to_owned()),
+    );
     ledger.event(told).unwrap().block();
     block_on(ledger.close()).unwrap();
     machine
@@ -74,12 +78,13 @@ fn anew(machine: &Machine, disk: FakeDisk) -> Machine {
 
 /// All that is told of a run's calls, their bodies included.
 fn calls_of(view: &View, run: &str) -> Vec<String> {
-    let of_run = |row: &super::super::CallRow| row.run.as_ref().is_some_and(|it| it.as_str() == run);
+    let of_run =
+        |row: &super::super::CallRow| row.run.as_ref().is_some_and(|it| it.as_str() == run);
     let rows = all_calls(view).into_iter().filter(of_run);
     rows.map(|row| {
         let request = view.request_body(row.id).unwrap().unwrap();
         let response = view.response_body(row.id).unwrap().unwrap();
-        assert!(!request.incomplete && !response.incomplete);
+        assert!(request.exact && response.exact);
         format!("{row:?} {:?} {:?}", request.bytes, response.bytes)
     })
     .collect()
@@ -134,7 +139,10 @@ fn deleted_run_is_gone_from_the_disk_and_all_else_is_as_it_was() {
 
     let audit = verify_on(&machine.disk, &[], None);
     assert!(audit.is_sound(), "{audit:?}");
-    assert_eq!((audit.begins, audit.deleted), (Begin::Start, report.records));
+    assert_eq!(
+        (audit.begins, audit.deleted),
+        (Begin::Start, report.records)
+    );
     assert_eq!(audit.on_record[0].who, "tests");
     assert!(!audit.on_record[0].words.contains("r1"));
 
@@ -164,7 +172,11 @@ fn user_and_age_choose_calls_as_well_and_deletions_follow_each_other() {
     assert!(!holds(&machine.disk, "user2") && holds(&machine.disk, SHARED));
     assert_eq!(delete(&machine, dir.path(), &run("r1")).calls, 6);
     assert!(!holds(&machine.disk, SHARED), "nobody has it any more");
-    assert_eq!(delete(&machine, dir.path(), &run("r1")).records, 0, "it is gone");
+    assert_eq!(
+        delete(&machine, dir.path(), &run("r1")).records,
+        0,
+        "it is gone"
+    );
     let all = Scope::Before(machine.clock.now());
     assert_eq!(delete(&machine, dir.path(), &all).calls, 6);
     assert!(verify_on(&machine.disk, &[], None).is_sound());
@@ -176,7 +188,9 @@ fn user_and_age_choose_calls_as_well_and_deletions_follow_each_other() {
 fn running_call_stays_and_is_told_of() {
     let machine = filled();
     let (ledger, _) = machine.open();
-    let entry = ledger.admit(machine.call("r1", "researcher"), None).unwrap();
+    let entry = ledger
+        .admit(machine.call("r1", "researcher"), None)
+        .unwrap();
     entry.durable().block();
     let disk = machine.disk.after(Loss::Nothing);
     let dir = tempfile::tempdir().unwrap();
@@ -192,15 +206,23 @@ fn process_that_ends_within_a_deletion_leaves_all_or_nothing_once_it_is_resumed(
     delete(&done, dir.path(), &run("r1"));
     let state = |disk: FakeDisk| {
         let (ledger, _) = anew(&machine, disk).open();
-        let calls: Vec<_> = ["r0", "r1", "r2"].map(|run| calls_of(ledger.view(), run)).into();
+        let calls: Vec<_> = ["r0", "r1", "r2"]
+            .map(|run| calls_of(ledger.view(), run))
+            .into();
         (calls, sums(ledger.view()))
     };
-    let ends = [state(machine.disk.after(Loss::Nothing)), state(done.disk.clone())];
+    let ends = [
+        state(machine.disk.after(Loss::Nothing)),
+        state(done.disk.clone()),
+    ];
     let operations = done.disk.operations();
     assert!(operations > 8);
     let mut seen = [false; 2];
     for operation in 0..operations {
-        for (tears, loss) in [false, true].into_iter().flat_map(|it| Loss::EACH.map(|loss| (it, loss))) {
+        for (tears, loss) in [false, true]
+            .into_iter()
+            .flat_map(|it| Loss::EACH.map(|loss| (it, loss)))
+        {
             let disk = machine.disk.after(Loss::Nothing);
             disk.fail_at(operation, tears);
             let at = machine.clock.now();
@@ -211,7 +233,11 @@ fn process_that_ends_within_a_deletion_leaves_all_or_nothing_once_it_is_resumed(
             assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
             let is_done = !holds(&disk, SECRET);
             let found = state(disk.clone());
-            assert_eq!(found, ends[usize::from(is_done)], "{operation} {tears} {loss:?}");
+            assert_eq!(
+                found,
+                ends[usize::from(is_done)],
+                "{operation} {tears} {loss:?}"
+            );
             let audit = verify_on(&disk, &[], None);
             assert!(audit.is_sound(), "{operation} {tears} {loss:?}: {audit:?}");
             seen[usize::from(is_done)] = true;
@@ -247,7 +273,11 @@ fn tombstones_that_no_later_record_accounts_for_are_found() {
     forged.change(grave, |bytes| *bytes = machine.disk.bytes(grave));
     let found = verify_on(&forged, &[], None).findings;
     assert!(!found.is_empty());
-    assert!(found.iter().all(|it| it.kind == FindingKind::ForgedTombstone));
+    assert!(
+        found
+            .iter()
+            .all(|it| it.kind == FindingKind::ForgedTombstone)
+    );
 
     let put_back = machine.disk.after(Loss::Nothing);
     put_back.change(grave, |bytes| *bytes = before.bytes(grave));
@@ -271,7 +301,7 @@ fn what_a_tombstone_still_says_cannot_be_changed() {
         let (chain, len) = (frame.chain, frame.len());
         let mut payload = frame.payload.to_vec();
         // How long the record was.
-        payload[4] ^= 1;
+        payload[5] ^= 1;
         let mut forged = Frames::default();
         forged.push_tombstone(chain, &payload);
         bytes.splice(at..at + len, forged.bytes);
