@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn tools_are_the_same_however_they_are_written() {
         let offers = |tools: &str| Request {
-            body: format!("{{\"model\":\"m\",\"messages\":[],\"tools\":[{tools}]}}").into(),
+            body: format!("{{\"model\":\"m\",\"messages\":[\"hi\"],\"tools\":[{tools}]}}").into(),
             ..chat(&json!([]))
         };
         let recorded = offers(r#"{"type":"function","function":{"name":"a"}}"#);
