@@ -7,11 +7,13 @@
 
 mod alerts;
 mod args;
+mod audit;
 mod backtest;
 mod budgets;
 mod call;
 mod command;
 mod compare;
+mod delete;
 mod demo;
 mod format;
 mod key;
@@ -137,6 +139,9 @@ pub enum Command {
     /// Compare two groups of runs, such as variants, or two runs
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareParams),
+    /// Verify that the ledger is what was written
+    #[command(subcommand, after_help = audit::EXAMPLES)]
+    Audit(audit::AuditCommand),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -287,8 +292,10 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Metric(args) => metric::run(&common, &args, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Compare(params) => compare::run(&common, &params, out),
+        Command::Audit(command) => audit::run(&common, &command, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
+        Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),
     }
 }
 
