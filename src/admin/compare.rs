@@ -52,12 +52,12 @@ pub struct CompareParams {
     /// Only what this agent did in each run
     #[arg(long)]
     pub agent: Option<Label>,
-    /// When a run is a success: outcome (its last call completed and no loop was stopped), or a
-    /// number that came with its calls, such as metric:score>=0.5
+    /// When a run is a success: outcome (its last call completed and no loop was stopped), or the mean
+    /// of a custom metric, such as metric:score>=0.5
     #[arg(long, value_name = "RULE")]
     #[param(value_type = Option<String>, example = "metric:score>=0.5")]
     pub success: Option<Success>,
-    /// Compare this number that came with the calls, too: its last value of each run
+    /// Compare this custom metric, too: its mean in each run, yes as 1 and no as 0
     #[arg(long, value_name = "NAME")]
     pub metric: Option<String>,
 }
@@ -328,7 +328,10 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
         "runs have calls whose price is not known: their cost is not compared.",
     );
     if gathered.partial {
-        notes.push("There are more runs or calls than are read: these are the newest.".to_owned());
+        notes.push(
+            "There are more runs, calls or measurements than are read: these are the newest."
+                .to_owned(),
+        );
     }
     let tested = told.measures.iter().filter(|it| it.p_corrected.is_some());
     let tested = tested.count();
@@ -345,8 +348,7 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
 /// Two groups of runs side by side: figures, differences, 95 % intervals, and what they allow to say
 ///
 /// The unit is the run: those that began in the span and have ended, up to the newest 10,000 runs and
-/// 100,000 calls (20,000 calls where numbers of clients are compared). Figures are means over runs, or
-/// ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
+/// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
 /// Runs whose calls name more than one arm are left out and counted; by agent, each run has a part in
 /// the arm of each of its agents. Refused calls are not recorded, and in no figure.
 #[utoipa::path(

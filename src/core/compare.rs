@@ -50,7 +50,8 @@ pub struct RunFigures {
     pub trips: u64,
     /// Its last call completed and no loop was stopped.
     pub ended_well: bool,
-    /// Numbers given with its calls, of each name the last; those that were asked for.
+    /// Custom metrics of it, those that were asked for: of each the mean of its numbers, and of yes and no
+    /// as 1 and 0.
     pub metrics: BTreeMap<String, f64>,
     pub agents: BTreeMap<Label, AgentFigures>,
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json as object};
 
 use crate::harness::process;
 use crate::harness::talk::{Talk, saying};
-use crate::harness::{Proxy, Upstream, json, records, within};
+use crate::harness::{Client, Proxy, Upstream, json, post, records, within};
 
 /// A model that answers at a length that changes from call to call.
 async fn model() -> Upstream {
@@ -148,6 +148,48 @@ async fn page_agrees(proxy: &Proxy, sentence: &str) {
     }
     let csv = ask("&export=figures.csv").await;
     assert!(csv.contains("calls,") && csv.contains(",lower"), "{csv}");
+}
+
+async fn posted(proxy: &Proxy, body: &Value) {
+    let mut client = Client::connect(proxy.app.admin_address()).await;
+    let bytes = String::from_utf8(post("/api/v1/metrics", body.to_string()).bytes()).unwrap();
+    client.send(bytes.replace("proxy.test", "localhost")).await;
+    let answer = client.response(false).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_judge_says_of_a_run_counts_as_what_came_with_its_calls() {
+    let upstream = model().await;
+    let proxy = proxy(&upstream).await;
+    run(&proxy, "one", Some("base"), (2, 0.25)).await;
+    run(&proxy, "two", Some("terse"), (1, 0.5)).await;
+    posted(
+        &proxy,
+        &object!([
+            {"name": "score", "value": 0.75, "run": "one"},
+            {"name": "solved", "value": false, "run": "one"},
+            {"name": "solved", "value": true, "run": "two"},
+        ]),
+    )
+    .await;
+    let means = async |query: &str, key: &str| {
+        let told = api(&proxy, query).await;
+        let it = measure(&told, key);
+        (it["a"]["value"].as_f64(), it["b"]["value"].as_f64())
+    };
+    let score = means("by=variant&metric=score", "metric.score").await;
+    assert_eq!(score, (Some(0.5), Some(0.5)), "the mean in each run");
+    let solved = "by=variant&metric=solved&success=metric:solved%3E%3D0.5";
+    let truths = (Some(0.0), Some(1.0));
+    assert_eq!(means(solved, "metric.solved").await, truths);
+    assert_eq!(means(solved, "success_rate").await, truths);
+    let of_agent = means("by=variant&agent=planner&metric=score", "metric.score").await;
+    assert_eq!(
+        of_agent.0,
+        Some(0.25),
+        "what is said of the run is of no agent"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,7 +43,7 @@ pub enum Measure {
 }
 
 impl Measure {
-    /// All that is always looked at, and the numbers of clients that were asked for.
+    /// All that is always looked at, and the custom metrics that were asked for.
     pub fn all(success: &Success, metrics: &[String]) -> Vec<Self> {
         let mut all = vec![Self::Success(success.clone())];
         all.extend(metrics.iter().cloned().map(Self::Metric));

@@ -13,7 +13,7 @@ pub enum Success {
     /// The last call completed and no loop was stopped.
     #[default]
     Outcome,
-    /// A number that came with its calls stands so to a bound.
+    /// The mean of a custom metric in the run stands so to a bound.
     Metric {
         name: String,
         sign: Sign,

@@ -124,7 +124,7 @@ fn differences(measures: &[Compared]) -> Vec<String> {
     let mut told: Vec<String> = all.iter().take(TOLD).map(|it| difference(it)).collect();
     if all.len() > TOLD {
         let rest: Vec<&str> = all.iter().skip(TOLD).map(|it| it.title.as_str()).collect();
-        told.push(format!("also another {}", rest.join(", ")));
+        told.push(format!("{} differ, too", rest.join(", ")));
     }
     told
 }

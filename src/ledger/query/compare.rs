@@ -18,7 +18,7 @@ use super::super::index::{BY_RUN, CALLS, IndexError, RUNS_BY_ACTIVITY, StoredCal
 use super::super::rows::CallRow;
 use super::super::summary::{Key, Summary};
 use super::super::totals::is_error;
-use super::measured::{RunMetrics, of_run};
+use super::measured::of_run;
 use super::{View, summary, table};
 
 /// Runs that are gathered, the newest.
@@ -27,6 +27,8 @@ pub const MAX_COMPARED_RUNS: usize = 10_000;
 const MAX_LOOKED_AT: usize = 50_000;
 /// Calls that are read of them.
 const MAX_CALLS: usize = 100_000;
+/// Measurements of custom metrics that are read of them.
+const MAX_MEASURED: usize = 100_000;
 
 /// Which runs, and what tells them apart.
 #[derive(Clone, Debug)]
@@ -67,19 +69,20 @@ pub struct Gathered {
     pub left_out: LeftOut,
     /// Runs with a cost that is not wholly known.
     pub unpriced: u64,
-    /// There were more runs or calls than are read.
+    /// There were more runs, calls or measurements than are read.
     pub partial: bool,
 }
 
 impl View {
     /// Gathers runs into arms: those that began in the span, each as a whole, newest first. Reads up to
-    /// 100,000 calls.
+    /// 100,000 calls and as many measurements.
     pub fn gather(&self, filter: &CompareFilter) -> Result<Gathered, IndexError> {
         let mut gather = Gather {
             filter,
             found: Gathered::default(),
             gathered: 0,
             calls_left: MAX_CALLS,
+            measured_left: MAX_MEASURED,
         };
         self.index.read(|txn| match &filter.arms {
             Arms::Runs(runs) => runs.iter().try_for_each(|run| gather.named(txn, run)),
@@ -94,6 +97,7 @@ struct Gather<'a> {
     found: Gathered,
     gathered: usize,
     calls_left: usize,
+    measured_left: usize,
 }
 
 impl Gather<'_> {
@@ -161,7 +165,8 @@ impl Gather<'_> {
                 return Ok(());
             }
         }
-        let means = Means::of(txn, run, &self.filter.metrics)?;
+        let (means, is_cut) = Means::of(txn, run, &self.filter.metrics, &mut self.measured_left)?;
+        self.found.partial |= is_cut;
         self.place((run, summary), parts, means);
         Ok(())
     }
@@ -251,24 +256,29 @@ struct Means {
 }
 
 impl Means {
-    fn of(txn: &ReadTransaction, run: &Label, wanted: &[String]) -> Result<Self, IndexError> {
-        if wanted.is_empty() {
-            return Ok(Self::default());
+    /// Says of what was not read, too, for lack of room.
+    fn of(
+        txn: &ReadTransaction,
+        run: &Label,
+        wanted: &[String],
+        left: &mut usize,
+    ) -> Result<(Self, bool), IndexError> {
+        let (mut means, mut is_cut) = (Self::default(), false);
+        for name in wanted {
+            let found = of_run(txn, run, Some(name), left)?;
+            is_cut |= found.all.is_cut;
+            let mean = |sum: Option<&metric::Summary>| sum.and_then(metric::Summary::mean);
+            if let Some(mean) = mean(found.all.by_name.get(name)) {
+                means.all.insert(name.clone(), mean);
+            }
+            for (agent, sums) in found.by_agent {
+                if let (Some(agent), Some(mean)) = (agent, mean(sums.get(name))) {
+                    let of_agent = means.by_agent.entry(agent).or_default();
+                    of_agent.insert(name.clone(), mean);
+                }
+            }
         }
-        let means = |sums: BTreeMap<String, metric::Summary>| -> BTreeMap<String, f64> {
-            let sums = sums.into_iter();
-            let sums = sums.filter(|(name, _)| wanted.contains(name));
-            sums.filter_map(|(name, sum)| Some((name, sum.mean()?)))
-                .collect()
-        };
-        let RunMetrics { all, by_agent } = of_run(txn, run)?;
-        let by_agent = by_agent.into_iter();
-        Ok(Self {
-            all: means(all.by_name),
-            by_agent: by_agent
-                .filter_map(|(agent, sums)| Some((agent?, means(sums))))
-                .collect(),
-        })
+        Ok((means, is_cut))
     }
 
     fn take(&mut self, agent: Option<&Label>) -> BTreeMap<String, f64> {

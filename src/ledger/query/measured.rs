@@ -166,12 +166,34 @@ impl<'de> Deserialize<'de> for MetricCursor {
     }
 }
 
-/// The custom metrics of a run, told apart by agent too.
-pub(super) fn of_run(txn: &ReadTransaction, run: &Label) -> Result<RunMetrics, IndexError> {
-    let filter = MetricFilter::of(MetricScope::Run(run.clone()));
+/// What each name comes to of what matches, as far as `left` goes.
+fn sums(
+    txn: &ReadTransaction,
+    filter: &MetricFilter,
+    left: &mut usize,
+) -> Result<MetricSums, IndexError> {
+    let mut sums = MetricSums::default();
+    sums.is_cut = fold(txn, filter, left, |it| {
+        let sum = sums.by_name.entry(it.name.clone()).or_default();
+        sum.add(it.at, &it.value);
+    })?;
+    Ok(sums)
+}
+
+/// The custom metrics of a run, or the one of this name, told apart by agent too, as far as `left`
+/// goes.
+pub(super) fn of_run(
+    txn: &ReadTransaction,
+    run: &Label,
+    name: Option<&str>,
+    left: &mut usize,
+) -> Result<RunMetrics, IndexError> {
+    let filter = MetricFilter {
+        name: name.map(str::to_owned),
+        ..MetricFilter::of(MetricScope::Run(run.clone()))
+    };
     let mut metrics = RunMetrics::default();
-    let mut left = MAX_MEASURED;
-    metrics.all.is_cut = fold(txn, &filter, &mut left, |it| {
+    metrics.all.is_cut = fold(txn, &filter, left, |it| {
         let all = metrics.all.by_name.entry(it.name.clone()).or_default();
         all.add(it.at, &it.value);
         let agent = metrics.by_agent.entry(it.agent().cloned()).or_default();
@@ -184,35 +206,22 @@ pub(super) fn of_run(txn: &ReadTransaction, run: &Label) -> Result<RunMetrics, I
 impl View {
     /// What each custom metric comes to.
     pub fn metrics(&self, filter: &MetricFilter) -> Result<MetricSums, IndexError> {
-        self.index.read(|txn| {
-            let mut sums = MetricSums::default();
-            let mut left = MAX_MEASURED;
-            sums.is_cut = fold(txn, filter, &mut left, |it| {
-                let sum = sums.by_name.entry(it.name.clone()).or_default();
-                sum.add(it.at, &it.value);
-            })?;
-            Ok(sums)
-        })
+        let mut left = MAX_MEASURED;
+        self.index.read(|txn| sums(txn, filter, &mut left))
     }
 
     /// The custom metrics of a run: of all of it, and of each agent in it.
     pub fn run_metrics(&self, run: &Label) -> Result<RunMetrics, IndexError> {
-        self.index.read(|txn| of_run(txn, run))
+        let mut left = MAX_MEASURED;
+        self.index.read(|txn| of_run(txn, run, None, &mut left))
     }
 
     /// What each of these comes to, from one state and with one bound for all of them together.
     pub fn metrics_of(&self, filters: &[MetricFilter]) -> Result<Vec<MetricSums>, IndexError> {
         self.index.read(|txn| {
             let mut left = MAX_MEASURED;
-            let sums = filters.iter().map(|filter| {
-                let mut sums = MetricSums::default();
-                sums.is_cut = fold(txn, filter, &mut left, |it| {
-                    let sum = sums.by_name.entry(it.name.clone()).or_default();
-                    sum.add(it.at, &it.value);
-                })?;
-                Ok(sums)
-            });
-            sums.collect()
+            let all = filters.iter().map(|filter| sums(txn, filter, &mut left));
+            all.collect()
         })
     }
 
