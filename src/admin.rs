@@ -14,6 +14,7 @@ mod calls;
 pub mod compare;
 mod connections;
 mod events;
+pub mod export;
 mod guard;
 mod login;
 pub(crate) mod loops;
@@ -155,6 +156,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(alerts::routes())
         .merge(metrics::routes())
         .merge(compare::routes())
+        .merge(export::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

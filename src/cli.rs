@@ -13,6 +13,7 @@ mod call;
 mod command;
 mod compare;
 mod demo;
+mod export;
 mod format;
 mod key;
 mod launch;
@@ -137,6 +138,9 @@ pub enum Command {
     /// Compare two groups of runs, such as variants, or two runs
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareParams),
+    /// Write calls, decisions, budgets, metrics, content as Parquet, JSON lines or CSV
+    #[command(after_help = export::NOTE)]
+    Export(export::ExportArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -287,6 +291,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Metric(args) => metric::run(&common, &args, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Compare(params) => compare::run(&common, &params, out),
+        Command::Export(args) => export::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
     }

@@ -20,6 +20,7 @@ pub mod query;
 mod queue;
 mod record;
 mod recovery;
+mod redaction;
 mod retention;
 pub mod rows;
 mod sketch;

@@ -343,6 +343,19 @@ fn unchanged(row: &CallRow, request: &Request, change: &Change) -> Unchanged {
     }
 }
 
+/// All messages that a call was sent, and those that it answered, with up to `most` bytes of each
+/// text.
+pub(super) fn messages(
+    detail: &CallDetail,
+    bodies: &mut BodyReader<'_>,
+    most: usize,
+) -> Result<(Vec<Message>, Vec<Message>), IndexError> {
+    let request = Request::read(detail, bodies)?;
+    let entries = request.transcript.entries().iter();
+    let sent = entries.map(|entry| entry.read(&request.bytes, most));
+    Ok((sent.collect(), answered(detail, bodies, most)?.messages))
+}
+
 fn answered(
     detail: &CallDetail,
     bodies: &mut BodyReader<'_>,

@@ -141,6 +141,25 @@ impl HeaderLines {
         has_room
     }
 
+    /// Puts other texts in the place of values that may be seen, where `change` has one.
+    pub fn replace(&mut self, change: impl Fn(&str) -> Option<String>) {
+        let mut text = String::with_capacity(self.text.len());
+        for line in self.text.lines() {
+            let colon = line.find([':', '<', '(']);
+            let is_shown = colon.is_some_and(|at| !line[at..].starts_with('('));
+            let value = line.find(':').filter(|_| is_shown).map(|at| at + 1);
+            match value.and_then(|at| Some((line.get(..at)?, change(line.get(at..)?)?))) {
+                Some((name, value)) => {
+                    text.push_str(name);
+                    text.push_str(&value.replace('\n', " "));
+                }
+                None => text.push_str(line),
+            }
+            text.push('\n');
+        }
+        self.text = text;
+    }
+
     /// The headers in the order they came in.
     pub fn iter(&self) -> impl Iterator<Item = Header> + '_ {
         self.text.lines().filter_map(header)
@@ -201,6 +220,21 @@ pub fn is_secret_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_replaced_and_nothing_else() {
+        let mut lines = HeaderLines::default();
+        lines.show("x-word", "a: word");
+        lines.hide("x-odd", 4, 0xab);
+        lines.show("long", &"word".repeat(200));
+        lines.replace(|value| Some(value.replace("word", "w\nd")));
+        let found: Vec<_> = lines.iter().collect();
+        assert_eq!(found[0].name, "x-word");
+        assert_eq!(found[0].value.as_deref(), Some("a: w d"));
+        assert_eq!((&found[1].value, found[1].len), (&None, 4));
+        assert_eq!((found[2].name.as_str(), found[2].len), ("long", 800));
+        assert!(!found[2].value.as_deref().unwrap().contains("word"));
+    }
 
     #[test]
     fn headers_read_back_as_they_were_kept() {

@@ -213,8 +213,12 @@ impl Bodies {
         (packed.len() < bytes.len()).then_some(packed)
     }
 
+    pub(super) fn has_rules(&self) -> bool {
+        !self.redact.is_empty()
+    }
+
     /// The bytes after all rules, if any of them matched.
-    fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut changed = None;
         for RedactionRule {
             pattern,

@@ -345,7 +345,10 @@ impl<'a> LogReader<'a> {
     fn window(&mut self) -> io::Result<&mut Window> {
         let window = match self.window.take() {
             Some(window) => window,
-            None => Window::new(self.storage.open(self.cursor.position.segment)?),
+            None => Window::new(
+                self.storage.open(self.cursor.position.segment)?,
+                Window::AHEAD,
+            ),
         };
         Ok(self.window.insert(window))
     }
@@ -356,14 +359,20 @@ struct Window {
     file: Box<dyn SegmentFile>,
     start: u64,
     bytes: Vec<u8>,
+    /// So much is read at once, at least.
+    ahead: usize,
 }
 
 impl Window {
+    /// For who reads on and on.
     const AHEAD: usize = 1 << 20;
+    /// For who reads one record: most have less.
+    const RECORD: usize = 16 << 10;
 
-    fn new(file: Box<dyn SegmentFile>) -> Self {
+    fn new(file: Box<dyn SegmentFile>, ahead: usize) -> Self {
         Self {
             file,
+            ahead,
             start: 0,
             bytes: Vec::new(),
         }
@@ -391,7 +400,7 @@ impl Window {
             return Ok(true);
         }
         let available = usize::try_from(limit - offset).unwrap_or(usize::MAX);
-        self.bytes.resize(len.max(Self::AHEAD).min(available), 0);
+        self.bytes.resize(len.max(self.ahead).min(available), 0);
         let filled = self.file.read_at(offset, &mut self.bytes)?;
         self.bytes.truncate(filled);
         self.start = offset;
@@ -406,7 +415,7 @@ pub(crate) fn read_record(storage: &dyn Storage, at: Position) -> io::Result<Opt
         file => file?,
     };
     let limit = file.len()?;
-    let mut window = Window::new(file);
+    let mut window = Window::new(file, Window::RECORD);
     if !window.load(at.offset, FRAME_LEN, limit)? {
         return Ok(None);
     }

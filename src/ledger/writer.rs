@@ -293,7 +293,10 @@ impl Writer {
         match op {
             Op::Admit(admission, body, receipt) => self.admit(*admission, body, receipt),
             Op::Settle(settlement, body, receipt) => self.settle(*settlement, body, receipt),
-            Op::Event(event, receipt) => self.record(kind::EVENT, &*event, receipt),
+            Op::Event(mut event, receipt) => {
+                self.bodies.redact_event(&mut event);
+                self.record(kind::EVENT, &*event, receipt);
+            }
             Op::Account(account, receipt) => self.record(kind::ACCOUNT, &*account, receipt),
             Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
             Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
@@ -315,6 +318,7 @@ impl Writer {
     fn admit(&mut self, mut admission: Admission, body: Option<Capture>, receipt: Receipt) {
         admission.request =
             body.and_then(|body| self.bodies.store(body, self.number, &mut self.pending));
+        self.bodies.redact_admission(&mut admission);
         self.pending.push(kind::ADMISSION, &admission);
         self.receipts.push(receipt);
     }
@@ -327,6 +331,7 @@ impl Writer {
     ) {
         settlement.response =
             body.and_then(|body| self.bodies.store(body, self.number, &mut self.pending));
+        self.bodies.redact_settlement(&mut settlement);
         self.pending.push(kind::SETTLEMENT, &settlement);
         self.receipts.extend(receipt);
     }

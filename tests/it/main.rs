@@ -20,6 +20,7 @@ mod crash;
 mod custom_metrics;
 mod demo;
 mod durable;
+mod export;
 mod faults;
 mod full_disk;
 mod headers;

@@ -435,6 +435,36 @@ async fn redaction_replaces_secrets_in_what_is_kept_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn what_redaction_takes_out_is_in_no_file_of_the_ledger() {
+    let upstream = Upstream::answers(json(ANSWER.replace("Hello", "it is swordfish-4"))).await;
+    let rule = "[[ledger.redact]]\npattern = 'swordfish-[0-9]'\nreplace = \"[word]\"";
+    let proxy = Proxy::with(&upstream).sections(rule).start().await;
+    let ask = post(
+        "/v1/chat/completions?q=swordfish-1",
+        CHAT.replace("hi", "swordfish-2"),
+    )
+    .header("user-agent", "client (swordfish-3)");
+    let response = proxy.call(&ask).await;
+    let record = proxy.record(&response).await;
+    assert_eq!(record.get("/target"), "/v1/chat/completions?q=[word]");
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    proxy.app.stop().await;
+    let mut dirs = vec![dir.path().to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+            assert!(!has(b"swordfish-"), "{}", path.display());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_over_the_kept_size_is_cut_and_says_so() {
     let long = ANSWER.replace("Hello", &"long ".repeat(2000));
     let upstream = Upstream::answers(json(&long)).await;

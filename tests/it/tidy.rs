@@ -128,7 +128,7 @@ const RULES: &[Rule] = &[
         room: "admin",
         rooms: Some(&[
             "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
-            "admin",
+            "export", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },
@@ -153,6 +153,13 @@ const RULES: &[Rule] = &[
             "std::env",
             "std::fs",
             "PreEscaped",
+        ],
+    },
+    Rule {
+        room: "export",
+        rooms: Some(&["core", "wire", "ledger", "export"]),
+        never: &[
+            "tokio", "hyper", "redb", "axum", "clap", "toml::", "std::env", "std::fs",
         ],
     },
     Rule {

@@ -1,6 +1,6 @@
 //! What the ledger knows of budgets: accounts, runs, pending calls.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use redb::ReadableTable;
 
@@ -42,6 +42,27 @@ impl View {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Accounts in the order of their ids, behind `after`, no more than `limit`.
+    pub fn accounts(
+        &self,
+        after: Option<AccountId>,
+        limit: usize,
+    ) -> Result<Vec<(AccountId, StoredAccount)>, IndexError> {
+        self.index.read(|txn| {
+            let Some(accounts) = table(txn, ACCOUNTS)? else {
+                return Ok(Vec::new());
+            };
+            let behind = after.map_or(Bound::Unbounded, |id| Bound::Excluded(account_key(id)));
+            let entries = accounts.range((behind, Bound::Unbounded))?;
+            let read = |entry: Result<_, redb::StorageError>| {
+                let (id, account): (redb::AccessGuard<'_, u128>, redb::AccessGuard<'_, &[u8]>) =
+                    entry?;
+                Ok((account_id(id.value()), decode(account.value())?))
+            };
+            entries.take(limit).map(read).collect()
         })
     }
 
