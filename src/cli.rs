@@ -7,11 +7,13 @@
 
 mod alerts;
 mod args;
+mod audit;
 mod backtest;
 mod budgets;
 mod call;
 mod command;
 mod compare;
+mod delete;
 mod demo;
 mod export;
 mod format;
@@ -141,6 +143,9 @@ pub enum Command {
     /// Write calls, decisions, budgets, metrics, content as Parquet, JSON lines or CSV
     #[command(after_help = export::NOTE)]
     Export(export::ExportArgs),
+    /// Verify that the ledger is what was written
+    #[command(subcommand, after_help = audit::EXAMPLES)]
+    Audit(audit::AuditCommand),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -292,8 +297,10 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Compare(params) => compare::run(&common, &params, out),
         Command::Export(args) => export::run(&common, &args, out),
+        Command::Audit(command) => audit::run(&common, &command, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
+        Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),
     }
 }
 

@@ -5,11 +5,13 @@
 //! Nothing on a call's way blocks here: admitting reserves the room that settling will need, so
 //! that settling cannot fail.
 
+pub mod audit;
 pub(crate) mod body;
 mod budgets;
 pub mod check;
 mod checkpoint;
 mod entry;
+pub mod erase;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod index;
@@ -21,6 +23,7 @@ mod queue;
 mod record;
 mod recovery;
 mod redaction;
+mod removal;
 mod retention;
 pub mod rows;
 mod sketch;
@@ -208,10 +211,15 @@ pub fn open_on(
     clock: Clock,
     decode: Decode,
 ) -> Result<(Ledger, Recovery), OpenError> {
+    let lock = Some(acquire(&config.dir)?);
+    erase::resume(&storage, &config.dir).map_err(|error| OpenError::Unusable {
+        dir: config.dir.clone(),
+        source: io::Error::other(error),
+    })?;
     let parts = Parts {
         storage,
         place: Place::File(config.dir.join("index.redb")),
-        lock: Some(acquire(&config.dir)?),
+        lock,
     };
     open_parts(parts, config, clock, decode, Settings::of(config))
 }

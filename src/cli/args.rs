@@ -334,10 +334,12 @@ fn preset(text: &str) -> Result<Preset, String> {
         .map_err(|_| format!("found `{text}`, expected one of {}", known()))
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum LedgerCommand {
     /// Read every record and verify checksums, the chain and the index
     Check,
     /// Build the index anew from the log; the server must not run
     Rebuild,
+    /// Delete the calls of a run, of a user, or from before some time; the server must not run
+    Delete(super::delete::DeleteArgs),
 }

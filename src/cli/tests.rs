@@ -21,6 +21,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::{Doors, Event};
 
+mod audit;
 mod budgets;
 mod step;
 

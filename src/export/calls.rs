@@ -87,7 +87,7 @@ pub struct Measured {
     pub variant: Option<Label>,
     pub source: &'static str,
     pub name: String,
-    pub value: f64,
+    pub value: Option<f64>,
 }
 
 #[rustfmt::skip]
@@ -115,7 +115,7 @@ pub fn measured(call: &CallDetail) -> Vec<Measured> {
             variant: row.variant.clone(),
             source: "header",
             name: name.clone(),
-            value: *value,
+            value: value.as_number(),
         })
         .collect()
 }

@@ -28,6 +28,10 @@ pub struct CheckReport {
     pub acts: u64,
     pub late_usages: u64,
     pub measurements: u64,
+    /// Records that were deleted: only their places in the chain and what they spent are left.
+    pub deleted: u64,
+    /// Of what was taken out of the log.
+    pub removals: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -69,7 +73,7 @@ impl ReadOnly {
     }
 }
 
-fn existing(dir: &Path) -> Result<(Arc<dyn Storage>, Option<Lock>), OpenError> {
+pub(super) fn existing(dir: &Path) -> Result<(Arc<dyn Storage>, Option<Lock>), OpenError> {
     let log = dir.join("log");
     if !log.is_dir() {
         return Err(OpenError::Missing {
@@ -156,6 +160,8 @@ impl CheckReport {
             kind::ACT => &mut self.acts,
             kind::LATE => &mut self.late_usages,
             kind::MEASUREMENT => &mut self.measurements,
+            kind::TOMBSTONE | kind::SUM => &mut self.deleted,
+            kind::REMOVAL => &mut self.removals,
             _ => &mut self.unknown,
         }
     }

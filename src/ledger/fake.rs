@@ -204,6 +204,30 @@ impl Storage for FakeDisk {
         Ok(())
     }
 
+    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.lock();
+        // Written and synced beside it: nothing is seen of that.
+        if !state.begin()? {
+            return Err(failed());
+        }
+        let whole = state.begin()?;
+        let new = FakeFile {
+            bytes: bytes.to_vec(),
+            synced: bytes.len(),
+            named: true,
+        };
+        let old = state
+            .files
+            .insert(number, new)
+            .ok_or(io::ErrorKind::NotFound)?;
+        state.removed.insert(number, old);
+        if !whole || !state.begin()? {
+            return Err(failed());
+        }
+        state.removed.clear();
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<u64>> {
         Ok(self.segments())
     }

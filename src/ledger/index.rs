@@ -352,6 +352,16 @@ impl Index {
         })
     }
 
+    /// Up to where it saw the log, whatever the log holds by now.
+    pub(crate) fn seen(&self) -> Option<Cursor> {
+        let meta = self.meta().ok().flatten();
+        meta.filter(|meta| meta.version == VERSION && meta.last.is_some())
+            .map(|meta| Cursor {
+                position: meta.position,
+                chain: meta.chain,
+            })
+    }
+
     /// How far it covers this log; none when it belongs to another state of it.
     pub(crate) fn covered(
         &self,

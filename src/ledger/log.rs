@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::record::{
-    BadHeader, Chain, FRAME_LEN, HEADER_LEN, Header, MARK, Position, frame_len, parse_frame,
+    BadHeader, Chain, FRAME_LEN, HEADER_LEN, Header, MARK, Position, frame_len, kind, parse_frame,
 };
 use super::storage::{SegmentFile, Storage};
 
@@ -234,7 +234,10 @@ impl<'a> LogReader<'a> {
                 self.cursor.position.offset += len as u64;
                 let bytes = self.window.as_ref().map(|window| window.from(at.offset));
                 let payload = bytes.and_then(|bytes| bytes.get(FRAME_LEN..len));
-                Ok(payload.map(|payload| Step::Record { at, kind, payload }))
+                Ok(payload.map(|payload| {
+                    let (kind, payload) = what_is_left(kind, payload);
+                    Step::Record { at, kind, payload }
+                }))
             }
         }
     }
@@ -355,7 +358,7 @@ impl<'a> LogReader<'a> {
 }
 
 /// A part of a file in memory, moved along as reading goes on.
-struct Window {
+pub(crate) struct Window {
     file: Box<dyn SegmentFile>,
     start: u64,
     bytes: Vec<u8>,
@@ -365,11 +368,11 @@ struct Window {
 
 impl Window {
     /// For who reads on and on.
-    const AHEAD: usize = 1 << 20;
+    pub(crate) const AHEAD: usize = 1 << 20;
     /// For who reads one record: most have less.
     const RECORD: usize = 16 << 10;
 
-    fn new(file: Box<dyn SegmentFile>, ahead: usize) -> Self {
+    pub(crate) fn new(file: Box<dyn SegmentFile>, ahead: usize) -> Self {
         Self {
             file,
             ahead,
@@ -378,12 +381,12 @@ impl Window {
         }
     }
 
-    fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
     /// What is in memory from `offset` on.
-    fn from(&self, offset: u64) -> &[u8] {
+    pub(crate) fn from(&self, offset: u64) -> &[u8] {
         let skip = offset
             .checked_sub(self.start)
             .and_then(|skip| usize::try_from(skip).ok());
@@ -392,7 +395,7 @@ impl Window {
     }
 
     /// Has `len` bytes from `offset` on in memory; false when they would pass `limit`.
-    fn load(&mut self, offset: u64, len: usize, limit: u64) -> io::Result<bool> {
+    pub(crate) fn load(&mut self, offset: u64, len: usize, limit: u64) -> io::Result<bool> {
         let Some(end) = offset.checked_add(len as u64).filter(|end| *end <= limit) else {
             return Ok(false);
         };
@@ -426,17 +429,46 @@ pub(crate) fn read_record(storage: &dyn Storage, at: Position) -> io::Result<Opt
         return Ok(None);
     }
     let frame = parse_frame(window.from(at.offset));
-    Ok(frame.map(|frame| OwnedRecord {
-        kind: frame.kind,
-        payload: frame.payload.to_vec(),
-        behind: Cursor {
-            position: Position {
-                segment: at.segment,
-                offset: at.offset + len as u64,
+    Ok(frame.map(|frame| {
+        let (kind, payload) = what_is_left(frame.kind, frame.payload);
+        OwnedRecord {
+            kind,
+            payload: payload.to_vec(),
+            behind: Cursor {
+                position: Position {
+                    segment: at.segment,
+                    offset: at.offset + len as u64,
+                },
+                chain: frame.chain,
             },
-            chain: frame.chain,
-        },
+        }
     }))
+}
+
+/// A record as it is read: of one that is gone what its tombstone still says.
+fn what_is_left(kind: u8, payload: &[u8]) -> (u8, &[u8]) {
+    if kind != kind::TOMBSTONE {
+        return (kind, payload);
+    }
+    let residue = minicbor::decode(payload).ok();
+    let residue = residue.and_then(|it: Remains<'_>| it.residue);
+    residue.map_or((kind, payload), |residue| (residue.kind, residue.payload))
+}
+
+/// A [`Tombstone`](super::removal::Tombstone) as it lies there.
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct Remains<'b> {
+    #[cbor(b(3))]
+    residue: Option<RemainsOf<'b>>,
+}
+
+#[derive(minicbor::Decode)]
+struct RemainsOf<'b> {
+    #[n(0)]
+    kind: u8,
+    #[cbor(b(1), with = "minicbor::bytes")]
+    payload: &'b [u8],
 }
 
 /// A record read by its position.

@@ -22,6 +22,7 @@ use crate::core::space::{Room, Space};
 use super::body::Capture;
 use super::checkpoint::Packed;
 use super::record::{Event, NewAccount};
+use super::removal::Removal;
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) enum Op {
     Act(Box<Act>, Receipt),
     Late(Box<LateUsage>, Receipt),
     Measured(Box<Measurement>, Receipt),
+    Removal(Box<Removal>, Receipt),
     Checkpoint(Box<Packed>),
     /// No longer refer to contents in segments before this one; they are about to go.
     Forget(u64, Commit),
@@ -298,7 +300,8 @@ impl Op {
             | Self::Act(..)
             | Self::Late(..)
             | Self::Measured(..) => true,
-            Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
+            // Where that is not written, nothing goes.
+            Self::Removal(..) | Self::Checkpoint(_) | Self::Forget(..) | Self::Barrier(_) => false,
         }
     }
 
@@ -310,7 +313,8 @@ impl Op {
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
             | Self::Late(_, receipt)
-            | Self::Measured(_, receipt) => receipt.commit.is_some(),
+            | Self::Measured(_, receipt)
+            | Self::Removal(_, receipt) => receipt.commit.is_some(),
             Self::Barrier(_) => true,
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => false,
         }
@@ -324,7 +328,8 @@ impl Op {
             | Self::Account(_, receipt)
             | Self::Act(_, receipt)
             | Self::Late(_, receipt)
-            | Self::Measured(_, receipt) => receipt.commit = None,
+            | Self::Measured(_, receipt)
+            | Self::Removal(_, receipt) => receipt.commit = None,
             Self::Barrier(commit) => commit.resolve(),
             Self::Settle(..) | Self::Forget(..) | Self::Checkpoint(_) => {}
         }

@@ -6,6 +6,8 @@
 //!
 //! Numbers are little-endian. Kinds unknown to this version are skipped by readers.
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
@@ -16,6 +18,7 @@ use crate::core::digest::{Digest, DigestSeed};
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
+use super::removal::{Removal, Tombstone};
 use super::slices::{Of, Slice};
 use super::summary::{Key, Summary};
 
@@ -28,7 +31,7 @@ const MAGIC: &[u8; 8] = b"AIOPSLOG";
 pub(crate) const MARK: [u8; 2] = [0xa7, 0x1e];
 
 /// The hash of everything before a point of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub(crate) struct Chain(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]);
 
@@ -36,12 +39,33 @@ impl Chain {
     /// Before the first record.
     pub(crate) const GENESIS: Self = Self([0; 16]);
 
+    pub(crate) const fn of(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// In hexadecimal digits, as it is handed to people.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let number = u128::from_str_radix(text, 16).ok();
+        let number = number.filter(|_| text.len() == 32 && !text.starts_with('+'));
+        number.map(|number| Self(number.to_be_bytes()))
+    }
+
     fn next(self, kind: u8, payload: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.0).update(&[kind]).update(payload);
         let mut chain = [0; 16];
         hasher.finalize_xof().fill(&mut chain);
         Self(chain)
+    }
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
@@ -66,7 +90,12 @@ pub(crate) mod kind {
     pub(crate) const ACCOUNT: u8 = 6;
     pub(crate) const ACT: u8 = 7;
     pub(crate) const LATE: u8 = 8;
+    pub(crate) const REMOVAL: u8 = 9;
     pub(crate) const MEASUREMENT: u8 = 10;
+    /// Where a record was that is gone: see [`Tombstone`](super::Tombstone).
+    pub(crate) const TOMBSTONE: u8 = 11;
+    /// What a settlement that is gone spent. Within tombstones only.
+    pub(crate) const SUM: u8 = 12;
 }
 
 /// The head of a segment file.
@@ -163,6 +192,13 @@ impl Frames {
         self.finish(start, kind);
     }
 
+    /// Appends what stands for a record that was at `chain`.
+    pub(crate) fn push_tombstone(&mut self, chain: Chain, payload: &[u8]) {
+        let start = self.begin(kind::TOMBSTONE);
+        self.bytes.extend_from_slice(payload);
+        self.seal(start, kind::TOMBSTONE, |_, _| chain);
+    }
+
     fn begin(&mut self, kind: u8) -> usize {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&MARK);
@@ -174,6 +210,10 @@ impl Frames {
 
     /// Fills in length, chain and checksum of the frame begun at `start`.
     fn finish(&mut self, start: usize, kind: u8) {
+        self.seal(start, kind, |before, payload| before.next(kind, payload));
+    }
+
+    fn seal(&mut self, start: usize, kind: u8, chain: impl FnOnce(Chain, &[u8]) -> Chain) {
         let Some(frame) = self.bytes.get_mut(start..) else {
             return;
         };
@@ -183,7 +223,7 @@ impl Frames {
         let len = u32::try_from(payload.len())
             .unwrap_or(u32::MAX)
             .to_le_bytes();
-        self.chain = self.chain.next(kind, payload);
+        self.chain = chain(self.chain, payload);
         let sum = checksum(len, kind, self.chain, payload).to_le_bytes();
         for (field, value) in [
             (2..6, len.as_slice()),
@@ -222,7 +262,10 @@ impl Frame<'_> {
 
     /// Whether this record is the one after `previous`.
     pub(crate) fn follows(&self, previous: Chain) -> bool {
-        previous.next(self.kind, self.payload) == self.chain
+        match Tombstone::parse(self.kind, self.payload) {
+            Some(tombstone) => tombstone.before == previous,
+            None => previous.next(self.kind, self.payload) == self.chain,
+        }
     }
 }
 
@@ -337,7 +380,11 @@ impl Event {
     /// The event a record tells of: its own, or that of an operator's act.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {
         let act = || minicbor::decode::<Act>(payload).map(Self::from);
-        minicbor::decode(payload).or_else(|_| act()).ok()
+        let removal = || Removal::parse(payload).map(Self::from);
+        minicbor::decode(payload)
+            .or_else(|_| act())
+            .ok()
+            .or_else(removal)
     }
 
     /// Something the program itself did or saw. `details` becomes one line.

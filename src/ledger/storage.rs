@@ -1,7 +1,8 @@
 //! The seam between the log and the disk: numbered segment files in one directory.
 //!
 //! Everything the log does to files goes through here, so that tests can hold, lose, tear and refuse
-//! writes: see [`open_on`](super::open_on). A file is only ever appended to, or cut at its end.
+//! writes: see [`open_on`](super::open_on). A file is appended to, cut at its
+//! end, or replaced as a whole.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,6 +14,8 @@ pub trait Storage: Send + Sync {
     fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn remove(&self, number: u64) -> io::Result<()>;
+    /// Puts other bytes in the place of a segment, all or none, durably.
+    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()>;
     /// Numbers of all segment files, ascending.
     fn list(&self) -> io::Result<Vec<u64>>;
     /// Makes creations and removals durable.
@@ -109,6 +112,17 @@ impl Storage for Disk {
 
     fn remove(&self, number: u64) -> io::Result<()> {
         fs::remove_file(self.path(number))
+    }
+
+    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(number);
+        // One that a process left behind when it ended is written over.
+        let beside = path.with_extension("new");
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, &path)?;
+        sync_dir(&self.dir)
     }
 
     fn list(&self) -> io::Result<Vec<u64>> {

@@ -1,10 +1,12 @@
 //! The ledger as a whole, on fake disks.
 
+mod audit;
 mod batches;
 mod budgets;
 mod crash;
 mod damage;
 mod ends;
+mod erase;
 mod failure;
 mod files;
 pub(super) mod harness;

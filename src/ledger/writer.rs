@@ -16,8 +16,10 @@ use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::DigestSeed;
+use crate::core::time::Timestamp;
 
 use super::Hearing;
+use super::audit::Anchor;
 use super::body::{Bodies, Capture};
 use super::log::{Catalog, Cursor, Segment};
 use super::progress::Progress;
@@ -50,6 +52,8 @@ pub(crate) struct Writer {
     barriers: Vec<Commit>,
     /// When the first of what is pending came.
     unsynced_since: Option<Instant>,
+    /// When the end of the log was last told to the operators.
+    told_at: Option<Timestamp>,
 }
 
 /// What of the config concerns the writer.
@@ -109,6 +113,8 @@ impl Health {
 
 /// Bodies encoded before they are written, at most (one more may begin below this).
 const BATCH_BYTES: usize = 8 << 20;
+/// How often the end of the log is told to the operators.
+const TELL_US: u64 = 3_600_000_000;
 /// How long records may stay unsynced if nobody waits for them.
 const STRICT_SYNC: Duration = Duration::from_millis(100);
 const RELAXED_SYNC: Duration = Duration::from_secs(1);
@@ -195,6 +201,7 @@ impl Writer {
             receipts: Vec::new(),
             barriers: Vec::new(),
             unsynced_since: None,
+            told_at: None,
         };
         writer.fade();
         Ok(writer)
@@ -212,6 +219,7 @@ impl Writer {
                 break;
             }
             if taken.closed && self.pending.bytes.is_empty() {
+                self.tell_head();
                 break;
             }
         }
@@ -301,6 +309,7 @@ impl Writer {
             Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
             Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
             Op::Measured(it, receipt) => self.record(kind::MEASUREMENT, &*it, receipt),
+            Op::Removal(removal, receipt) => self.record(kind::REMOVAL, &*removal, receipt),
             Op::Checkpoint(packed) => self.pending.push(kind::CHECKPOINT, &*packed),
             Op::Forget(before, done) => {
                 self.bodies.known.fade_before(before);
@@ -416,7 +425,20 @@ impl Writer {
         self.health.change(|vitals| vitals.syncs.add(took));
         self.synced = self.publish(len);
         self.settle_up();
+        if self
+            .told_at
+            .is_none_or(|at| self.clock.now().micros_since(at) >= TELL_US)
+        {
+            self.tell_head();
+        }
         Ok(())
+    }
+
+    /// Leaves an anchor where the operators keep their logs: what lies before it cannot be changed
+    /// without being found.
+    fn tell_head(&mut self) {
+        self.told_at = Some(self.clock.now());
+        info!(anchor = %Anchor::of(self.synced), "the ledger is written up to here");
     }
 
     /// Everything pending is on disk.

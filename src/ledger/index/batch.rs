@@ -17,6 +17,7 @@ use crate::core::time::Timestamp;
 use super::super::checkpoint::{self, Calls, Packed, Packing};
 use super::super::log::{Cursor, read_record};
 use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
+use super::super::removal::Removal;
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
 use super::super::summary::{Key, Summary, keys_of_admission, keys_of_settlement};
@@ -147,6 +148,11 @@ impl<'t> Batch<'t> {
                     self.settle(&settlement, at)?;
                 }
             }
+            kind::SUM => {
+                if let Ok(sum) = minicbor::decode::<Settlement>(payload) {
+                    self.count_deleted(&sum)?;
+                }
+            }
             kind::CHECKPOINT => {
                 if let Some(Calls { before, .. }) = checkpoint::calls(payload) {
                     self.checkpoints.insert(before, (at.segment, at.offset))?;
@@ -179,6 +185,11 @@ impl<'t> Batch<'t> {
             kind::MEASUREMENT => {
                 if let Ok(measurement) = minicbor::decode::<Measurement>(payload) {
                     self.measured.put(&measurement, at.segment)?;
+                }
+            }
+            kind::REMOVAL => {
+                if let Some(removal) = Removal::parse(payload) {
+                    self.note(removal.at.micros(), payload, at)?;
                 }
             }
             _ => {}
@@ -291,6 +302,22 @@ impl<'t> Batch<'t> {
         }
         self.sliced.add(settlement, ended, totals);
         self.cover_ancestors(parent, ended)
+    }
+
+    /// What a call spent that was deleted stays counted, wherever its run does not matter.
+    fn count_deleted(&mut self, sum: &Settlement) -> Result<(), IndexError> {
+        let took = sum.timings.total_us;
+        let ended = sum.started_at.micros().saturating_add_unsigned(took);
+        let ended = Timestamp::from_micros(ended);
+        self.charge(&sum.charges, sum.charged_at())?;
+        let totals = Totals::of(sum);
+        for key in keys_of_settlement(sum, None) {
+            let summary = self.summary(key)?;
+            summary.cover(sum.started_at, ended);
+            summary.totals.add(&totals);
+        }
+        self.sliced.add(sum, ended, totals);
+        Ok(())
     }
 
     /// A run goes on as long as one of those it began, whether or not it makes calls of its own.

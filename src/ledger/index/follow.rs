@@ -7,10 +7,11 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 
+use super::super::RECORD_ROOM;
 use super::super::checkpoint::Packed;
-use super::super::log::{Catalog, Cursor, Damage, LogReader, Step};
+use super::super::log::{Catalog, Cursor, Damage, LogReader, Segment, Step};
 use super::super::progress::{Follow, Progress};
-use super::super::queue::{Durable, Op, Queue, commit};
+use super::super::queue::{Durable, Op, Queue, Receipt, commit};
 use super::super::record::{Chain, Position};
 use super::super::retention::Retention;
 use super::super::storage::Storage;
@@ -201,7 +202,7 @@ pub(crate) struct IndexThread {
     /// How often it failed since it last worked.
     pub(crate) failures: u32,
     /// Segments before this one go as soon as the writer refers to nothing in them any more.
-    pub(crate) leaving: Option<(u64, Durable)>,
+    pub(crate) leaving: Option<(u64, [Durable; 2])>,
 }
 
 impl IndexThread {
@@ -257,7 +258,9 @@ impl IndexThread {
             );
         }
         match self.leaving.take() {
-            Some((before, durable)) if durable.is_done() => {
+            // While writing fails nobody is kept waiting, and nothing is on record.
+            Some(_) if self.queue.is_failing() => {}
+            Some((before, done)) if done.iter().all(Durable::is_done) => {
                 retain::drop_before(&self.follower, before)?;
             }
             Some(waiting) => self.leaving = Some(waiting),
@@ -265,13 +268,29 @@ impl IndexThread {
                 let segments = self.follower.catalog.all();
                 let keep_from = self.retention.keep_from(&segments, self.clock.now());
                 if let Some(before) = retain::border(&self.follower, keep_from)? {
-                    let (commit, durable) = commit();
-                    self.queue.push(Op::Forget(before, commit));
-                    self.leaving = Some((before, durable));
+                    self.leaving = self.announce(before, &segments);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Puts on record that the segments before this one go, and has the writer refer to nothing in
+    /// them any more. None while there is no room for that.
+    fn announce(&self, before: u64, segments: &[Segment]) -> Option<(u64, [Durable; 2])> {
+        let room = self.queue.reserve(RECORD_ROOM)?;
+        let removal = retain::removal(before, segments, self.clock.now())?;
+        let (recorded, is_recorded) = commit();
+        let receipt = Receipt {
+            room,
+            commit: Some(recorded),
+        };
+        if !self.queue.push(Op::Removal(Box::new(removal), receipt)) {
+            return None;
+        }
+        let (forgotten, is_forgotten) = commit();
+        self.queue.push(Op::Forget(before, forgotten));
+        Some((before, [is_recorded, is_forgotten]))
     }
 
     fn works(&mut self) {

@@ -8,10 +8,12 @@ use redb::{ReadableTable, WriteTransaction};
 use crate::core::call::{Admission, Settlement};
 use crate::core::id::CallId;
 use crate::core::metric::Measurement;
+use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls};
 use super::super::log::{LogReader, Segment, Step, read_record};
 use super::super::record::{Content, Position, kind};
+use super::super::removal::{Removal, Removed};
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
 use super::batch::measured::Measured;
@@ -39,6 +41,32 @@ pub(super) fn border(follower: &Follower, keep_from: u64) -> Result<Option<u64>,
             .next_back()
             .transpose()?;
         Ok(border.map(|(before, _)| before.value()))
+    })
+}
+
+/// What is on record before all segments before `before` go; none while nothing is known of that
+/// one's place.
+pub(super) fn removal(before: u64, segments: &[Segment], now: Timestamp) -> Option<Removal> {
+    let going = || segments.iter().filter(|it| it.number < before);
+    let next = segments.iter().find(|it| it.number == before)?.header?;
+    let bytes: u64 = going().map(|it| it.len).sum();
+    let details = format!(
+        "retention: segments {} to {} go ({} files, {bytes} bytes, begun {} to {}); the log begins \
+         with segment {before}",
+        going().next()?.number,
+        going().next_back()?.number,
+        going().count(),
+        going().find_map(|it| it.header)?.created_at,
+        next.created_at,
+    );
+    Some(Removal {
+        at: now,
+        who: "open-aiops".to_owned(),
+        details,
+        what: Removed::Front {
+            before,
+            chain: next.continues,
+        },
     })
 }
 

@@ -243,6 +243,17 @@ impl Storage for TestDisk {
         self.0.files.remove(number)
     }
 
+    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
+        self.begin_sync()?;
+        self.0.files.replace(number, bytes)?;
+        let survivor = Survivor {
+            synced: bytes.len() as u64,
+            named: true,
+        };
+        self.change(|state| state.survivors.insert(number, survivor));
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<u64>> {
         self.0.files.list()
     }

@@ -1,0 +1,136 @@
+//! The audit and deletions, as they are asked for at the command line.
+
+use super::*;
+
+/// A ledger with a call of `night/1`, that no server uses.
+fn closed() -> tempfile::TempDir {
+    let sample = Sample::new();
+    sample.record(PLANNER);
+    sample.record(RESEARCHER);
+    sample.ledger.sync_index();
+    let Sample { dir, ledger, .. } = sample;
+    drop(ledger);
+    dir
+}
+
+fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(dir.join("log")).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Whether any file below says this.
+fn says(dir: &Path, text: &[u8]) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return says(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        memchr::memmem::find(&bytes, text).is_some()
+    })
+}
+
+#[test]
+fn audit_is_quiet_about_a_sound_log_and_names_what_was_edited() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let head = printed(dir.path(), &["audit", "head"]);
+    let sound = ran(&["audit", "verify", "--against", head.trim(), "--dir", path]);
+    check_code(&sound, 0);
+    assert!(
+        sound.out.contains("begins\twith the first record\n"),
+        "{}",
+        sound.out
+    );
+    assert!(sound.out.contains("anchors met\t1\n"), "{}", sound.out);
+
+    let anchors = dir.path().join("anchors");
+    std::fs::write(&anchors, format!("INFO written up to here anchor={head}")).unwrap();
+    let against = anchors.to_str().unwrap();
+    check_code(
+        &ran(&["audit", "verify", "--against", against, "--dir", path]),
+        0,
+    );
+
+    let segment = segments(dir.path()).remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.len() - 9;
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let edited = ran(&["audit", "verify", "--dir", path]);
+    check_code(&edited, 1);
+    assert!(edited.out.contains("\nedited\t1\t"), "{}", edited.out);
+    assert!(
+        edited.errors.contains("not what was written"),
+        "{}",
+        edited.errors
+    );
+    check_code(&ran(&["audit", "head", "--dir", path]), 1);
+}
+
+#[test]
+fn wrong_anchors_are_explained_and_exit_with_2() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let wrong = ran(&["audit", "verify", "--against", "7", "--dir", path]);
+    check_code(&wrong, 2);
+    assert!(
+        wrong.errors.contains("found `7`, expected what"),
+        "{}",
+        wrong.errors
+    );
+    let other = format!("1:{}", "0123456789abcdef".repeat(2));
+    let unmet = ran(&["audit", "verify", "--against", &other, "--dir", path]);
+    check_code(&unmet, 1);
+    assert!(unmet.out.contains("rewritten"), "{}", unmet.out);
+}
+
+#[test]
+fn run_is_deleted_when_that_is_said_and_leaves_no_name_in_any_file() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let meant = ["ledger", "delete", "--run", "night/1", "--dir", path];
+    assert!(says(dir.path(), b"night/1"));
+    let preview = ran(&[&meant[..], &["--dry-run"]].concat());
+    check_code(&preview, 0);
+    assert!(preview.out.contains("calls\t2\n"), "{}", preview.out);
+    let unsaid = ran(&meant);
+    check_code(&unsaid, 1);
+    assert!(unsaid.errors.contains("--yes"), "{}", unsaid.errors);
+    assert!(says(dir.path(), b"night/1"));
+
+    check_code(&ran(&[&meant[..], &["--yes"]].concat()), 0);
+    assert!(!says(dir.path(), b"night/1"));
+    let audit = ran(&["audit", "verify", "--dir", path]);
+    check_code(&audit, 0);
+    assert!(
+        audit.out.contains("deleted one run (digest "),
+        "{}",
+        audit.out
+    );
+    assert!(!printed(dir.path(), &["runs"]).contains("night"));
+    assert!(printed(dir.path(), &["events"]).contains("calls_deleted"));
+    let again = ran(&[&meant[..], &["--yes"]].concat());
+    check_code(&again, 1);
+    assert!(again.errors.contains("no such call"), "{}", again.errors);
+}
+
+#[test]
+fn nothing_is_deleted_under_a_server_or_without_saying_what() {
+    let Sample { dir, ledger, .. } = Sample::new();
+    let path = dir.path().to_str().unwrap();
+    let busy = ran(&[
+        "ledger", "delete", "--before", "30d", "--yes", "--dir", path,
+    ]);
+    check_code(&busy, 2);
+    assert!(busy.errors.contains("stop it first"), "{}", busy.errors);
+    check_code(&ran(&["audit", "verify", "--dir", path]), 0);
+    drop(ledger);
+    check_code(&ran(&["ledger", "delete", "--yes", "--dir", path]), 2);
+    let both = [
+        "ledger", "delete", "--run", "a", "--user", "b", "--dir", path,
+    ];
+    check_code(&ran(&both), 2);
+}

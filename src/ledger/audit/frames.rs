@@ -1,0 +1,109 @@
+//! The frames of one segment, looked at where they lie.
+
+use std::io;
+
+use super::super::log::{Segment, Window};
+use super::super::record::{Chain, FRAME_LEN, HEADER_LEN, MARK, frame_len, parse_frame};
+use super::super::removal::hash;
+use super::super::storage::Storage;
+
+pub(super) struct Frames {
+    window: Window,
+    /// The end of the segment.
+    pub(super) limit: u64,
+}
+
+/// A frame whose checksum holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead {
+    pub(super) kind: u8,
+    pub(super) chain: Chain,
+    /// Of the whole frame.
+    pub(super) len: u64,
+    /// It follows from what it was asked to follow from.
+    pub(super) follows: bool,
+}
+
+/// What lies somewhere.
+#[derive(Debug)]
+pub(super) enum Peek {
+    End,
+    /// Something that goes on behind the end.
+    Torn,
+    /// No frame.
+    Unreadable,
+    /// A frame of this length whose checksum does not hold.
+    Bad(u64),
+    Good(Ahead),
+}
+
+impl Frames {
+    pub(super) fn open(storage: &dyn Storage, segment: Segment) -> io::Result<Self> {
+        Ok(Self {
+            window: Window::new(storage.open(segment.number)?, Window::AHEAD),
+            limit: segment.len,
+        })
+    }
+
+    /// The head of the segment, or what there is of it.
+    pub(super) fn head(&mut self) -> io::Result<Vec<u8>> {
+        self.window.load(0, HEADER_LEN, self.limit)?;
+        let head = self.window.from(0);
+        Ok(head.get(..HEADER_LEN).unwrap_or(head).to_vec())
+    }
+
+    /// What lies at `offset`, and whether it follows from `chain`; where that is not known, it does.
+    pub(super) fn peek(&mut self, offset: u64, chain: Option<Chain>) -> io::Result<Peek> {
+        if offset >= self.limit {
+            return Ok(Peek::End);
+        }
+        if !self.window.load(offset, FRAME_LEN, self.limit)? {
+            return Ok(Peek::Torn);
+        }
+        let Some(len) = frame_len(self.window.from(offset)) else {
+            return Ok(Peek::Unreadable);
+        };
+        if !self.window.load(offset, len, self.limit)? {
+            return Ok(Peek::Torn);
+        }
+        let len = len as u64;
+        let frame = parse_frame(self.window.from(offset));
+        Ok(frame.map_or(Peek::Bad(len), |frame| {
+            Peek::Good(Ahead {
+                kind: frame.kind,
+                chain: frame.chain,
+                len,
+                follows: chain.is_none_or(|chain| frame.follows(chain)),
+            })
+        }))
+    }
+
+    /// The hash of the payload of the frame at `offset`, which is in memory.
+    pub(super) fn hash_at(&mut self, offset: u64) -> io::Result<[u8; 16]> {
+        self.peek(offset, None)?;
+        let frame = parse_frame(self.window.from(offset));
+        Ok(frame.map_or([0; 16], |frame| hash(frame.payload)))
+    }
+
+    /// Where the next frame is whose checksum holds, behind one of `len` at `from` if that is known.
+    pub(super) fn resync(&mut self, from: u64, len: Option<u64>) -> io::Result<Option<u64>> {
+        if let Some(len) = len
+            && let Peek::Good(_) = self.peek(from + len, None)?
+        {
+            return Ok(Some(from + len));
+        }
+        let mut offset = from + 1;
+        while self.window.load(offset, MARK.len(), self.limit)? {
+            let Some(skipped) = memchr::memmem::find(self.window.from(offset), &MARK) else {
+                offset = self.window.end().saturating_sub(1).max(offset + 1);
+                continue;
+            };
+            offset += skipped as u64;
+            if let Peek::Good(_) = self.peek(offset, None)? {
+                return Ok(Some(offset));
+            }
+            offset += 1;
+        }
+        Ok(None)
+    }
+}
