@@ -27,6 +27,7 @@ pub mod records;
 mod runs;
 mod series;
 pub mod step;
+pub mod suggestions;
 mod totals;
 pub mod view;
 
@@ -134,6 +135,13 @@ pub fn records(source: Source, clock: Clock) -> Router {
     Router::from(record_routes()).with_state(Records::new(source, clock, (None, None)))
 }
 
+/// The same, by a configuration.
+pub fn configured_records(source: Source, clock: Clock, config: Config) -> Router {
+    let records = Records::new(source, clock, (None, None));
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    Router::from(record_routes()).with_state(records.configured(config))
+}
+
 /// What [`router`] answers, as an `OpenAPI` document.
 pub fn document() -> Document {
     let mut document = Description::openapi();
@@ -157,6 +165,7 @@ fn record_routes() -> OpenApiRouter<Records> {
         .merge(metrics::routes())
         .merge(compare::routes())
         .merge(export::routes())
+        .merge(suggestions::routes())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {

@@ -170,7 +170,7 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, (&loops, &alerts)),
+            records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
             draining: Arc::clone(&draining),

@@ -27,6 +27,7 @@ mod receipt;
 mod receipt_file;
 mod source;
 mod step;
+mod suggest;
 mod table;
 mod top;
 mod tree;
@@ -46,6 +47,7 @@ pub use self::table::Output;
 use crate::admin::alerts::AlertParams;
 use crate::admin::compare::CompareParams;
 use crate::admin::params::{BudgetParams, CallParams, RunParams, SpanParams};
+use crate::admin::suggestions::SuggestParams;
 use crate::core::build::DESCRIPTION;
 use crate::upstream;
 
@@ -128,6 +130,9 @@ pub enum Command {
     /// List loops that were stopped, open and past, newest first; let them go on
     #[command(after_help = args::LOOPS_EXAMPLES)]
     Loops(LoopsArgs),
+    /// Find what wastes tokens, money or time in recorded calls, and say what to do about it
+    #[command(after_help = suggest::EXAMPLES)]
+    Suggest(SuggestParams),
     /// List what a person should know of now, open alerts first; send a test
     #[command(after_help = args::ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
@@ -294,6 +299,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
         Command::Metric(args) => metric::run(&common, &args, out),
+        Command::Suggest(params) => suggest::list(&common, &params, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
         Command::Compare(params) => compare::run(&common, &params, out),
         Command::Export(args) => export::run(&common, &args, out),

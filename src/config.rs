@@ -17,6 +17,7 @@ use wildmatch::WildMatch;
 use crate::core::budget::Rule;
 use crate::core::id::Label;
 use crate::core::price::{PerMillion, PriceRow, PriceTable};
+use crate::core::suggest::Settings;
 
 mod alerts;
 mod budget;
@@ -29,6 +30,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod suggestions;
 mod value;
 
 pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
@@ -54,6 +56,7 @@ pub struct Config {
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
     pub metrics: MetricsConfig,
+    pub suggestions: Settings,
     pub prices: Vec<PriceOverride>,
 }
 

@@ -18,6 +18,7 @@ pub mod money;
 pub mod price;
 pub mod recorded;
 pub mod space;
+pub mod suggest;
 pub mod text;
 pub mod time;
 pub mod usage;

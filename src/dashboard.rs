@@ -30,6 +30,7 @@ mod run;
 mod runs;
 mod said;
 mod search;
+mod suggestions;
 mod table;
 mod text;
 mod theme;
@@ -65,6 +66,7 @@ fn pages(state: &AdminState) -> Router {
         .merge(budgets::routes())
         .merge(loops::routes())
         .merge(compare::routes())
+        .merge(suggestions::routes())
         .merge(alerts::routes())
         .merge(deeds::routes())
         .with_state(Desk::new(state.clone()))

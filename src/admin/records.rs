@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
 use crate::alerts::Alerts;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::ledger::check::ReadOnly;
 use crate::ledger::{IndexError, Ledger, View};
 use crate::loops::Loops;
@@ -42,6 +44,8 @@ pub struct Records {
     /// Of the running proxy; none where only files are read.
     pub(super) loops: Option<Arc<Loops>>,
     pub(super) alerts: Option<Arc<Alerts>>,
+    /// None where there is none but the defaults.
+    pub(crate) config: Option<Arc<ArcSwap<Config>>>,
     slots: Arc<Semaphore>,
 }
 
@@ -56,7 +60,17 @@ impl Records {
             clock,
             loops,
             alerts,
+            config: None,
             slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
+        }
+    }
+
+    /// The same, by a configuration that may change.
+    #[must_use]
+    pub fn configured(self, config: Arc<ArcSwap<Config>>) -> Self {
+        Self {
+            config: Some(config),
+            ..self
         }
     }
 

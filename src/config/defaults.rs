@@ -16,6 +16,7 @@ use crate::core::loops::guard::Policy;
 use crate::core::loops::limits::RunLimits;
 use crate::core::loops::settings::Settings;
 use crate::core::price::PerMillion;
+use crate::core::suggest;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -37,6 +38,7 @@ impl Default for Config {
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
             metrics: super::MetricsConfig::default(),
+            suggestions: suggest::Settings::default(),
             prices: Vec::new(),
         }
     }

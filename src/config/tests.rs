@@ -362,6 +362,7 @@ fn every_key_is_documented_and_in_the_full_fixture() {
         ),
         (upstream.to_owned(), "upstream"),
         ("[[budget]]\nname = \"a\"\ncalls = 1\n".to_owned(), "budget"),
+        ("[suggestions]\n".to_owned(), "suggestions"),
         ("[alerts]\n".to_owned(), "alerts"),
         (
             "[[alerts.webhook]]\nname = \"a\"\nurl_env = \"U\"\n".to_owned(),

@@ -14,6 +14,7 @@ pub(super) enum Place {
     Budgets,
     Loops,
     Compare,
+    Suggestions,
     Alerts,
     /// None of them.
     Elsewhere,
@@ -21,13 +22,14 @@ pub(super) enum Place {
 
 impl Place {
     /// Those in the navigation: where, how they are called, where they lead.
-    pub(super) const ALL: [(Self, &'static str, &'static str); 7] = [
+    pub(super) const ALL: [(Self, &'static str, &'static str); 8] = [
         (Self::Overview, "Overview", "/"),
         (Self::Graph, "Graph", "/graph"),
         (Self::Runs, "Runs", "/runs"),
         (Self::Budgets, "Budgets", "/budgets"),
         (Self::Loops, "Loops", "/loops"),
         (Self::Compare, "Compare", "/compare"),
+        (Self::Suggestions, "Suggestions", "/suggestions"),
         (Self::Alerts, "Alerts", "/alerts"),
     ];
 }

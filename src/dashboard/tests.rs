@@ -98,8 +98,15 @@ impl Site {
 }
 
 /// Paths of all pages that need no name of something.
-const PAGES: [&str; 7] = [
-    "/", "/graph", "/runs", "/budgets", "/loops", "/compare", "/alerts",
+const PAGES: [&str; 8] = [
+    "/",
+    "/graph",
+    "/runs",
+    "/budgets",
+    "/loops",
+    "/compare",
+    "/suggestions",
+    "/alerts",
 ];
 
 #[tokio::test]

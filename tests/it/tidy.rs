@@ -112,6 +112,13 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        room: "suggest",
+        rooms: Some(&["core", "wire", "config", "ledger", "suggest"]),
+        never: &[
+            "tokio", "hyper", "redb", "axum", "clap", "toml::", "std::fs", "std::env",
+        ],
+    },
+    Rule {
         room: "proxy",
         rooms: Some(&[
             "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger", "alerts",
@@ -128,7 +135,7 @@ const RULES: &[Rule] = &[
         room: "admin",
         rooms: Some(&[
             "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
-            "export", "admin",
+            "export", "suggest", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },
@@ -142,6 +149,7 @@ const RULES: &[Rule] = &[
             "budgets",
             "loops",
             "alerts",
+            "suggest",
             "admin",
             "dashboard",
         ]),

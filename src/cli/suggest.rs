@@ -1,0 +1,116 @@
+//! What could be spared: listed, the dearest first, each with what to do.
+
+use std::io;
+
+use super::table::Output;
+use super::{Common, Failure, command, format};
+use crate::admin::suggestions::SuggestParams;
+use crate::core::id::CallId;
+use crate::core::money::NanoUsd;
+use crate::core::suggest::{Finding, Report, Saving};
+use crate::core::text::visible;
+
+/// Calls that are named of one finding; `--json` names more.
+const NAMED: usize = 3;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  open-aiops suggest
+  open-aiops suggest --since 30d --agent researcher
+  open-aiops suggest --rule cache_broken --json
+
+Savings are what these calls would not have cost; what two findings claim of one call is counted once in
+the total. `[suggestions]` in the config says from where on a finding matters, and which are ignored.";
+
+pub(super) fn list(
+    common: &Common,
+    params: &SuggestParams,
+    out: &mut Output<'_>,
+) -> Result<(), Failure> {
+    let path = "/api/v1/suggestions";
+    command::list(common, path, params, out, |report: Report, out| {
+        show(&report, out)
+    })
+}
+
+fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
+    for (number, finding) in report.findings.iter().enumerate() {
+        one(number + 1, finding, out)?;
+    }
+    if report.findings.is_empty() {
+        writeln!(out.writer, "nothing found that matters")?;
+    } else {
+        let total = saved(&report.total);
+        writeln!(
+            out.writer,
+            "together: {total}; what two claim of one call is counted once"
+        )?;
+    }
+    let spent = report.spent_nano_usd.brief();
+    let calls = format::count(report.calls);
+    writeln!(out.writer, "looked at {calls} calls that cost {spent}")?;
+    if report.is_cut {
+        writeln!(
+            out.writer,
+            "there are older calls in the span, which were not looked at"
+        )?;
+    }
+    if report.unread > 0 {
+        let unread = format::count(report.unread);
+        writeln!(
+            out.writer,
+            "{unread} of them are not recorded whole: no rule could look into those"
+        )?;
+    }
+    if report.below > 0 {
+        let below = format::count(report.below);
+        writeln!(out.writer, "{below} findings are below what matters")?;
+    }
+    Ok(())
+}
+
+fn one(number: usize, finding: &Finding, out: &mut Output<'_>) -> io::Result<()> {
+    let writer = &mut *out.writer;
+    let rule = finding.rule.name();
+    writeln!(
+        writer,
+        "{number}. {} ({rule}): {}",
+        finding.rule.title(),
+        saved(&finding.saving)
+    )?;
+    writeln!(writer, "   {}", visible(&finding.sentence))?;
+    for it in &finding.evidence {
+        writeln!(writer, "   - {}: {}", it.what, visible(&it.value))?;
+    }
+    writeln!(writer, "   do: {}", visible(&finding.fix))?;
+    writeln!(writer, "   counted so: {}", finding.assumption)?;
+    let calls: Vec<String> = finding
+        .calls
+        .iter()
+        .take(NAMED)
+        .map(CallId::to_string)
+        .collect();
+    let count = format::count(finding.call_count);
+    writeln!(writer, "   {count} calls, as {}\n", calls.join(", "))
+}
+
+fn saved(saving: &Saving) -> String {
+    let mut parts = Vec::new();
+    if let Some(usd) = saving.nano_usd {
+        let daily = saving.nano_usd_per_day.unwrap_or(NanoUsd::ZERO);
+        parts.push(format!("{} ({} a day)", usd.brief(), daily.brief()));
+    }
+    if saving.tokens > 0 {
+        parts.push(format!("{} tokens", format::count(saving.tokens)));
+    }
+    if saving.duration_us > 0 {
+        parts.push(format!(
+            "{} s",
+            format::count(saving.duration_us / 1_000_000)
+        ));
+    }
+    if parts.is_empty() {
+        parts.push("nothing".to_owned());
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,389 @@
+//! Constructed calls of which the right answer is known. A token in costs 1,000 pico-USD, one read from
+//! the cache 100, one out 4,000; so 1,000,000 tokens in are 1,000,000 nano-USD.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::facts::{Answered, Part, PartKind, Rates, Sent, Tool};
+use super::*;
+use crate::core::call::Outcome;
+use crate::core::digest::{Digest, DigestSeed};
+use crate::core::usage::Usage;
+
+const SECOND: i64 = 1_000_000;
+const RATES: Rates = Rates {
+    input: Some(1_000),
+    cache_read: Some(100),
+    output: Some(4_000),
+};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn digest(text: &str) -> Digest {
+    DigestSeed(1).digest(text.as_bytes())
+}
+
+/// Whatever threshold: the rules alone are asked.
+fn everything(calls: &[CallFacts]) -> Report {
+    let settings = Settings {
+        min_usd_per_day: NanoUsd::ZERO,
+        min_calls: 1,
+        ignore: Vec::new(),
+    };
+    look(calls, &settings)
+}
+
+fn only(calls: &[CallFacts], rule: Rule) -> Finding {
+    let report = everything(calls);
+    let mut its = report.findings.into_iter().filter(|it| it.rule == rule);
+    let found = its.next().expect("a finding");
+    assert_eq!(its.next(), None);
+    found
+}
+
+fn saved(finding: &Finding) -> (Option<i64>, u64, u64) {
+    let nano = finding.saving.nano_usd.map(NanoUsd::get);
+    (nano, finding.saving.tokens, finding.call_count)
+}
+
+fn part(kind: PartKind, text: &str, bytes: u32) -> Part {
+    // What follows a `#` is volatile.
+    Part {
+        kind,
+        digest: digest(text),
+        shape: digest(text.split('#').next().unwrap_or_default()),
+        bytes,
+    }
+}
+
+fn sent(parts: Vec<Part>) -> Sent {
+    let digests: String = parts.iter().map(|part| part.digest.to_string()).collect();
+    Sent {
+        body: digest(&digests),
+        parts,
+        tools: None,
+        lines: Arc::default(),
+    }
+}
+
+/// The `n`th call, each 30 s after the one before and 1 s long: 10,000 tokens in and 100 out of a
+/// request of 10,000 bytes.
+fn call(n: u64, parts: Vec<Part>) -> CallFacts {
+    let mut id = [0; 16];
+    id[8..].copy_from_slice(&n.to_be_bytes());
+    let usage = Usage {
+        input_tokens: 10_000,
+        output_tokens: 100,
+        ..Usage::default()
+    };
+    let mut call = CallFacts {
+        id: CallId::from_bytes(id),
+        at: Timestamp::from_micros(i64::try_from(n).unwrap() * 30 * SECOND),
+        duration_us: 1_000_000,
+        agent: label("worker"),
+        run: Some(label("run")),
+        conversation: None,
+        upstream: label("openai"),
+        model: Some(label("large")),
+        outcome: Outcome::Completed,
+        status: Some(200),
+        usage,
+        cost: None,
+        rates: RATES,
+        is_cut: false,
+        sent: Some(sent(parts)),
+        answered: Some(Answered::default()),
+    };
+    pay(&mut call);
+    call
+}
+
+fn pay(call: &mut CallFacts) {
+    let cached = call.usage.cache_read_input_tokens;
+    let fresh = call.usage.input_tokens - cached;
+    let pico = fresh * 1_000 + cached * 100 + call.usage.output_tokens * 4_000;
+    call.cost = Some(NanoUsd::new(i64::try_from(pico / 1000).unwrap()));
+}
+
+fn system(text: &str, bytes: u32) -> Part {
+    part(PartKind::System, text, bytes)
+}
+
+fn user(text: &str, bytes: u32) -> Part {
+    part(PartKind::User, text, bytes)
+}
+
+fn calls(count: u64, mut one: impl FnMut(u64) -> CallFacts) -> Vec<CallFacts> {
+    (0..count).map(&mut one).collect()
+}
+
+#[test]
+fn a_time_in_the_instructions_costs_what_the_cache_would_have_spared() {
+    let calls = calls(5, |n| {
+        let prompt = system(&format!("prompt#{n}"), 8_000);
+        call(n, vec![prompt, user(&format!("ask {n}"), 2_000)])
+    });
+    let found = only(&calls, Rule::CacheBroken);
+    // Four calls lose 8,000 tokens each at 1,000 - 100 pico-USD.
+    assert_eq!(saved(&found), (Some(4 * 8_000 * 900 / 1000), 32_000, 4));
+    assert!(
+        found.sentence.contains("the instructions (part 1"),
+        "{}",
+        found.sentence
+    );
+    let pair = found.pair.unwrap();
+    assert_eq!(
+        (pair.before, pair.after, pair.part),
+        (calls[0].id, calls[1].id, 0)
+    );
+}
+
+#[test]
+fn tools_in_another_order_break_the_cache_of_all_that_follows() {
+    let calls = calls(3, |n| {
+        let tools = part(PartKind::Tools, &format!("tools#{n}"), 4_000);
+        call(
+            n,
+            vec![
+                tools,
+                system("prompt", 5_000),
+                user(&format!("ask {n}"), 1_000),
+            ],
+        )
+    });
+    let found = only(&calls, Rule::CacheBroken);
+    assert_eq!(saved(&found), (Some(2 * 9_000 * 900 / 1000), 18_000, 2));
+    assert!(found.fix.contains("Sort the tools"));
+}
+
+#[test]
+fn what_was_read_from_the_cache_all_the_same_is_not_claimed() {
+    let mut calls = calls(2, |n| {
+        call(
+            n,
+            vec![
+                system(&format!("prompt#{n}"), 8_000),
+                user(&format!("{n}"), 2_000),
+            ],
+        )
+    });
+    calls[1].usage.cache_read_input_tokens = 7_000;
+    pay(&mut calls[1]);
+    assert_eq!(saved(&only(&calls, Rule::CacheBroken)).1, 1_000);
+}
+
+#[test]
+fn a_history_that_grows_or_a_cache_gone_cold_is_not_broken() {
+    let mut calls = calls(6, |n| {
+        let mut parts = vec![system("prompt", 4_000)];
+        parts.extend((0..=n).map(|turn| user(&format!("turn {turn}"), 1_000)));
+        call(n, parts)
+    });
+    assert_eq!(everything(&calls).findings, []);
+    calls.truncate(2);
+    calls[1] = call(40, vec![system("prompt#2", 8_000), user("other", 2_000)]);
+    calls[0] = call(0, vec![system("prompt#1", 8_000), user("one", 2_000)]);
+    assert_eq!(everything(&calls).findings, [], "20 minutes later");
+}
+
+#[test]
+fn each_answer_after_the_first_to_one_request_is_spare() {
+    let calls = calls(4, |n| call(n, vec![user(&format!("{}", n / 3), 10_000)]));
+    let found = only(&calls, Rule::RepeatedRequest);
+    assert_eq!(saved(&found), (Some(2 * 10_400), 20_200, 2));
+}
+
+fn offering(n: u64, used: &str) -> CallFacts {
+    let tools = part(PartKind::Tools, "tools", 2_000);
+    let mut call = call(n, vec![tools, user(&format!("{n}"), 8_000)]);
+    let tool = |name: &str, bytes| Tool {
+        name: name.to_owned(),
+        bytes,
+    };
+    let tools = vec![tool("search", 500), tool("deploy", 1_500)];
+    call.sent.as_mut().unwrap().tools = Some(Arc::new(tools));
+    call.answered.as_mut().unwrap().calls = vec![(used.to_owned(), n)];
+    call
+}
+
+#[test]
+fn a_tool_that_is_never_called_costs_its_definition_in_each_call() {
+    let mut calls = calls(20, |n| offering(n, "search"));
+    let found = only(&calls, Rule::UnusedTools);
+    assert_eq!(saved(&found), (Some(20 * 1_500), 30_000, 20));
+    assert!(
+        found.sentence.ends_with("none of them: deploy."),
+        "{}",
+        found.sentence
+    );
+    calls[3] = offering(3, "deploy");
+    assert_eq!(everything(&calls).findings, [], "called once");
+    calls[3] = offering(3, "search");
+    calls[4].answered = None;
+    assert_eq!(everything(&calls).findings, [], "it may have been called");
+}
+
+#[test]
+fn a_long_result_is_spare_from_the_sixth_call_that_carries_it_on() {
+    let calls = calls(8, |n| {
+        let mut parts = vec![
+            part(PartKind::ToolResult, "result", 4_000),
+            user("u", 6_000),
+        ];
+        parts.extend((0..n).map(|turn| part(PartKind::Assistant, &format!("{turn}"), 0)));
+        call(n, parts)
+    });
+    let found = only(&calls, Rule::CarriedResults);
+    assert_eq!(saved(&found), (Some(3 * 3_900), 3 * 3_900, 3));
+}
+
+#[test]
+fn what_was_cut_and_asked_again_is_claimed_and_what_was_only_cut_is_not() {
+    let mut calls = calls(3, |n| {
+        call(n, vec![user("long", 9_000 + u32::from(n == 2))])
+    });
+    calls[0].is_cut = true;
+    calls[2] = call(2, vec![user("other", 10_000)]);
+    calls[2].is_cut = true;
+    let found = only(&calls, Rule::CutOutput);
+    assert_eq!(saved(&found), (Some(10_400), 10_100, 1));
+    assert_eq!(found.calls, [calls[0].id]);
+}
+
+#[test]
+fn what_timed_out_and_was_tried_again_is_claimed() {
+    let mut calls = calls(3, |n| call(n, vec![user("same", 10_000)]));
+    calls[0].outcome = Outcome::ClientGone;
+    calls[1].outcome = Outcome::UpstreamError;
+    calls[1].status = Some(504);
+    calls[1].cost = Some(NanoUsd::ZERO);
+    let found = only(&calls, Rule::TimeoutRetries);
+    assert_eq!(saved(&found), (Some(10_400), 20_200, 2));
+    assert_eq!(found.saving.duration_us, 2_000_000);
+}
+
+#[test]
+fn a_cheaper_model_is_named_only_where_it_does_as_well() {
+    let mut calls = calls(40, |n| {
+        let mut call = call(
+            n,
+            vec![system("prompt", 5_000), user(&format!("{n}"), 5_000)],
+        );
+        if n >= 20 {
+            call.model = Some(label("small"));
+            call.rates = Rates {
+                input: Some(100),
+                cache_read: Some(10),
+                output: Some(400),
+            };
+            call.cost = Some(NanoUsd::new(1_040));
+        }
+        call
+    });
+    let found = only(&calls, Rule::SmallerModel);
+    assert_eq!(saved(&found), (Some(20 * (10_400 - 1_040)), 0, 20));
+    for call in &mut calls[20..23] {
+        call.is_cut = true;
+    }
+    let report = everything(&calls);
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|it| it.rule != Rule::SmallerModel)
+    );
+}
+
+/// Calls one right after the other, each 1 s long.
+fn in_a_row(count: u64) -> Vec<CallFacts> {
+    let mut calls = calls(count, |n| {
+        call(
+            n,
+            vec![system("prompt", 1_000), user(&format!("item {n}"), 9_000)],
+        )
+    });
+    for (n, call) in calls.iter_mut().enumerate() {
+        call.at = Timestamp::from_micros(i64::try_from(n).unwrap() * SECOND);
+        call.answered.as_mut().unwrap().lines = vec![n as u64];
+    }
+    calls
+}
+
+#[test]
+fn calls_in_a_row_that_do_not_need_each_other_could_run_at_once() {
+    let mut calls = in_a_row(40);
+    let found = only(&calls, Rule::Parallel);
+    assert_eq!(saved(&found), (None, 0, 40));
+    assert_eq!(found.saving.duration_us, 39_000_000);
+    for (n, call) in calls.iter_mut().enumerate().skip(1) {
+        call.sent.as_mut().unwrap().lines = [n as u64 - 1].into();
+    }
+    let report = everything(&calls);
+    assert_eq!(report.findings, [], "each quotes the answer before");
+}
+
+#[test]
+fn an_agent_that_polls_is_charged_all_but_the_first_and_the_last_call() {
+    let calls = calls(8, |n| {
+        let mut parts = vec![system("prompt", 1_000)];
+        parts.extend((0..=n).map(|turn| user(&format!("{turn}"), 100)));
+        let mut call = call(n, parts);
+        call.answered.as_mut().unwrap().calls = vec![("get_job".to_owned(), n / 7)];
+        call
+    });
+    let found = only(&calls, Rule::Waiting);
+    assert_eq!(saved(&found), (Some(5 * 10_400), 5 * 10_100, 5));
+    assert!(found.sentence.contains("get_job"));
+}
+
+#[test]
+fn below_the_threshold_nothing_is_said_and_what_is_ignored_is_not_looked_for() {
+    let calls = calls(4, |n| {
+        call(n, vec![user("same", 10_000 + u32::from(n > 9))])
+    });
+    let report = look(&calls, &Settings::default());
+    assert_eq!((report.findings.len(), report.below), (0, 1));
+    let mut settings = Settings {
+        min_usd_per_day: NanoUsd::new(3 * 10_400),
+        ..Settings::default()
+    };
+    assert_eq!(look(&calls, &settings).findings.len(), 1);
+    settings.ignore.push(Rule::RepeatedRequest);
+    assert_eq!(look(&calls, &settings).findings.len(), 0);
+}
+
+fn any_call() -> impl Strategy<Value = (u8, u8, u8, u16, bool, u8, u8)> {
+    let bits = (0..3_u8, 0..4_u8, 0..3_u8, 0..20_000_u16);
+    (bits, any::<bool>(), 0..4_u8, 0..3_u8)
+        .prop_map(|((a, b, c, d), e, f, g)| (a, b, c, d, e, f, g))
+}
+
+proptest! {
+    #[test]
+    fn findings_never_claim_more_than_was_spent(made in prop::collection::vec(any_call(), 0..80)) {
+        let mut all = Vec::new();
+        for (n, (prompt, ask, turns, cached, is_cut, end, tool)) in made.into_iter().enumerate() {
+            let mut parts = vec![system(&format!("prompt#{prompt}"), 5_000), user(&format!("{ask}"), 3_000)];
+            parts.extend((0..turns).map(|_| part(PartKind::ToolResult, "result", 2_000)));
+            let mut call = call(n as u64, parts);
+            call.usage.cache_read_input_tokens = u64::from(cached).min(10_000);
+            pay(&mut call);
+            call.is_cut = is_cut;
+            call.outcome = [Outcome::Completed, Outcome::ClientGone, Outcome::Completed, Outcome::UpstreamCut][usize::from(end)];
+            call.answered.as_mut().unwrap().calls = vec![(format!("tool{tool}"), 0)];
+            all.push(call);
+        }
+        let report = everything(&all);
+        let spent = report.spent_nano_usd;
+        let tokens: u64 = all.iter().map(CallFacts::tokens).sum();
+        for finding in &report.findings {
+            prop_assert!(finding.saving.nano_usd <= Some(spent));
+            prop_assert!(finding.saving.tokens <= tokens);
+        }
+        prop_assert!(report.total.nano_usd <= Some(spent));
+        prop_assert!(report.total.tokens <= tokens);
+    }
+}
