@@ -25,6 +25,7 @@ mod metric;
 mod operate;
 mod receipt;
 mod receipt_file;
+mod replay;
 mod source;
 mod step;
 mod suggest;
@@ -151,6 +152,9 @@ pub enum Command {
     /// Verify that the ledger is what was written
     #[command(subcommand, after_help = audit::EXAMPLES)]
     Audit(audit::AuditCommand),
+    /// Show what is on record of a run; answer a program that runs again from it
+    #[command(after_help = replay::NOTE)]
+    Replay(replay::ReplayArgs),
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
@@ -304,6 +308,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Compare(params) => compare::run(&common, &params, out),
         Command::Export(args) => export::run(&common, &args, out),
         Command::Audit(command) => audit::run(&common, &command, out),
+        Command::Replay(args) => replay::run(&common, &args, out),
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
         Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),

@@ -20,6 +20,7 @@ pub mod listener;
 pub mod loops;
 pub mod metrics;
 pub mod proxy;
+pub mod replay;
 pub mod suggest;
 pub mod tokens;
 pub mod upstream;

@@ -11,7 +11,7 @@ use super::body::{self, Side};
 use super::params::CallParams;
 use super::problem::Problem;
 use super::records::Records;
-use super::view::{CallDetail, CallList};
+use super::view::{CallDetail, CallList, ChunkView};
 use crate::core::id::CallId;
 use crate::ledger::View;
 
@@ -21,6 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Records> {
         .routes(routes!(call))
         .routes(routes!(request_body))
         .routes(routes!(response_body))
+        .routes(routes!(response_chunks))
 }
 
 /// Recorded calls, newest first
@@ -95,6 +96,28 @@ async fn response_body(
     id: Result<Path<CallId>, PathRejection>,
 ) -> Result<Response, Problem> {
     send_body(records, id?.0, Side::Response).await
+}
+
+/// The pieces that the recorded response body came in
+#[utoipa::path(
+    get,
+    path = "/api/v1/calls/{id}/chunks",
+    params(("id" = CallId, Path)),
+    responses((status = 200, body = Vec<ChunkView>), (status = 404, body = Problem))
+)]
+async fn response_chunks(
+    State(records): State<Records>,
+    id: Result<Path<CallId>, PathRejection>,
+) -> Result<Json<Vec<ChunkView>>, Problem> {
+    let Path(id) = id?;
+    let found = records.ask(move |view| view.call(id)).await?;
+    let settlement = found.ok_or_else(|| no_such_call(id))?.settlement;
+    let chunks = settlement.map(|it| it.chunks).unwrap_or_default();
+    let chunks = chunks.into_iter().map(|mark| ChunkView {
+        gap_us: mark.gap_us,
+        len: mark.len,
+    });
+    Ok(Json(chunks.collect()))
 }
 
 async fn send_body(records: Records, id: CallId, side: Side) -> Result<Response, Problem> {

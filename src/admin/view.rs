@@ -196,6 +196,15 @@ pub struct BodyView {
     pub truncated: bool,
 }
 
+/// One piece of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChunkView {
+    /// Microseconds after the piece before it; of the first, after the head.
+    pub gap_us: u32,
+    /// Bytes of it.
+    pub len: u32,
+}
+
 /// What a group of calls used and cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TotalsView {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use strum::VariantNames;
 
-use super::operate;
+use super::{operate, replay};
 use crate::admin::alerts::AlertParams;
 use crate::admin::params::{BudgetParams, SpanParams, When};
 use crate::core::budget::Dimension;
@@ -161,8 +161,8 @@ OPEN_AIOPS_URL is the base URL of the run for what reads no such variable. A lau
 is part of it, and counts against its budget.
 
 Exit codes: the program's own, or 128 and the signal that ended it; 76 when a call of it was refused
-by a breaker (see --keep-exit-code); 125 when it was not launched, 126 when it cannot be run, 127
-when it is not there.
+by a breaker, 77 when it departed from the run that --replay names (see --keep-exit-code); 125 when
+it was not launched, 126 when it cannot be run, 127 when it is not there.
 
 Examples:
   open-aiops run -- python crew.py
@@ -208,6 +208,8 @@ pub struct Launch {
     /// Keep a proxy of this process, and its page, until ctrl-c
     #[arg(long)]
     pub stay: bool,
+    #[command(flatten)]
+    pub replay: replay::LaunchReplay,
     /// The program and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     pub program: Vec<OsString>,

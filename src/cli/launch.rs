@@ -24,7 +24,7 @@ use super::receipt::{Receipt, Story};
 use super::receipt_file::ReceiptFile;
 use super::source::{self, Source};
 use super::table::{Output, printable};
-use super::{Common, Failure, command, operate};
+use super::{Common, Failure, command, operate, replay};
 use crate::admin;
 use crate::admin::view::Status;
 use crate::clock::Clock;
@@ -76,15 +76,23 @@ pub(super) fn run(common: &Common, launch: &Launch) -> Result<(), Failure> {
         let told = "run: what to launch comes after --, as in: open-aiops run -- python crew.py";
         return Err(Failure::Impossible(told.to_owned()));
     }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().build().map_err(failed)?;
-    match runtime.block_on(launched(common, launch)) {
+    let launched = if replay::is_meant(launch)? {
+        replay::launch(common, launch)
+    } else {
+        runtime()?.block_on(launched(common, launch))
+    };
+    match launched {
         Ok(code) => Err(Failure::Code(code)),
         Err(Failure::Impossible(told) | Failure::Negative(told)) => {
             Err(Failure::NotLaunched(told, FAILED))
         }
         Err(other) => Err(other),
     }
+}
+
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().map_err(failed)
 }
 
 async fn launched(common: &Common, launch: &Launch) -> Result<u8, Failure> {
@@ -155,7 +163,7 @@ fn notes(is_mute: bool, keys_left: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// The launch that this one is within.
-struct Parent {
+pub(super) struct Parent {
     run: Label,
     dir: PathBuf,
 }
@@ -480,7 +488,7 @@ fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
     Err(Failure::Impossible(told))
 }
 
-fn identity(launch: &Launch, parent: Option<&Parent>) -> Result<Identity, Failure> {
+pub(super) fn identity(launch: &Launch, parent: Option<&Parent>) -> Result<Identity, Failure> {
     let id = Clock::System.call_id();
     let run = Identity::name(launch.name.as_ref(), &launch.program, id);
     let mut limits = Limits::default();
@@ -517,14 +525,14 @@ fn afterwards(common: &Common, dir: &Path) -> Result<Source, Failure> {
 }
 
 /// The environment, as far as it is text.
-fn variables() -> Variables {
+pub(super) fn variables() -> Variables {
     let text = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     env::vars_os().filter_map(text).collect()
 }
 
-fn start_log(log: &Log) {
+pub(super) fn start_log(log: &Log) {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::WARN.into())
         .from_env_lossy();
@@ -572,7 +580,7 @@ fn is_colourless() -> bool {
 }
 
 /// There is nowhere left to complain to when this fails.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr(), "open-aiops: {text}");
 }
 

@@ -102,7 +102,7 @@ pub(super) static FAMILIES: [Family; 10] = [
 ];
 
 /// Where clients look for their keys, without which they do not begin.
-const KEYS: [&str; 14] = [
+pub(super) const KEYS: [&str; 14] = [
     "OPENAI_API_KEY",
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",

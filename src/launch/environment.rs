@@ -164,6 +164,31 @@ pub fn changes(
     Ok(changes)
 }
 
+/// What to set in `variables` for a program that is answered from a record at `origin`, whatever
+/// endpoint it uses. Nobody asks for keys there, and clients do not begin without: with `keys` those
+/// that are not set are made up.
+pub fn replayed(variables: &Variables, origin: &str, keys: bool) -> Result<Variables, NoUrl> {
+    let mut set = no_proxy(variables, origin);
+    for variable in FAMILIES.iter().flat_map(|family| family.variables) {
+        let path = match given(variables, variable) {
+            Some(value) => url(variable, value)?
+                .path()
+                .trim_end_matches('/')
+                .to_owned(),
+            None => variable.end.to_owned(),
+        };
+        set.insert(variable.name.to_owned(), format!("{origin}{path}"));
+    }
+    let lacking = clients::KEYS
+        .iter()
+        .filter(|key| !variables.contains_key(**key));
+    for key in lacking.filter(|_| keys) {
+        set.insert((*key).to_owned(), "replayed".to_owned());
+    }
+    set.insert(URL.to_owned(), origin.to_owned());
+    Ok(set)
+}
+
 /// The variables of one family: each stays where it is set to; those that are not set go where the
 /// first does that is, else to the upstream of that API, if there is one.
 fn family_changes(

@@ -34,6 +34,7 @@ mod loops;
 mod memory;
 mod power;
 mod records;
+mod replay;
 mod smuggling;
 mod steps;
 mod streaming;

@@ -119,6 +119,11 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        room: "replay",
+        rooms: Some(&["core", "wire", "proxy", "replay"]),
+        never: &["hyper", "redb", "clap", "toml::", "std::fs", "std::env"],
+    },
+    Rule {
         room: "proxy",
         rooms: Some(&[
             "core", "wire", "tokens", "clock", "config", "metrics", "upstream", "ledger", "alerts",

@@ -1,0 +1,168 @@
+//! A replay that listens, and the proxy that it goes live through where that is wanted.
+
+use std::net::SocketAddr;
+
+use super::super::args::Launch;
+use super::super::launch::{identity, say};
+use super::super::source::impossible;
+use super::super::table::printable;
+use super::super::{Common, Failure, command};
+use super::How;
+use crate::core::id::Label;
+use crate::launch::proxy::{Proxy, reach};
+use crate::replay::server::{Options, Report, Server};
+use crate::replay::tape::Tape;
+use crate::replay::{Live, Speed};
+use crate::upstream;
+
+/// What is asked for.
+pub(super) struct Wanted<'a> {
+    pub how: &'a How,
+    /// Where none is said.
+    pub speed: Speed,
+    pub listen: SocketAddr,
+    /// Of the run that live calls are of.
+    pub name: Option<&'a Label>,
+    pub launch: &'a Launch,
+    /// The first departure is told when it happens, not only at the end.
+    pub tells: bool,
+}
+
+pub(super) struct Stage {
+    server: Server,
+    proxy: Option<Proxy>,
+    opening: String,
+}
+
+impl Stage {
+    pub(super) async fn new(
+        common: &Common,
+        tape: Tape,
+        wanted: &Wanted<'_>,
+    ) -> Result<Self, Failure> {
+        let how = wanted.how;
+        let (run, calls) = (tape.run.clone(), tape.calls.len());
+        let fork_at = how.fork_at.as_deref();
+        let fork_at = fork_at.map(|at| place(&tape, at)).transpose()?;
+        let unplayable = calls - tape.playable();
+        let reason = tape.calls.iter().find_map(|call| call.reply.as_ref().err());
+        if unplayable == calls && fork_at.is_none() {
+            return Err(Failure::Impossible(format!(
+                "no call of run {run} can be played: {}",
+                reason.map_or("nothing is recorded", String::as_str)
+            )));
+        }
+        let on_divergence = how.on_divergence.unwrap_or_default();
+        let (proxy, live) = if how.goes_live() {
+            let (proxy, live) = live(common, &run, wanted).await?;
+            (Some(proxy), Some(live))
+        } else {
+            (None, None)
+        };
+        let mut opening = format!("replay of {run}, {} of {calls} calls", calls - unplayable);
+        if let Some(reason) = reason {
+            let some = format!("; {unplayable} cannot be played, such as one since {reason}");
+            opening.push_str(&some);
+        }
+        if let Some(live) = &live {
+            opening.push_str("; live calls are of run ");
+            opening.push_str(live.run.as_str());
+        }
+        let options = Options {
+            speed: how.speed.unwrap_or(wanted.speed),
+            on_divergence,
+            fork_at,
+            live,
+        };
+        let tells = wanted.tells;
+        let told = move |departure: &str| {
+            if tells {
+                say(&shown(departure));
+            }
+        };
+        let server = Server::start((tape, options), wanted.listen, told).await;
+        let server = server.map_err(|error| {
+            Failure::Impossible(format!("cannot listen on {}: {error}", wanted.listen))
+        })?;
+        opening = format!("{opening}, http://{}", server.address());
+        Ok(Self {
+            server,
+            proxy,
+            opening,
+        })
+    }
+
+    pub(super) fn opening(&self) -> String {
+        self.opening.clone()
+    }
+
+    pub(super) fn origin(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
+    pub(super) fn goes_live(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// Ends it; what went live is recorded by then.
+    pub(super) async fn end(self) -> Report {
+        let report = self.server.report();
+        drop(self.server);
+        if let Some(Proxy::Own(own)) = self.proxy {
+            own.stop().await;
+        }
+        report
+    }
+}
+
+/// A terminal is not to be moved by what agents say.
+fn shown(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n")
+}
+
+/// The call that is meant, from 0.
+fn place(tape: &Tape, at: &str) -> Result<usize, Failure> {
+    let calls = tape.calls.len();
+    let number = at.parse::<usize>().ok();
+    let number = number.filter(|number| (1..=calls).contains(number));
+    let by_id = || tape.calls.iter().position(|call| call.id.to_string() == at);
+    number.map(|number| number - 1).or_else(by_id).ok_or_else(|| {
+        Failure::Impossible(format!(
+            "--fork-at {}: run {} has no such call; expected a number from 1 to {calls}, or the id of a call of it",
+            printable(at),
+            tape.run
+        ))
+    })
+}
+
+async fn live(common: &Common, run: &Label, wanted: &Wanted<'_>) -> Result<(Proxy, Live), Failure> {
+    let (config, watcher) = command::load(common)?;
+    let proxy = reach(config, watcher, |_, config| config).await;
+    let proxy = proxy.map_err(impossible)?;
+    let named = Launch {
+        name: wanted.name.or(Some(run)).cloned(),
+        variant: wanted.launch.variant.clone(),
+        budget_usd: wanted.launch.budget_usd.clone(),
+        budget_tokens: wanted.launch.budget_tokens,
+        budget_calls: wanted.launch.budget_calls,
+        ..Launch::default()
+    };
+    let identity = identity(&named, None)?;
+    let doors = proxy.doors();
+    let scheme = if doors.is_tls { "https" } else { "http" };
+    let trust = upstream::trust(false, None).map_err(impossible)?;
+    let client = reqwest::Client::builder()
+        .tls_backend_preconfigured(trust)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build();
+    let live = Live {
+        origin: format!("{scheme}://{}", doors.proxy),
+        tags: identity.tags(),
+        run: identity.run,
+        model: wanted.how.model.clone(),
+        client: client.map_err(impossible)?,
+    };
+    Ok((proxy, live))
+}
