@@ -28,7 +28,7 @@ fn config(dir: &Path, durability: Durability) -> LedgerConfig {
         durability,
         record: RecordLevel::Full,
         max_body_bytes: 16 << 20,
-        redact: Vec::new(),
+        redact: open_aiops::core::redaction::Redaction::default(),
         show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: Some(256 << 20),

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
-use regex::bytes::Regex;
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
 use crate::core::budget::Rule;
 use crate::core::id::Label;
 use crate::core::price::{PerMillion, PriceRow, PriceTable};
+use crate::core::redaction::Redaction;
 use crate::core::suggest::Settings;
 
 mod alerts;
@@ -150,7 +150,7 @@ pub struct LedgerConfig {
     pub record: RecordLevel,
     /// Bytes of one body that are kept; the rest of it is not stored.
     pub max_body_bytes: usize,
-    pub redact: Vec<RedactionRule>,
+    pub redact: Redaction,
     /// Globs of headers whose values are recorded, besides those known to be harmless.
     pub show_headers: Vec<WildMatch>,
     /// Segments older than this are dropped; none keeps them.
@@ -188,18 +188,6 @@ pub enum OnFailure {
     Serve,
     /// Answer 503 until the ledger works again.
     Refuse,
-}
-
-#[derive(Clone, Debug)]
-pub struct RedactionRule {
-    pub pattern: Regex,
-    pub replacement: String,
-}
-
-impl PartialEq for RedactionRule {
-    fn eq(&self, other: &Self) -> bool {
-        self.pattern.as_str() == other.pattern.as_str() && self.replacement == other.replacement
-    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

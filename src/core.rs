@@ -17,6 +17,7 @@ pub mod metric;
 pub mod money;
 pub mod price;
 pub mod recorded;
+pub mod redaction;
 pub mod replay;
 pub mod space;
 pub mod suggest;

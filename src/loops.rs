@@ -21,7 +21,7 @@ use self::open::{Key, OpenTrips};
 use self::read::Reader;
 use self::recognise::Turn;
 use crate::clock::Clock;
-use crate::config::{Config, LoopsConfig, RedactionRule};
+use crate::config::{Config, LoopsConfig};
 use crate::core::alert::{About, Scope, Signal};
 use crate::core::attribution::{Attribution, Source};
 use crate::core::id::{CallId, Label};
@@ -30,6 +30,7 @@ use crate::core::loops::guard::{Caller, Guard, No, Verdict};
 use crate::core::loops::refusal::{self, Refusal};
 use crate::core::loops::trip::Trip;
 use crate::core::loops::turn::Answer;
+use crate::core::redaction::Redaction;
 use crate::core::time::Timestamp;
 use crate::ledger::{Durable, Event, Ledger, Unavailable};
 use crate::wire::response::Said;
@@ -78,7 +79,7 @@ pub struct Loops {
     config: ArcSwap<LoopsConfig>,
     runs: [Mutex<Shard>; SHARDS],
     open: OpenTrips,
-    redact: Vec<RedactionRule>,
+    redact: Redaction,
     swept_at: AtomicI64,
     keeper: Box<dyn Keeper>,
     clock: Clock,

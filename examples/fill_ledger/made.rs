@@ -195,7 +195,7 @@ fn config(dir: &Path) -> LedgerConfig {
         durability: Durability::Relaxed,
         record: RecordLevel::Full,
         max_body_bytes: 16 << 20,
-        redact: Vec::new(),
+        redact: open_aiops::core::redaction::Redaction::default(),
         show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: None,

@@ -17,6 +17,7 @@ use crate::core::attribution::Confidence;
 use crate::core::id::{CallId, Label};
 use crate::core::loops::chant::Chant;
 use crate::core::loops::turn::{Answer, Ask, Kind};
+use crate::core::redaction::Redaction;
 use crate::core::time::Timestamp;
 use crate::loops::read::Reader;
 use crate::wire::message::{self, Message, Piece, Role, ToolCall};
@@ -123,7 +124,7 @@ fn call_of(
     agent.ended_at = line.at;
     let reader = Reader {
         tools: &config.tools,
-        redact: &[],
+        redact: &Redaction::default(),
         shows: true,
     };
     let hash = |label: &Label| xxh3_64(label.as_str().as_bytes());

@@ -16,6 +16,7 @@ use crate::core::loops::guard::Policy;
 use crate::core::loops::limits::RunLimits;
 use crate::core::loops::settings::Settings;
 use crate::core::price::PerMillion;
+use crate::core::redaction::Redaction;
 use crate::core::suggest;
 
 const KIB: usize = 1 << 10;
@@ -78,7 +79,7 @@ impl Default for LedgerConfig {
             durability: Durability::Strict,
             record: RecordLevel::Full,
             max_body_bytes: 16 * MIB,
-            redact: Vec::new(),
+            redact: Redaction::default(),
             show_headers: Vec::new(),
             keep_for: None,
             keep_bytes: Some(20 * GIB),

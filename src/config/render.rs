@@ -101,7 +101,7 @@ fn ledger(f: &mut impl Write, ledger: &LedgerConfig) -> fmt::Result {
     writeln!(f, "on_failure = {}", quoted(ledger.on_failure.name()))?;
     writeln!(f, "max_queue = {}", size(ledger.max_queue_bytes))?;
     writeln!(f, "show_headers = {}", list(&ledger.show_headers))?;
-    for rule in &ledger.redact {
+    for rule in ledger.redact.rules() {
         writeln!(f, "\n[[ledger.redact]]")?;
         writeln!(f, "pattern = {}", quoted(&rule.pattern))?;
         writeln!(f, "replace = {}", quoted(&rule.replacement))?;

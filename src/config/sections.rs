@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use http::HeaderValue;
 use wildmatch::WildMatch;
 
+use crate::core::redaction::{self, Redaction};
+
 use super::read::{Section, Source};
 use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
-    PriceOverride, Problems, ProxyConfig, RedactionRule, Secret, TlsConfig, UpstreamConfig, alerts,
-    budget, check, loops, measured, suggestions,
+    PriceOverride, Problems, ProxyConfig, Secret, TlsConfig, UpstreamConfig, alerts, budget, check,
+    loops, measured, suggestions,
 };
 
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -133,19 +135,16 @@ fn ledger(section: &mut Section<'_, '_>, ledger: &mut LedgerConfig) {
         &mut ledger.max_queue_bytes,
     );
     ledger.show_headers = section.list("show_headers", &value::HEADER_GLOB);
-    ledger.redact = section
-        .tables("redact", |_, rule| redaction(rule))
-        .into_iter()
-        .flatten()
-        .collect();
+    let rules = section.tables("redact", |_, rule| redaction(rule));
+    ledger.redact = Redaction::new(rules.into_iter().flatten().collect());
     check::ledger(section, ledger);
 }
 
-fn redaction(section: &mut Section<'_, '_>) -> Option<RedactionRule> {
+fn redaction(section: &mut Section<'_, '_>) -> Option<redaction::Rule> {
     let (mut pattern, mut replacement) = (None, String::new());
     section.require("pattern", &value::PATTERN, &mut pattern);
     section.require("replace", &value::TEXT, &mut replacement);
-    Some(RedactionRule {
+    Some(redaction::Rule {
         pattern: pattern?,
         replacement,
     })

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
+use super::text::front;
+
 /// How much of a call is kept, and who wanted it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, ToSchema)]
 #[cbor(array)]
@@ -93,16 +95,12 @@ impl HeaderLines {
 
     /// A header whose value may be seen.
     pub fn show(&mut self, name: &str, value: &str) {
-        let mut end = value.len().min(MAX_VALUE);
-        while !value.is_char_boundary(end) {
-            end -= 1;
-        }
-        let front = value.get(..end).unwrap_or_default();
+        let front = front(value, MAX_VALUE);
         if !self.room(name.len() + front.len()) {
             return;
         }
         self.text.push_str(name);
-        if end < value.len() {
+        if front.len() < value.len() {
             let len = value.len().to_string();
             self.text.push('<');
             self.text.push_str(&len);
@@ -141,17 +139,22 @@ impl HeaderLines {
         has_room
     }
 
-    /// Puts other texts in the place of values that may be seen, where `change` has one.
-    pub fn replace(&mut self, change: impl Fn(&str) -> Option<String>) {
+    /// Puts other texts in the place of values that may be seen, where `change` has one. It is told
+    /// whether the value was cut off.
+    pub fn replace(&mut self, change: impl Fn(&str, bool) -> Option<String>) {
         let mut text = String::with_capacity(self.text.len());
         for line in self.text.lines() {
             let colon = line.find([':', '<', '(']);
-            let is_shown = colon.is_some_and(|at| !line[at..].starts_with('('));
-            let value = line.find(':').filter(|_| is_shown).map(|at| at + 1);
-            match value.and_then(|at| Some((line.get(..at)?, change(line.get(at..)?)?))) {
+            let known = colon.and_then(|at| line.as_bytes().get(at).copied());
+            let is_cut = known == Some(b'<');
+            let value = line
+                .find(':')
+                .filter(|_| known != Some(b'('))
+                .map(|at| at + 1);
+            match value.and_then(|at| Some((line.get(..at)?, change(line.get(at..)?, is_cut)?))) {
                 Some((name, value)) => {
                     text.push_str(name);
-                    text.push_str(&value.replace('\n', " "));
+                    text.push_str(&front(&value, MAX_VALUE).replace('\n', " "));
                 }
                 None => text.push_str(line),
             }
@@ -227,7 +230,7 @@ mod tests {
         lines.show("x-word", "a: word");
         lines.hide("x-odd", 4, 0xab);
         lines.show("long", &"word".repeat(200));
-        lines.replace(|value| Some(value.replace("word", "w\nd")));
+        lines.replace(|value, _| Some(value.replace("word", "w\nd")));
         let found: Vec<_> = lines.iter().collect();
         assert_eq!(found[0].name, "x-word");
         assert_eq!(found[0].value.as_deref(), Some("a: w d"));

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use zstd::bulk::Compressor;
 
-use crate::config::RedactionRule;
 use crate::core::call::{Part, StoredBody};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::redaction::{Redaction, Rule};
 
 use super::record::{Content, Frames, kind};
 
@@ -66,6 +66,8 @@ pub type Decode = fn(&str, &[u8], usize) -> Option<Vec<u8>>;
 const MIN_CONTENT: usize = 128;
 /// Shorter bytes are not compressed: building the tables for them costs more than they are worth.
 const MIN_COMPRESSED: usize = 1024;
+/// Contents that were redacted in another manner are stored anew.
+const MANNER: u8 = 2;
 /// Parts in a group.
 const GROUP: usize = 32;
 const LEVEL: i32 = 1;
@@ -74,7 +76,7 @@ const LEVEL: i32 = 1;
 pub(crate) struct Bodies {
     pub(crate) known: KnownContents,
     compressor: Option<Compressor<'static>>,
-    redact: Vec<RedactionRule>,
+    pub(super) redact: Redaction,
     /// Distinguishes contents stored under these redaction rules from others.
     rules: Digest,
     decode: Decode,
@@ -84,16 +86,16 @@ pub(crate) struct Bodies {
 
 impl Bodies {
     pub(crate) fn new(
-        redact: &[RedactionRule],
+        redact: &Redaction,
         max_body_bytes: usize,
         decode: Decode,
         seed: DigestSeed,
     ) -> Self {
-        let mut rules = Vec::new();
-        for RedactionRule {
+        let mut rules = vec![MANNER];
+        for Rule {
             pattern,
             replacement,
-        } in redact
+        } in redact.rules()
         {
             for text in [pattern.as_str(), replacement] {
                 rules.extend_from_slice(text.as_bytes());
@@ -103,7 +105,7 @@ impl Bodies {
         Self {
             known: KnownContents::default(),
             compressor: Compressor::new(LEVEL).ok(),
-            redact: redact.to_vec(),
+            redact: redact.clone(),
             rules: seed.digest(&rules),
             decode,
             max_body_bytes,
@@ -139,6 +141,16 @@ impl Bodies {
         if bytes.len() > self.max_body_bytes {
             bytes.truncate(self.max_body_bytes);
             truncated = true;
+        }
+        if truncated {
+            bytes.truncate(self.redact.keeps_of_cut(bytes.len()));
+        }
+        if segments.is_empty()
+            && is_stream(content_type.as_deref(), &bytes)
+            && let Some(redacted) = self.redact.stream(&bytes)
+        {
+            bytes = redacted.into();
+            changed = true;
         }
         let mut storing = Storing {
             bodies: self,
@@ -213,28 +225,6 @@ impl Bodies {
         (packed.len() < bytes.len()).then_some(packed)
     }
 
-    pub(super) fn has_rules(&self) -> bool {
-        !self.redact.is_empty()
-    }
-
-    /// The bytes after all rules, if any of them matched.
-    pub(super) fn redacted(&self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut changed = None;
-        for RedactionRule {
-            pattern,
-            replacement,
-        } in &self.redact
-        {
-            let before = changed.as_deref().unwrap_or(bytes);
-            if let std::borrow::Cow::Owned(after) =
-                pattern.replace_all(before, replacement.as_bytes())
-            {
-                changed = Some(after);
-            }
-        }
-        changed
-    }
-
     /// What a content is stored under: its digest, or with redaction one that says by what rules.
     fn stored_digest(&self, digest: Digest) -> Digest {
         if self.redact.is_empty() {
@@ -243,6 +233,15 @@ impl Bodies {
         self.seed
             .digest([digest.to_bytes(), self.rules.to_bytes()].as_flattened())
     }
+}
+
+/// Whether a text of it may be spread over many events.
+fn is_stream(content_type: Option<&str>, bytes: &[u8]) -> bool {
+    let kind = content_type.unwrap_or_default().to_ascii_lowercase();
+    let is_lines = ["event-stream", "ndjson", "jsonl"]
+        .iter()
+        .any(|it| kind.contains(it));
+    is_lines || bytes.first() == Some(&b'[')
 }
 
 fn is_encoded(encoding: &str) -> bool {
@@ -281,7 +280,7 @@ impl Storing<'_> {
         let redacted = if let Some(known) = self.bodies.known.get(digest) {
             known.redacted
         } else {
-            let redacted = self.bodies.redacted(message);
+            let redacted = self.bodies.redact.json(message);
             let kept = redacted.as_deref().unwrap_or(message);
             self.bodies
                 .content(digest, redacted.is_some(), kept, self.segment, self.frames);
@@ -295,7 +294,7 @@ impl Storing<'_> {
         if bytes.is_empty() {
             return;
         }
-        let redacted = self.bodies.redacted(bytes);
+        let redacted = self.bodies.redact.json(bytes);
         self.changed |= redacted.is_some();
         let kept = redacted.as_deref().unwrap_or(bytes);
         self.parts.push(match self.bodies.compress(kept) {
@@ -431,7 +430,7 @@ mod tests {
     const SEED: DigestSeed = DigestSeed(7);
 
     fn bodies(max_body_bytes: usize) -> Bodies {
-        Bodies::new(&[], max_body_bytes, |_, _, _| None, SEED)
+        Bodies::new(&Redaction::default(), max_body_bytes, |_, _, _| None, SEED)
     }
 
     /// The contents that were written.

@@ -332,6 +332,10 @@ impl IndexDisk {
         self.fails.store(fails, Ordering::SeqCst);
     }
 
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.lock().clone()
+    }
+
     /// One that holds the same now.
     pub(crate) fn copy(&self) -> Self {
         Self {

@@ -375,7 +375,7 @@ impl Event {
     pub const STOPPED: &'static str = "stopped";
 
     /// Characters that are kept of what the program says of itself.
-    const MAX_DETAILS: usize = 4096;
+    pub(super) const MAX_DETAILS: usize = 4096;
 
     /// The event a record tells of: its own, or that of an operator's act.
     pub(crate) fn parse(payload: &[u8]) -> Option<Self> {

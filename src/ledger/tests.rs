@@ -15,6 +15,7 @@ mod index;
 mod lists;
 mod measured;
 mod recording;
+mod redacting;
 mod room;
 mod runs;
 mod slices;

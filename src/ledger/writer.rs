@@ -25,6 +25,7 @@ use super::log::{Catalog, Cursor, Segment};
 use super::progress::Progress;
 use super::queue::{Commit, Op, Queue, Receipt};
 use super::record::{Event, Frames, HEADER_LEN, Header, Position, kind};
+use super::redaction;
 use super::retention::Retention;
 use super::storage::{SegmentFile, Storage};
 use super::sync_times::SyncTimes;
@@ -302,13 +303,16 @@ impl Writer {
             Op::Admit(admission, body, receipt) => self.admit(*admission, body, receipt),
             Op::Settle(settlement, body, receipt) => self.settle(*settlement, body, receipt),
             Op::Event(mut event, receipt) => {
-                self.bodies.redact_event(&mut event);
+                redaction::event(&self.bodies.redact, &mut event);
                 self.record(kind::EVENT, &*event, receipt);
             }
             Op::Account(account, receipt) => self.record(kind::ACCOUNT, &*account, receipt),
             Op::Act(act, receipt) => self.record(kind::ACT, &*act, receipt),
             Op::Late(late, receipt) => self.record(kind::LATE, &*late, receipt),
-            Op::Measured(it, receipt) => self.record(kind::MEASUREMENT, &*it, receipt),
+            Op::Measured(mut it, receipt) => {
+                redaction::measurement(&self.bodies.redact, &mut it);
+                self.record(kind::MEASUREMENT, &*it, receipt);
+            }
             Op::Removal(removal, receipt) => self.record(kind::REMOVAL, &*removal, receipt),
             Op::Checkpoint(packed) => self.pending.push(kind::CHECKPOINT, &*packed),
             Op::Forget(before, done) => {
@@ -327,7 +331,7 @@ impl Writer {
     fn admit(&mut self, mut admission: Admission, body: Option<Capture>, receipt: Receipt) {
         admission.request =
             body.and_then(|body| self.bodies.store(body, self.number, &mut self.pending));
-        self.bodies.redact_admission(&mut admission);
+        redaction::admission(&self.bodies.redact, &mut admission);
         self.pending.push(kind::ADMISSION, &admission);
         self.receipts.push(receipt);
     }
@@ -340,7 +344,7 @@ impl Writer {
     ) {
         settlement.response =
             body.and_then(|body| self.bodies.store(body, self.number, &mut self.pending));
-        self.bodies.redact_settlement(&mut settlement);
+        redaction::settlement(&self.bodies.redact, &mut settlement);
         self.pending.push(kind::SETTLEMENT, &settlement);
         self.receipts.extend(receipt);
     }

@@ -1,14 +1,13 @@
 //! From what the wire says to what the detector compares.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
-use crate::config::{RedactionRule, ToolRule};
+use crate::config::ToolRule;
 use crate::core::lineage::CallMade;
 use crate::core::loops::reading::{Reading, Voice};
 use crate::core::loops::settings::ToolTraits;
 use crate::core::loops::turn::{self, Action, Answer, From, Part};
+use crate::core::redaction::Redaction;
 use crate::core::text;
 use crate::wire::message::{Message, Piece, Role, ToolCall};
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,7 +22,7 @@ const SAMPLED: usize = 4096;
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     pub tools: &'a [ToolRule],
-    pub redact: &'a [RedactionRule],
+    pub redact: &'a Redaction,
     pub shows: bool,
 }
 
@@ -124,15 +123,8 @@ impl Reader<'_> {
         if !self.shows {
             return String::new();
         }
-        let mut front = Cow::Borrowed(text::front(text, SAMPLED).as_bytes());
-        for rule in self.redact {
-            let replaced = rule
-                .pattern
-                .replace_all(&front, rule.replacement.as_bytes())
-                .into_owned();
-            front = Cow::Owned(replaced);
-        }
-        turn::sample(&String::from_utf8_lossy(&front))
+        let front = text::front(text, SAMPLED);
+        turn::sample(self.redact.text(front).as_deref().unwrap_or(front))
     }
 }
 

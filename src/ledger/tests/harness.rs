@@ -16,6 +16,7 @@ use crate::core::digest::DigestSeed;
 use crate::core::id::{CallId, Label};
 use crate::core::metric::{Measurement, Value};
 use crate::core::money::NanoUsd;
+use crate::core::redaction::Redaction;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 
@@ -42,7 +43,7 @@ pub(crate) fn config() -> LedgerConfig {
         durability: Durability::Strict,
         record: RecordLevel::Full,
         max_body_bytes: 1 << 20,
-        redact: Vec::new(),
+        redact: Redaction::default(),
         show_headers: Vec::new(),
         keep_for: None,
         keep_bytes: None,

@@ -1,8 +1,6 @@
 //! What is recorded can be asked for.
 
-use regex::bytes::Regex;
-
-use crate::config::{Durability, RecordLevel, RedactionRule};
+use crate::config::{Durability, RecordLevel};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
@@ -265,59 +263,6 @@ fn record_level_bounds_what_is_kept() {
         let log = machine.disk.bytes(1);
         assert_eq!(memchr::memmem::find(&log, b"secret"), None);
     }
-}
-
-fn redacting() -> crate::config::LedgerConfig {
-    let pattern = Regex::new("sk-[a-z]+").unwrap();
-    let rule = RedactionRule {
-        pattern,
-        replacement: "[key]".to_owned(),
-    };
-    crate::config::LedgerConfig {
-        redact: vec![rule],
-        ..config()
-    }
-}
-
-#[test]
-fn redaction_keeps_secrets_out_of_every_part() {
-    let machine = Machine::new(redacting());
-    let (ledger, _) = machine.open();
-    let secret = format!("sk-abc {}", "x".repeat(200));
-    let request = conversation(ledger.seed(), &["sk-def".to_owned(), secret.clone()]);
-    for _ in 0..2 {
-        let admission = machine.call("r", "a");
-        let entry = ledger
-            .admit(admission.clone(), Some(request.clone()))
-            .unwrap();
-        entry.settle(settlement(&admission), Some(plain(secret.as_bytes())));
-        machine.clock.advance_micros(1000);
-        let body = ledger.view().request_body(admission.id).unwrap().unwrap();
-        let text = String::from_utf8(body.bytes).unwrap();
-        assert!(!body.exact, "redacted the second time, too");
-        assert!(text.contains("[key],[key] xxx"), "{text}");
-        let body = ledger.view().response_body(admission.id).unwrap().unwrap();
-        assert!(body.bytes.starts_with(b"[key] x") && !body.exact);
-    }
-}
-
-#[test]
-fn redaction_looks_into_encoded_bodies_or_does_not_store_them() {
-    let machine = Machine::new(redacting());
-    let (ledger, _) = machine.open();
-    let admission = machine.call("r", "a");
-    let encoded = |encoding: &str| super::super::Capture {
-        content_encoding: Some(encoding.to_owned()),
-        ..plain(b"cba-ks says")
-    };
-    let entry = ledger
-        .admit(admission.clone(), Some(encoded("reversed")))
-        .unwrap();
-    entry.settle(settlement(&admission), Some(encoded("unknown")));
-    let body = ledger.view().request_body(admission.id).unwrap().unwrap();
-    assert_eq!(body.bytes, b"syas [key]");
-    assert_eq!((body.content_encoding, body.exact), (None, false));
-    assert_eq!(ledger.view().response_body(admission.id).unwrap(), None);
 }
 
 #[test]
