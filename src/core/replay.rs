@@ -94,6 +94,13 @@ impl Deck {
         }
     }
 
+    /// Marks a call as not played: it may be taken once more.
+    pub fn give_back(&mut self, at: usize) {
+        if let Some(played) = self.played.get_mut(at) {
+            *played = false;
+        }
+    }
+
     fn left(&self) -> impl Iterator<Item = (usize, &Asked)> {
         let calls = self.calls.iter().enumerate().zip(&self.played);
         calls.filter(|(_, played)| !**played).map(|(call, _)| call)
