@@ -324,3 +324,29 @@ impl Shared {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn request_that_is_too_long_is_an_error_of_its_api_and_a_broken_one_is_not_that() {
+        let request = Request {
+            method: Method::POST,
+            path: "/v1/messages".to_owned(),
+            agent: None,
+            body: bytes::Bytes::new(),
+        };
+        let error = to_bytes(Body::from("too long"), 3).await.unwrap_err();
+        let response = unread(&request, &error);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let told = to_bytes(response.into_body(), 4096).await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["type"], "error");
+        assert_eq!(told["error"]["code"], TOO_LARGE);
+        let broken = unread(&request, &axum::Error::new(io::Error::other("gone")));
+        assert_eq!(broken.status(), StatusCode::BAD_REQUEST);
+    }
+}
