@@ -23,19 +23,25 @@ from client import CLIENTS_HOME, HERE, QUIET, SCRIPT_TIMEOUT_SECONDS, Json, comm
 Upstream = Callable[[ExitStack, Path], str]
 DEPARTED = 77
 CHANGED = "This was asked otherwise when it was recorded."
-# Client -> the constant of the job that is the prompt of a later call.
+# Client -> the constant of the job that is the prompt of a later call. All that speak HTTP with httpx,
+# where the witness hears them, and ask for one thing after the other.
 REPLAYED = {
     "langgraph_app": "RESEARCHER",
     "crewai_app": "QUESTION",
+    "agents_sdk": "RESEARCHER",
+    "pydantic_ai_app": "RESEARCHER",
+    "smolagents_app": "RESEARCHER",
+    "autogen_app": "RESEARCHER",
+    "llama_index_app": "RESEARCHER",
 }
+# What a program asks may differ: LangGraph names each hand-over by an id that it makes up.
 WITNESSED = (
     "number",
     "path",
-    "asked",
     "status",
-    "content_type",
-    "content_encoding",
-    "content_length",
+    "content-type",
+    "content-encoding",
+    "content-length",
     "body",
 )
 
@@ -140,7 +146,7 @@ def measured(result: Replayed, binary: Path, directory: Path, upstream: Upstream
     run = found.group(1)
     again = stand.run("again", "--replay", run, key="")
     result.calls, result.size = len(live.heard), sum(len(it["body"]) for it in live.heard)
-    result.streamed = sum("event-stream" in str(it["content_type"]) for it in live.heard)
+    result.streamed = sum("event-stream" in str(it["content-type"]) for it in live.heard)
     result.seconds = (live.seconds, again.seconds)
     result.problems += problems_of(run, live, again)
     constant = REPLAYED[result.client]
@@ -167,26 +173,25 @@ def problems_of(run: str, live: Ended, again: Ended) -> list[str]:
             for name in WITNESSED
             if other[name] != one[name]
         ]
-        if other["replayed"] != one["call"]:
-            found.append(f"answer {one['number']} is that of {other['replayed']}, not {one['call']}")
+        if other["x-aiops-replayed"] != one["x-aiops-call"]:
+            found.append(f"answer {one['number']} is that of {other['x-aiops-replayed']}, not {one['x-aiops-call']}")
     return found
 
 
 def problems_of_change(constant: str, live: Ended, other: Ended) -> tuple[int, list[str]]:
     """The first call that had the prompt is where it departs, and what came before was played."""
     prompt = constant_of_job(constant)
-    numbers = [it["number"] for it in live.heard if json.dumps(prompt)[1:-1] in it["asked"]]
-    first = next(it for it in live.heard if it["number"] == numbers[0])
+    first = [it for it in live.heard if json.dumps(prompt)[1:-1] in it["asked"]][0]
     number, calls = first["number"], len(live.heard)
     found = []
     if other.code != DEPARTED:
         found.append(f"with another {constant} it ended with {other.code}\n{tail(other)}")
-    if f" at call {number} of {calls} ({first['call']}," not in other.err:
-        found.append(f"it departs at call {number} ({first['call']}), told is: {other.err}")
+    if f" at call {number} of {calls} ({first['x-aiops-call']}," not in other.err:
+        found.append(f"it departs at call {number} ({first['x-aiops-call']}), told is: {other.err}")
     if CHANGED not in other.err:
         found.append(f"the other prompt is not told: {other.err}")
-    played = [it["replayed"] for it in other.heard if it["status"] != 409]
-    if played != [it["call"] for it in live.heard[: number - 1]]:
+    played = [it["x-aiops-replayed"] for it in other.heard if it["status"] != 409]
+    if played != [it["x-aiops-call"] for it in live.heard[: number - 1]]:
         found.append(f"before call {number} it got {played}")
     return number, found
 

@@ -10,31 +10,32 @@ import json
 import runpy
 import sys
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import httpx
 import job
 
 Json = dict[str, Any]
+# What the SDKs speak HTTP with, whichever of them is installed.
+LIBRARIES = ("httpx", "httpx2")
+HEADERS = ("content-type", "content-encoding", "content-length", "x-aiops-call", "x-aiops-replayed")
 NUMBERS = count(1)
 
 
 class Witness:
     """Writes an exchange down once, when its answer ends or is left."""
 
-    def __init__(self, log: Path, request: httpx.Request, response: httpx.Response) -> None:
+    def __init__(self, log: Path, request: Any, response: Any) -> None:
         self.log, self.number, self.body, self.is_told = log, next(NUMBERS), b"", False
         self.known: Json = {
-            "path": request.url.path,
+            # Without the tags that the launch put in front.
+            "path": "/v1" + request.url.path.partition("/v1")[2],
             "asked": request.content.decode("latin-1"),
             "status": response.status_code,
-            "content_type": response.headers.get("content-type"),
-            "content_encoding": response.headers.get("content-encoding"),
-            "content_length": response.headers.get("content-length"),
-            "call": response.headers.get("x-aiops-call"),
-            "replayed": response.headers.get("x-aiops-replayed"),
+            **{name: response.headers.get(name) for name in HEADERS},
         }
 
     def tell(self) -> None:
@@ -45,56 +46,48 @@ class Witness:
                 log.write(json.dumps(told) + "\n")
 
 
-class Heard(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, witness: Witness) -> None:
-        self.stream, self.witness = stream, witness
+def listen(library: Any, log: Path) -> None:
+    class Heard(library.SyncByteStream):  # type: ignore[misc]
+        def __init__(self, stream: Any, witness: Witness) -> None:
+            self.stream, self.witness = stream, witness
 
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self.stream:
-            self.witness.body += piece
-            yield piece
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in self.stream:
+                self.witness.body += piece
+                yield piece
 
-    def close(self) -> None:
-        self.witness.tell()
-        self.stream.close()
+        def close(self) -> None:
+            self.witness.tell()
+            self.stream.close()
 
+    class HeardLater(library.AsyncByteStream):  # type: ignore[misc]
+        def __init__(self, stream: Any, witness: Witness) -> None:
+            self.stream, self.witness = stream, witness
 
-class HeardLater(httpx.AsyncByteStream):
-    def __init__(self, stream: httpx.AsyncByteStream, witness: Witness) -> None:
-        self.stream, self.witness = stream, witness
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for piece in self.stream:
+                self.witness.body += piece
+                yield piece
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self.stream:
-            self.witness.body += piece
-            yield piece
+        async def aclose(self) -> None:
+            self.witness.tell()
+            await self.stream.aclose()
 
-    async def aclose(self) -> None:
-        self.witness.tell()
-        await self.stream.aclose()
+    send = library.HTTPTransport.handle_request
+    send_later = library.AsyncHTTPTransport.handle_async_request
 
-
-def listen(log: Path) -> None:
-    send, send_later = (
-        httpx.HTTPTransport.handle_request,
-        httpx.AsyncHTTPTransport.handle_async_request,
-    )
-
-    def heard(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+    def heard(self: Any, request: Any) -> Any:
         response = send(self, request)
-        assert isinstance(response.stream, httpx.SyncByteStream)
         response.stream = Heard(response.stream, Witness(log, request, response))
         return response
 
-    async def heard_later(
-        self: httpx.AsyncHTTPTransport, request: httpx.Request
-    ) -> httpx.Response:
+    async def heard_later(self: Any, request: Any) -> Any:
         response = await send_later(self, request)
-        assert isinstance(response.stream, httpx.AsyncByteStream)
         response.stream = HeardLater(response.stream, Witness(log, request, response))
         return response
 
-    httpx.HTTPTransport.handle_request = heard  # type: ignore[method-assign]
-    httpx.AsyncHTTPTransport.handle_async_request = heard_later  # type: ignore[method-assign]
+    library.HTTPTransport.handle_request = heard
+    library.AsyncHTTPTransport.handle_async_request = heard_later
 
 
 def main() -> None:
@@ -103,7 +96,8 @@ def main() -> None:
         name, text = changed
         assert hasattr(job, name)
         setattr(job, name, text)
-    listen(Path(log))
+    for library in filter(find_spec, LIBRARIES):
+        listen(import_module(library), Path(log))
     runpy.run_path(str(Path(__file__).with_name(f"{script}.py")), run_name="__main__")
 
 
