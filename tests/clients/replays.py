@@ -23,8 +23,8 @@ from client import CLIENTS_HOME, HERE, QUIET, SCRIPT_TIMEOUT_SECONDS, Json, comm
 Upstream = Callable[[ExitStack, Path], str]
 DEPARTED = 77
 CHANGED = "This was asked otherwise when it was recorded."
-# Client -> the constant of the job that is the prompt of a later call. All that speak HTTP with httpx,
-# where the witness hears them, and ask for one thing after the other.
+# Client -> the constant of the job that is the prompt of a later call. All that speak HTTP with
+# httpx, where the witness hears them, and ask for one thing after the other.
 REPLAYED = {
     "langgraph_app": "RESEARCHER",
     "crewai_app": "QUESTION",
@@ -173,8 +173,9 @@ def problems_of(run: str, live: Ended, again: Ended) -> list[str]:
             for name in WITNESSED
             if other[name] != one[name]
         ]
-        if other["x-aiops-replayed"] != one["x-aiops-call"]:
-            found.append(f"answer {one['number']} is that of {other['x-aiops-replayed']}, not {one['x-aiops-call']}")
+        call, played = one["x-aiops-call"], other["x-aiops-replayed"]
+        if played != call:
+            found.append(f"answer {one['number']} is that of {played}, not {call}")
     return found
 
 
