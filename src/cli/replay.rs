@@ -32,11 +32,12 @@ const SHOWN: usize = 5;
 
 pub(super) const NOTE: &str = "\
 A replay answers from the record: no network, no cost, nothing recorded. A request is taken for the
-recorded call that says the same, message by message, in whichever order they come; times and ids
-that change by themselves do not count. Where the program first departs from the record is said,
-with the difference. Answers have the bytes, the pieces and, at --speed 1, the times of the recorded
-ones. --serve answers as often as it is asked; run --replay plays each call once, but for a client
-that had no whole answer and asks again (see --repeat). With --fork-at or --on-divergence forward,
+recorded call that asks the same - model, tools, form of the answer, every message - in whichever
+order they come; times and ids that change by themselves do not count, unless --strict is given. Where
+the program first departs from the record is said, with the difference. Answers have the bytes, the
+pieces and, at --speed 1, the times of the recorded ones. --serve answers as often as it is asked; run
+--replay plays each call once, but for a client that had no whole answer and asks again (see --repeat).
+With --fork-at or --on-divergence forward,
 what is not played goes live through the proxy, as a run of its own.
 
 Exit codes: 0, or 77 when the program departed from the record and was stopped, or with --all when
@@ -73,6 +74,9 @@ pub struct How {
     /// the recorded call it comes nearest to; stop when not given
     #[arg(long, value_name = "stop|forward|nearest", value_parser = on_divergence())]
     pub on_divergence: Option<OnDivergence>,
+    /// Play only what is asked for by the same body, byte by byte: no other times and ids
+    #[arg(long)]
+    pub strict: bool,
     /// Play the calls before this one, a number or an id, and go on live
     #[arg(long, value_name = "CALL")]
     pub fork_at: Option<String>,
@@ -105,7 +109,7 @@ fn on_divergence() -> impl TypedValueParser<Value = OnDivergence> {
 pub(super) fn is_meant(launch: &Launch) -> Result<bool, Failure> {
     let LaunchReplay { of, how, .. } = &launch.replay;
     if of.is_none() && *how != How::default() {
-        let told = "--speed, --on-divergence, --fork-at, --model and --all come with --replay RUN";
+        let told = "--speed, --on-divergence, --strict, --fork-at, --model and --all come with --replay RUN";
         return Err(Failure::NotLaunched(told.to_owned(), super::launch::FAILED));
     }
     let has_budget = launch.budget_usd.is_some()
@@ -135,7 +139,8 @@ impl How {
 
 pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     if !args.serve && args.how != How::default() {
-        let told = "--speed, --on-divergence, --fork-at, --model and --all come with --serve";
+        let told =
+            "--speed, --on-divergence, --strict, --fork-at, --model and --all come with --serve";
         return Err(Failure::Impossible(told.to_owned()));
     }
     let tape = tape::load(common, &args.run)?;
@@ -185,16 +190,25 @@ async fn serve(
 /// How it went, for people.
 fn words(report: &Report) -> String {
     let (played, calls, left) = (report.played, report.calls, report.unplayed.len());
-    let mut first = format!("replay of {}: {played} of {calls} calls played", report.run);
-    let mut add = |count: usize, words: &str| {
-        if count > 0 {
-            first.push_str(&format!(", {count} {words}"));
-        }
-    };
-    add(report.unplayable, "cannot be played");
-    add(left, "the program did not ask for");
-    add(report.repeated as usize, "played again");
-    let mut lines = vec![first];
+    let counts = [
+        (report.unplayable, "cannot be played"),
+        (left, "the program did not ask for"),
+        (report.repeated as usize, "played again"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let mut first = vec![format!(
+        "replay of {}: {played} of {calls} calls played",
+        report.run
+    )];
+    first.extend(counts.map(|(count, words)| format!("{count} {words}")));
+    let mut lines = vec![first.join(", ")];
+    match report.changed {
+        0 => {}
+        1 => lines.push("1 of them was asked for with other times or ids".to_owned()),
+        many => lines.push(format!(
+            "{many} of them were asked for with other times or ids"
+        )),
+    }
     if let Some(run) = &report.live_run {
         lines.push(format!("{} went live, as run {run}", report.live));
     }

@@ -74,6 +74,7 @@ mod tests {
             method: Method::POST,
             path: path.to_owned(),
             agent: None,
+            encoding: None,
             body: Bytes::from_static(body.as_bytes()),
         }
     }

@@ -194,6 +194,7 @@ mod tests {
                 method: Method::POST,
                 path: tagged.rest.to_owned(),
                 agent: None,
+                encoding: None,
                 body: Bytes::from_static(body.as_bytes()),
             },
             tagged,

@@ -47,11 +47,12 @@ pub(super) enum Step {
 pub(super) type Decided = (Step, Option<(Departure, bool)>);
 
 impl Progress {
-    pub(super) fn new(asked: Vec<Asked>, is_playable: Vec<bool>) -> Self {
+    /// `unplayable` says of a call why it cannot be played.
+    pub(super) fn new(asked: Vec<Asked>, unplayable: &[Option<String>], is_strict: bool) -> Self {
         let calls = asked.len();
         Self {
-            deck: Deck::new(asked, |at| is_playable.get(at) == Some(&true)),
-            is_playable,
+            is_playable: unplayable.iter().map(Option::is_none).collect(),
+            deck: Deck::new(asked, |at| unplayable.get(at).cloned().flatten()).strict(is_strict),
             round: vec![false; calls],
             played: vec![0; calls],
             ..Self::default()
@@ -71,12 +72,12 @@ impl Progress {
             Ok(_) => return (self.go_live(asked), None),
             Err(departure) => departure,
         };
-        if rules.fork_at.is_some() && self.is_behind(departure.call, asked, fork_at) {
+        if rules.fork_at.is_some() && self.is_behind(&departure, asked, fork_at) {
             return (self.go_live(asked), None);
         }
         let is_first = !std::mem::replace(&mut self.has_departed, true);
-        let step = match (rules.on_divergence, departure.call) {
-            (OnDivergence::Nearest, Some(at)) if self.is_playable(at) => {
+        let step = match (rules.on_divergence, departure.stand_in) {
+            (OnDivergence::Nearest, Some(at)) => {
                 self.deck.play(at);
                 self.play(at)
             }
@@ -131,7 +132,8 @@ impl Progress {
 
     /// Behind the fork nothing needs to be as it was: what comes nearest to a call behind it, what goes
     /// on with a conversation that went live, and all else once what is before the fork was played.
-    fn is_behind(&self, nearest: Option<usize>, asked: &Asked, fork_at: usize) -> bool {
+    fn is_behind(&self, departure: &Departure, asked: &Asked, fork_at: usize) -> bool {
+        let nearest = departure.call.or(departure.after);
         let goes_on = |before: &Asked| {
             let len = before.messages.len();
             len > 0 && asked.messages.get(..len) == Some(before.messages.as_slice())
@@ -151,6 +153,14 @@ impl Progress {
 
     pub(super) fn played(&self) -> usize {
         self.played.iter().filter(|played| **played > 0).count()
+    }
+
+    /// Of these, those that were asked for with other times or names.
+    pub(super) fn changed(&self) -> usize {
+        let played = self.played.iter().enumerate();
+        played
+            .filter(|(at, played)| **played > 0 && self.deck.is_changed(*at))
+            .count()
     }
 
     /// Answers that were given more than once.

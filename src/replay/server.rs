@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::LengthLimitError;
 use serde::Serialize;
@@ -23,9 +23,8 @@ use super::live::{Going, Live};
 use super::play::{self, Speed, Taken};
 use super::progress::{Progress, Rules, Step};
 use super::redaction::Redaction;
-use super::tape::{Call, Tape};
+use super::tape::Tape;
 use crate::core::id::{CallId, Label};
-use crate::core::replay::Departure;
 use crate::proxy::headers;
 use crate::proxy::tags::{Tagged, take_tags};
 use crate::wire::refusal::{RefusalText, body};
@@ -55,6 +54,8 @@ pub enum OnDivergence {
 pub struct Options {
     pub speed: Speed,
     pub on_divergence: OnDivergence,
+    /// Only requests whose body is the same, byte by byte, are played.
+    pub is_strict: bool,
     /// The first call, from 0, that is not played: what asks for it or a later one goes live.
     pub fork_at: Option<usize>,
     /// Calls are played any number of times.
@@ -73,6 +74,8 @@ pub struct Report {
     /// Those that cannot be played.
     pub unplayable: usize,
     pub played: usize,
+    /// Of these, those that were asked for with other times or ids.
+    pub changed: usize,
     /// Answers that were given once more.
     pub repeated: u32,
     /// Calls that went live.
@@ -121,12 +124,15 @@ impl Server {
         let address = listener.local_addr()?;
         for call in &mut tape.calls {
             // A rule may be newer than the record.
+            call.request.decode();
             call.request.body = options.redaction.of(&call.request.body);
         }
-        let asked = tape.calls.iter().map(|call| call.request.asked()).collect();
-        let is_playable = tape.calls.iter().map(|call| call.reply.is_ok()).collect();
+        let asked = asked::all(tape.calls.iter().map(|call| &call.request));
+        let replies = tape.calls.iter().map(|call| call.reply.as_ref());
+        let unplayable: Vec<Option<String>> = replies.map(|it| it.err().cloned()).collect();
+        let progress = Progress::new(asked, &unplayable, options.is_strict);
         let shared = Arc::new(Shared {
-            progress: Mutex::new(Progress::new(asked, is_playable)),
+            progress: Mutex::new(progress),
             tape,
             options,
             told: Box::new(told),
@@ -159,6 +165,7 @@ impl Server {
             calls: tape.calls.len(),
             unplayable: tape.calls.len() - tape.playable(),
             played: progress.played(),
+            changed: progress.changed(),
             repeated: progress.repeated(),
             live: progress.live,
             live_run: live_run.filter(|_| progress.live > 0),
@@ -185,13 +192,16 @@ async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
         method: parts.method,
         path: tagged.rest.to_owned(),
         agent: agent(&tagged, &parts.headers),
+        encoding: encoding(&parts.headers),
         body: bytes::Bytes::new(),
     };
     let body = match to_bytes(body, MAX_BODY).await {
         Ok(body) => body,
         Err(error) => return unread(&request, &error),
     };
-    request.body = shared.options.redaction.of(&body);
+    request.body = body.clone();
+    request.decode();
+    request.body = shared.options.redaction.of(&request.body);
     match shared.decide(&request, is_retry(&parts.headers)) {
         (Step::Play(at), _) => play(&shared, at).await,
         (Step::Stop, told) => refusal(&request, (StatusCode::CONFLICT, DEPARTED), &told),
@@ -229,9 +239,7 @@ fn is_retry(headers: &HeaderMap) -> bool {
 
 /// Too long, or broken off by a client that does not wait for an answer.
 fn unread(request: &Request, error: &axum::Error) -> Response {
-    let is_long = error
-        .source()
-        .is_some_and(|source| source.is::<LengthLimitError>());
+    let is_long = matches!(error.source(), Some(source) if source.is::<LengthLimitError>());
     if !is_long {
         return StatusCode::BAD_REQUEST.into_response();
     }
@@ -244,6 +252,11 @@ fn agent(tagged: &Tagged<'_>, headers: &HeaderMap) -> Option<Label> {
     let header = headers.get(headers::AGENT).and_then(|it| it.to_str().ok());
     let said = tagged.agent.as_deref().or(header)?;
     Label::parse(said).ok()
+}
+
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(CONTENT_ENCODING)?.to_str().ok()?;
+    Some(encoding.to_owned())
 }
 
 /// An error that clients raise at once instead of asking again.
@@ -276,7 +289,7 @@ impl Shared {
         let Some((departure, is_first)) = departure else {
             return (step, String::new());
         };
-        let told = self.words(departure, request);
+        let told = asked::told(&self.tape, &departure, request);
         if is_first {
             let call = departure.call.and_then(|at| self.tape.calls.get(at));
             self.progress().departure = Some(DepartureView {
@@ -287,22 +300,6 @@ impl Shared {
             (self.told)(&told);
         }
         (step, told)
-    }
-
-    /// Where the program departs, with both sides.
-    fn words(&self, departure: Departure, now: &Request) -> String {
-        let call = departure.call.and_then(|at| self.tape.calls.get(at));
-        let what = asked::told(departure.difference, call.map(|call| &call.request), now);
-        let run = &self.tape.run;
-        match (departure.call, call) {
-            (Some(at), Some(Call { id, agent, .. })) => {
-                let (number, all) = (at + 1, self.tape.calls.len());
-                format!(
-                    "the program departs from run {run} at call {number} of {all} ({id}, {agent}): {what}"
-                )
-            }
-            _ => format!("the program departs from run {run} at its end: {what}"),
-        }
     }
 
     async fn go_live(&self, going: Going<'_>) -> Response {
@@ -337,6 +334,7 @@ mod tests {
             method: Method::POST,
             path: "/v1/messages".to_owned(),
             agent: None,
+            encoding: None,
             body: bytes::Bytes::new(),
         };
         let error = to_bytes(Body::from("too long"), 3).await.unwrap_err();

@@ -117,6 +117,7 @@ mod tests {
             method: Method::POST,
             path: path.to_owned(),
             agent: None,
+            encoding: None,
             body: format!("{{\"model\":\"{model}\",\"messages\":[]}}").into(),
         }
     }

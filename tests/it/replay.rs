@@ -1,5 +1,7 @@
 //! A recorded run that answers its program once more, with nothing behind it.
 
+mod matching;
+
 use std::path::Path;
 
 use serde_json::{Value, json};

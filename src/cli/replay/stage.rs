@@ -67,6 +67,7 @@ impl Stage {
         let options = Options {
             speed: how.speed.unwrap_or(wanted.speed),
             on_divergence: how.on_divergence.unwrap_or_default(),
+            is_strict: how.strict,
             fork_at,
             repeats: wanted.repeats,
             redaction,

@@ -109,10 +109,10 @@ async fn call(source: &Source, id: CallId, config: &Config) -> Result<(Call, u64
     let detail = source.get(&path("")).await?.ok_or_else(gone)?;
     let detail: CallDetail = source::parse(&detail)?;
     let body = async |side: &str, is_there: bool| {
-        Ok::<Bytes, Failure>(match is_there {
-            true => source.get(&path(side)).await?.ok_or_else(gone)?,
-            false => Bytes::new(),
-        })
+        if !is_there {
+            return Ok::<Bytes, Failure>(Bytes::new());
+        }
+        source.get(&path(side)).await?.ok_or_else(gone)
     };
     let request = body("/request", detail.request_body.is_some()).await?;
     let why_not = why_not(&detail);
@@ -132,6 +132,10 @@ async fn call(source: &Source, id: CallId, config: &Config) -> Result<(Call, u64
         method: call.method.parse().unwrap_or(Method::POST),
         path: call.target.split('?').next().unwrap_or_default().to_owned(),
         agent: Some(call.agent.clone()),
+        encoding: detail
+            .request_body
+            .as_ref()
+            .and_then(|body| body.content_encoding.clone()),
         body: request,
     };
     let reply = match why_not {

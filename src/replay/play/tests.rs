@@ -53,7 +53,7 @@ async fn pieces_come_at_the_times_of_the_record_or_so_many_times_faster() {
 
 #[tokio::test(start_paused = true)]
 async fn many_short_pauses_take_no_longer_than_they_did() {
-    let pieces = [(300, "x"); 1000];
+    let pieces = vec![(300, "x"); 1000];
     let (_, pieces) = times(&reply(&pieces, false), Speed::Times(1)).await;
     // 900 ms to the head and 300 to the last; a timer is late by a millisecond at most.
     let (last, _) = pieces.last().unwrap();

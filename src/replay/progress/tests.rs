@@ -21,6 +21,7 @@ fn asked(texts: &[&str]) -> Asked {
         method: Method::POST,
         path: "/v1/chat/completions".to_owned(),
         agent: None,
+        encoding: None,
         body: Bytes::from(body),
     };
     request.asked()
@@ -28,8 +29,8 @@ fn asked(texts: &[&str]) -> Asked {
 
 fn progress(calls: &[&[&str]]) -> Progress {
     let calls: Vec<Asked> = calls.iter().map(|texts| asked(texts)).collect();
-    let is_playable = vec![true; calls.len()];
-    Progress::new(calls, is_playable)
+    let unplayable = vec![None; calls.len()];
+    Progress::new(calls, &unplayable, false)
 }
 
 fn step(progress: &mut Progress, texts: &[&str], rules: Rules) -> Step {
