@@ -34,6 +34,7 @@ use tokio::sync::{Semaphore, watch};
 
 use self::accountant::{Accountant, Books};
 use self::body::ResponseBody;
+pub(crate) use self::body::Rewriter;
 use self::receive::Received;
 use self::respond::Fault;
 use crate::alerts::Alerts;

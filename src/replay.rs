@@ -6,10 +6,19 @@
 //! [`crate::core::replay`]. What is not on the record can go on live through a proxy, if that is wanted.
 
 pub mod asked;
+mod given;
 mod live;
+mod model;
 mod play;
+mod progress;
+mod redaction;
 pub mod server;
 pub mod tape;
 
+pub use given::as_given;
 pub use live::Live;
 pub use play::Speed;
+pub use redaction::Redaction;
+
+/// A longer request is refused.
+const MAX_BODY: usize = 64 << 20;

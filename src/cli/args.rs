@@ -202,7 +202,7 @@ pub struct Launch {
     /// Print no line at the start
     #[arg(long)]
     pub quiet: bool,
-    /// Exit with the program's own code though its calls were refused
+    /// Exit with the program's own code though its calls were refused, or a replay departed
     #[arg(long)]
     pub keep_exit_code: bool,
     /// Keep a proxy of this process, and its page, until ctrl-c

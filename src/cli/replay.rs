@@ -32,13 +32,16 @@ const SHOWN: usize = 5;
 
 pub(super) const NOTE: &str = "\
 A replay answers from the record: no network, no cost, nothing recorded. A request is taken for the
-recorded call that says the same, message by message, in whichever order they come; times and ids
-that change by themselves do not count. Where the program first departs from the record is said,
-with the difference. Answers have the bytes, the pieces and, at --speed 1, the times of the recorded
-ones. With --fork-at or --on-divergence forward, what is not played goes live through the proxy, as
-a run of its own.
+recorded call that asks the same - model, tools, form of the answer, every message - in whichever
+order they come; times and ids that change by themselves do not count, unless --strict is given. Where
+the program first departs from the record is said, with the difference. Answers have the bytes, the
+pieces and, at --speed 1, the times of the recorded ones. --serve answers as often as it is asked; run
+--replay plays each call once, but for a client that had no whole answer and asks again (see --repeat).
+With --fork-at or --on-divergence forward,
+what is not played goes live through the proxy, as a run of its own.
 
-Exit codes: 0, or 77 when the program departed from the record and was stopped.
+Exit codes: 0, or 77 when the program departed from the record and was stopped, or with --all when
+it left recorded calls out.
 
 Examples:
   open-aiops replay nightly-42
@@ -71,12 +74,18 @@ pub struct How {
     /// the recorded call it comes nearest to; stop when not given
     #[arg(long, value_name = "stop|forward|nearest", value_parser = on_divergence())]
     pub on_divergence: Option<OnDivergence>,
+    /// Play only what is asked for by the same body, byte by byte: no other times and ids
+    #[arg(long)]
+    pub strict: bool,
     /// Play the calls before this one, a number or an id, and go on live
     #[arg(long, value_name = "CALL")]
     pub fork_at: Option<String>,
-    /// The model to go on with
+    /// The model to go on with, where a model answers in text
     #[arg(long, requires = "fork_at")]
     pub model: Option<String>,
+    /// Exit with 77 too when recorded calls were not played
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// A launch that is answered from the record.
@@ -85,6 +94,9 @@ pub struct LaunchReplay {
     /// Answer the program from the record of this run
     #[arg(long = "replay", value_name = "RUN")]
     pub of: Option<Label>,
+    /// Play a recorded call as often as it is asked for, as tests that run again do
+    #[arg(long, requires = "of")]
+    pub repeat: bool,
     #[command(flatten)]
     pub how: How,
 }
@@ -95,20 +107,23 @@ fn on_divergence() -> impl TypedValueParser<Value = OnDivergence> {
 
 /// Whether a launch is to be answered from the record.
 pub(super) fn is_meant(launch: &Launch) -> Result<bool, Failure> {
-    let LaunchReplay { of, how } = &launch.replay;
+    let LaunchReplay { of, how, .. } = &launch.replay;
     if of.is_none() && *how != How::default() {
-        let told = "--speed, --on-divergence, --fork-at and --model come with --replay RUN";
+        let told = "--speed, --on-divergence, --strict, --fork-at, --model and --all come with --replay RUN";
         return Err(Failure::NotLaunched(told.to_owned(), super::launch::FAILED));
     }
     let has_budget = launch.budget_usd.is_some()
         || launch.budget_tokens.is_some()
         || launch.budget_calls.is_some();
+    let has_name = launch.name.is_some() || launch.variant.is_some();
     let told = if of.is_none() {
         return Ok(false);
     } else if launch.receipt.is_some() || launch.stay {
         "--receipt and --stay are of a run that is recorded: leave them out with --replay"
     } else if has_budget && !how.goes_live() {
         "a replay costs nothing: --budget-... comes with --fork-at or --on-divergence forward"
+    } else if has_name && !how.goes_live() {
+        "a replay is not recorded: --name and --variant come with --fork-at or --on-divergence forward"
     } else {
         return Ok(true);
     };
@@ -124,7 +139,8 @@ impl How {
 
 pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     if !args.serve && args.how != How::default() {
-        let told = "--speed, --on-divergence, --fork-at and --model come with --serve";
+        let told =
+            "--speed, --on-divergence, --strict, --fork-at, --model and --all come with --serve";
         return Err(Failure::Impossible(told.to_owned()));
     }
     let tape = tape::load(common, &args.run)?;
@@ -139,6 +155,7 @@ pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> R
         name: None,
         launch: &Launch::default(),
         tells: true,
+        repeats: true,
     };
     runtime()?.block_on(serve(common, tape, &wanted, out))
 }
@@ -161,9 +178,10 @@ async fn serve(
         let json = serde_json::to_vec(&report).map_err(source::impossible)?;
         command::raw(&json, out)?;
     } else {
-        writeln!(out.writer, "{}", words(&report))?;
+        writeln!(out.writer, "{}", stage::shown(&words(&report)))?;
     }
-    if report.refused > 0 {
+    let is_short = wanted.how.all && !report.unplayed.is_empty();
+    if report.refused > 0 || is_short {
         return Err(Failure::Code(DEPARTED));
     }
     Ok(())
@@ -171,11 +189,26 @@ async fn serve(
 
 /// How it went, for people.
 fn words(report: &Report) -> String {
-    let (played, calls) = (report.played, report.calls);
-    let mut lines = vec![format!(
+    let (played, calls, left) = (report.played, report.calls, report.unplayed.len());
+    let counts = [
+        (report.unplayable, "cannot be played"),
+        (left, "the program did not ask for"),
+        (report.repeated as usize, "played again"),
+    ];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let mut first = vec![format!(
         "replay of {}: {played} of {calls} calls played",
         report.run
     )];
+    first.extend(counts.map(|(count, words)| format!("{count} {words}")));
+    let mut lines = vec![first.join(", ")];
+    match report.changed {
+        0 => {}
+        1 => lines.push("1 of them was asked for with other times or ids".to_owned()),
+        many => lines.push(format!(
+            "{many} of them were asked for with other times or ids"
+        )),
+    }
     if let Some(run) = &report.live_run {
         lines.push(format!("{} went live, as run {run}", report.live));
     }

@@ -453,14 +453,14 @@ impl Body for ResponseBody {
 
 /// Takes out of an answer what our asking for usage put in. A compressed answer is decoded for
 /// it: the client must not meet a chunk it did not ask for.
-pub(super) struct Rewriter {
+pub(crate) struct Rewriter {
     decoder: Option<Decoder>,
     filter: UsageFilter,
 }
 
 impl Rewriter {
     /// None where there is nothing to take out, or no way to.
-    pub(super) fn for_answer(map: &HeaderMap) -> Option<Self> {
+    pub(crate) fn for_answer(map: &HeaderMap) -> Option<Self> {
         let content_type = headers::text(map, &CONTENT_TYPE)?;
         if !content_type.trim_start().starts_with("text/event-stream") {
             return None;
@@ -476,7 +476,7 @@ impl Rewriter {
     }
 
     /// What goes out for `data`, and whether that was all that could be had of it.
-    fn push(&mut self, data: &Bytes) -> (Bytes, Result<(), DecodeError>) {
+    pub(crate) fn push(&mut self, data: &Bytes) -> (Bytes, Result<(), DecodeError>) {
         let Some(decoder) = &mut self.decoder else {
             return (self.filter.push(data), Ok(()));
         };
@@ -489,7 +489,7 @@ impl Rewriter {
         self.decoder.as_mut().map_or(Ok(()), Decoder::finish)
     }
 
-    fn finish(&mut self) -> Option<Bytes> {
+    pub(crate) fn finish(&mut self) -> Option<Bytes> {
         Some(std::mem::take(&mut self.filter).finish()).filter(|rest| !rest.is_empty())
     }
 }

@@ -1,28 +1,37 @@
 //! Requests taken apart for comparison, and how two of them differ, in words.
 
-use std::collections::BTreeMap;
+mod words;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::Method;
+use memchr::memmem;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::MAX_BODY;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::Label;
-use crate::core::loops::reading::steady;
-use crate::core::replay::{Asked, Difference, Mark};
-use crate::core::text::front;
+use crate::core::replay::{Asked, Mark};
+use crate::wire::decode::decode_all;
 use crate::wire::marks::without_marks;
 use crate::wire::readable::{Entry, Kind, Message, Transcript};
-use crate::wire::route::route;
-use crate::wire::scan::{Segment, SegmentKind, scan_front};
+use crate::wire::route::{Route, route};
+use crate::wire::scan::{RequestFacts, SegmentKind, scan_front};
+
+pub use words::told;
 
 /// Digests are compared within this process alone.
 const SEED: DigestSeed = DigestSeed(0);
-/// Of a text that differs so many bytes are shown from shortly before the difference on.
-const SHOWN: usize = 240;
-const BEFORE: usize = 40;
+/// Of a form, which names the parts, this stands in the place of a boundary made up for it.
+const BOUNDARY: &[u8] = b"--boundary";
+/// A longer first line is no boundary.
+const MAX_BOUNDARY: usize = 72;
 
 /// A request as it came or was recorded; `path` without tags and query.
 #[derive(Clone, Debug)]
@@ -30,59 +39,176 @@ pub struct Request {
     pub method: Method,
     pub path: String,
     pub agent: Option<Label>,
+    /// The content encoding of the body, as its header says.
+    pub encoding: Option<String>,
     pub body: Bytes,
+}
+
+/// A request, taken apart.
+struct Parts {
+    route: Route,
+    body: Bytes,
+    transcript: Transcript,
+    model: Option<Label>,
+    tools: Option<String>,
+    form: String,
+    goes_on: Option<String>,
+}
+
+/// Messages that were read before: requests repeat most of what was said.
+#[derive(Debug, Default)]
+struct Marks(HashMap<(Option<SegmentKind>, Digest), Mark>);
+
+/// What each of the requests asks for.
+pub fn all<'a>(requests: impl IntoIterator<Item = &'a Request>) -> Vec<Asked> {
+    let mut marks = Marks::default();
+    let requests = requests.into_iter();
+    requests.map(|request| request.read(&mut marks)).collect()
 }
 
 impl Request {
     pub fn asked(&self) -> Asked {
-        let route = route(&self.method, &self.path);
-        let facts = scan_front(route.operation, route.dialect, &self.body, SEED);
-        let model = facts.model.or(route.path_model);
-        let transcript = self.transcript();
-        let tools = self.tools();
-        let marks = transcript.entries().iter();
+        self.read(&mut Marks::default())
+    }
+
+    fn read(&self, marks: &mut Marks) -> Asked {
+        let parts = self.parts();
+        let entries = parts.transcript.entries().iter();
         Asked {
             agent: self.agent.clone(),
-            operation: route.operation,
+            operation: parts.route.operation,
             method: self.method.to_string(),
-            path: self.path.clone(),
-            model: model.and_then(|model| Label::parse(&model).ok()),
-            tools: tools.map(|tools| SEED.digest(steady(&tools).as_bytes())),
-            messages: marks.map(|entry| mark(entry, &self.body)).collect(),
+            path: self.endpoint(&parts.route).to_owned(),
+            model: parts.model,
+            tools: parts.tools.map(|tools| Mark::of(&tools, "", SEED)),
+            form: SEED.digest(parts.form.as_bytes()),
+            goes_on: parts.goes_on.map(|id| SEED.digest(id.as_bytes())),
+            messages: entries.map(|entry| marks.of(entry, &parts.body)).collect(),
+            body: SEED.digest(&parts.body),
         }
     }
 
-    fn transcript(&self) -> Transcript {
+    fn parts(&self) -> Parts {
         let route = route(&self.method, &self.path);
-        Transcript::of(route.operation, route.dialect, &self.body)
+        let body = self.plain();
+        let facts = scan_front(route.operation, route.dialect, &body, SEED);
+        let (tools, form) = (tools(&facts, &body), form(&facts, &route, &body));
+        let model = facts.model.or_else(|| route.path_model.clone());
+        Parts {
+            transcript: Transcript::of_segments(facts.segments, &body),
+            model: model.and_then(|model| Label::parse(&model).ok()),
+            goes_on: facts.previous_response_id.or(facts.conversation),
+            route,
+            body,
+            tools,
+            form,
+        }
     }
 
-    /// The tools it offers, however they are written: spaces and the order of fields do not count.
-    fn tools(&self) -> Option<String> {
-        let route = route(&self.method, &self.path);
-        let facts = scan_front(route.operation, route.dialect, &self.body, SEED);
-        let of_tools = |segment: &Segment| segment.kind == SegmentKind::Tools;
-        let segments = facts.segments.into_iter().filter(of_tools);
-        let tools = segments.filter_map(|segment| {
-            let raw = self.body.get(segment.range)?;
-            let plain = without_marks(raw);
-            let text = String::from_utf8_lossy(plain.as_deref().unwrap_or(raw));
-            let sorted = serde_json::from_str::<Value>(&text).map(sorted);
-            Some(sorted.map_or(text.into_owned(), |sorted| sorted.to_string()))
-        });
-        let tools: Vec<String> = tools.collect();
-        (!tools.is_empty()).then(|| tools.join("\n"))
+    /// Undoes the encoding of its body, where that is known and it does not grow too large.
+    pub fn decode(&mut self) {
+        if let Some(body) = self.decoded() {
+            self.body = body;
+            self.encoding = None;
+        }
     }
 
-    fn message(&self, at: usize) -> Option<Message> {
-        let transcript = self.transcript();
-        let entry = transcript.entries().get(at)?;
-        Some(entry.read(&self.body, usize::MAX))
+    fn decoded(&self) -> Option<Bytes> {
+        let encoding = self.encoding.as_deref()?;
+        let body = decode_all(encoding, &self.body, MAX_BODY).ok()?;
+        Some(body.into())
     }
 
-    fn is_understood(&self) -> bool {
-        route(&self.method, &self.path).operation != Operation::Other
+    /// The body without what was done to it on the way: its encoding, the boundary of its parts.
+    fn plain(&self) -> Bytes {
+        let body = self.decoded().unwrap_or_else(|| self.body.clone());
+        match without_boundary(&body) {
+            Cow::Borrowed(_) => body,
+            Cow::Owned(plain) => plain.into(),
+        }
     }
+
+    /// Clients write many prefixes before what is asked for, and a path may name a model.
+    fn endpoint(&self, route: &Route) -> &str {
+        let is_known = route.operation != Operation::Other && !route.fetch;
+        let last = self.path.rsplit(['/', ':']).next();
+        last.filter(|_| is_known && self.method == Method::POST)
+            .unwrap_or(&self.path)
+    }
+}
+
+/// A form names its parts by a boundary that is made up for each request.
+fn without_boundary(body: &[u8]) -> Cow<'_, [u8]> {
+    let line = body.get(..MAX_BOUNDARY).unwrap_or(body);
+    let end = memmem::find(line, b"\r\n").filter(|_| line.starts_with(b"--"));
+    let boundary = end.and_then(|end| body.get(..end));
+    let boundary = boundary.filter(|boundary| {
+        let last = [boundary, b"--".as_slice()].concat();
+        boundary.len() > 2 && body.trim_ascii_end().ends_with(&last)
+    });
+    let Some(boundary) = boundary else {
+        return Cow::Borrowed(body);
+    };
+    let mut plain = Vec::with_capacity(body.len());
+    let mut from = 0;
+    for at in memmem::find_iter(body, boundary) {
+        plain.extend_from_slice(body.get(from..at).unwrap_or_default());
+        plain.extend_from_slice(BOUNDARY);
+        from = at + boundary.len();
+    }
+    plain.extend_from_slice(body.get(from..).unwrap_or_default());
+    Cow::Owned(plain)
+}
+
+/// The tools it offers, however they are written: spaces and the order of fields do not count.
+fn tools(facts: &RequestFacts, body: &[u8]) -> Option<String> {
+    let of_tools = |kind| kind == SegmentKind::Tools;
+    let tools = segments(facts, body, of_tools);
+    (!tools.is_empty()).then(|| tools.join("\n"))
+}
+
+/// What the answer has to look like, in words.
+fn form(facts: &RequestFacts, route: &Route, body: &[u8]) -> String {
+    /// Settings of numbers that stand for a text.
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Numbers<'a> {
+        #[serde(borrow)]
+        encoding_format: Option<&'a RawValue>,
+        #[serde(borrow)]
+        dimensions: Option<&'a RawValue>,
+    }
+    let mut form = format!("stream {}", facts.stream);
+    if facts.choices > 1 {
+        // Writing into a text does not fail.
+        let _ = write!(form, ", {} choices", facts.choices);
+    }
+    let is_format = |kind| matches!(kind, SegmentKind::ResponseFormat | SegmentKind::Schema);
+    for format in segments(facts, body, is_format) {
+        form.push_str(", ");
+        form.push_str(&format);
+    }
+    if route.operation == Operation::Embeddings {
+        let numbers: Numbers<'_> = serde_json::from_slice(body).unwrap_or_default();
+        for number in [numbers.encoding_format, numbers.dimensions] {
+            let text = number.map_or("null", RawValue::get);
+            let _ = write!(form, ", {text}");
+        }
+    }
+    form
+}
+
+/// Parts of a body, without marks of a cache and with their fields in order.
+fn segments(facts: &RequestFacts, body: &[u8], is: impl Fn(SegmentKind) -> bool) -> Vec<String> {
+    let segments = facts.segments.iter().filter(|segment| is(segment.kind));
+    let texts = segments.filter_map(|segment| {
+        let raw = body.get(segment.range.clone())?;
+        let plain = without_marks(raw);
+        let text = String::from_utf8_lossy(plain.as_deref().unwrap_or(raw));
+        let sorted = serde_json::from_str::<Value>(&text).map(sorted);
+        Some(sorted.map_or(text.into_owned(), |sorted| sorted.to_string()))
+    });
+    texts.collect()
 }
 
 /// Fields in the order of their names, at every depth: JSON that was read goes no deeper than 128.
@@ -100,191 +226,31 @@ fn sorted(value: Value) -> Value {
     }
 }
 
-fn mark(entry: &Entry, body: &[u8]) -> Mark {
-    let message = entry.read(body, usize::MAX);
-    Mark {
-        exact: entry.digest,
-        steady: steady_digest(entry.digest, &message),
+impl Marks {
+    fn of(&mut self, entry: &Entry, body: &[u8]) -> Mark {
+        let read = || mark(entry.digest, &entry.read(body, usize::MAX));
+        let mark = self.0.entry((entry.kind(), entry.digest));
+        mark.or_insert_with(read).clone()
     }
 }
 
-/// Who speaks and what is said, but for ids of calls and what changes by itself.
-fn steady_digest(exact: Digest, message: &Message) -> Digest {
-    let is_media = message.pieces.iter().any(|piece| piece.kind == Kind::Media);
-    if is_media || message.left_out > 0 {
-        return exact;
-    }
+/// Who speaks and what is said. Ids of calls count only where all has to be the same: they come
+/// from the answers.
+fn mark(digest: Digest, message: &Message) -> Mark {
     let mut said = format!("{:?}\n{:?}\n", message.role, message.name);
+    let mut ids = String::new();
     for piece in &message.pieces {
-        let kind = piece.kind;
-        let text = steady(&piece.said.text);
+        let (kind, text) = (piece.kind, &piece.said.text);
         // Writing into a text does not fail.
         let _ = writeln!(said, "{kind:?}\n{:?}\n{text}", piece.name);
+        let _ = writeln!(ids, "{:?}", piece.id);
     }
-    SEED.digest(said.as_bytes())
-}
-
-/// How `now` differs from `recorded`, in one line and then what each says.
-pub fn told(difference: Difference, recorded: Option<&Request>, now: &Request) -> String {
-    let endpoint = |of: &Request| format!("{} {}", of.method, of.path);
-    let model = |of: &Request| {
-        of.asked()
-            .model
-            .map_or("none".to_owned(), |it| it.to_string())
-    };
-    let tools = |of: &Request| of.tools().unwrap_or_else(|| "none".to_owned());
-    let Some(recorded) = recorded else {
-        return format!(
-            "every recorded call was played before this: {}",
-            endpoint(now)
-        );
-    };
-    match difference {
-        Difference::Beyond => format!("nothing was recorded for {}", endpoint(now)),
-        Difference::Endpoint => two("another endpoint", &endpoint(recorded), &endpoint(now)),
-        Difference::Model => two("another model", &model(recorded), &model(now)),
-        Difference::Tools => {
-            let (was, is) = around(&tools(recorded), &tools(now));
-            two("other tools", &was, &is)
-        }
-        Difference::Message(at) => {
-            let (was, is) = (said(recorded, at), said(now, at));
-            let what = if now.is_understood() {
-                format!("message {} differs", at + 1)
-            } else {
-                "the body differs".to_owned()
-            };
-            let (was, is) = around(&was, &is);
-            two(&what, &was, &is)
-        }
-        Difference::Longer(at) => {
-            let is = said(now, at);
-            let what = format!("message {} was not there", at + 1);
-            two(&what, "", front(&is, SHOWN))
-        }
-        Difference::Shorter(at) => {
-            let was = said(recorded, at);
-            two(
-                &format!("message {} is missing", at + 1),
-                front(&was, SHOWN),
-                "",
-            )
-        }
+    let is_media = message.pieces.iter().any(|piece| piece.kind == Kind::Media);
+    if is_media || message.left_out > 0 {
+        return Mark::fixed(digest, &said);
     }
-}
-
-fn two(what: &str, was: &str, is: &str) -> String {
-    let line = |mark: char, text: &str| match text {
-        "" => String::new(),
-        text => format!("\n  {mark} {}", text.replace('\n', "\n    ")),
-    };
-    format!("{what}{}{}", line('-', was), line('+', is))
-}
-
-/// `user: text`, with the names of tools that it calls.
-fn said(of: &Request, at: usize) -> String {
-    let Some(message) = of.message(at) else {
-        return String::new();
-    };
-    let pieces = message.pieces.iter().map(|piece| {
-        let name = piece.name.as_deref().unwrap_or_default();
-        match piece.kind {
-            Kind::ToolCall => format!("{name}({})", piece.said.text),
-            Kind::Media => format!("[{name} {} bytes]", piece.said.len),
-            _ => piece.said.text.clone(),
-        }
-    });
-    let pieces: Vec<String> = pieces.collect();
-    let role = format!("{:?}", message.role).to_ascii_lowercase();
-    format!("{role}: {}", pieces.join(" "))
-}
-
-/// Both texts from shortly before their first difference on.
-fn around(was: &str, is: &str) -> (String, String) {
-    let same = was.char_indices().zip(is.chars());
-    let same = same.take_while(|((_, one), other)| one == other);
-    let at = same.last().map_or(0, |((at, c), _)| at + c.len_utf8());
-    let mut from = at.saturating_sub(BEFORE);
-    while !was.is_char_boundary(from) {
-        from -= 1;
-    }
-    let cut = |text: &str| {
-        let rest = text.get(from..).unwrap_or_default();
-        let shown = front(rest, SHOWN);
-        let before = if from > 0 { "..." } else { "" };
-        let after = if shown.len() < rest.len() { "..." } else { "" };
-        format!("{before}{shown}{after}")
-    };
-    (cut(was), cut(is))
+    Mark::of(&said, &ids, SEED)
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::core::replay::Deck;
-
-    fn chat(messages: &Value) -> Request {
-        Request {
-            method: Method::POST,
-            path: "/v1/chat/completions".to_owned(),
-            agent: None,
-            body: json!({"model": "m", "messages": messages})
-                .to_string()
-                .into(),
-        }
-    }
-
-    fn call(id: &str, city: &str, at: &str) -> Request {
-        chat(&json!([
-            {"role": "user", "content": format!("It is {at}. Weather?")},
-            {"role": "assistant", "tool_calls": [{"id": id, "type": "function",
-                "function": {"name": "weather", "arguments": format!("{{\"city\":\"{city}\"}}")}}]},
-            {"role": "tool", "tool_call_id": id, "content": "rain, 7 degrees"},
-        ]))
-    }
-
-    #[test]
-    fn ids_and_times_are_passed_over_and_numbers_are_not() {
-        let recorded = call("call_1", "Rome", "2026-11-30T06:12:34Z");
-        let again = call("call_2", "Rome", "2027-01-02T10:00:00Z");
-        assert_ne!(recorded.asked(), again.asked());
-        let mut deck = Deck::new(vec![recorded.asked()], |_| true);
-        assert_eq!(deck.take(&again.asked()), Ok(0));
-        let (seven, eight) = ("rain, 7 degrees", "rain, 8 degrees");
-        assert_ne!(steady(seven), steady(eight));
-    }
-
-    #[test]
-    fn tools_are_the_same_however_they_are_written() {
-        let offers = |tools: &str| Request {
-            body: format!("{{\"model\":\"m\",\"messages\":[\"hi\"],\"tools\":[{tools}]}}").into(),
-            ..chat(&json!([]))
-        };
-        let recorded = offers(r#"{"type":"function","function":{"name":"a"}}"#);
-        let spaced = offers(r#"{"function": {"name": "a"}, "type": "function"}"#);
-        let other = offers(r#"{"type":"function","function":{"name":"b"}}"#);
-        assert_eq!(recorded.asked(), spaced.asked());
-        let told = told(Difference::Tools, Some(&recorded), &other);
-        assert!(
-            told.contains("other tools\n  - ") && told.contains("\"b\""),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn difference_is_shown_with_what_stands_before_it() {
-        let recorded = call("call_1", "Rome", "2026-11-30T06:12:34Z");
-        let now = call("call_1", "Oslo", "2026-11-30T06:12:34Z");
-        let departed = Deck::new(vec![recorded.asked()], |_| true)
-            .take(&now.asked())
-            .unwrap_err();
-        assert_eq!(departed.difference, Difference::Message(1));
-        assert_eq!(
-            told(departed.difference, Some(&recorded), &now),
-            "message 2 differs\n  - assistant: weather({\"city\":\"Rome\"})\n  \
-             + assistant: weather({\"city\":\"Oslo\"})"
-        );
-    }
-}
+mod tests;

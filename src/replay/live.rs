@@ -1,22 +1,27 @@
 //! What is not on the record goes on live, through a proxy like any call: attributed, held to its
 //! budgets and recorded as part of a new run.
 
+use std::fmt::Write as _;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::value::RawValue;
 
 use super::asked::Request;
+use super::{model, play};
 use crate::core::id::Label;
 use crate::proxy::headers;
+use crate::proxy::tags::{Tagged, take_tags};
+use crate::wire::decode::decode_all;
+use crate::wire::route::route;
 
 const UNQUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
-/// What says where a call goes and of which run it is, which the replay says now.
-const OWN: [&str; 3] = [headers::RUN, headers::RUN_ID, headers::UPSTREAM];
+/// What says of which run a call is, which the replay says now.
+const OWN: [&str; 2] = [headers::RUN, headers::RUN_ID];
 
 /// The way to the proxy.
 #[derive(Clone, Debug)]
@@ -32,48 +37,121 @@ pub struct Live {
     pub client: reqwest::Client,
 }
 
+/// A request that goes on, and how it came.
+pub(super) struct Going<'a> {
+    pub request: Request,
+    pub tagged: &'a Tagged<'a>,
+    pub query: Option<&'a str>,
+    pub headers: HeaderMap,
+    /// Where it goes unless it says so itself; the proxy chooses where neither does.
+    pub upstream: Option<&'a Label>,
+}
+
 impl Live {
-    /// Passes a request on, to `upstream` as part of the new run.
-    pub(super) async fn send(
-        &self,
-        request: Request,
-        query: Option<&str>,
-        (headers, upstream): (HeaderMap, Option<&Label>),
-    ) -> Response {
-        let body = match &self.model {
-            Some(model) => with_model(&request.body, model).unwrap_or(request.body.clone()),
-            None => request.body.clone(),
-        };
-        let target = self.target(&request, query, upstream);
+    /// Passes a request on as part of the new run, or says why it cannot.
+    pub(super) async fn send(&self, mut going: Going<'_>) -> Result<Response, String> {
+        if let Some(model) = &self.model {
+            set_model(model, &mut going)?;
+        }
+        let target = target(&self.origin, &self.tags, &going);
         let sent = self
             .client
-            .request(request.method, target)
-            .headers(kept(headers))
-            .body(body)
+            .request(going.request.method, target)
+            .headers(kept(going.headers))
+            .body(going.request.body)
             .send();
-        match sent.await {
+        Ok(match sent.await {
             Ok(answer) => passed_on(answer),
             Err(error) => {
                 let told = format!("the proxy was not reached: {error}\n");
                 (StatusCode::BAD_GATEWAY, told).into_response()
             }
+        })
+    }
+}
+
+/// What the client said of itself in the path is said again, but for what the new run says.
+fn target(origin: &str, tags: &str, going: &Going<'_>) -> String {
+    let whole = format!("{tags}/v1");
+    let ours = take_tags(&whole);
+    let mut target = format!("{origin}{tags}");
+    let both = said(going.tagged).into_iter().zip(said(&ours));
+    for ((name, value), (_, of_run)) in both {
+        if let (Some(value), None) = (value, of_run) {
+            tag(&mut target, name, value);
         }
     }
+    let is_named = going.headers.contains_key(headers::UPSTREAM);
+    let recorded = going.upstream.filter(|_| !is_named).map(Label::as_str);
+    if let Some(upstream) = going.tagged.upstream.as_deref().or(recorded) {
+        tag(&mut target, "upstream", upstream);
+    }
+    target.push_str(&going.request.path);
+    if let Some(query) = going.query {
+        target.push('?');
+        target.push_str(query);
+    }
+    target
+}
 
-    fn target(&self, request: &Request, query: Option<&str>, upstream: Option<&Label>) -> String {
-        let tag = |name: &str, label: Option<&Label>| {
-            let quoted = label.map(|label| utf8_percent_encode(label.as_str(), UNQUOTED));
-            quoted.map_or_else(String::new, |label| format!("/{name}/{label}"))
-        };
-        let query = query.map_or_else(String::new, |query| format!("?{query}"));
-        format!(
-            "{}{}{}{}{}{query}",
-            self.origin,
-            self.tags,
-            tag("agent", request.agent.as_ref()),
-            tag("upstream", upstream),
+fn said<'a>(tagged: &'a Tagged<'_>) -> [(&'static str, Option<&'a str>); 6] {
+    [
+        ("parent-run", tagged.parent_run.as_deref()),
+        ("agent", tagged.agent.as_deref()),
+        ("variant", tagged.variant.as_deref()),
+        ("budget-usd", tagged.budget_usd.as_deref()),
+        ("budget-tokens", tagged.budget_tokens.as_deref()),
+        ("budget-calls", tagged.budget_calls.as_deref()),
+    ]
+}
+
+fn tag(target: &mut String, name: &str, value: &str) {
+    // Whoever resolves dots in a path would take the name before away with these.
+    if value != "." && value != ".." {
+        // Writing into a text does not fail.
+        let _ = write!(target, "/{name}/{}", utf8_percent_encode(value, UNQUOTED));
+    }
+}
+
+/// Another model for what a model answers in tokens; embeddings, images and the like keep theirs. What
+/// cannot be changed must not go on with the old one, which costs money.
+fn set_model(model: &str, going: &mut Going<'_>) -> Result<(), String> {
+    let Going {
+        request, headers, ..
+    } = going;
+    let route = route(&request.method, &request.path);
+    if !route.operation.generates() || route.fetch {
+        return Ok(());
+    }
+    let encoding = headers.get(CONTENT_ENCODING).map(|it| it.to_str());
+    let decoded = match encoding {
+        None => None,
+        Some(encoding) => Some(
+            encoding
+                .ok()
+                .and_then(|encoding| decode_all(encoding, &request.body, super::MAX_BODY).ok())
+                .ok_or("--model: the body of a request cannot be decoded, so it cannot name it")?,
+        ),
+    };
+    let plain = decoded.map_or_else(|| request.body.clone(), Bytes::from);
+    let body = model::in_body(&plain, model);
+    let path = route
+        .path_model
+        .as_deref()
+        .map(|from| model::in_path(&request.path, from, model));
+    match (path, body) {
+        (Some(None), _) | (None, None) => Err(format!(
+            "--model: a request for {} names no model that can be replaced",
             request.path
-        )
+        )),
+        (path, body) => {
+            request.path = path.flatten().unwrap_or_else(|| request.path.clone());
+            if let Some(body) = body {
+                request.body = body;
+                headers.remove(CONTENT_ENCODING);
+            }
+            Ok(())
+        }
     }
 }
 
@@ -93,6 +171,9 @@ fn passed_on(answer: reqwest::Response) -> Response {
     headers.remove(TRANSFER_ENCODING);
     let chunks = stream::unfold(answer, |mut answer| async move {
         let chunk = answer.chunk().await.transpose()?;
+        if chunk.is_err() {
+            play::broken_off().await;
+        }
         Some((chunk, answer))
     });
     let mut response = Response::new(Body::from_stream(chunks));
@@ -101,33 +182,129 @@ fn passed_on(answer: reqwest::Response) -> Response {
     response
 }
 
-/// The JSON object with another value of its `model`, all else as it was. None where there is none.
-fn with_model(body: &Bytes, model: &str) -> Option<Bytes> {
-    #[derive(serde::Deserialize)]
-    struct Named<'a> {
-        #[serde(borrow)]
-        model: &'a RawValue,
-    }
-    let text = std::str::from_utf8(body).ok()?;
-    let raw = serde_json::from_str::<Named<'_>>(text).ok()?.model.get();
-    let from = (raw.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
-    let name = serde_json::to_string(model).ok()?;
-    let (before, after) = (text.get(..from)?, text.get(from + raw.len()..)?);
-    Some(format!("{before}{name}{after}").into())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::{HeaderValue, Method};
+
     use super::*;
 
+    fn going<'a>(tagged: &'a Tagged<'a>, body: &'static str) -> Going<'a> {
+        Going {
+            request: Request {
+                method: Method::POST,
+                path: tagged.rest.to_owned(),
+                agent: None,
+                encoding: None,
+                body: Bytes::from_static(body.as_bytes()),
+            },
+            tagged,
+            query: None,
+            headers: HeaderMap::new(),
+            upstream: None,
+        }
+    }
+
     #[test]
-    fn model_is_changed_and_nothing_else() {
-        let body = Bytes::from_static(b"{\"a\": [{\"model\":1}], \"model\" : \"old\" ,\"n\":1.50}");
-        let changed = with_model(&body, "ne\"w").unwrap();
+    fn what_the_path_says_of_its_call_is_said_again_but_for_what_the_run_says() {
+        let path = "/run/old/agent/planner/variant/b/budget-usd/2/budget-calls/9/v1/messages";
+        let tagged = take_tags(path);
+        let going = going(&tagged, "{}");
         assert_eq!(
-            changed,
-            &b"{\"a\": [{\"model\":1}], \"model\" : \"ne\\\"w\" ,\"n\":1.50}"[..]
+            target("http://proxy", "/run/new/budget-usd/1", &going),
+            "http://proxy/run/new/budget-usd/1/agent/planner/variant/b/budget-calls/9/v1/messages"
         );
-        assert_eq!(with_model(&Bytes::from_static(b"{}"), "m"), None);
+    }
+
+    #[test]
+    fn call_goes_where_its_client_says_else_where_the_record_says() {
+        let groq = Label::parse("groq").unwrap();
+        let (plain, named) = (
+            take_tags("/v1/models"),
+            take_tags("/upstream/own/v1/models"),
+        );
+        let to = |tagged: &Tagged<'_>, upstream: Option<&Label>, header: bool| {
+            let mut going = Going {
+                upstream,
+                ..going(tagged, "{}")
+            };
+            if header {
+                let own = HeaderValue::from_static("own");
+                going.headers.insert(headers::UPSTREAM, own);
+            }
+            target("http://proxy", "/run/new", &going)
+        };
+        let recorded = "http://proxy/run/new/upstream/groq/v1/models";
+        let own = "http://proxy/run/new/upstream/own/v1/models";
+        let open = "http://proxy/run/new/v1/models";
+        assert_eq!(to(&plain, Some(&groq), false), recorded);
+        assert_eq!(to(&named, Some(&groq), false), own);
+        assert_eq!(to(&plain, Some(&groq), true), open);
+        assert_eq!(to(&plain, None, false), open);
+    }
+
+    #[test]
+    fn another_model_is_for_what_generates_text_and_is_never_left_out() {
+        let set = |path: &'static str, body: &'static str| {
+            let tagged = take_tags(path);
+            let mut going = going(&tagged, body);
+            set_model("new", &mut going)?;
+            let body = String::from_utf8(going.request.body.to_vec()).unwrap();
+            Ok::<_, String>(format!("{} {body}", going.request.path))
+        };
+        for (path, body, expected) in [
+            (
+                "/v1/chat/completions",
+                r#"{"model":"a"}"#,
+                r#"/v1/chat/completions {"model":"new"}"#,
+            ),
+            (
+                "/v1/messages",
+                r#"{"model":"a"}"#,
+                r#"/v1/messages {"model":"new"}"#,
+            ),
+            (
+                "/v1/embeddings",
+                r#"{"model":"a"}"#,
+                r#"/v1/embeddings {"model":"a"}"#,
+            ),
+            (
+                "/v1/moderations",
+                r#"{"model":"a"}"#,
+                r#"/v1/moderations {"model":"a"}"#,
+            ),
+            (
+                "/v1beta/models/a:generateContent",
+                "{}",
+                "/v1beta/models/new:generateContent {}",
+            ),
+            (
+                "/openai/deployments/a/chat/completions",
+                r#"{"model":"a"}"#,
+                r#"/openai/deployments/new/chat/completions {"model":"new"}"#,
+            ),
+        ] {
+            assert_eq!(set(path, body).unwrap(), expected);
+        }
+        let told = set("/v1/chat/completions", "{}").unwrap_err();
+        assert!(told.contains("names no model"), "{told}");
+    }
+
+    #[test]
+    fn another_model_is_set_in_a_compressed_request_too() {
+        use std::io::Write as _;
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(b"{\"model\":\"a\"}").unwrap();
+        let tagged = take_tags("/v1/chat/completions");
+        let mut going = going(&tagged, "");
+        going.request.body = packer.finish().unwrap().into();
+        let gzip = HeaderValue::from_static("gzip");
+        going.headers.insert(CONTENT_ENCODING, gzip);
+        set_model("new", &mut going).unwrap();
+        assert_eq!(going.request.body, &b"{\"model\":\"new\"}"[..]);
+        assert!(!going.headers.contains_key(CONTENT_ENCODING));
+        going
+            .headers
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("zz"));
+        assert!(set_model("new", &mut going).is_err());
     }
 }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
 
 use super::tape::Reply;
 
@@ -39,19 +40,45 @@ impl FromStr for Speed {
 }
 
 impl Speed {
-    async fn wait(self, micros: u64) {
+    /// Waits until what was recorded at `micros` after `start` is due. Times are told from the start,
+    /// so that what a timer is late by does not add up.
+    async fn until(self, start: Instant, micros: u64) {
         if let Self::Times(times) = self
             && micros > 0
         {
-            tokio::time::sleep(Duration::from_micros(micros / u64::from(times))).await;
+            let due = Duration::from_micros(micros / u64::from(times));
+            tokio::time::sleep_until(start + due).await;
+        }
+    }
+}
+
+/// A call that is being played. It is given back to the record when its client leaves before it has
+/// all of the answer: who asks again gets it then.
+pub(super) struct Taken(Option<Box<dyn FnOnce() + Send>>);
+
+impl Taken {
+    pub(super) fn new(give_back: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(give_back)))
+    }
+
+    fn delivered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(give_back) = self.0.take() {
+            give_back();
         }
     }
 }
 
 /// The answer; its head is given when its time has come.
-pub(super) async fn play(reply: &Reply, call: &str, speed: Speed) -> Response {
-    speed.wait(reply.head_us).await;
-    let mut response = Response::new(body(reply, speed));
+pub(super) async fn play(reply: &Reply, call: &str, speed: Speed, taken: Taken) -> Response {
+    let start = Instant::now();
+    speed.until(start, reply.head_us).await;
+    let mut response = Response::new(body(reply, speed, start, taken));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
@@ -64,26 +91,67 @@ pub(super) async fn play(reply: &Reply, call: &str, speed: Speed) -> Response {
     response
 }
 
-fn body(reply: &Reply, speed: Speed) -> Body {
-    match reply.chunks.as_slice() {
-        [] if !reply.is_cut => return Body::empty(),
-        [(0, whole)] if !reply.is_cut => return Body::from(whole.clone()),
-        [(_, whole)] if !reply.is_cut && speed == Speed::Max => return Body::from(whole.clone()),
-        _ => {}
+fn body(reply: &Reply, speed: Speed, start: Instant, taken: Taken) -> Body {
+    let whole = match reply.chunks.as_slice() {
+        _ if reply.is_cut => None,
+        [] => Some(Bytes::new()),
+        [(gap_us, whole)] if *gap_us == 0 || speed == Speed::Max => Some(whole.clone()),
+        _ => None,
+    };
+    if let Some(whole) = whole {
+        taken.delivered();
+        return Body::from(whole);
     }
-    let mut pieces: VecDeque<(u64, io::Result<Bytes>)> = reply
-        .chunks
-        .iter()
-        .cloned()
-        .map(|(gap, piece)| (gap, Ok(piece)))
-        .collect();
-    if reply.is_cut {
-        let cut = io::Error::other("the record breaks off here");
-        pieces.push_back((0, Err(cut)));
-    }
-    Body::from_stream(stream::unfold(pieces, move |mut pieces| async move {
-        let (gap_us, piece) = pieces.pop_front()?;
-        speed.wait(gap_us).await;
-        Some((piece, pieces))
-    }))
+    let mut at_us = reply.head_us;
+    let pieces = reply.chunks.iter().map(|(gap_us, piece)| {
+        at_us += gap_us;
+        (at_us, piece.clone())
+    });
+    let playing = Playing {
+        pieces: pieces.collect(),
+        is_cut: reply.is_cut,
+        speed,
+        start,
+        taken: Some(taken),
+    };
+    Body::from_stream(stream::unfold(playing, Playing::next))
 }
+
+/// What is still to come of an answer.
+struct Playing {
+    /// Each with the microseconds from the start to it.
+    pieces: VecDeque<(u64, Bytes)>,
+    is_cut: bool,
+    speed: Speed,
+    start: Instant,
+    taken: Option<Taken>,
+}
+
+impl Playing {
+    async fn next(mut self) -> Option<(io::Result<Bytes>, Self)> {
+        if let Some((at_us, piece)) = self.pieces.pop_front() {
+            self.speed.until(self.start, at_us).await;
+            // One that is cut may have been left by its client in the record already.
+            if (self.pieces.is_empty() || self.is_cut)
+                && let Some(taken) = self.taken.take()
+            {
+                taken.delivered();
+            }
+            return Some((Ok(piece), self));
+        }
+        if !std::mem::take(&mut self.is_cut) {
+            return None;
+        }
+        broken_off().await;
+        Some((Err(io::Error::other("the record breaks off here")), self))
+    }
+}
+
+/// The server throws away what it has not written yet when it learns that a body broke off, so it gets
+/// one more turn to write.
+pub(super) async fn broken_off() {
+    tokio::task::yield_now().await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! The listener of a replay.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,27 +9,32 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::LengthLimitError;
 use serde::Serialize;
 use strum::{EnumString, VariantNames};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::MAX_BODY;
 use super::asked::{self, Request};
-use super::live::Live;
-use super::play::{self, Speed};
-use super::tape::{Call, Tape};
+use super::live::{Going, Live};
+use super::play::{self, Speed, Taken};
+use super::progress::{Progress, Rules, Step};
+use super::redaction::Redaction;
+use super::tape::Tape;
 use crate::core::id::{CallId, Label};
-use crate::core::replay::{Deck, Departure};
 use crate::proxy::headers;
 use crate::proxy::tags::{Tagged, take_tags};
 use crate::wire::refusal::{RefusalText, body};
 use crate::wire::route::route;
 
-/// A longer request is refused.
-const MAX_BODY: usize = 64 << 20;
 const DEPARTED: &str = "replay_departed";
+const TOO_LARGE: &str = "body_too_large";
+const UNCHANGED: &str = "replay_model_unchanged";
+/// How often a client has tried before, as its SDK says.
+const RETRY_COUNT: &str = "x-stainless-retry-count";
 
 /// What becomes of a request that is not on the record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
@@ -48,8 +54,14 @@ pub enum OnDivergence {
 pub struct Options {
     pub speed: Speed,
     pub on_divergence: OnDivergence,
+    /// Only requests whose body is the same, byte by byte, are played.
+    pub is_strict: bool,
     /// The first call, from 0, that is not played: what asks for it or a later one goes live.
     pub fork_at: Option<usize>,
+    /// Calls are played any number of times.
+    pub repeats: bool,
+    /// What recorded requests went through, new ones go through before they are compared.
+    pub redaction: Redaction,
     pub live: Option<Live>,
 }
 
@@ -59,14 +71,20 @@ pub struct Report {
     pub run: Label,
     /// Recorded calls.
     pub calls: usize,
+    /// Those that cannot be played.
+    pub unplayable: usize,
     pub played: usize,
+    /// Of these, those that were asked for with other times or ids.
+    pub changed: usize,
+    /// Answers that were given once more.
+    pub repeated: u32,
     /// Calls that went live.
     pub live: usize,
     /// The run that those are of.
     pub live_run: Option<Label>,
     /// Requests that were refused.
     pub refused: usize,
-    /// Recorded calls that were not played, the earliest first.
+    /// Recorded calls before the fork that could be played and were not, the earliest first.
     pub unplayed: Vec<CallId>,
     pub departure: Option<DepartureView>,
 }
@@ -91,47 +109,32 @@ pub struct Server {
 struct Shared {
     tape: Tape,
     options: Options,
-    state: Mutex<Progress>,
+    progress: Mutex<Progress>,
     told: Box<dyn Fn(&str) + Send + Sync>,
-}
-
-#[derive(Default)]
-struct Progress {
-    deck: Deck,
-    played: Vec<bool>,
-    live: usize,
-    refused: usize,
-    departure: Option<DepartureView>,
-}
-
-/// What is done with a request.
-enum Step {
-    Play(usize),
-    /// With the recorded call it stands for.
-    Live(Option<usize>),
-    Stop(String),
 }
 
 impl Server {
     /// `told` hears of the first departure from the record.
     pub async fn start(
-        (tape, options): (Tape, Options),
+        (mut tape, options): (Tape, Options),
         listen: SocketAddr,
         told: impl Fn(&str) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        let asked = tape.calls.iter().map(|call| call.request.asked()).collect();
-        let is_playable = |at: usize| tape.calls.get(at).is_some_and(|call| call.reply.is_ok());
-        let state = Progress {
-            deck: Deck::new(asked, is_playable),
-            played: vec![false; tape.calls.len()],
-            ..Progress::default()
-        };
+        for call in &mut tape.calls {
+            // A rule may be newer than the record.
+            call.request.decode();
+            call.request.body = options.redaction.of(&call.request.body);
+        }
+        let asked = asked::all(tape.calls.iter().map(|call| &call.request));
+        let replies = tape.calls.iter().map(|call| call.reply.as_ref());
+        let unplayable: Vec<Option<String>> = replies.map(|it| it.err().cloned()).collect();
+        let progress = Progress::new(asked, &unplayable, options.is_strict);
         let shared = Arc::new(Shared {
+            progress: Mutex::new(progress),
             tape,
             options,
-            state: Mutex::new(state),
             told: Box::new(told),
         });
         let router = Router::new()
@@ -153,21 +156,25 @@ impl Server {
     }
 
     pub fn report(&self) -> Report {
-        let (tape, state) = (&self.shared.tape, self.shared.state());
-        let left = tape.calls.iter().zip(&state.played);
-        let live = self.shared.options.live.as_ref();
+        let Shared { tape, options, .. } = self.shared.as_ref();
+        let progress = self.shared.progress();
+        let live_run = options.live.as_ref().map(|live| live.run.clone());
+        let unplayed = progress.unplayed(options.fork_at.unwrap_or(usize::MAX));
         Report {
             run: tape.run.clone(),
             calls: tape.calls.len(),
-            played: state.played.iter().filter(|played| **played).count(),
-            live: state.live,
-            live_run: live.map(|live| live.run.clone()).filter(|_| state.live > 0),
-            refused: state.refused,
-            unplayed: left
-                .filter(|(_, played)| !**played)
-                .map(|(call, _)| call.id)
+            unplayable: tape.calls.len() - tape.playable(),
+            played: progress.played(),
+            changed: progress.changed(),
+            repeated: progress.repeated(),
+            live: progress.live,
+            live_run: live_run.filter(|_| progress.live > 0),
+            refused: progress.refused,
+            unplayed: unplayed
+                .filter_map(|at| tape.calls.get(at))
+                .map(|call| call.id)
                 .collect(),
-            departure: state.departure.clone(),
+            departure: progress.departure.clone(),
         }
     }
 }
@@ -180,33 +187,64 @@ impl Drop for Server {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        let told = format!("a request to a replay has {MAX_BODY} bytes at most\n");
-        return (StatusCode::PAYLOAD_TOO_LARGE, told).into_response();
-    };
     let tagged = take_tags(parts.uri.path());
-    let request = Request {
+    let mut request = Request {
         method: parts.method,
         path: tagged.rest.to_owned(),
         agent: agent(&tagged, &parts.headers),
-        body,
+        encoding: encoding(&parts.headers),
+        body: bytes::Bytes::new(),
     };
-    match shared.decide(&request) {
-        Step::Play(at) => shared.play(at).await,
-        Step::Live(at) => {
-            let upstream = at.or_else(|| shared.tape.calls.len().checked_sub(1));
-            let upstream = upstream.and_then(|at| shared.tape.calls.get(at));
-            let upstream = upstream.map(|call| &call.upstream);
-            match &shared.options.live {
-                Some(live) => {
-                    let to = (parts.headers, upstream);
-                    live.send(request, parts.uri.query(), to).await
-                }
-                None => refusal(&request, "there is no proxy to go live through"),
-            }
+    let body = match to_bytes(body, MAX_BODY).await {
+        Ok(body) => body,
+        Err(error) => return unread(&request, &error),
+    };
+    request.body = body.clone();
+    request.decode();
+    request.body = shared.options.redaction.of(&request.body);
+    match shared.decide(&request, is_retry(&parts.headers)) {
+        (Step::Play(at), _) => play(&shared, at).await,
+        (Step::Stop, told) => refusal(&request, (StatusCode::CONFLICT, DEPARTED), &told),
+        (Step::Live, _) => {
+            let upstream = shared.tape.upstream_of(&request);
+            request.body = body;
+            let going = Going {
+                request,
+                tagged: &tagged,
+                query: parts.uri.query(),
+                headers: parts.headers,
+                upstream,
+            };
+            shared.go_live(going).await
         }
-        Step::Stop(told) => refusal(&request, &told),
     }
+}
+
+async fn play(shared: &Arc<Shared>, at: usize) -> Response {
+    let call = shared.tape.calls.get(at);
+    let Some((Ok(reply), id)) = call.map(|call| (&call.reply, call.id)) else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let back = Arc::clone(shared);
+    let taken = Taken::new(move || back.progress().give_back(at));
+    play::play(reply, &id.to_string(), shared.options.speed, taken).await
+}
+
+fn is_retry(headers: &HeaderMap) -> bool {
+    let count = headers.get(RETRY_COUNT).and_then(|it| it.to_str().ok());
+    count
+        .and_then(|count| count.parse::<u32>().ok())
+        .is_some_and(|count| count > 0)
+}
+
+/// Too long, or broken off by a client that does not wait for an answer.
+fn unread(request: &Request, error: &axum::Error) -> Response {
+    let is_long = matches!(error.source(), Some(source) if source.is::<LengthLimitError>());
+    if !is_long {
+        return StatusCode::BAD_REQUEST.into_response();
+    }
+    let told = format!("a request to a replay has {MAX_BODY} bytes at most");
+    refusal(request, (StatusCode::PAYLOAD_TOO_LARGE, TOO_LARGE), &told)
 }
 
 /// Who asks, as far as that is said.
@@ -216,15 +254,17 @@ fn agent(tagged: &Tagged<'_>, headers: &HeaderMap) -> Option<Label> {
     Label::parse(said).ok()
 }
 
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = headers.get(CONTENT_ENCODING)?.to_str().ok()?;
+    Some(encoding.to_owned())
+}
+
 /// An error that clients raise at once instead of asking again.
-fn refusal(request: &Request, message: &str) -> Response {
+fn refusal(request: &Request, (status, code): (StatusCode, &str), message: &str) -> Response {
     let dialect = route(&request.method, &request.path).dialect;
-    let text = RefusalText {
-        message,
-        code: DEPARTED,
-    };
+    let text = RefusalText { message, code };
     let mut response = Response::new(Body::from(body(dialect, text)));
-    *response.status_mut() = StatusCode::CONFLICT;
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(headers::SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -232,87 +272,79 @@ fn refusal(request: &Request, message: &str) -> Response {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, Progress> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn decide(&self, request: &Request) -> Step {
+    /// With the words for a request that departs from the record. They are found and told while
+    /// other requests go on.
+    fn decide(&self, request: &Request, is_retry: bool) -> (Step, String) {
         let asked = request.asked();
-        let fork_at = self.options.fork_at.unwrap_or(usize::MAX);
-        let mut state = self.state();
-        let departure = match state.deck.take(&asked) {
-            Ok(at) if at < fork_at => {
-                state.has_played(at);
-                return Step::Play(at);
-            }
-            Ok(at) => {
-                state.live += 1;
-                return Step::Live(Some(at));
-            }
-            Err(departure) => departure,
+        let rules = Rules {
+            on_divergence: self.options.on_divergence,
+            fork_at: self.options.fork_at,
+            repeats: self.options.repeats,
         };
-        // Behind the fork nothing needs to be as it was.
-        let is_behind = departure.call.is_none_or(|at| at >= fork_at) || state.live > 0;
-        if self.options.fork_at.is_some() && is_behind {
-            state.live += 1;
-            return Step::Live(departure.call);
-        }
-        let told = self.depart(&mut state, departure, request);
-        match (self.options.on_divergence, departure.call) {
-            (OnDivergence::Nearest, Some(at)) => {
-                state.deck.play(at);
-                state.has_played(at);
-                Step::Play(at)
-            }
-            (OnDivergence::Forward, at) => {
-                state.live += 1;
-                Step::Live(at)
-            }
-            _ => {
-                state.refused += 1;
-                Step::Stop(told)
-            }
-        }
-    }
-
-    /// Says where the program departs, and keeps the first.
-    fn depart(&self, state: &mut Progress, departure: Departure, now: &Request) -> String {
-        let call = departure.call.and_then(|at| self.tape.calls.get(at));
-        let what = asked::told(departure.difference, call.map(|call| &call.request), now);
-        let run = &self.tape.run;
-        let told = match (departure.call, call) {
-            (Some(at), Some(Call { id, agent, .. })) => {
-                let (number, all) = (at + 1, self.tape.calls.len());
-                format!(
-                    "the program departs from run {run} at call {number} of {all} ({id}, {agent}): {what}"
-                )
-            }
-            _ => format!("the program departs from run {run} at its end: {what}"),
+        let (step, departure) = self.progress().decide(&asked, is_retry, rules);
+        let Some((departure, is_first)) = departure else {
+            return (step, String::new());
         };
-        if state.departure.is_none() {
-            (self.told)(&told);
-            state.departure = Some(DepartureView {
+        let told = asked::told(&self.tape, &departure, request);
+        if is_first {
+            let call = departure.call.and_then(|at| self.tape.calls.get(at));
+            self.progress().departure = Some(DepartureView {
                 call: departure.call.map(|at| at + 1),
                 id: call.map(|call| call.id),
                 told: told.clone(),
             });
+            (self.told)(&told);
         }
-        told
+        (step, told)
     }
 
-    async fn play(&self, at: usize) -> Response {
-        let call = self.tape.calls.get(at);
-        match call.map(|call| (&call.reply, call.id)) {
-            Some((Ok(reply), id)) => play::play(reply, &id.to_string(), self.options.speed).await,
-            _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        }
+    async fn go_live(&self, going: Going<'_>) -> Response {
+        let request = Request {
+            body: bytes::Bytes::new(),
+            ..going.request.clone()
+        };
+        let sent = match &self.options.live {
+            Some(live) => live.send(going).await,
+            None => Err("there is no proxy to go live through".to_owned()),
+        };
+        sent.unwrap_or_else(|told| {
+            self.progress().was_refused();
+            refusal(
+                &request,
+                (StatusCode::UNPROCESSABLE_ENTITY, UNCHANGED),
+                &told,
+            )
+        })
     }
 }
 
-impl Progress {
-    fn has_played(&mut self, at: usize) {
-        if let Some(played) = self.played.get_mut(at) {
-            *played = true;
-        }
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn request_that_is_too_long_is_an_error_of_its_api_and_a_broken_one_is_not_that() {
+        let request = Request {
+            method: Method::POST,
+            path: "/v1/messages".to_owned(),
+            agent: None,
+            encoding: None,
+            body: bytes::Bytes::new(),
+        };
+        let error = to_bytes(Body::from("too long"), 3).await.unwrap_err();
+        let response = unread(&request, &error);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let told = to_bytes(response.into_body(), 4096).await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["type"], "error");
+        assert_eq!(told["error"]["code"], TOO_LARGE);
+        let broken = unread(&request, &axum::Error::new(io::Error::other("gone")));
+        assert_eq!(broken.status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -20,7 +20,7 @@ use super::marks::without_marks;
 pub use super::message::Role;
 use super::message::tool_names;
 use super::route::Dialect;
-use super::scan::{self, SegmentKind};
+use super::scan::{self, Segment, SegmentKind};
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::text::front;
@@ -127,8 +127,13 @@ impl Transcript {
     /// Takes a whole body apart, or the front of one that was cut. Instructions come first.
     pub fn of(operation: Operation, dialect: Dialect, body: &[u8]) -> Self {
         let facts = scan::scan_front(operation, dialect, body, DigestSeed(0));
+        Self::of_segments(facts.segments, body)
+    }
+
+    /// As [`Self::of`], where the body was scanned already.
+    pub fn of_segments(segments: Vec<Segment>, body: &[u8]) -> Self {
         let mut this = Self::default();
-        for segment in facts.segments {
+        for segment in segments {
             match segment.kind {
                 SegmentKind::Tools => this.tools.push(segment.range),
                 SegmentKind::ResponseFormat | SegmentKind::Schema => {}
@@ -185,6 +190,11 @@ impl Entry {
             kind,
             range,
         }
+    }
+
+    /// What part of the request it is; None for a body that is not understood.
+    pub fn kind(&self) -> Option<SegmentKind> {
+        self.kind
     }
 
     /// What it says, with up to `most` bytes of each text. `body` is the one it was found in.

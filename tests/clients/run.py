@@ -21,6 +21,7 @@ from typing import Any
 
 import loops
 import refusals
+import replays
 import untagged
 from client import (
     CLIENTS,
@@ -371,21 +372,36 @@ def report_untagged(measured: list[untagged.Measured]) -> bool:
     return failed == 0
 
 
+def report_replayed(results: list[replays.Replayed]) -> bool:
+    head = ["client", "calls", "streamed", "bytes", "departs at", "live", "again", "ok"]
+    print_table([head, *replays.rows_of(results)])
+    for result in results:
+        for problem in result.problems:
+            print(f"{result.client}: {problem}")
+    failed = sum(bool(result.problems) for result in results)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return failed == 0
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--binary", type=Path, help="the proxy to run the clients through")
     where.add_argument("--direct", action="store_true", help="no proxy: check the scripts alone")
-    parser.add_argument("--only", default=",".join(CLIENTS), help="names, separated by commas")
+    parser.add_argument("--only", help="names, separated by commas")
     parser.add_argument("--untagged", action="store_true", help="nothing says who calls")
+    parser.add_argument("--replayed", action="store_true", help="run again with the upstream off")
     parser.add_argument("--dump", type=Path, help="where to write what untagged calls were")
     parser.add_argument("--gzip", action="store_true", help="let the upstream compress")
     options = parser.parse_args()
-    options.only = options.only.split(",")
+    known = list(replays.REPLAYED) if options.replayed else list(CLIENTS)
+    options.only = options.only.split(",") if options.only else known
     if options.untagged and options.direct:
         parser.error("nothing is inferred without a proxy")
-    if unknown := set(options.only) - set(CLIENTS):
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(CLIENTS)}")
+    if options.replayed and (options.direct or options.untagged):
+        parser.error("what is replayed is recorded by a proxy, without tags")
+    if unknown := set(options.only) - set(known):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     return options
 
 
@@ -407,10 +423,23 @@ def run_untagged(options: argparse.Namespace, session: Session) -> bool:
         return report_untagged(list(pool.map(measure, options.only)))
 
 
+def run_replayed(options: argparse.Namespace, directory: Path) -> bool:
+    def upstream(stack: ExitStack, directory: Path) -> str:
+        return start_upstream(stack, directory, options.gzip)
+
+    def measure(client: str) -> replays.Replayed:
+        return replays.measure(client, options.binary.resolve(), directory, upstream)
+
+    with ThreadPoolExecutor(PARALLEL_SCRIPTS) as pool:
+        return report_replayed(list(pool.map(measure, options.only)))
+
+
 def main() -> int:
     options = parse_arguments()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiops-clients-")))
+        if options.replayed:
+            return 0 if run_replayed(options, directory) else 1
         upstream = start_upstream(stack, directory, options.gzip)
         root, admin = upstream, None
         if options.binary:

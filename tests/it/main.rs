@@ -35,6 +35,8 @@ mod memory;
 mod power;
 mod records;
 mod replay;
+mod replay_answers;
+mod replay_launch;
 mod smuggling;
 mod steps;
 mod streaming;

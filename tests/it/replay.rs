@@ -1,5 +1,7 @@
 //! A recorded run that answers its program once more, with nothing behind it.
 
+mod matching;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -14,14 +16,16 @@ use crate::harness::process::Ended;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::{Upstream, json as json_answer, sse, within};
 
-const EVENTS: [&str; 4] = [
+/// Of an upstream that is asked for usage, by the proxy alone.
+const EVENTS: [&str; 5] = [
     "data: {\"id\":\"s\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"he\"}}]}\n\n",
     "data: {\"id\":\"s\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"llo\"}}]}\n\n",
     "data: {\"id\":\"s\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    "data: {\"id\":\"s\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":2,\"total_tokens\":12}}\n\n",
     "data: [DONE]\n\n",
 ];
 
-fn plain(text: &str) -> Answer {
+pub(crate) fn plain(text: &str) -> Answer {
     json_answer(format!(
         "{{\"id\":\"{text}\", \"model\":\"m\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\
          \"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":10,\
@@ -29,7 +33,7 @@ fn plain(text: &str) -> Answer {
     ))
 }
 
-fn chat(texts: &[&str], stream: bool) -> Ask {
+pub(crate) fn chat(texts: &[&str], stream: bool) -> Ask {
     let messages: Vec<Value> = texts
         .iter()
         .map(|text| json!({"role": "user", "content": text}))
@@ -49,24 +53,29 @@ fn asks() -> [Ask; 3] {
 }
 
 /// A run of three calls; the answers as they were live, and where it is recorded.
-async fn taped() -> (Vec<Response>, Setup, Upstream) {
+pub(crate) async fn taped() -> (Vec<Response>, Setup, Upstream) {
     let upstream = Upstream::answers_each([plain("first"), sse(EVENTS), plain("third")]).await;
-    let setup = Proxy::with(&upstream);
+    let (answers, again) = recorded(Proxy::with(&upstream), &asks()).await;
+    (answers, again, upstream)
+}
+
+/// What was answered, and where it is recorded.
+pub(crate) async fn recorded(setup: Setup, asks: &[Ask]) -> (Vec<Response>, Setup) {
     let text = setup.text();
     std::fs::write(setup.dir.path().join("config.toml"), text).expect("a file");
     let again = Setup::new().on_data_of(&setup.dir);
     let proxy = setup.start().await;
     let mut answers = Vec::new();
-    for ask in asks() {
-        let answer = proxy.call(&ask).await;
+    for ask in asks {
+        let answer = proxy.call(ask).await;
         proxy.record(&answer).await;
         answers.push(answer);
     }
     proxy.app.stop().await;
-    (answers, again, upstream)
+    (answers, again)
 }
 
-fn command(dir: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_open-aiops"));
     command
         .args(arguments)
@@ -79,13 +88,13 @@ fn command(dir: &Path, arguments: &[&str]) -> Command {
 }
 
 /// `replay taped --serve`, listening.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
 }
 
 impl Serving {
-    async fn start(setup: &Setup, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(setup: &Setup, arguments: &[&str]) -> Self {
         let arguments = [&["replay", "taped", "--serve"], arguments].concat();
         let mut command = command(setup.dir.path(), &arguments);
         command.stdout(std::process::Stdio::piped());
@@ -105,11 +114,11 @@ impl Serving {
         }
     }
 
-    async fn call(&self, ask: &Ask) -> Response {
+    pub(crate) async fn call(&self, ask: &Ask) -> Response {
         Client::connect(self.address).await.call(ask).await
     }
 
-    async fn end(self) -> Ended {
+    pub(crate) async fn end(self) -> Ended {
         let pid = self.child.id().expect("a program").cast_signed();
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
@@ -129,14 +138,18 @@ async fn replay_gives_the_bytes_of_the_record_with_the_upstream_gone() {
     let (live, setup, upstream) = taped().await;
     drop(upstream);
     let serving = Serving::start(&setup, &["--speed", "max"]).await;
+    let streamed = String::from_utf8_lossy(&live[1].body.data);
+    assert!(
+        streamed.contains("[DONE]") && !streamed.contains("usage"),
+        "{streamed}"
+    );
     for (ask, live) in asks().iter().zip(&live) {
         let replayed = serving.call(ask).await;
         assert_eq!(replayed.head.status(), live.head.status());
         assert_eq!(replayed.body.data, live.body.data);
-        assert_eq!(
-            replayed.head.header("content-type"),
-            live.head.header("content-type")
-        );
+        for name in ["content-type", "content-length", "transfer-encoding"] {
+            assert_eq!(replayed.head.header(name), live.head.header(name), "{name}");
+        }
     }
     let done = serving.end().await;
     assert_eq!(done.code, Some(0), "{}", done.err);
@@ -180,7 +193,8 @@ async fn what_is_not_recorded_gets_the_nearest_answer_if_that_is_wanted() {
     assert_eq!(nearest.body.data, live[0].body.data);
     let done = serving.end().await;
     assert_eq!(done.code, Some(0), "{}", done.err);
-    assert!(done.out.contains("1 of 3 calls played"), "{}", done.out);
+    let says = "1 of 3 calls played, 2 the program did not ask for";
+    assert!(done.out.contains(says), "{}", done.out);
 }
 
 #[tokio::test]
@@ -232,43 +246,6 @@ async fn fork_goes_on_live_with_another_model() {
     serving.end().await;
 }
 
-/// A client that asks what was asked first, and prints the status.
-const CALL: &str = r#"
-rest=${OPENAI_BASE_URL#http://}; host=${rest%%/*}; path=/${rest#*/}
-body='{"model":"m","messages":[{"role":"user","content":"'$1'"}]}'
-exec 3<>"/dev/tcp/${host%:*}/${host#*:}"
-printf 'POST %s/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s' "$path" ${#body} "$body" >&3
-read -r _ status _ <&3; cat <&3 >/dev/null; echo "$status $OPENAI_API_KEY"
-"#;
-
-#[tokio::test]
-async fn launched_program_is_answered_from_the_record() {
-    let (_, setup, upstream) = taped().await;
-    drop(upstream);
-    let run = |text: &'static str| {
-        let launch = [
-            "run", "--replay", "taped", "--", "bash", "-c", CALL, "x", text,
-        ];
-        ended(command(setup.dir.path(), &launch))
-    };
-    let same = run("one").await;
-    assert_eq!(
-        (same.code, same.out.as_str()),
-        (Some(0), "200 replayed\n"),
-        "{}",
-        same.err
-    );
-    assert!(same.err.contains("1 of 3 calls played"), "{}", same.err);
-    let other = run("other").await;
-    assert_eq!(
-        (other.code, other.out.as_str()),
-        (Some(77), "409 replayed\n"),
-        "{}",
-        other.err
-    );
-    assert!(other.err.contains("+ user: other"), "{}", other.err);
-}
-
 #[tokio::test]
 async fn what_cannot_be_replayed_is_said_with_the_reason() {
     let (_, setup, _upstream) = taped().await;
@@ -296,6 +273,24 @@ async fn what_cannot_be_replayed_is_said_with_the_reason() {
             "leave them out",
         ),
         (
+            &["run", "--replay", "taped", "--name", "x", "--", "true"],
+            125,
+            "--name and --variant come with",
+        ),
+        (
+            &[
+                "replay",
+                "taped",
+                "--serve",
+                "--listen",
+                "0.0.0.0:0",
+                "--fork-at",
+                "2",
+            ],
+            2,
+            "an address of this machine alone",
+        ),
+        (
             &["run", "--replay", "nobody", "--", "true"],
             125,
             "no call of a run nobody",
@@ -319,18 +314,17 @@ async fn what_cannot_be_replayed_is_said_with_the_reason() {
 async fn run_without_recorded_bodies_names_the_setting() {
     let upstream = Upstream::answers(plain("first")).await;
     let setup = Proxy::with(&upstream).ledger_lines("record = \"meta\"");
-    let text = setup.text();
-    std::fs::write(setup.dir.path().join("config.toml"), text).expect("a file");
-    let proxy = setup.start().await;
-    let answer = proxy.call(&chat(&["one"], false)).await;
-    proxy.record(&answer).await;
-    let dir = std::sync::Arc::clone(&proxy.dir);
-    proxy.app.stop().await;
-    let done = ended(command(dir.path(), &["replay", "taped", "--serve"])).await;
-    assert_eq!(done.code, Some(2), "{}", done.err);
-    assert!(
-        done.err.contains("record = \"meta\" in [ledger]"),
-        "{}",
-        done.err
-    );
+    let (answers, setup) = recorded(setup, &asks()).await;
+    let last = answers[2].head.header("x-aiops-call").expect("an id");
+    // Neither can a fork do without: it would go live from the first call on.
+    for fork in [[].as_slice(), &["--fork-at", "2"], &["--fork-at", last]] {
+        let arguments = [&["replay", "taped", "--serve"], fork].concat();
+        let done = ended(command(setup.dir.path(), &arguments)).await;
+        assert_eq!(done.code, Some(2), "{}", done.err);
+        assert!(
+            done.err.contains("record = \"meta\" in [ledger]"),
+            "{}",
+            done.err
+        );
+    }
 }

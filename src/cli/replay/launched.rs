@@ -1,5 +1,6 @@
 //! A program that is answered from the record: in a test suite, a cassette.
 
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use super::super::args::Launch;
@@ -7,12 +8,16 @@ use super::super::launch::{say, start_log, variables};
 use super::super::source::impossible;
 use super::super::table::printable;
 use super::super::{Common, Failure, command};
-use super::stage::{Stage, Wanted};
+use super::stage::{Stage, Wanted, shown};
 use super::{DEPARTED, tape, words};
 use crate::launch::child::{self, Signals};
 use crate::launch::proxy::Log;
 use crate::launch::{environment, kept_from_child};
 use crate::replay::Speed;
+use crate::replay::server::Report;
+
+/// From here on it is 128 and the signal that ended the program.
+const SIGNALLED: u8 = 128;
 
 /// Launches the program and ends as it does.
 pub(in crate::cli) fn launch(common: &Common, launch: &Launch) -> Result<u8, Failure> {
@@ -27,6 +32,7 @@ pub(in crate::cli) fn launch(common: &Common, launch: &Launch) -> Result<u8, Fai
         name: launch.name.as_ref(),
         launch,
         tells: false,
+        repeats: launch.replay.repeat,
     };
     super::runtime()?.block_on(async {
         let (config, _) = command::load(common)?;
@@ -38,14 +44,22 @@ pub(in crate::cli) fn launch(common: &Common, launch: &Launch) -> Result<u8, Fai
         let report = stage.end().await;
         let code = code?;
         if common.json {
-            say(&serde_json::to_string(&report).map_err(impossible)?);
+            let json = serde_json::to_string_pretty(&report).map_err(impossible)?;
+            // There is nowhere left to complain to when this fails.
+            let _ = writeln!(io::stderr(), "{json}");
         } else if !launch.quiet {
-            let lines: Vec<String> = words(&report).lines().map(printable).collect();
-            say(&lines.join("\n"));
+            say(&shown(&words(&report)));
         }
-        let is_stopped = report.refused > 0 && !launch.keep_exit_code;
-        Ok(if is_stopped { DEPARTED } else { code })
+        let is_changed = !launch.keep_exit_code && departs(&report, code, launch.replay.how.all);
+        Ok(if is_changed { DEPARTED } else { code })
     })
+}
+
+/// Whether that says more than how the program ended: not where a signal ended it, and what it left
+/// out only where it took itself for successful.
+fn departs(report: &Report, code: u8, all: bool) -> bool {
+    let is_short = all && !report.unplayed.is_empty();
+    (report.refused > 0 && code < SIGNALLED) || (is_short && code == 0)
 }
 
 async fn played(

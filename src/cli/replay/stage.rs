@@ -8,11 +8,12 @@ use super::super::source::impossible;
 use super::super::table::printable;
 use super::super::{Common, Failure, command};
 use super::How;
+use crate::config::{Config, Watcher};
 use crate::core::id::Label;
 use crate::launch::proxy::{Proxy, reach};
 use crate::replay::server::{Options, Report, Server};
 use crate::replay::tape::Tape;
-use crate::replay::{Live, Speed};
+use crate::replay::{Live, Redaction, Speed};
 use crate::upstream;
 
 /// What is asked for.
@@ -26,6 +27,8 @@ pub(super) struct Wanted<'a> {
     pub launch: &'a Launch,
     /// The first departure is told when it happens, not only at the end.
     pub tells: bool,
+    /// Calls are played any number of times.
+    pub repeats: bool,
 }
 
 pub(super) struct Stage {
@@ -41,37 +44,33 @@ impl Stage {
         wanted: &Wanted<'_>,
     ) -> Result<Self, Failure> {
         let how = wanted.how;
-        let (run, calls) = (tape.run.clone(), tape.calls.len());
+        let calls = tape.calls.len();
         let fork_at = how.fork_at.as_deref();
         let fork_at = fork_at.map(|at| place(&tape, at)).transpose()?;
-        let unplayable = calls - tape.playable();
-        let reason = tape.calls.iter().find_map(|call| call.reply.as_ref().err());
-        if unplayable == calls && fork_at.is_none() {
-            return Err(Failure::Impossible(format!(
-                "no call of run {run} can be played: {}",
-                reason.map_or("nothing is recorded", String::as_str)
-            )));
-        }
-        let on_divergence = how.on_divergence.unwrap_or_default();
+        has_something_to_play(&tape, fork_at)?;
+        warn_of(wanted.listen, how.goes_live())?;
+        let (config, watcher) = command::load(common)?;
+        let rules = config.ledger.redact.iter();
+        let rules = rules.map(|rule| (rule.pattern.clone(), rule.replacement.clone()));
+        let redaction = Redaction(rules.collect());
         let (proxy, live) = if how.goes_live() {
-            let (proxy, live) = live(common, &run, wanted).await?;
+            let (proxy, live) = live((config, watcher), &tape.run, wanted).await?;
             (Some(proxy), Some(live))
         } else {
             (None, None)
         };
-        let mut opening = format!("replay of {run}, {} of {calls} calls", calls - unplayable);
-        if let Some(reason) = reason {
-            let some = format!("; {unplayable} cannot be played, such as one since {reason}");
-            opening.push_str(&some);
-        }
+        let mut opening = opening(&tape, calls);
         if let Some(live) = &live {
             opening.push_str("; live calls are of run ");
             opening.push_str(live.run.as_str());
         }
         let options = Options {
             speed: how.speed.unwrap_or(wanted.speed),
-            on_divergence,
+            on_divergence: how.on_divergence.unwrap_or_default(),
+            is_strict: how.strict,
             fork_at,
+            repeats: wanted.repeats,
+            redaction,
             live,
         };
         let tells = wanted.tells;
@@ -115,8 +114,56 @@ impl Stage {
     }
 }
 
+/// What is played, and what cannot be.
+fn opening(tape: &Tape, calls: usize) -> String {
+    let playable = tape.playable();
+    let mut opening = format!("replay of {}, {playable} of {calls} calls", tape.run);
+    if let Some(reason) = tape.calls.iter().find_map(|call| call.reply.as_ref().err()) {
+        let unplayable = calls - playable;
+        let some = format!("; {unplayable} cannot be played, such as one since {reason}");
+        opening.push_str(&some);
+    }
+    opening
+}
+
+/// A replay that can only refuse, or go live from its beginning unasked, is none.
+fn has_something_to_play(tape: &Tape, fork_at: Option<usize>) -> Result<(), Failure> {
+    let before = fork_at.map_or(tape.calls.as_slice(), |at| {
+        tape.calls.get(..at).unwrap_or_default()
+    });
+    if fork_at == Some(0) || before.iter().any(|call| call.reply.is_ok()) {
+        return Ok(());
+    }
+    let reason = before.iter().find_map(|call| call.reply.as_ref().err());
+    let reason = reason.map_or("nothing is recorded", String::as_str);
+    let run = &tape.run;
+    Err(Failure::Impossible(match fork_at {
+        None => format!("no call of run {run} can be played: {reason}"),
+        Some(_) => format!(
+            "no call of run {run} before the fork can be played: {reason}; --fork-at 1 goes live from the beginning"
+        ),
+    }))
+}
+
+/// Whoever reaches it reads what was recorded; and would make calls with the keys of upstreams.
+fn warn_of(listen: SocketAddr, goes_live: bool) -> Result<(), Failure> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    if goes_live {
+        return Err(Failure::Impossible(format!(
+            "--listen {listen} is open to other machines, and who goes live through it uses the keys of the \
+             upstreams: expected an address of this machine alone, such as 127.0.0.1:8790"
+        )));
+    }
+    say(&format!(
+        "{listen} is open to other machines: who reaches it can read what was recorded"
+    ));
+    Ok(())
+}
+
 /// A terminal is not to be moved by what agents say.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(printable).collect();
     lines.join("\n")
 }
@@ -136,8 +183,11 @@ fn place(tape: &Tape, at: &str) -> Result<usize, Failure> {
     })
 }
 
-async fn live(common: &Common, run: &Label, wanted: &Wanted<'_>) -> Result<(Proxy, Live), Failure> {
-    let (config, watcher) = command::load(common)?;
+async fn live(
+    (config, watcher): (Config, Watcher),
+    run: &Label,
+    wanted: &Wanted<'_>,
+) -> Result<(Proxy, Live), Failure> {
     let proxy = reach(config, watcher, |_, config| config).await;
     let proxy = proxy.map_err(impossible)?;
     let named = Launch {

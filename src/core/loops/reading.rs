@@ -86,41 +86,6 @@ impl Reading {
     }
 }
 
-/// The text with `*` in the place of times, identifiers and addresses; all else stays as it is.
-pub fn steady(text: &str) -> String {
-    let text = without_colours(text);
-    let mut steady: Vec<u8> = Vec::with_capacity(text.len());
-    let (mut rest, mut names_id) = (text.as_bytes(), false);
-    while let Some(start) = rest.iter().position(|byte| is_word(*byte)) {
-        let (between, tail) = rest.split_at(start);
-        let (atom, tail) = tail.split_at(atom_len(tail));
-        steady.extend_from_slice(between);
-        let has_digit = atom.iter().any(u8::is_ascii_digit);
-        if has_digit && (names_id || is_volatile(atom, tail)) {
-            steady.push(b'*');
-        } else {
-            steady_atom(atom, &mut steady);
-        }
-        names_id = is_id_name(atom);
-        rest = tail;
-    }
-    steady.extend_from_slice(rest);
-    String::from_utf8_lossy(&steady).into_owned()
-}
-
-fn steady_atom(atom: &[u8], steady: &mut Vec<u8>) {
-    for part in atom.split_inclusive(|byte| !is_word(*byte)) {
-        let len = part.iter().take_while(|byte| is_word(**byte)).count();
-        let (word, joint) = part.split_at(len);
-        if is_identifier(word) {
-            steady.push(b'*');
-        } else {
-            steady.extend_from_slice(word);
-        }
-        steady.extend_from_slice(joint);
-    }
-}
-
 /// A hash of hashes, in order.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixer(u64);
