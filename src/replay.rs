@@ -11,14 +11,12 @@ mod live;
 mod model;
 mod play;
 mod progress;
-mod redaction;
 pub mod server;
 pub mod tape;
 
 pub use given::as_given;
 pub use live::Live;
 pub use play::Speed;
-pub use redaction::Redaction;
 
 /// A longer request is refused.
 const MAX_BODY: usize = 64 << 20;

@@ -17,6 +17,7 @@ use super::MAX_BODY;
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::Label;
+use crate::core::redaction::Redaction;
 use crate::core::replay::{Asked, Mark};
 use crate::wire::decode::decode_all;
 use crate::wire::marks::without_marks;
@@ -110,6 +111,13 @@ impl Request {
         if let Some(body) = self.decoded() {
             self.body = body;
             self.encoding = None;
+        }
+    }
+
+    /// What redaction takes out of records must not make a difference, nor be told.
+    pub fn redact(&mut self, rules: &Redaction) {
+        if let Some(body) = rules.json(&self.body) {
+            self.body = body.into();
         }
     }
 

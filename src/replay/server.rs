@@ -22,9 +22,9 @@ use super::asked::{self, Request};
 use super::live::{Going, Live};
 use super::play::{self, Speed, Taken};
 use super::progress::{Progress, Rules, Step};
-use super::redaction::Redaction;
 use super::tape::Tape;
 use crate::core::id::{CallId, Label};
+use crate::core::redaction::Redaction;
 use crate::proxy::headers;
 use crate::proxy::tags::{Tagged, take_tags};
 use crate::wire::refusal::{RefusalText, body};
@@ -125,7 +125,7 @@ impl Server {
         for call in &mut tape.calls {
             // A rule may be newer than the record.
             call.request.decode();
-            call.request.body = options.redaction.of(&call.request.body);
+            call.request.redact(&options.redaction);
         }
         let asked = asked::all(tape.calls.iter().map(|call| &call.request));
         let replies = tape.calls.iter().map(|call| call.reply.as_ref());
@@ -201,7 +201,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
     };
     request.body = body.clone();
     request.decode();
-    request.body = shared.options.redaction.of(&request.body);
+    request.redact(&shared.options.redaction);
     match shared.decide(&request, is_retry(&parts.headers)) {
         (Step::Play(at), _) => play(&shared, at).await,
         (Step::Stop, told) => refusal(&request, (StatusCode::CONFLICT, DEPARTED), &told),

@@ -13,7 +13,7 @@ use crate::core::id::Label;
 use crate::launch::proxy::{Proxy, reach};
 use crate::replay::server::{Options, Report, Server};
 use crate::replay::tape::Tape;
-use crate::replay::{Live, Redaction, Speed};
+use crate::replay::{Live, Speed};
 use crate::upstream;
 
 /// What is asked for.
@@ -50,9 +50,7 @@ impl Stage {
         has_something_to_play(&tape, fork_at)?;
         warn_of(wanted.listen, how.goes_live())?;
         let (config, watcher) = command::load(common)?;
-        let rules = config.ledger.redact.iter();
-        let rules = rules.map(|rule| (rule.pattern.clone(), rule.replacement.clone()));
-        let redaction = Redaction(rules.collect());
+        let redaction = config.ledger.redact.clone();
         let (proxy, live) = if how.goes_live() {
             let (proxy, live) = live((config, watcher), &tape.run, wanted).await?;
             (Some(proxy), Some(live))
