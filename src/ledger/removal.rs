@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::core::time::Timestamp;
 
-use super::record::{Chain, Event};
+use super::record::{Chain, Event, may_leave};
 
 /// Something is about to be taken out of the log. Its numbers begin at 20, so that it is never taken
 /// for an event or an act.
@@ -164,6 +164,12 @@ impl Tombstone {
     /// The record it still is.
     pub(crate) fn residue(&self) -> Option<(u8, &[u8])> {
         let residue = self.residue.as_ref()?;
-        Some((residue.kind, &residue.payload))
+        let left = (residue.kind, residue.payload.as_slice());
+        may_leave(self.kind, left.0, left.1).then_some(left)
+    }
+
+    /// Whether it says nothing but what a tombstone may.
+    pub(crate) fn is_proper(&self) -> bool {
+        self.residue.is_none() || self.residue().is_some()
     }
 }

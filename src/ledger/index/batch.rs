@@ -158,23 +158,10 @@ impl<'t> Batch<'t> {
                     self.checkpoints.insert(before, (at.segment, at.offset))?;
                 }
             }
-            kind::EVENT => {
-                if let Ok(event) = minicbor::decode::<Event>(payload)
-                    && self.note(event.at.micros(), payload, at)?
-                {
-                    self.trip(&event)?;
-                }
-            }
+            kind::EVENT | kind::ACT | kind::REMOVAL => self.hear(at, kind, payload)?,
             kind::ACCOUNT => {
                 if let Ok(account) = minicbor::decode::<NewAccount>(payload) {
                     self.open_account(account)?;
-                }
-            }
-            kind::ACT => {
-                if let Ok(act) = minicbor::decode::<Act>(payload)
-                    && self.note(act.at.micros(), payload, at)?
-                {
-                    self.act(&act)?;
                 }
             }
             kind::LATE => {
@@ -187,12 +174,33 @@ impl<'t> Batch<'t> {
                     self.measured.put(&measurement, at.segment)?;
                 }
             }
-            kind::REMOVAL => {
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what is told among the events.
+    fn hear(&mut self, at: Position, kind: u8, payload: &[u8]) -> Result<(), IndexError> {
+        match kind {
+            kind::EVENT => {
+                if let Ok(event) = minicbor::decode::<Event>(payload)
+                    && self.note(event.at.micros(), payload, at)?
+                {
+                    self.trip(&event)?;
+                }
+            }
+            kind::ACT => {
+                if let Ok(act) = minicbor::decode::<Act>(payload)
+                    && self.note(act.at.micros(), payload, at)?
+                {
+                    self.act(&act)?;
+                }
+            }
+            _ => {
                 if let Some(removal) = Removal::parse(payload) {
                     self.note(removal.at.micros(), payload, at)?;
                 }
             }
-            _ => {}
         }
         Ok(())
     }
