@@ -18,3 +18,4 @@ mod recording;
 mod room;
 mod runs;
 mod slices;
+mod tampering;
