@@ -136,10 +136,10 @@ pub fn head(dir: &Path) -> Result<AuditReport, OpenError> {
     })
 }
 
-fn read(
+pub(super) fn read(
     dir: &Path,
     given: &Given<'_>,
-    prepare: impl Fn(&dyn Storage, &[Segment]) -> io::Result<()>,
+    mut prepare: impl FnMut(&dyn Storage, &[Segment]) -> io::Result<()>,
 ) -> Result<AuditReport, OpenError> {
     let log = dir.join("log");
     let storage = Disk::at(&log);

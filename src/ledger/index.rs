@@ -375,7 +375,11 @@ impl Index {
             Ok(bytes.and_then(|bytes| minicbor::decode::<Meta>(bytes.value()).ok()))
         });
         let missed = read.ok().flatten();
-        missed.map(|Meta { position, chain, .. }| Cursor { position, chain })
+        missed.map(
+            |Meta {
+                 position, chain, ..
+             }| Cursor { position, chain },
+        )
     }
 
     pub(crate) fn set_missed(&self, missed: Option<Cursor>) -> Result<(), IndexError> {

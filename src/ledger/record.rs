@@ -435,6 +435,8 @@ impl Event {
     pub const STOPPED: &'static str = "stopped";
     /// The end of the log was not where it had been.
     pub const LOG_SHORTER: &'static str = "log_shorter_than_index";
+    /// Retention let the oldest segments go.
+    pub const SEGMENTS_RETIRED: &'static str = "segments_retired";
 
     /// Characters that are kept of what the program says of itself.
     const MAX_DETAILS: usize = 4096;

@@ -14,9 +14,9 @@ use crate::core::call::{Admission, Outcome, Settlement, Timings};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::usage::{Provenance, Usage};
 
+use super::audit::Anchor;
 use super::body::KnownContents;
 use super::index::follow::Follower;
-use super::audit::Anchor;
 use super::index::{Index, IndexError, Place, retain};
 use super::lock::Holder;
 use super::log::{Catalog, CatalogError, Cursor, Damage, LogReader, Segment, Step, catalog};
@@ -227,7 +227,7 @@ pub(crate) fn open(
             Event::own(clock.now(), Event::LOG_SHORTER, Some(details))
         }),
         front: if tail.is_upgrade {
-            retain::unrecorded_front(&view.index, &catalog.all(), clock.now())
+            retain::unrecorded_front(&view.index, (&**storage, &catalog.all()), clock.now())
                 .map_err(OpenError::Index)?
         } else {
             None
@@ -409,7 +409,10 @@ fn mend_last(
 fn format(storage: &dyn Storage, number: u64) -> io::Result<u16> {
     let mut head = [0; HEADER_LEN];
     let filled = storage.open(number)?.read_at(0, &mut head)?;
-    Ok(head.get(..filled).and_then(Header::format).unwrap_or(FORMAT))
+    Ok(head
+        .get(..filled)
+        .and_then(Header::format)
+        .unwrap_or(FORMAT))
 }
 
 /// Writes records into a new segment.

@@ -52,7 +52,7 @@ impl Removal {
 impl From<Removal> for Event {
     fn from(removal: Removal) -> Self {
         let what = match removal.what {
-            Removed::Front { .. } => "segments_retired",
+            Removed::Front { .. } => Event::SEGMENTS_RETIRED,
             Removed::Records { .. } => "calls_deleted",
         };
         Self {
@@ -156,6 +156,12 @@ impl Tombstone {
         is_one.then(|| minicbor::decode(payload).ok()).flatten()
     }
 
+    /// Whether it says nothing but what a tombstone may.
+    pub(crate) fn is_proper(&self) -> bool {
+        let left = self.residue.as_ref();
+        left.is_none_or(|left| may_leave(self.kind, left.kind, &left.payload))
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         // Writing into a Vec cannot fail.
         minicbor::to_vec(self).unwrap_or_default()
@@ -164,12 +170,6 @@ impl Tombstone {
     /// The record it still is.
     pub(crate) fn residue(&self) -> Option<(u8, &[u8])> {
         let residue = self.residue.as_ref()?;
-        let left = (residue.kind, residue.payload.as_slice());
-        may_leave(self.kind, left.0, left.1).then_some(left)
-    }
-
-    /// Whether it says nothing but what a tombstone may.
-    pub(crate) fn is_proper(&self) -> bool {
-        self.residue.is_none() || self.residue().is_some()
+        Some((residue.kind, &residue.payload))
     }
 }

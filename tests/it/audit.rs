@@ -14,7 +14,7 @@ use crate::harness::proxy::Setup;
 use crate::harness::talk::{Talk, calling, saying};
 use crate::harness::{Client, Proxy, Upstream, json, post, within};
 
-const SETTINGS: &str = "segment_bytes = \"64 KiB\"";
+const SETTINGS: &str = "segment_size = \"64 KiB\"";
 const HEAD: usize = 56;
 
 /// What is on disk after calls, a loop that was stopped, and a run that a person stopped.
@@ -221,7 +221,12 @@ async fn each_kind_of_tampering_is_found_where_it_was_done() {
         assert_eq!(verified.ended.code, Some(1));
         let (kind, segment, frame) = expected;
         let at = offsets.get(frame).map_or(0, |at| *at as u64);
-        assert_eq!(verified.found()[0], (kind, segment, at), "{}", verified.ended.err);
+        assert_eq!(
+            verified.found()[0],
+            (kind, segment, at),
+            "{}",
+            verified.ended.err
+        );
     };
     let edit = |fixed: bool| {
         move |dir: &Path| {
@@ -272,7 +277,10 @@ async fn segments_that_are_gone_exchanged_or_cut_are_found() {
         let verified = verify(dir.path(), &[]).await;
         assert_eq!(verified.ended.code, Some(1));
         let found = verified.found();
-        found.iter().map(|(kind, at, _)| ((*kind).to_owned(), *at)).collect::<Vec<_>>()
+        found
+            .iter()
+            .map(|(kind, at, _)| ((*kind).to_owned(), *at))
+            .collect::<Vec<_>>()
     };
     let gone = changed(&|dir| fs::remove_file(segment(dir, 2)).unwrap()).await;
     assert_eq!(gone, [("missing".to_owned(), 3)]);
@@ -408,7 +416,7 @@ async fn deletion_that_somebody_forged_is_told_and_found_by_an_anchor() {
 #[tokio::test]
 async fn neither_kill_nor_retention_raises_an_alarm() {
     let upstream = load::upstream().await;
-    let settings = "segment_bytes = \"64 KiB\"\nkeep_bytes = \"192 KiB\"";
+    let settings = "segment_size = \"64 KiB\"\nkeep_size = \"192 KiB\"";
     let setup = configured(&upstream, settings);
     let dir = setup.dir.path();
     let mut anchors = String::new();
@@ -416,8 +424,10 @@ async fn neither_kill_nor_retention_raises_an_alarm() {
         let server = Server::start(dir).await;
         fill(&server, round * 40..(round + 1) * 40).await;
         if round == 3 {
+            let (first, _) = anchors.split_once(':').unwrap();
+            let first = segment(dir, first.parse().unwrap());
             let retired = async {
-                while segment(dir, 1).exists() {
+                while first.exists() {
                     tokio::task::yield_now().await;
                 }
             };
@@ -450,7 +460,9 @@ async fn decisions_are_listed_with_their_places_and_anchors() {
     let dir = recorded.dir.path();
     let lines = |out: &str| -> Vec<Value> {
         let lines = out.lines();
-        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     };
     let all = process::run(dir, &["audit", "log", "--json"]).await;
     assert_eq!(all.code, Some(0), "{}", all.err);
@@ -460,12 +472,17 @@ async fn decisions_are_listed_with_their_places_and_anchors() {
     for expected in ["loop_tripped", "run_stopped"] {
         assert!(what.contains(&expected), "{expected} in {what:?}");
     }
-    let places = all.iter().map(|it| (it["segment"].as_u64(), it["offset"].as_u64()));
+    let places = all
+        .iter()
+        .map(|it| (it["segment"].as_u64(), it["offset"].as_u64()));
     assert!(places.is_sorted(), "newest last");
 
     let of_run = ["audit", "log", "--json", "--run", "nightly"];
     let of_run = lines(&process::run(dir, &of_run).await.out);
-    let stopped = of_run.iter().find(|it| it["what"] == "run_stopped").unwrap();
+    let stopped = of_run
+        .iter()
+        .find(|it| it["what"] == "run_stopped")
+        .unwrap();
     assert!(of_run.iter().all(|it| it["run"] == "nightly"), "{of_run:?}");
     let number = stopped["segment"].as_u64().unwrap();
     let bytes = fs::read(segment(dir, number)).unwrap();
@@ -489,5 +506,9 @@ async fn decisions_are_listed_with_their_places_and_anchors() {
     rearrange(dir, 2, |parts| parts[3][30] ^= 1);
     let damaged = process::run(dir, &["audit", "log"]).await;
     assert_eq!(damaged.code, Some(1));
-    assert!(damaged.err.contains("open-aiops audit verify"), "{}", damaged.err);
+    assert!(
+        damaged.err.contains("open-aiops audit verify"),
+        "{}",
+        damaged.err
+    );
 }

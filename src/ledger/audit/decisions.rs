@@ -206,9 +206,7 @@ fn of_event(event: Event) -> Told {
         run: trip
             .as_ref()
             .map_or(run, |trip| trip.run.as_ref().map(name)),
-        agent: trip
-            .as_ref()
-            .map_or(agent, |trip| Some(name(&trip.agent))),
+        agent: trip.as_ref().map_or(agent, |trip| Some(name(&trip.agent))),
         call: trip.map(|trip| trip.id),
         details: event.details,
     }

@@ -67,7 +67,10 @@ impl Graves {
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.by_segment.values().map(|graves| graves.len() as u64).sum()
+        self.by_segment
+            .values()
+            .map(|graves| graves.len() as u64)
+            .sum()
     }
 
     /// Takes in what a record of a deletion names in one segment; of several that name one record the

@@ -81,7 +81,9 @@ impl Heads {
         for header in self.0.iter().filter_map(|head| head.header) {
             *counts.entry(header.seed.0).or_default() += 1;
         }
-        let usual = counts.into_iter().max_by_key(|(seed, count)| (*count, *seed));
+        let usual = counts
+            .into_iter()
+            .max_by_key(|(seed, count)| (*count, *seed));
         usual.map(|(seed, _)| seed)
     }
 

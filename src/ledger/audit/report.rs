@@ -130,7 +130,6 @@ impl AuditReport {
         self.findings.is_empty()
     }
 
-
     pub(super) fn add(&mut self, finding: Finding) {
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding);

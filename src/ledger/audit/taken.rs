@@ -39,17 +39,25 @@ impl Taken {
         met: Option<(Anchor, Position)>,
         (graves, accepted): (&mut Graves, &[Anchor]),
     ) {
-        let Removal { at: time, who, what, .. } = removal;
+        let Removal {
+            at: time,
+            who,
+            what,
+            ..
+        } = removal;
         let segments = match what {
             Removed::Front { before, chain } => {
                 self.fronts.push((before, chain));
-                self.row(OnRecord {
-                    at: time,
-                    who,
-                    what: TakenOut::Segments { before, rounds: 1 },
-                    accept: here,
-                    words: String::new(),
-                }, accepted);
+                self.row(
+                    OnRecord {
+                        at: time,
+                        who,
+                        what: TakenOut::Segments { before, rounds: 1 },
+                        accept: here,
+                        words: String::new(),
+                    },
+                    accepted,
+                );
                 return;
             }
             Removed::Records { segments } => segments,
@@ -63,13 +71,20 @@ impl Taken {
             reaching += named.reaching;
             (first, last) = (first.min(erased.number), last.max(erased.number));
         }
-        self.row(OnRecord {
-            at: time,
-            who,
-            what: TakenOut::Records { records, first: first.min(last), last },
-            accept: here,
-            words: String::new(),
-        }, accepted);
+        self.row(
+            OnRecord {
+                at: time,
+                who,
+                what: TakenOut::Records {
+                    records,
+                    first: first.min(last),
+                    last,
+                },
+                accept: here,
+                words: String::new(),
+            },
+            accepted,
+        );
         if let Some((anchor, _)) = met.filter(|_| reaching > 0) {
             let before = self.reaching.take();
             self.reaching = Some(Reaching {

@@ -202,7 +202,8 @@ impl Walk<'_> {
                 Ok(())
             }
             kind::BEGUN if !self.heads.compare(payload) => {
-                let words = "its head says of when it was begun, or of its secret, what is not on record";
+                let words =
+                    "its head says of when it was begun, or of its secret, what is not on record";
                 let head = (0, 0);
                 self.find_at(way, FindingKind::Header, head, words.to_owned())
             }

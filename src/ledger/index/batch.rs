@@ -158,7 +158,7 @@ impl<'t> Batch<'t> {
                     self.checkpoints.insert(before, (at.segment, at.offset))?;
                 }
             }
-            kind::EVENT | kind::ACT | kind::REMOVAL => self.hear(at, kind, payload)?,
+            kind::EVENT | kind::ACT => self.hear(at, kind, payload)?,
             kind::ACCOUNT => {
                 if let Ok(account) = minicbor::decode::<NewAccount>(payload) {
                     self.open_account(account)?;
@@ -174,33 +174,28 @@ impl<'t> Batch<'t> {
                     self.measured.put(&measurement, at.segment)?;
                 }
             }
+            kind::REMOVAL => {
+                if let Some(removal) = Removal::parse(payload) {
+                    self.note(removal.at.micros(), payload, at)?;
+                }
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// Takes in what is told among the events.
+    /// Takes in what the program or an operator did.
     fn hear(&mut self, at: Position, kind: u8, payload: &[u8]) -> Result<(), IndexError> {
-        match kind {
-            kind::EVENT => {
-                if let Ok(event) = minicbor::decode::<Event>(payload)
-                    && self.note(event.at.micros(), payload, at)?
-                {
-                    self.trip(&event)?;
-                }
+        if kind == kind::ACT {
+            if let Ok(act) = minicbor::decode::<Act>(payload)
+                && self.note(act.at.micros(), payload, at)?
+            {
+                self.act(&act)?;
             }
-            kind::ACT => {
-                if let Ok(act) = minicbor::decode::<Act>(payload)
-                    && self.note(act.at.micros(), payload, at)?
-                {
-                    self.act(&act)?;
-                }
-            }
-            _ => {
-                if let Some(removal) = Removal::parse(payload) {
-                    self.note(removal.at.micros(), payload, at)?;
-                }
-            }
+        } else if let Ok(event) = minicbor::decode::<Event>(payload)
+            && self.note(event.at.micros(), payload, at)?
+        {
+            self.trip(&event)?;
         }
         Ok(())
     }

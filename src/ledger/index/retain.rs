@@ -12,8 +12,9 @@ use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls};
 use super::super::log::{LogReader, Segment, Step, read_record};
-use super::super::record::{Chain, Content, Position, kind};
+use super::super::record::{Chain, Content, Event, Position, kind};
 use super::super::removal::{Removal, Removed};
+use super::super::storage::Storage;
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
 use super::batch::measured::Measured;
@@ -21,8 +22,8 @@ use super::batch::slices::raise_floor;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
 use super::{
-    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, Index, IndexError, OPEN,
-    OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SUMMARIES, StoredCall,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, Index, IndexError,
+    OPEN, OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SUMMARIES, StoredCall,
 };
 
 /// The last border up to `keep_from` that has a checkpoint, if any segment lies before it.
@@ -73,7 +74,7 @@ pub(super) fn removal(before: u64, segments: &[Segment], now: Timestamp) -> Opti
 /// What is put on record once where an older version let the front of the log go: it did not say so.
 pub(crate) fn unrecorded_front(
     index: &Index,
-    segments: &[Segment],
+    (storage, segments): (&dyn Storage, &[Segment]),
     now: Timestamp,
 ) -> Result<Option<Removal>, IndexError> {
     let first = segments.first().and_then(|first| first.header);
@@ -91,7 +92,14 @@ pub(crate) fn unrecorded_front(
             return Ok(false);
         }
         for entry in txn.open_table(EVENTS)?.iter()?.rev() {
-            let told = Removal::parse(entry?.1.value());
+            let (key, event) = entry?;
+            let event = Event::parse(event.value());
+            if event.is_none_or(|event| event.what != Event::SEGMENTS_RETIRED) {
+                continue;
+            }
+            let (_, segment, offset) = key.value();
+            let record = read_record(storage, Position { segment, offset })?;
+            let told = record.and_then(|record| Removal::parse(&record.payload));
             if told.is_some_and(|told| told.what == what) {
                 return Ok(false);
             }

@@ -382,9 +382,15 @@ fn anchors_that_retention_overtook_raise_no_alarm_beside_one_that_it_did_not() {
     let new = head(&machine);
     let report = verify_on(&machine.disk, &[old, new], None);
     assert!(report.is_sound(), "{report:?}");
-    assert_eq!((report.anchors_met, report.anchors_before_retention), (1, 1));
+    assert_eq!(
+        (report.anchors_met, report.anchors_before_retention),
+        (1, 1)
+    );
     let alone = verify_on(&machine.disk, &[old], None);
     assert_eq!(kinds(&alone), [FindingKind::Rewritten]);
     let words = &alone.findings[0].words;
-    assert!(words.contains("nothing vouches for what is kept"), "{words}");
+    assert!(
+        words.contains("nothing vouches for what is kept"),
+        "{words}"
+    );
 }

@@ -78,13 +78,18 @@ fn put_on_record(machine: &Machine, all: impl IntoIterator<Item = Erased>) {
         written.push(kind::REMOVAL, &removal);
     }
     let mut file = machine.disk.create(number).unwrap();
-    file.append(&[header.to_bytes(), written.bytes].concat()).unwrap();
+    file.append(&[header.to_bytes(), written.bytes].concat())
+        .unwrap();
     file.sync().unwrap();
+}
+
+fn left(kind: u8, record: &impl minicbor::Encode<()>) -> Option<Residue> {
+    Residue::of(kind, record).into_iter().next()
 }
 
 fn sum(payload: &[u8]) -> Option<Residue> {
     let settlement: Settlement = minicbor::decode(payload).unwrap();
-    Residue::of(kind::SUM, &settlement)
+    left(kind::SUM, &settlement)
 }
 
 fn dearer(payload: &[u8]) -> Option<Residue> {
@@ -93,7 +98,7 @@ fn dearer(payload: &[u8]) -> Option<Residue> {
         cost: Some(NanoUsd::new(1)),
         ..settlement
     };
-    Residue::of(kind::SETTLEMENT, &forged)
+    left(kind::SETTLEMENT, &forged)
 }
 
 #[test]
@@ -111,7 +116,7 @@ fn tombstone_that_says_what_a_call_did_is_forged_and_is_not_read() {
         details: "in its own words".to_owned(),
     };
     let machine = filled();
-    let erased = bury(&machine, 2, kind::ADMISSION, |_| Residue::of(kind::ACT, &act));
+    let erased = bury(&machine, 2, kind::ADMISSION, |_| left(kind::ACT, &act));
     put_on_record(&machine, [erased]);
     assert_eq!(kinds(&audit(&machine)), [FindingKind::ForgedTombstone]);
     assert_eq!(machine.disk.records(kind::ACT), 0);
@@ -167,7 +172,10 @@ fn deletion_after_an_anchor_is_found_until_somebody_accepts_it() {
     let second = bury(&machine, 3, kind::SETTLEMENT, sum);
     put_on_record(&machine, [first, second]);
     let report = audit(&machine);
-    assert!(report.is_sound(), "it is a deletion like any other: {report:?}");
+    assert!(
+        report.is_sound(),
+        "it is a deletion like any other: {report:?}"
+    );
     let [row] = report.on_record.as_slice() else {
         panic!("one deletion, whatever the number of its records: {report:?}");
     };
@@ -195,7 +203,10 @@ fn deletion_after_an_anchor_is_found_until_somebody_accepts_it() {
         anchors: &[fresh],
         ..Given::default()
     };
-    assert!(given(&machine, since).is_sound(), "what came before is known");
+    assert!(
+        given(&machine, since).is_sound(),
+        "what came before is known"
+    );
 }
 
 #[test]
@@ -247,7 +258,9 @@ fn downgrade(disk: &FakeDisk, keep: impl Fn(u8) -> bool) {
         .map(|segment| {
             let bytes = disk.bytes(*segment);
             let kinds = frames(&bytes).into_iter();
-            kinds.map(|it| parse_frame(&bytes[it]).unwrap().kind).collect()
+            kinds
+                .map(|it| parse_frame(&bytes[it]).unwrap().kind)
+                .collect()
         })
         .collect();
     let first = disk.segments()[0];
@@ -349,7 +362,11 @@ fn end_that_was_cut_off_is_told_by_the_next_start_for_good() {
         add(&machine, 1);
         let report = audit(&machine);
         assert_eq!(kinds(&report), [FindingKind::Shortened]);
-        assert!(report.findings[0].words.contains("the index saw the log up to"));
+        assert!(
+            report.findings[0]
+                .words
+                .contains("the index saw the log up to")
+        );
     }
 }
 
