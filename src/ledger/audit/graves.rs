@@ -85,15 +85,12 @@ impl Graves {
                 let at = graves.binary_search_by_key(&chain.to_bytes(), key).ok()?;
                 graves.get_mut(at)
             });
-            let offset = match found {
-                Some(grave) => {
-                    grave.is_accounted = grave.hash == hash;
-                    grave.offset
-                }
-                None => {
-                    *self.undeleted.entry(erased.number).or_default() += 1;
-                    HEADER_LEN as u64
-                }
+            let offset = if let Some(grave) = found {
+                grave.is_accounted = grave.hash == hash;
+                grave.offset
+            } else {
+                *self.undeleted.entry(erased.number).or_default() += 1;
+                HEADER_LEN as u64
             };
             let at = Position {
                 segment: erased.number,
