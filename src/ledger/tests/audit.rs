@@ -21,6 +21,24 @@ pub(super) fn filled() -> Machine {
     machine
 }
 
+/// A ledger whose oldest segments retention let go, begun with two calls.
+pub(super) fn retired() -> (Machine, Anchor) {
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 3000,
+        keep_bytes: Some(24_000),
+        ..config()
+    });
+    add(&machine, 2);
+    let begun = head(&machine);
+    for _ in 0..100 {
+        add(&machine, 24);
+        if machine.disk.segments()[0] > begun.segment {
+            return (machine, begun);
+        }
+    }
+    panic!("retention let nothing go");
+}
+
 pub(super) fn add(machine: &Machine, calls: usize) {
     let (ledger, _) = machine.open();
     for number in 0..calls {
@@ -347,16 +365,8 @@ fn log_is_sound_whatever_failed_while_it_was_written() {
 
 #[test]
 fn front_that_retention_let_go_is_accounted_for_and_no_other() {
-    let machine = Machine::new(LedgerConfig {
-        segment_bytes: 3000,
-        keep_bytes: Some(24_000),
-        ..config()
-    });
-    for _ in 0..4 {
-        add(&machine, 24);
-    }
+    let (machine, _) = retired();
     let segments = machine.disk.segments();
-    assert!(segments[0] > 1, "retention let something go");
     let report = audit(&machine);
     assert!(report.is_sound(), "{report:?}");
     let segment = segments[0];
@@ -369,16 +379,7 @@ fn front_that_retention_let_go_is_accounted_for_and_no_other() {
 
 #[test]
 fn anchors_that_retention_overtook_raise_no_alarm_beside_one_that_it_did_not() {
-    let machine = Machine::new(LedgerConfig {
-        segment_bytes: 3000,
-        keep_bytes: Some(24_000),
-        ..config()
-    });
-    add(&machine, 2);
-    let old = head(&machine);
-    for _ in 0..4 {
-        add(&machine, 24);
-    }
+    let (machine, old) = retired();
     let new = head(&machine);
     let report = verify_on(&machine.disk, &[old, new], None);
     assert!(report.is_sound(), "{report:?}");

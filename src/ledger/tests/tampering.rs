@@ -15,7 +15,7 @@ use super::super::queue::commit;
 use super::super::record::{Chain, FORMAT, Frames, HEADER_LEN, Header, kind, parse_frame};
 use super::super::removal::{Erased, Removal, Removed, Residue, Tombstone};
 use super::super::storage::Storage;
-use super::audit::{add, audit, filled, forge, frames, head, kinds, rearrange};
+use super::audit::{add, audit, filled, forge, frames, head, kinds, rearrange, retired};
 use super::harness::*;
 
 /// Puts a tombstone in the place of the first record of a kind in a segment; says what a deletion
@@ -310,14 +310,7 @@ fn head_of_a_segment_cannot_say_another_time_or_secret_than_was_recorded() {
 
 #[test]
 fn front_that_an_older_version_let_go_is_put_on_record_once() {
-    let machine = Machine::new(LedgerConfig {
-        segment_bytes: 3000,
-        keep_bytes: Some(24_000),
-        ..config()
-    });
-    for _ in 0..4 {
-        add(&machine, 24);
-    }
+    let (machine, _) = retired();
     downgrade(&machine.disk, |kind| kind != kind::REMOVAL);
     assert_eq!(kinds(&audit(&machine)), [FindingKind::Missing]);
     let upgraded = Machine {
