@@ -74,11 +74,11 @@ pub use totals::Totals;
 
 use body::{Bodies, Known};
 use index::Place;
-use index::follow::IndexThread;
+use index::follow::{Follower, IndexThread};
 use lock::{Lock, LockError};
 use progress::Progress;
 use queue::{Op, Queue, Receipt, commit};
-use recovery::Opened;
+use recovery::{Opened, ToTell};
 use retention::Retention;
 use storage::{Disk, Storage};
 use writer::{Health, Settings, Shared, Writer};
@@ -272,9 +272,10 @@ fn open_parts(
         catalog,
         view,
         indexed,
-        mut follower,
+        follower,
         resume,
         mut recovery,
+        to_tell,
     } = recovery::open(&storage, (&place, doubtful), &clock)?;
     let queue = Queue::new(config.max_queue_bytes);
     let progress = Arc::new(Progress::default());
@@ -282,8 +283,6 @@ fn open_parts(
     progress.set_indexed(resume.end.position);
     let health = Arc::new(Health::default());
     let hearing = Arc::<Hearing>::default();
-    follower.queue = Some(Arc::clone(&queue));
-    follower.retention = Retention::of(config);
 
     let bodies = bodies(config, decode, resume.seed, indexed.contents);
     let shared = Shared {
@@ -299,17 +298,8 @@ fn open_parts(
         source,
     };
     let seed = resume.seed;
+    let indexer = indexer(follower, &shared, config, &clock);
     let writer = Writer::new(shared, clock.clone(), settings, bodies, &resume).map_err(unusable)?;
-    let indexer = IndexThread {
-        follower,
-        queue: Arc::clone(&queue),
-        progress: Arc::clone(&progress),
-        health: Arc::clone(&health),
-        retention: Retention::of(config),
-        clock: clock.clone(),
-        failures: 0,
-        leaving: None,
-    };
     let (writing, writing_done) = spawn("ledger", move || writer.run()).map_err(unusable)?;
     let (indexing, indexing_done) =
         spawn("ledger-index", move || indexer.run()).map_err(unusable)?;
@@ -329,9 +319,33 @@ fn open_parts(
             done: [writing_done, indexing_done],
         }),
     };
+    // Before anything else is written.
+    ledger.tell_found(to_tell);
     recovery.recovered_calls = ledger.settle_recovered(&indexed.open_calls);
     recovery.clean &= recovery.recovered_calls == 0;
     Ok((ledger, recovery))
+}
+
+/// What keeps the index behind the log.
+fn indexer(
+    mut follower: Follower,
+    shared: &Shared,
+    config: &LedgerConfig,
+    clock: &Clock,
+) -> IndexThread {
+    let retention = Retention::of(config);
+    follower.queue = Some(Arc::clone(&shared.queue));
+    follower.retention = retention;
+    IndexThread {
+        follower,
+        queue: Arc::clone(&shared.queue),
+        progress: Arc::clone(&shared.progress),
+        health: Arc::clone(&shared.health),
+        retention,
+        clock: clock.clone(),
+        failures: 0,
+        leaving: None,
+    }
 }
 
 /// What stores bodies, knowing what is stored already.
@@ -521,6 +535,24 @@ impl Ledger {
         match self.open.queue.dropped() - before {
             0 => Ok(()),
             records => Err(CloseError { records }),
+        }
+    }
+
+    /// Puts on record what was found at opening.
+    fn tell_found(&self, ToTell { missed, front }: ToTell) {
+        if let Some(front) = front {
+            drop(self.tell(0, |receipt| Op::Removal(Box::new(front), receipt)));
+        }
+        let Some(event) = missed else { return };
+        tracing::warn!(
+            details = event.details,
+            "the end of the ledger's log is not where it was"
+        );
+        let Ok(told) = self.event(event) else { return };
+        told.clone().block();
+        if told.is_kept() {
+            // Until then the index keeps it.
+            drop(self.open.view.index.set_missed(None));
         }
     }
 

@@ -1,5 +1,6 @@
-//! Whether the ledger is what was written: verified from its files alone, server or not.
+//! Whether the ledger is what was written, and what was decided: from its files alone, server or not.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -9,18 +10,25 @@ use clap::{Args, Subcommand};
 use super::table::Align::{Left, Right};
 use super::table::{Output, Table};
 use super::{Common, Failure, command, format, source};
-use crate::ledger::audit::{Anchor, AuditReport, Begin, verify};
+use crate::admin::params::When;
+use crate::clock::Clock;
+use crate::core::id::Label;
+use crate::ledger::audit::{
+    self, Anchor, AuditReport, Begin, Decision, DecisionFilter, each_decision, verify,
+};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   open-aiops audit verify
   open-aiops audit head >> /mnt/elsewhere/anchors
   open-aiops audit verify --against /mnt/elsewhere/anchors
+  open-aiops audit log --since 1d --run nightly-42
 
 The chain finds whatever was edited, dropped, inserted or moved. It has no key: who can write the
-files could make all of it anew from some point on. Keep anchors where that person cannot write:
-what lies before an anchor cannot be changed without being found. A server writes them to its own
-log as well, at start, every hour and at the end.";
+files could make all of it anew from some point on, or delete calls as `ledger delete` does. Keep
+anchors where that person cannot write: against one, whatever was changed or taken out before it is
+found, but for what retention let go. A deletion of your own is found as well: --accept takes what
+`verify` prints of it. A server writes anchors to its own log too, at start, every hour and at the end.";
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -29,6 +37,9 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Print the anchor of the end of the log: keep it elsewhere, and verify against it later
     Head,
+    /// List what was decided, newest last, each with its place in the log and an anchor that stands
+    /// for it: loops stopped, budgets spent, operators' acts, alerts, config changes, deletions
+    Log(LogArgs),
 }
 
 #[derive(Args, Debug)]
@@ -36,6 +47,30 @@ pub struct VerifyArgs {
     /// An anchor, or a file whose lines each end with one
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub against: Vec<String>,
+    /// A finding that is known, such as a deletion after an anchor, as its words name it; or a file
+    /// of such lines
+    #[arg(long, value_name = "ANCHOR|FILE")]
+    pub accept: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct LogArgs {
+    /// From this time on: 1h, 7d (that long ago), 2026-11-01 or 2026-11-01T12:30:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<When>,
+    /// Before this time
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<When>,
+    /// Only about this run
+    #[arg(long)]
+    pub run: Option<Label>,
+    /// Only about this agent
+    #[arg(long)]
+    pub agent: Option<Label>,
+    /// Only the newest so many, 1 to 10000; 1000 when not given. With --json, a line for each, all of
+    /// them when not given
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub limit: Option<u16>,
 }
 
 pub(super) fn run(
@@ -46,14 +81,15 @@ pub(super) fn run(
     let dir = command::load(common)?.0.ledger.dir;
     match audit {
         AuditCommand::Verify(args) => {
-            let anchors = anchors(&args.against)?;
-            let report = verify(&dir, &anchors).map_err(source::impossible)?;
+            let (against, accept) = (anchors(&args.against)?, anchors(&args.accept)?);
+            let report = verify(&dir, &against, &accept).map_err(source::impossible)?;
             show(common, &report, out)
         }
         AuditCommand::Head => {
-            let report = verify(&dir, &[]).map_err(source::impossible)?;
+            let report = audit::head(&dir).map_err(source::impossible)?;
             head(&report, out)
         }
+        AuditCommand::Log(args) => log(common, &dir, args, out),
     }
 }
 
@@ -132,6 +168,10 @@ fn summary(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         ("deleted records", format::count(report.deleted)),
         ("begins", begins),
         ("anchors met", format::count(report.anchors_met)),
+        (
+            "anchors before retention",
+            format::count(report.anchors_before_retention),
+        ),
         ("unfinished bytes", format::count(report.unfinished_bytes)),
         ("given up bytes", format::count(report.given_up_bytes)),
         ("head", head),
@@ -149,12 +189,23 @@ fn removals(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         ("TAKEN OUT (UTC)", Left),
         ("BY", Left),
         ("WHAT, AS IS ON RECORD", Left),
+        ("TO ACCEPT", Left),
     ]);
     for it in &report.on_record {
-        table.row([format::time(it.at), it.who.clone(), it.words.clone()]);
+        table.row([
+            format::time(it.at),
+            it.who.clone(),
+            it.words.clone(),
+            it.accept.to_string(),
+        ]);
     }
     writeln!(out.writer)?;
-    table.write(out)
+    table.write(out)?;
+    if report.more_on_record > 0 {
+        let more = format::count(report.more_on_record);
+        writeln!(out.writer, "and {more} before these")?;
+    }
+    Ok(())
 }
 
 fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
@@ -193,4 +244,95 @@ fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Rows of a table when no limit is given.
+const ROWS: usize = 1000;
+
+fn log(common: &Common, dir: &Path, args: &LogArgs, out: &mut Output<'_>) -> Result<(), Failure> {
+    let now = Clock::System.now();
+    let time = |when: &Option<When>| when.as_ref().map(|when| when.before(now));
+    let filter = DecisionFilter {
+        since: time(&args.since),
+        until: time(&args.until),
+        run: args.run.clone(),
+        agent: args.agent.clone(),
+    };
+    if common.json && args.limit.is_none() {
+        let mut written = Ok(());
+        let damages = each_decision(dir, &filter, &mut |decision| {
+            written = line(&decision, out);
+            written.is_ok()
+        });
+        written?;
+        return unread(damages.map_err(source::impossible)?);
+    }
+    let most = args.limit.map_or(ROWS, usize::from);
+    let (mut newest, mut before) = (VecDeque::new(), 0_u64);
+    let damages = each_decision(dir, &filter, &mut |decision| {
+        if newest.len() == most {
+            newest.pop_front();
+            before += 1;
+        }
+        newest.push_back(decision);
+        true
+    });
+    let damages = damages.map_err(source::impossible)?;
+    if common.json {
+        for decision in &newest {
+            line(decision, out)?;
+        }
+        return unread(damages);
+    }
+    decisions(&newest, out)?;
+    if before > 0 && out.terminal {
+        let before = format::count(before);
+        writeln!(out.writer, "and {before} before these: --until, or --limit")?;
+    }
+    unread(damages)
+}
+
+fn line(decision: &Decision, out: &mut Output<'_>) -> Result<(), Failure> {
+    let json = serde_json::to_vec(decision).map_err(source::impossible)?;
+    out.writer.write_all(&json)?;
+    Ok(writeln!(out.writer)?)
+}
+
+fn unread(damages: u64) -> Result<(), Failure> {
+    if damages == 0 {
+        return Ok(());
+    }
+    Err(Failure::Negative(format!(
+        "{damages} parts of the log cannot be read or are not what was written: see `open-aiops audit \
+         verify`"
+    )))
+}
+
+fn decisions(decisions: &VecDeque<Decision>, out: &mut Output<'_>) -> io::Result<()> {
+    let mut table = Table::new(&[
+        ("TIME (UTC)", Left),
+        ("WHAT", Left),
+        ("WHO", Left),
+        ("RUN", Left),
+        ("AGENT", Left),
+        ("SEGMENT", Right),
+        ("BYTE", Right),
+        ("CHAIN", Left),
+        ("DETAILS", Left),
+    ]);
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    for it in decisions {
+        table.row([
+            format::time(it.at),
+            it.what.clone(),
+            it.who.clone(),
+            or_none(&it.run),
+            or_none(&it.agent),
+            it.segment.to_string(),
+            it.offset.to_string(),
+            it.anchor.chain_text(),
+            or_none(&it.details),
+        ]);
+    }
+    table.write(out)
 }

@@ -254,6 +254,7 @@ pub(super) fn check(report: &CheckReport, out: &mut Output<'_>) -> io::Result<()
         ("acts", report.acts),
         ("late usages", report.late_usages),
         ("custom metrics", report.measurements),
+        ("heads of segments", report.heads),
         ("removals", report.removals),
         ("deleted", report.deleted),
         ("unknown", report.unknown),

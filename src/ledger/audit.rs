@@ -6,12 +6,17 @@
 //! point, kept where the files' owner cannot change it - and, for the end, the index, which knows up
 //! to where it saw the log.
 
+mod decisions;
 mod frames;
 mod graves;
+mod heads;
 mod report;
+mod taken;
+mod times;
 mod walk;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -20,16 +25,16 @@ use serde::Serialize;
 use super::OpenError;
 use super::check::existing;
 use super::index::{Index, Place};
-use super::lock::Lock;
 use super::log::{Cursor, Segment};
 use super::record::Chain;
 use super::recovery::open_catalog;
 use super::storage::{Disk, Storage};
 
-pub use report::{AuditReport, Begin, Finding, FindingKind, OnRecord};
+pub use decisions::{Decision, DecisionFilter, each_decision};
+pub use report::{AuditReport, Begin, Finding, FindingKind, OnRecord, TakenOut};
 
 /// The hash of everything before a point of the log: `SEGMENT:HASH`, 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Anchor {
     pub(crate) segment: u64,
     pub(crate) chain: Chain,
@@ -41,6 +46,11 @@ impl Anchor {
             segment: cursor.position.segment,
             chain: cursor.chain,
         }
+    }
+
+    /// The hash alone, without the segment.
+    pub fn chain_text(&self) -> String {
+        self.chain.to_string()
     }
 }
 
@@ -79,41 +89,111 @@ impl FromStr for Anchor {
     }
 }
 
-/// Reads the whole log of `dir` and says whatever is not as it was written, or not as `anchors` say.
-/// A server may run on it: what it writes meanwhile is left out.
-pub fn verify(dir: &Path, anchors: &[Anchor]) -> Result<AuditReport, OpenError> {
-    let (storage, lock) = match existing(dir) {
-        Err(OpenError::Locked { .. }) => {
-            let disk: std::sync::Arc<dyn Storage> = std::sync::Arc::new(Disk::at(&dir.join("log")));
-            (disk, None)
-        }
-        other => other?,
+/// What a log is verified against.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given<'a> {
+    pub(crate) anchors: &'a [Anchor],
+    /// Points behind what took records out, or found the log shorter, by somebody's leave.
+    pub(crate) accepted: &'a [Anchor],
+    /// Up to where the index saw it.
+    pub(crate) seen: Option<Cursor>,
+    /// What a server found is a finding once more.
+    pub(crate) retells: bool,
+}
+
+/// How often reading begins again since retention let go what was to be read.
+const ATTEMPTS: usize = 8;
+
+/// Reads the whole log of `dir` and says whatever is not as it was written, or not as `anchors` say;
+/// what is found behind a point of `accepted` is known. A server may run on it: what it writes
+/// meanwhile is left out.
+pub fn verify(
+    dir: &Path,
+    anchors: &[Anchor],
+    accepted: &[Anchor],
+) -> Result<AuditReport, OpenError> {
+    let given = Given {
+        anchors,
+        accepted,
+        seen: seen_by_index(dir)?,
+        retells: true,
     };
-    let seen = lock.as_ref().and_then(|lock| seen_by_index(dir, lock));
-    let segments = open_catalog(&*storage)?.all();
-    walk::verify(&*storage, &segments, anchors, seen).map_err(|source| OpenError::Unreadable {
-        path: dir.join("log"),
-        source,
+    read(dir, &given, |_, _| Ok(()))
+}
+
+/// The same of a log that nobody vouches for, whose end is made durable before it is read: an anchor
+/// of what a loss of power takes back would not be met any more.
+pub fn head(dir: &Path) -> Result<AuditReport, OpenError> {
+    let given = Given {
+        seen: seen_by_index(dir)?,
+        ..Given::default()
+    };
+    read(dir, &given, |storage, segments| {
+        if let Some(last) = segments.last() {
+            storage.open(last.number)?.sync()?;
+        }
+        storage.sync_dir()
     })
 }
 
-/// Up to where the index saw the log, if there is one that can be opened.
-fn seen_by_index(dir: &Path, lock: &Lock) -> Option<Cursor> {
+pub(super) fn read(
+    dir: &Path,
+    given: &Given<'_>,
+    mut prepare: impl FnMut(&dyn Storage, &[Segment]) -> io::Result<()>,
+) -> Result<AuditReport, OpenError> {
+    let log = dir.join("log");
+    let storage = Disk::at(&log);
+    let mut attempt = 0;
+    loop {
+        let read = open_catalog(&storage).and_then(|catalog| {
+            let segments = catalog.all();
+            let verified = prepare(&storage, &segments)
+                .and_then(|()| walk::verify(&storage, &segments, given));
+            verified.map_err(|source| OpenError::Unreadable {
+                path: log.clone(),
+                source,
+            })
+        });
+        attempt += 1;
+        match read {
+            // Beside a server the oldest segments may go meanwhile.
+            Err(OpenError::Unreadable { source, .. })
+                if source.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {}
+            read => return read,
+        }
+    }
+}
+
+/// Up to where the index saw the log, if no server runs and there is one that can be opened. The lock
+/// is held no longer than that takes.
+fn seen_by_index(dir: &Path) -> Result<Option<Cursor>, OpenError> {
+    let lock = match existing(dir) {
+        Err(OpenError::Locked { .. }) => None,
+        other => other?.1,
+    };
+    let Some(lock) = lock else {
+        return Ok(None);
+    };
     let path = dir.join("index.redb");
     let index = path
         .exists()
-        .then(|| Index::open(Place::File(path), lock.left_open()).ok());
-    let seen = index.flatten().and_then(|index| index.seen());
-    lock.leave();
-    seen
+        .then(|| Index::open(Place::File(path), lock.left_open()));
+    // Where somebody ended without closing an index that is damaged, the next one has to know.
+    let knows = !lock.left_open() || index.as_ref().is_none_or(Result::is_ok);
+    let index = index.and_then(Result::ok);
+    let seen = index.and_then(|index| index.missed().or_else(|| index.seen()));
+    if knows {
+        lock.leave();
+    }
+    Ok(seen)
 }
 
 /// The same of segments without anything that vouches for them.
 pub(super) fn verify_segments(
     storage: &dyn Storage,
     segments: &[Segment],
-) -> std::io::Result<AuditReport> {
-    walk::verify(storage, segments, &[], None)
+) -> io::Result<AuditReport> {
+    walk::verify(storage, segments, &Given::default())
 }
 
 /// The same of a log in tests.
@@ -123,6 +203,17 @@ pub(crate) fn verify_on(
     anchors: &[Anchor],
     seen: Option<Cursor>,
 ) -> AuditReport {
+    let given = Given {
+        anchors,
+        seen,
+        retells: true,
+        ..Given::default()
+    };
+    verify_given(storage, &given)
+}
+
+#[cfg(test)]
+pub(crate) fn verify_given(storage: &dyn Storage, given: &Given<'_>) -> AuditReport {
     let segments = super::log::catalog(storage).unwrap().all();
-    walk::verify(storage, &segments, anchors, seen).unwrap()
+    walk::verify(storage, &segments, given).unwrap()
 }

@@ -32,6 +32,8 @@ pub struct CheckReport {
     pub deleted: u64,
     /// Of what was taken out of the log.
     pub removals: u64,
+    /// Of what the heads of segments say.
+    pub heads: u64,
     /// Records of kinds this version does not know.
     pub unknown: u64,
     /// Parts that cannot be read: their records are lost, those around them are not.
@@ -162,6 +164,7 @@ impl CheckReport {
             kind::MEASUREMENT => &mut self.measurements,
             kind::TOMBSTONE | kind::SUM => &mut self.deleted,
             kind::REMOVAL => &mut self.removals,
+            kind::BEGUN => &mut self.heads,
             _ => &mut self.unknown,
         }
     }

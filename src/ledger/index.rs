@@ -7,7 +7,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod follow;
-mod retain;
+pub(super) mod retain;
 
 use std::fs;
 use std::io;
@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use minicbor::{Decode, Encode};
-use redb::{Database, Durability, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+};
 
 use crate::core::call::Outcome;
 
@@ -67,6 +69,9 @@ pub(crate) const MEASURES: TableDefinition<'_, u128, (i64, u64)> = TableDefiniti
 /// First segment not covered -> where the checkpoint lies.
 pub(crate) const CHECKPOINTS: TableDefinition<'_, u64, (u64, u64)> =
     TableDefinition::new("checkpoints");
+
+/// A key of `META`.
+const MISSED: &str = "missed";
 
 const OUTCOMES: [Outcome; 8] = [
     Outcome::Completed,
@@ -360,6 +365,43 @@ impl Index {
                 position: meta.position,
                 chain: meta.chain,
             })
+    }
+
+    /// Up to where an index saw the log that the log does not hold any more, and of which nothing is on
+    /// record yet.
+    pub(crate) fn missed(&self) -> Option<Cursor> {
+        let read = read_from(self.guard().as_ref(), |txn| {
+            let bytes = txn.open_table(META)?.get(MISSED)?;
+            Ok(bytes.and_then(|bytes| minicbor::decode::<Meta>(bytes.value()).ok()))
+        });
+        let missed = read.ok().flatten();
+        missed.map(
+            |Meta {
+                 position, chain, ..
+             }| Cursor { position, chain },
+        )
+    }
+
+    pub(crate) fn set_missed(&self, missed: Option<Cursor>) -> Result<(), IndexError> {
+        self.write(true, |txn| {
+            let mut table = txn.open_table(META)?;
+            let Some(Cursor { position, chain }) = missed else {
+                table.remove(MISSED)?;
+                return Ok(());
+            };
+            if table.get(MISSED)?.is_some() {
+                // The first is what counts.
+                return Ok(());
+            }
+            let meta = Meta {
+                position,
+                chain,
+                ..Meta::default()
+            };
+            let bytes = minicbor::to_vec(meta).map_err(|_| IndexError::Damaged)?;
+            table.insert(MISSED, bytes.as_slice())?;
+            Ok(())
+        })
     }
 
     /// How far it covers this log; none when it belongs to another state of it.

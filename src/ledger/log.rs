@@ -10,7 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use super::record::{
-    BadHeader, Chain, FRAME_LEN, HEADER_LEN, Header, MARK, Position, frame_len, kind, parse_frame,
+    BadHeader, Chain, FRAME_LEN, HEADER_LEN, Header, MARK, Position, frame_len, kind, may_leave,
+    parse_frame,
 };
 use super::storage::{SegmentFile, Storage};
 
@@ -450,15 +451,19 @@ fn what_is_left(kind: u8, payload: &[u8]) -> (u8, &[u8]) {
     if kind != kind::TOMBSTONE {
         return (kind, payload);
     }
-    let residue = minicbor::decode(payload).ok();
-    let residue = residue.and_then(|it: Remains<'_>| it.residue);
-    residue.map_or((kind, payload), |residue| (residue.kind, residue.payload))
+    let left = minicbor::decode(payload).ok().and_then(|it: Remains<'_>| {
+        let RemainsOf { kind, payload } = it.residue?;
+        may_leave(it.kind, kind, payload).then_some((kind, payload))
+    });
+    left.unwrap_or((kind, payload))
 }
 
 /// A [`Tombstone`](super::removal::Tombstone) as it lies there.
 #[derive(minicbor::Decode)]
 #[cbor(map)]
 struct Remains<'b> {
+    #[n(0)]
+    kind: u8,
     #[cbor(b(3))]
     residue: Option<RemainsOf<'b>>,
 }

@@ -352,6 +352,7 @@ pub(crate) struct Commit(Arc<CommitState>);
 #[derive(Debug, Default)]
 struct CommitState {
     done: AtomicBool,
+    kept: AtomicBool,
     wakers: Mutex<Vec<Waker>>,
 }
 
@@ -368,6 +369,13 @@ pub(crate) fn commit() -> (Commit, Durable) {
 }
 
 impl Commit {
+    /// It is on disk.
+    pub(crate) fn keep(&self) {
+        self.0.kept.store(true, Ordering::Release);
+        self.resolve();
+    }
+
+    /// Has whoever waits go on, on disk or not.
     pub(crate) fn resolve(&self) {
         let wakers = {
             let mut wakers = self.0.wakers();
@@ -398,6 +406,12 @@ impl Durable {
         self.0
             .as_ref()
             .is_none_or(|state| state.done.load(Ordering::Acquire))
+    }
+
+    /// Whether it has resolved because the record is on disk.
+    pub(crate) fn is_kept(&self) -> bool {
+        let kept = |state: &Arc<CommitState>| state.kept.load(Ordering::Acquire);
+        self.0.as_ref().is_some_and(kept)
     }
 
     /// Waits on this thread.

@@ -22,7 +22,9 @@ use super::removal::{Removal, Tombstone};
 use super::slices::{Of, Slice};
 use super::summary::{Key, Summary};
 
-pub(crate) const FORMAT: u16 = 1;
+/// Goes up when an older version would take what is written for damage, or pass over what counts: so
+/// it did with tombstones, which came with 2.
+pub(crate) const FORMAT: u16 = 2;
 pub(crate) const HEADER_LEN: usize = 56;
 /// Bytes of a frame beside its payload.
 pub(crate) const FRAME_LEN: usize = 27;
@@ -96,6 +98,43 @@ pub(crate) mod kind {
     pub(crate) const TOMBSTONE: u8 = 11;
     /// What a settlement that is gone spent. Within tombstones only.
     pub(crate) const SUM: u8 = 12;
+    /// What the head of the segment says that it is in: see [`Begun`](super::Begun).
+    pub(crate) const BEGUN: u8 = 13;
+}
+
+/// Whether a tombstone of a record of one kind may still say what a record of another does: what was
+/// spent, that something was done, what outlives older segments. All else could be made up.
+pub(crate) fn may_leave(was: u8, left: u8, payload: &[u8]) -> bool {
+    match (was, left) {
+        (kind::SETTLEMENT | kind::SUM, kind::SUM) | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
+        (kind::ACT, kind::ACT) => {
+            minicbor::decode(payload).is_ok_and(|act: Act| act.details == DELETED)
+        }
+        _ => false,
+    }
+}
+
+/// What an act says of itself whose words are gone.
+pub(crate) const DELETED: &str = "deleted";
+
+/// What the head of a segment says of it, as a record in that segment: no chain covers heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Begun {
+    #[n(30)]
+    pub(crate) at: Timestamp,
+    #[n(31)]
+    seed: u64,
+}
+
+impl Begun {
+    pub(crate) fn of(at: Timestamp, seed: DigestSeed) -> Self {
+        Self { at, seed: seed.0 }
+    }
+
+    pub(crate) fn says(self, header: &Header) -> bool {
+        self == Self::of(header.created_at, header.seed)
+    }
 }
 
 /// The head of a segment file.
@@ -127,6 +166,13 @@ impl Header {
         bytes.extend_from_slice(&self.continues.0);
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         bytes
+    }
+
+    /// The format of the segment whose head these bytes are.
+    pub(crate) fn format(bytes: &[u8]) -> Option<u16> {
+        let mut fields = Fields(bytes);
+        fields.take::<8>()?;
+        fields.take().map(u16::from_le_bytes)
     }
 
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, BadHeader> {
@@ -190,6 +236,13 @@ impl Frames {
         let start = self.begin(kind);
         self.bytes.extend_from_slice(payload);
         self.finish(start, kind);
+    }
+
+    /// Appends what the head of a segment says, so that it is part of the chain. It is not counted:
+    /// nobody loses anything with it.
+    pub(crate) fn push_begun(&mut self, at: Timestamp, seed: DigestSeed) {
+        self.push(kind::BEGUN, &Begun::of(at, seed));
+        self.records -= 1;
     }
 
     /// Appends what stands for a record that was at `chain`.
@@ -260,10 +313,11 @@ impl Frame<'_> {
         FRAME_LEN + self.payload.len()
     }
 
-    /// Whether this record is the one after `previous`.
+    /// Whether this record is the one after `previous`. A tombstone that leads to where it comes from
+    /// stands for no record.
     pub(crate) fn follows(&self, previous: Chain) -> bool {
         match Tombstone::parse(self.kind, self.payload) {
-            Some(tombstone) => tombstone.before == previous,
+            Some(tombstone) => tombstone.before == previous && self.chain != previous,
             None => previous.next(self.kind, self.payload) == self.chain,
         }
     }
@@ -277,6 +331,12 @@ pub(crate) fn frame_len(bytes: &[u8]) -> Option<usize> {
     }
     let len = usize::try_from(u32::from_le_bytes(fields.take()?)).ok()?;
     len.checked_add(FRAME_LEN)
+}
+
+/// The chain that the frame at the start of `bytes` says, whether or not that holds.
+pub(crate) fn frame_chain(bytes: &[u8]) -> Option<Chain> {
+    let mut fields = Fields(bytes.get(11..FRAME_LEN)?);
+    fields.take().map(Chain)
 }
 
 /// The frame at the start of `bytes`, if it is whole and its checksum holds.
@@ -373,6 +433,10 @@ impl Event {
     pub const STARTED: &'static str = "started";
     pub const RECOVERED: &'static str = "recovered";
     pub const STOPPED: &'static str = "stopped";
+    /// The end of the log was not where it had been.
+    pub const LOG_SHORTER: &'static str = "log_shorter_than_index";
+    /// Retention let the oldest segments go.
+    pub const SEGMENTS_RETIRED: &'static str = "segments_retired";
 
     /// Characters that are kept of what the program says of itself.
     pub(super) const MAX_DETAILS: usize = 4096;

@@ -14,13 +14,15 @@ use crate::core::call::{Admission, Outcome, Settlement, Timings};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::usage::{Provenance, Usage};
 
+use super::audit::Anchor;
 use super::body::KnownContents;
 use super::index::follow::Follower;
-use super::index::{Index, IndexError, Place};
+use super::index::{Index, IndexError, Place, retain};
 use super::lock::Holder;
 use super::log::{Catalog, CatalogError, Cursor, Damage, LogReader, Segment, Step, catalog};
 use super::query::View;
-use super::record::{FORMAT, Frames, Header};
+use super::record::{Event, FORMAT, Frames, HEADER_LEN, Header, kind};
+use super::removal::Removal;
 use super::storage::Storage;
 use super::writer::Resume;
 
@@ -110,6 +112,16 @@ pub(crate) struct Opened {
     pub(crate) follower: Follower,
     pub(crate) resume: Resume,
     pub(crate) recovery: Recovery,
+    pub(crate) to_tell: ToTell,
+}
+
+/// What opening found that has to be on record.
+#[derive(Default)]
+pub(crate) struct ToTell {
+    /// The end of the log was not where it had been.
+    pub(crate) missed: Option<Event>,
+    /// The front of the log is gone, and the version that let it go did not say so.
+    pub(crate) front: Option<Removal>,
 }
 
 /// What going on needs to know of what there was.
@@ -205,6 +217,22 @@ pub(crate) fn open(
     })?;
     let rebuilt = anew || damaged;
     let empty = catalog.last().is_none();
+    let to_tell = ToTell {
+        missed: view.index.missed().map(|missed| {
+            let (missed, end) = (Anchor::of(missed), Anchor::of(tail.resume.end));
+            let details = format!(
+                "the index saw the log up to {missed}, which the log did not hold when a server \
+                 started: it went on from {end}"
+            );
+            Event::own(clock.now(), Event::LOG_SHORTER, Some(details))
+        }),
+        front: if tail.is_upgrade {
+            retain::unrecorded_front(&view.index, (&**storage, &catalog.all()), clock.now())
+                .map_err(OpenError::Index)?
+        } else {
+            None
+        },
+    };
     let mut damages = tail.damages;
     for damage in std::mem::take(&mut follower.damages) {
         if !damages.contains(&damage) {
@@ -227,6 +255,7 @@ pub(crate) fn open(
         follower,
         resume: tail.resume,
         recovery,
+        to_tell,
     })
 }
 
@@ -235,6 +264,8 @@ struct Tail {
     resume: Resume,
     cut_bytes: u64,
     damages: Vec<Damage>,
+    /// An older version was the last to begin a segment.
+    is_upgrade: bool,
 }
 
 /// What is in the last segment from some point on.
@@ -303,6 +334,7 @@ fn mend(
                 resume,
                 cut_bytes,
                 damages: Vec::new(),
+                is_upgrade: false,
             });
         };
         let from = Some(covered).filter(|covered| {
@@ -347,6 +379,7 @@ fn mend_last(
         },
         cut_bytes: last.len.saturating_sub(end.position.offset),
         damages,
+        is_upgrade: format(storage, last.number)? < FORMAT,
     };
     if let (Some(sound), Some(_)) = (sound, last.header) {
         let header = Header {
@@ -366,9 +399,20 @@ fn mend_last(
             ..last
         };
         catalog.put(segment);
-        tail.resume.segment = Some(segment);
+        // What this version writes is in segments that an older one refuses.
+        tail.resume.segment = Some(segment).filter(|_| !tail.is_upgrade);
     }
     Ok(tail)
+}
+
+/// The format of a segment; this one's where its head cannot be read.
+fn format(storage: &dyn Storage, number: u64) -> io::Result<u16> {
+    let mut head = [0; HEADER_LEN];
+    let filled = storage.open(number)?.read_at(0, &mut head)?;
+    Ok(head
+        .get(..filled)
+        .and_then(Header::format)
+        .unwrap_or(FORMAT))
 }
 
 /// Writes records into a new segment.
@@ -382,7 +426,8 @@ fn salvage(
         chain: header.continues,
         ..Frames::default()
     };
-    for (kind, payload) in records {
+    frames.push_begun(header.created_at, header.seed);
+    for (kind, payload) in records.iter().filter(|(kind, _)| *kind != kind::BEGUN) {
         frames.push_encoded(*kind, payload);
     }
     let mut bytes = header.to_bytes();

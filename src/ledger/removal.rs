@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use crate::core::time::Timestamp;
 
-use super::record::{Chain, Event};
+use super::record::{Chain, Event, may_leave};
 
 /// Something is about to be taken out of the log. Its numbers begin at 20, so that it is never taken
 /// for an event or an act.
@@ -52,7 +52,7 @@ impl Removal {
 impl From<Removal> for Event {
     fn from(removal: Removal) -> Self {
         let what = match removal.what {
-            Removed::Front { .. } => "segments_retired",
+            Removed::Front { .. } => Event::SEGMENTS_RETIRED,
             Removed::Records { .. } => "calls_deleted",
         };
         Self {
@@ -154,6 +154,12 @@ impl Tombstone {
     pub(crate) fn parse(kind: u8, payload: &[u8]) -> Option<Self> {
         let is_one = kind == super::record::kind::TOMBSTONE;
         is_one.then(|| minicbor::decode(payload).ok()).flatten()
+    }
+
+    /// Whether it says nothing but what a tombstone may.
+    pub(crate) fn is_proper(&self) -> bool {
+        let left = self.residue.as_ref();
+        left.is_none_or(|left| may_leave(self.kind, left.kind, &left.payload))
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {

@@ -19,3 +19,4 @@ mod redacting;
 mod room;
 mod runs;
 mod slices;
+mod tampering;

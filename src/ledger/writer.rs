@@ -55,6 +55,8 @@ pub(crate) struct Writer {
     unsynced_since: Option<Instant>,
     /// When the end of the log was last told to the operators.
     told_at: Option<Timestamp>,
+    /// When a segment was begun of which nothing is on disk yet; `pending` says so.
+    begun_at: Option<Timestamp>,
 }
 
 /// What of the config concerns the writer.
@@ -203,6 +205,7 @@ impl Writer {
             barriers: Vec::new(),
             unsynced_since: None,
             told_at: None,
+            begun_at: None,
         };
         writer.fade();
         Ok(writer)
@@ -375,7 +378,7 @@ impl Writer {
     fn create(&mut self) -> io::Result<u64> {
         let header = Header {
             number: self.number,
-            created_at: self.clock.now(),
+            created_at: self.begin(),
             seed: self.seed,
             continues: self.synced.chain,
         };
@@ -392,6 +395,17 @@ impl Writer {
         active.file.append(&bytes)?;
         active.len = bytes.len() as u64;
         Ok(active.len)
+    }
+
+    /// When the new segment is begun: once on record, it stays so however often that is tried.
+    fn begin(&mut self) -> Timestamp {
+        if let Some(at) = self.begun_at {
+            return at;
+        }
+        let at = self.clock.now();
+        self.pending.push_begun(at, self.seed);
+        self.begun_at = Some(at);
+        at
     }
 
     /// Lets readers see everything in the file.
@@ -438,8 +452,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Leaves an anchor where the operators keep their logs: what lies before it cannot be changed
-    /// without being found.
+    /// Leaves an anchor where the operators keep their logs: whoever verifies against it finds what
+    /// was changed or taken out before it.
     fn tell_head(&mut self) {
         self.told_at = Some(self.clock.now());
         info!(anchor = %Anchor::of(self.synced), "the ledger is written up to here");
@@ -452,7 +466,10 @@ impl Writer {
         self.pending.records = 0;
         self.written = 0;
         self.unsynced_since = None;
-        self.receipts.clear();
+        self.begun_at = None;
+        for receipt in self.receipts.drain(..) {
+            receipt.commit.iter().for_each(Commit::keep);
+        }
     }
 
     /// Writing failed: nobody waits any longer, and what is pending is tried again in a new

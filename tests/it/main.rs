@@ -8,6 +8,7 @@ mod harness;
 mod access;
 mod alerts;
 mod attribution;
+mod audit;
 mod budget_crash;
 mod budget_faults;
 mod budget_late;

@@ -106,7 +106,9 @@ fn run_is_deleted_when_that_is_said_and_leaves_no_name_in_any_file() {
     let audit = ran(&["audit", "verify", "--dir", path]);
     check_code(&audit, 0);
     assert!(
-        audit.out.contains("deleted one run (digest "),
+        audit
+            .out
+            .contains(" records of segments 1 to 1, by a deletion"),
         "{}",
         audit.out
     );

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::super::log::{Segment, Window};
-use super::super::record::{Chain, FRAME_LEN, HEADER_LEN, MARK, frame_len, parse_frame};
-use super::super::removal::hash;
+use super::super::log::Window;
+use super::super::record::{
+    Chain, FRAME_LEN, HEADER_LEN, MARK, frame_chain, frame_len, parse_frame,
+};
 use super::super::storage::Storage;
 
 pub(super) struct Frames {
@@ -38,10 +39,10 @@ pub(super) enum Peek {
 }
 
 impl Frames {
-    pub(super) fn open(storage: &dyn Storage, segment: Segment) -> io::Result<Self> {
+    pub(super) fn open(storage: &dyn Storage, (number, limit): (u64, u64)) -> io::Result<Self> {
         Ok(Self {
-            window: Window::new(storage.open(segment.number)?, Window::AHEAD),
-            limit: segment.len,
+            window: Window::new(storage.open(number)?, Window::AHEAD),
+            limit,
         })
     }
 
@@ -78,11 +79,22 @@ impl Frames {
         }))
     }
 
-    /// The hash of the payload of the frame at `offset`, which is in memory.
-    pub(super) fn hash_at(&mut self, offset: u64) -> io::Result<[u8; 16]> {
-        self.peek(offset, None)?;
-        let frame = parse_frame(self.window.from(offset));
-        Ok(frame.map_or([0; 16], |frame| hash(frame.payload)))
+    /// The payload of the frame at `offset`, at which the last look was.
+    pub(super) fn payload(&self, offset: u64) -> &[u8] {
+        let bytes = self.window.from(offset);
+        let len = frame_len(bytes).unwrap_or_default();
+        bytes.get(FRAME_LEN..len).unwrap_or_default()
+    }
+
+    /// The chain that the frame at `offset` says and its length, neither of them verified; none where
+    /// there is none.
+    pub(super) fn chain_at(&mut self, offset: u64) -> io::Result<Option<(Chain, u64)>> {
+        if !self.window.load(offset, FRAME_LEN, self.limit)? {
+            return Ok(None);
+        }
+        let bytes = self.window.from(offset);
+        let len = frame_len(bytes).map(|len| len as u64);
+        Ok(frame_chain(bytes).zip(len))
     }
 
     /// Where the next frame is whose checksum holds, behind one of `len` at `from` if that is known.

@@ -6,11 +6,10 @@ use strum::IntoStaticStr;
 use crate::core::time::Timestamp;
 
 use super::super::record::Position;
-use super::super::removal::Removal;
 use super::Anchor;
 
 /// Findings that are told one by one; more are counted.
-const MAX_FINDINGS: usize = 1000;
+pub(super) const MAX_FINDINGS: usize = 1000;
 
 /// What [`verify`](super::verify) found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,8 +22,10 @@ pub struct AuditReport {
     /// Of these only tombstones are left, as a record of the deletion says.
     pub deleted: u64,
     /// What was taken out of the log, as is on record: whoever can write the files could add such
-    /// records as well, so read them. The newest at most 1000.
+    /// records as well, so read them. The newest at most 1000, oldest first.
     pub on_record: Vec<OnRecord>,
+    /// How many there are before those.
+    pub more_on_record: u64,
     /// The end of the log: keep it elsewhere, and verify against it later.
     pub head: Option<Anchor>,
     /// The first of what is not as it was written.
@@ -33,6 +34,8 @@ pub struct AuditReport {
     pub more_findings: u64,
     /// Anchors whose point the log holds.
     pub anchors_met: u64,
+    /// Anchors of segments that retention let go since.
+    pub anchors_before_retention: u64,
     /// Bytes of a record at the end that was never finished: a crash leaves that, or a server that is
     /// writing it.
     pub unfinished_bytes: u64,
@@ -54,12 +57,26 @@ pub enum Begin {
     Unexplained { segment: u64 },
 }
 
-/// Something that was taken out of the log.
+/// One deletion that was taken out of the log, or what retention let go until the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OnRecord {
+    /// When it was put on record last.
     pub at: Timestamp,
     pub who: String,
+    pub what: TakenOut,
+    /// Behind the last record that says so: to be accepted where it reaches before an anchor.
+    pub accept: Anchor,
+    /// In one sentence. Made of what is gone, not of what the record says in words.
     pub words: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TakenOut {
+    /// By retention: all segments before this one.
+    Segments { before: u64, rounds: u64 },
+    /// By a deletion: these many records of segments `first` to `last`.
+    Records { records: u64, first: u64, last: u64 },
 }
 
 /// Something that is not as it was written.
@@ -98,6 +115,10 @@ pub enum FindingKind {
     Undeleted,
     /// The head of a segment is not as it was written.
     Header,
+    /// Records before an anchor were taken out after it was taken, and nobody accepted that.
+    TakenOut,
+    /// A server found its log shorter than it had been, and went on.
+    Shortened,
     /// The log does not hold a point that it once held: its end was cut off, or all of it made anew
     /// from somewhere before that.
     Rewritten,
@@ -107,16 +128,6 @@ impl AuditReport {
     /// Whether all is as it was written.
     pub fn is_sound(&self) -> bool {
         self.findings.is_empty()
-    }
-
-    pub(super) fn tell(&mut self, removals: &[(u64, Removal)]) {
-        let newest = removals.len().saturating_sub(MAX_FINDINGS);
-        let told = removals.iter().skip(newest).map(|(_, it)| OnRecord {
-            at: it.at,
-            who: it.who.clone(),
-            words: it.details.clone(),
-        });
-        self.on_record = told.collect();
     }
 
     pub(super) fn add(&mut self, finding: Finding) {

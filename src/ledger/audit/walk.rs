@@ -1,20 +1,19 @@
 //! Going through the log from its first record to its last.
 
+use std::collections::HashMap;
 use std::io;
 
-use crate::core::budget::Act;
-use crate::core::call::{Admission, LateUsage, Settlement};
-use crate::core::metric::Measurement;
-use crate::core::time::Timestamp;
-
-use super::super::log::{Cursor, Segment, read_record};
+use super::super::log::Segment;
 use super::super::record::{Chain, Event, HEADER_LEN, Header, Position, kind};
-use super::super::removal::{Removal, Removed};
+use super::super::removal::Removal;
 use super::super::storage::Storage;
-use super::Anchor;
 use super::frames::{Ahead, Frames, Peek};
 use super::graves::Graves;
-use super::report::{AuditReport, Begin, Finding, FindingKind};
+use super::heads::Heads;
+use super::report::{AuditReport, Begin, Finding, FindingKind, MAX_FINDINGS};
+use super::taken::Taken;
+use super::times::{LastTime, is_stamped, is_timed};
+use super::{Anchor, Given};
 
 /// How far from its place a record is looked for.
 const LOOK: usize = 64;
@@ -23,21 +22,23 @@ const LOOK: usize = 64;
 pub(super) fn verify(
     storage: &dyn Storage,
     segments: &[Segment],
-    anchors: &[Anchor],
-    seen: Option<Cursor>,
+    given: &Given<'_>,
 ) -> io::Result<AuditReport> {
-    let seen = seen.map(Anchor::of);
-    let awaited = anchors.iter().copied().map(|it| (it, false)).collect();
+    let awaited = given.anchors.iter().map(|it| (*it, false)).collect();
     let mut walk = Walk {
         storage,
         report: AuditReport::default(),
         chain: None,
-        timed: None,
+        time: LastTime::default(),
         untold: Vec::new(),
         anchors: awaited,
-        seen: seen.map(|seen| (seen, false)),
-        removals: Vec::new(),
+        met: None,
+        seen: given.seen.map(|seen| (Anchor::of(seen), false)),
+        accepted: given.accepted,
+        retells: given.retells,
+        taken: Taken::default(),
         graves: Graves::default(),
+        heads: Heads::default(),
     };
     for (at, segment) in segments.iter().enumerate() {
         walk.segment(*segment, segments.get(at + 1))?;
@@ -50,15 +51,20 @@ struct Walk<'a> {
     report: AuditReport,
     /// Of what was read so far; none before anything was, or where it cannot be known.
     chain: Option<Chain>,
-    /// The last record that says when it was made.
-    timed: Option<(u8, Position)>,
+    time: LastTime,
     /// Findings to which the time after them is still to be told.
     untold: Vec<Finding>,
-    anchors: Vec<(Anchor, bool)>,
+    /// Those that somebody vouches for, and whether each was met.
+    anchors: HashMap<Anchor, bool>,
+    /// The last of them that was met.
+    met: Option<(Anchor, Position)>,
     seen: Option<(Anchor, bool)>,
-    /// Each with the segment it is in.
-    removals: Vec<(u64, Removal)>,
+    accepted: &'a [Anchor],
+    /// What a server found is a finding once more.
+    retells: bool,
+    taken: Taken,
     graves: Graves,
+    heads: Heads,
 }
 
 /// One segment being gone through.
@@ -81,7 +87,7 @@ impl Walk<'_> {
         self.report.bytes += segment.len;
         let mut way = Way {
             number: segment.number,
-            frames: Frames::open(self.storage, segment)?,
+            frames: Frames::open(self.storage, (segment.number, segment.len))?,
             offset: HEADER_LEN as u64,
             record: 0,
             astray: Vec::new(),
@@ -128,7 +134,9 @@ impl Walk<'_> {
     /// What the head of a segment says it goes on from.
     fn header(&mut self, way: &mut Way<'_>, segment: Segment) -> io::Result<Option<Chain>> {
         let head = way.frames.head()?;
-        match Header::parse(&head) {
+        let header = Header::parse(&head);
+        self.heads.enter(segment.number, header.ok());
+        match header {
             Ok(header) if header.number == segment.number => Ok(Some(header.continues)),
             Ok(header) => {
                 let words = format!("this file was written as segment {}", header.number);
@@ -155,29 +163,62 @@ impl Walk<'_> {
 
     /// A record that is as it was written, where it was written.
     fn take(&mut self, way: &mut Way<'_>, ahead: Ahead) -> io::Result<()> {
-        let at = way.position();
-        if ahead.kind == kind::REMOVAL
-            && let Some(record) = read_record(self.storage, at)?
-        {
-            let removal = Removal::parse(&record.payload);
-            self.removals.extend(removal.map(|it| (way.number, it)));
-        }
-        if ahead.kind == kind::TOMBSTONE {
-            let hash = way.frames.hash_at(way.offset)?;
-            self.graves.add(ahead.chain, (at, way.record, hash));
-            self.report.deleted += 1;
+        let (at, record) = (way.position(), way.record);
+        self.read(way, ahead)?;
+        if is_stamped(ahead.kind) {
+            self.heads.pass((ahead.kind, at));
         }
         if is_timed(ahead.kind) {
-            self.timed = Some((ahead.kind, at));
+            self.time.pass((ahead.kind, at));
             if !self.untold.is_empty() || !way.findings.is_empty() {
                 self.tell_time(way)?;
             }
+        }
+        if ahead.kind == kind::TOMBSTONE {
+            let payload = way.frames.payload(at.offset);
+            self.graves.add((at, record), ahead.chain, payload);
         }
         self.report.records += 1;
         self.chain = Some(ahead.chain);
         way.pass(ahead.len);
         self.pass(way);
         Ok(())
+    }
+
+    /// What some records say of the log itself.
+    fn read(&mut self, way: &mut Way<'_>, ahead: Ahead) -> io::Result<()> {
+        let at = way.position();
+        let here = Anchor {
+            segment: at.segment,
+            chain: ahead.chain,
+        };
+        let payload = way.frames.payload(at.offset);
+        match ahead.kind {
+            kind::REMOVAL => {
+                let given = (&mut self.graves, self.accepted);
+                if let Some(removal) = Removal::parse(payload) {
+                    self.taken.add((removal, at, here), self.met, given);
+                }
+                Ok(())
+            }
+            kind::BEGUN if !self.heads.compare(payload) => {
+                let words =
+                    "its head says of when it was begun, or of its secret, what is not on record";
+                let head = (0, 0);
+                self.find_at(way, FindingKind::Header, head, words.to_owned())
+            }
+            kind::EVENT if self.retells && !self.accepted.contains(&here) => {
+                let Some(told) = shortened(payload) else {
+                    return Ok(());
+                };
+                let words = format!(
+                    "{told} (with `durability = \"relaxed\"` a loss of power does that as well; accept \
+                     it as {here})"
+                );
+                self.find(way, FindingKind::Shortened, words)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Compares the point that was reached with those that somebody vouches for.
@@ -187,8 +228,12 @@ impl Walk<'_> {
             segment: way.number,
             chain,
         };
-        for (anchor, met) in self.anchors.iter_mut().chain(&mut self.seen) {
-            *met |= *anchor == here;
+        if let Some(met) = self.anchors.get_mut(&here) {
+            *met = true;
+            self.met = Some((here, way.position()));
+        }
+        if let Some((seen, met)) = &mut self.seen {
+            *met |= *seen == here;
         }
         if way.next.and_then(Segment::continues) == Some(chain) {
             way.left = Some(way.offset);
@@ -271,13 +316,12 @@ impl Walk<'_> {
             )?;
         }
         let left = way.left.filter(|left| *left < way.offset);
+        let limit = left.unwrap_or(way.frames.limit);
+        self.graves.leave(way.number, limit);
         if let Some(left) = left {
             // A failed write may leave anything there, but not whole records that follow from nothing.
-            let is_tampering = |it: &Finding| {
-                let by_hand = !matches!(it.kind, FindingKind::Edited | FindingKind::Unreadable);
-                it.at.offset < left || by_hand
-            };
-            way.findings.retain(is_tampering);
+            way.findings
+                .retain(|it| it.at.offset < left || is_by_hand(it.kind));
             self.report.given_up_bytes += way.frames.limit - left;
             self.chain = way.next.and_then(Segment::continues);
         }
@@ -296,28 +340,28 @@ impl Walk<'_> {
         (offset, record): (u64, u64),
         words: String,
     ) -> io::Result<()> {
+        if self.is_full(way.findings.len()) {
+            self.report.more_findings += u64::from(way.left.is_none() || is_by_hand(kind));
+            return Ok(());
+        }
         let at = Position {
             segment: way.number,
             offset,
         };
-        let after = self.last_time()?;
         way.findings.push(Finding {
             kind,
             at,
             record,
-            after,
+            after: self.time.get(self.storage)?,
             before: None,
             words,
         });
         Ok(())
     }
 
-    fn last_time(&self) -> io::Result<Option<Timestamp>> {
-        let Some((kind, at)) = self.timed else {
-            return Ok(None);
-        };
-        let record = read_record(self.storage, at)?;
-        Ok(record.and_then(|record| time_of(kind, &record.payload)))
+    /// Whether further findings are only counted, beside `more` that are not handed over yet.
+    fn is_full(&self, more: usize) -> bool {
+        self.report.findings.len() + self.untold.len() + more >= MAX_FINDINGS
     }
 
     /// Findings learn when the first record after them was made.
@@ -326,7 +370,7 @@ impl Walk<'_> {
         if !self.untold.iter().any(waits) && !way.findings.iter().any(waits) {
             return Ok(());
         }
-        let now = self.last_time()?;
+        let now = self.time.get(self.storage)?;
         for finding in way.findings.iter_mut().filter(|it| waits(it)) {
             finding.before = now;
         }
@@ -338,7 +382,6 @@ impl Walk<'_> {
     }
 
     fn finish(mut self, segments: &[Segment]) -> io::Result<AuditReport> {
-        let last = segments.last();
         let begun = segments.iter().rev().find(|it| it.header.is_some());
         self.report.head = begun.zip(self.chain).map(|(last, chain)| Anchor {
             segment: last.number,
@@ -347,22 +390,67 @@ impl Walk<'_> {
         if let Some(first) = segments.iter().find(|it| it.header.is_some()) {
             self.front(first, segments)?;
         }
-        self.report.tell(&self.removals);
-        let first = segments.first().map_or(0, |first| first.number);
-        for (kind, at, record, words) in self.graves.judge(&self.removals, first) {
-            self.whole(kind, at, words.to_owned())?;
-            if let Some(finding) = self.untold.last_mut() {
-                finding.record = record;
-            }
+        self.judge(segments)?;
+        let end = segments.last().map(Segment::end).unwrap_or_default();
+        for words in self.unmet(segments) {
+            self.whole(FindingKind::Rewritten, (end, 0), words)?;
         }
-        let end = last.map(Segment::end).unwrap_or_default();
+        for finding in std::mem::take(&mut self.untold) {
+            self.report.add(finding);
+        }
+        Ok(self.report)
+    }
+
+    /// What can only be said once all was read.
+    fn judge(&mut self, segments: &[Segment]) -> io::Result<()> {
+        for (segment, words) in self.heads.judge(self.storage)? {
+            let at = Position { segment, offset: 0 };
+            self.whole(FindingKind::Header, (at, 0), words)?;
+        }
+        let first = segments.first();
+        let start = first.and_then(Segment::continues).unwrap_or_default();
+        let mut wrong = self.graves.judge(first.map_or(0, |first| first.number));
+        wrong.extend(self.graves.loops(self.storage, start)?);
+        for (kind, at, record, words) in wrong {
+            self.whole(kind, (at, record), words.to_owned())?;
+        }
+        self.report.deleted = self.graves.count();
+        let taken = std::mem::take(&mut self.taken);
+        for reaching in taken.tell(&mut self.report, self.accepted) {
+            let words = format!(
+                "{} records before the anchor {} were taken out after it was taken: accept it as {} if \
+                 that was you",
+                reaching.records, reaching.anchor, reaching.accept
+            );
+            self.whole(FindingKind::TakenOut, (reaching.at, 0), words)?;
+        }
+        Ok(())
+    }
+
+    /// What the log does not hold although somebody says that it did.
+    fn unmet(&mut self, segments: &[Segment]) -> Vec<String> {
+        let first = segments.first().map_or(0, |first| first.number);
+        let retired = matches!(self.report.begins, Begin::AfterRetention { .. });
         let mut unmet = Vec::new();
         for (anchor, met) in &self.anchors {
             self.report.anchors_met += u64::from(*met);
-            if !met {
-                let first = segments.first().map_or(0, |first| first.number);
-                unmet.push(unmet_anchor(*anchor, first));
+            if !met && retired && anchor.segment < first {
+                self.report.anchors_before_retention += 1;
+            } else if !met {
+                unmet.push(format!(
+                    "the log does not hold the anchor {anchor}: its end was cut off, or records before \
+                     that point were made anew"
+                ));
             }
+        }
+        unmet.sort_unstable();
+        let old = self.report.anchors_before_retention;
+        if old > 0 && old == self.anchors.len() as u64 {
+            unmet.push(
+                "all anchors are of segments that retention let go: nothing vouches for what is kept, \
+                 verify against a newer one"
+                    .to_owned(),
+            );
         }
         if let Some((seen, false)) = self.seen {
             unmet.push(format!(
@@ -371,13 +459,7 @@ impl Walk<'_> {
                  that as well)"
             ));
         }
-        for words in unmet {
-            self.whole(FindingKind::Rewritten, end, words)?;
-        }
-        for finding in std::mem::take(&mut self.untold) {
-            self.report.add(finding);
-        }
-        Ok(self.report)
+        unmet
     }
 
     /// Where the log begins, and by whose leave.
@@ -386,30 +468,40 @@ impl Walk<'_> {
             return Ok(());
         }
         let segment = first.number;
-        let retired = |(_, removal): &(u64, Removal)| {
-            let Removed::Front { before, chain } = &removal.what else {
-                return false;
-            };
-            let border = segments.iter().find(|it| it.number == *before);
-            *before >= segment && border.and_then(Segment::continues) == Some(*chain)
+        let continues = |number| {
+            let border = segments.iter().find(|it| it.number == number);
+            border.and_then(Segment::continues)
         };
-        if self.removals.iter().any(retired) {
+        if self.taken.lets_begin(segment, continues) {
             self.report.begins = Begin::AfterRetention { segment };
             return Ok(());
         }
         self.report.begins = Begin::Unexplained { segment };
         let words = "the segments before this one are gone, and no record says that retention let \
                      them go";
-        self.whole(FindingKind::Missing, first.start(), words.to_owned())
+        self.whole(FindingKind::Missing, (first.start(), 0), words.to_owned())
     }
 
-    fn whole(&mut self, kind: FindingKind, at: Position, words: String) -> io::Result<()> {
+    fn whole(
+        &mut self,
+        kind: FindingKind,
+        (at, record): (Position, u64),
+        words: String,
+    ) -> io::Result<()> {
+        if self.is_full(0) {
+            self.report.more_findings += 1;
+            return Ok(());
+        }
         let ended = at.offset > HEADER_LEN as u64;
-        let after = if ended { self.last_time()? } else { None };
+        let after = if ended {
+            self.time.get(self.storage)?
+        } else {
+            None
+        };
         self.untold.push(Finding {
             kind,
             at,
-            record: 0,
+            record,
             after,
             before: None,
             words,
@@ -432,37 +524,15 @@ impl Way<'_> {
     }
 }
 
-fn unmet_anchor(anchor: Anchor, first: u64) -> String {
-    if anchor.segment < first {
-        return format!("the anchor {anchor} lies before what is kept: verify against a newer one");
-    }
-    format!(
-        "the log does not hold the anchor {anchor}: its end was cut off, or records before that point \
-         were made anew"
-    )
+/// Whether no failed write leaves that.
+fn is_by_hand(kind: FindingKind) -> bool {
+    !matches!(kind, FindingKind::Edited | FindingKind::Unreadable)
 }
 
-fn is_timed(kind: u8) -> bool {
-    !matches!(
-        kind,
-        kind::CONTENT | kind::CHECKPOINT | kind::ACCOUNT | kind::TOMBSTONE
-    )
-}
-
-/// When a record was made, if it says so.
-fn time_of(kind: u8, payload: &[u8]) -> Option<Timestamp> {
-    match kind {
-        kind::ADMISSION => minicbor::decode(payload)
-            .ok()
-            .map(|it: Admission| it.started_at),
-        kind::SETTLEMENT => minicbor::decode(payload)
-            .ok()
-            .map(|it: Settlement| it.charged_at()),
-        kind::EVENT => minicbor::decode(payload).ok().map(|it: Event| it.at),
-        kind::ACT => minicbor::decode(payload).ok().map(|it: Act| it.at),
-        kind::LATE => minicbor::decode(payload).ok().map(|it: LateUsage| it.at),
-        kind::MEASUREMENT => minicbor::decode(payload).ok().map(|it: Measurement| it.at),
-        kind::REMOVAL => Removal::parse(payload).map(|it| it.at),
-        _ => None,
-    }
+/// What an event says of a log that was shorter than it had been.
+fn shortened(payload: &[u8]) -> Option<String> {
+    memchr::memmem::find(payload, Event::LOG_SHORTER.as_bytes())?;
+    let event: Event = minicbor::decode(payload).ok()?;
+    let is_that = event.what == Event::LOG_SHORTER;
+    event.details.filter(|_| is_that)
 }

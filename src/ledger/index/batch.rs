@@ -158,23 +158,10 @@ impl<'t> Batch<'t> {
                     self.checkpoints.insert(before, (at.segment, at.offset))?;
                 }
             }
-            kind::EVENT => {
-                if let Ok(event) = minicbor::decode::<Event>(payload)
-                    && self.note(event.at.micros(), payload, at)?
-                {
-                    self.trip(&event)?;
-                }
-            }
+            kind::EVENT | kind::ACT => self.hear(at, kind, payload)?,
             kind::ACCOUNT => {
                 if let Ok(account) = minicbor::decode::<NewAccount>(payload) {
                     self.open_account(account)?;
-                }
-            }
-            kind::ACT => {
-                if let Ok(act) = minicbor::decode::<Act>(payload)
-                    && self.note(act.at.micros(), payload, at)?
-                {
-                    self.act(&act)?;
                 }
             }
             kind::LATE => {
@@ -193,6 +180,22 @@ impl<'t> Batch<'t> {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in what the program or an operator did.
+    fn hear(&mut self, at: Position, kind: u8, payload: &[u8]) -> Result<(), IndexError> {
+        if kind == kind::ACT {
+            if let Ok(act) = minicbor::decode::<Act>(payload)
+                && self.note(act.at.micros(), payload, at)?
+            {
+                self.act(&act)?;
+            }
+        } else if let Ok(event) = minicbor::decode::<Event>(payload)
+            && self.note(event.at.micros(), payload, at)?
+        {
+            self.trip(&event)?;
         }
         Ok(())
     }

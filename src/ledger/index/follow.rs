@@ -72,14 +72,23 @@ impl Follower {
             records: 0,
         };
         if covered.is_none() {
+            // Before what it saw is forgotten; a damaged index cannot keep it either.
+            if let Some(seen) = follower.index.seen() {
+                drop(follower.index.set_missed(Some(seen)));
+            }
             follower.start_anew()?;
         }
         Ok((follower, covered.is_none()))
     }
 
-    /// Empties the index, but for what a checkpoint says of segments that are gone.
+    /// Empties the index, but for what a checkpoint says of segments that are gone, and for what it
+    /// missed.
     pub(crate) fn start_anew(&mut self) -> Result<(), IndexError> {
+        let missed = self.index.missed();
         self.index.reset()?;
+        if missed.is_some() {
+            self.index.set_missed(missed)?;
+        }
         (self.cursor, self.last) = (Cursor::default(), None);
         let segments = self.catalog.all();
         let base = find_base(&*self.storage, &segments)?;
@@ -258,12 +267,15 @@ impl IndexThread {
             );
         }
         match self.leaving.take() {
-            // While writing fails nobody is kept waiting, and nothing is on record.
-            Some(_) if self.queue.is_failing() => {}
             Some((before, done)) if done.iter().all(Durable::is_done) => {
-                retain::drop_before(&self.follower, before)?;
+                // While writing fails nobody is kept waiting, and nothing is on record: tried again.
+                let [recorded, _] = done;
+                if recorded.is_kept() {
+                    retain::drop_before(&self.follower, before)?;
+                }
             }
             Some(waiting) => self.leaving = Some(waiting),
+            None if self.queue.is_failing() => {}
             None => {
                 let segments = self.follower.catalog.all();
                 let keep_from = self.retention.keep_from(&segments, self.clock.now());

@@ -12,8 +12,9 @@ use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls};
 use super::super::log::{LogReader, Segment, Step, read_record};
-use super::super::record::{Content, Position, kind};
+use super::super::record::{Chain, Content, Event, Position, kind};
 use super::super::removal::{Removal, Removed};
+use super::super::storage::Storage;
 use super::super::summary::Key;
 use super::batch::budgets::lasts;
 use super::batch::measured::Measured;
@@ -21,8 +22,8 @@ use super::batch::slices::raise_floor;
 use super::batch::{Batch, decode, id_key};
 use super::follow::Follower;
 use super::{
-    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, IndexError, OPEN,
-    OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SUMMARIES, StoredCall,
+    ACCOUNTS, BY_AGENT, BY_RUN, CALLS, CHECKPOINTS, CONTENTS, CallMark, EVENTS, Index, IndexError,
+    OPEN, OpenMark, PENDING, RESPONSES, RUNS_BY_ACTIVITY, SUMMARIES, StoredCall,
 };
 
 /// The last border up to `keep_from` that has a checkpoint, if any segment lies before it.
@@ -68,6 +69,54 @@ pub(super) fn removal(before: u64, segments: &[Segment], now: Timestamp) -> Opti
             chain: next.continues,
         },
     })
+}
+
+/// What is put on record once where an older version let the front of the log go: it did not say so.
+pub(crate) fn unrecorded_front(
+    index: &Index,
+    (storage, segments): (&dyn Storage, &[Segment]),
+    now: Timestamp,
+) -> Result<Option<Removal>, IndexError> {
+    let first = segments.first().and_then(|first| first.header);
+    let Some(first) = first.filter(|first| first.continues != Chain::GENESIS) else {
+        return Ok(None);
+    };
+    let what = Removed::Front {
+        before: first.number,
+        chain: first.continues,
+    };
+    let is_owed = index.read(|txn| {
+        // Retention leaves a checkpoint that stands for what went.
+        let checkpoints = txn.open_table(CHECKPOINTS)?;
+        if checkpoints.get(first.number)?.is_none() {
+            return Ok(false);
+        }
+        for entry in txn.open_table(EVENTS)?.iter()?.rev() {
+            let (key, event) = entry?;
+            let event = Event::parse(event.value());
+            if event.is_none_or(|event| event.what != Event::SEGMENTS_RETIRED) {
+                continue;
+            }
+            let (_, segment, offset) = key.value();
+            let record = read_record(storage, Position { segment, offset })?;
+            let told = record.and_then(|record| Removal::parse(&record.payload));
+            if told.is_some_and(|told| told.what == what) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    let details = format!(
+        "the log began with segment {} when this version first ran on it: an older one let those before \
+         it go and did not say so",
+        first.number
+    );
+    Ok(is_owed.then(|| Removal {
+        at: now,
+        who: "open-aiops".to_owned(),
+        details,
+        what,
+    }))
 }
 
 /// Drops all segments before `before`, for which there is a checkpoint.

@@ -11,7 +11,7 @@ use super::super::record::{Frames, HEADER_LEN, Header, frame_len, parse_frame};
 use super::harness::*;
 
 /// A ledger of several segments, closed properly.
-fn filled() -> Machine {
+pub(super) fn filled() -> Machine {
     let machine = Machine::new(LedgerConfig {
         segment_bytes: 3000,
         ..config()
@@ -21,7 +21,25 @@ fn filled() -> Machine {
     machine
 }
 
-fn add(machine: &Machine, calls: usize) {
+/// A ledger whose oldest segments retention let go, begun with two calls.
+pub(super) fn retired() -> (Machine, Anchor) {
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 3000,
+        keep_bytes: Some(24_000),
+        ..config()
+    });
+    add(&machine, 2);
+    let begun = head(&machine);
+    for _ in 0..100 {
+        add(&machine, 24);
+        if machine.disk.segments()[0] > begun.segment {
+            return (machine, begun);
+        }
+    }
+    panic!("retention let nothing go");
+}
+
+pub(super) fn add(machine: &Machine, calls: usize) {
     let (ledger, _) = machine.open();
     for number in 0..calls {
         machine.clock.advance_micros(1_000_000);
@@ -34,20 +52,20 @@ fn add(machine: &Machine, calls: usize) {
     block_on(ledger.close()).unwrap();
 }
 
-fn audit(machine: &Machine) -> AuditReport {
+pub(super) fn audit(machine: &Machine) -> AuditReport {
     verify_on(&machine.disk, &[], None)
 }
 
-fn head(machine: &Machine) -> Anchor {
+pub(super) fn head(machine: &Machine) -> Anchor {
     audit(machine).head.unwrap()
 }
 
-fn kinds(report: &AuditReport) -> Vec<FindingKind> {
+pub(super) fn kinds(report: &AuditReport) -> Vec<FindingKind> {
     report.findings.iter().map(|it| it.kind).collect()
 }
 
 /// Where the frames of a segment lie.
-fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
+pub(super) fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = HEADER_LEN;
     while let Some(len) = frame_len(&bytes[at..]) {
@@ -58,7 +76,7 @@ fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// Has the frames of a segment be others, in some order.
-fn rearrange(machine: &Machine, segment: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+pub(super) fn rearrange(machine: &Machine, segment: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
     machine.disk.change(segment, |bytes| {
         let mut parts: Vec<_> = frames(bytes)
             .into_iter()
@@ -71,7 +89,7 @@ fn rearrange(machine: &Machine, segment: u64, change: impl FnOnce(&mut Vec<Vec<u
 }
 
 /// Makes the checksum of a frame fit its bytes, not its place in the chain.
-fn fix_checksum(frame: &mut [u8]) {
+pub(super) fn fix_checksum(frame: &mut [u8]) {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&frame[2..6]);
     hasher.update(&frame[10..]);
@@ -81,7 +99,7 @@ fn fix_checksum(frame: &mut [u8]) {
 
 /// What somebody makes who knows how the log is written: all records of `from` on anew, those that
 /// `keep` says, each with checksum and chain.
-fn forge(disk: &FakeDisk, from: u64, keep: impl Fn(u64, usize, &mut Vec<u8>) -> bool) {
+pub(super) fn forge(disk: &FakeDisk, from: u64, keep: impl Fn(u64, usize, &mut Vec<u8>) -> bool) {
     let mut chain = None;
     for segment in disk.segments().into_iter().filter(|it| *it >= from) {
         disk.change(segment, |bytes| {
@@ -347,16 +365,8 @@ fn log_is_sound_whatever_failed_while_it_was_written() {
 
 #[test]
 fn front_that_retention_let_go_is_accounted_for_and_no_other() {
-    let machine = Machine::new(LedgerConfig {
-        segment_bytes: 3000,
-        keep_bytes: Some(24_000),
-        ..config()
-    });
-    for _ in 0..4 {
-        add(&machine, 24);
-    }
+    let (machine, _) = retired();
     let segments = machine.disk.segments();
-    assert!(segments[0] > 1, "retention let something go");
     let report = audit(&machine);
     assert!(report.is_sound(), "{report:?}");
     let segment = segments[0];
@@ -365,4 +375,23 @@ fn front_that_retention_let_go_is_accounted_for_and_no_other() {
     super::super::storage::Storage::remove(&machine.disk, segment).unwrap();
     let report = audit(&machine);
     assert_eq!(kinds(&report), [FindingKind::Missing]);
+}
+
+#[test]
+fn anchors_that_retention_overtook_raise_no_alarm_beside_one_that_it_did_not() {
+    let (machine, old) = retired();
+    let new = head(&machine);
+    let report = verify_on(&machine.disk, &[old, new], None);
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(
+        (report.anchors_met, report.anchors_before_retention),
+        (1, 1)
+    );
+    let alone = verify_on(&machine.disk, &[old], None);
+    assert_eq!(kinds(&alone), [FindingKind::Rewritten]);
+    let words = &alone.findings[0].words;
+    assert!(
+        words.contains("nothing vouches for what is kept"),
+        "{words}"
+    );
 }

@@ -8,10 +8,13 @@ use crate::config::LedgerConfig;
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
 
+use super::super::audit::{Anchor, FindingKind, Given, read, verify};
 use super::super::check::{check, open_read_only, rebuild};
 use super::super::lock::Lock;
-use super::super::storage::parents_of_new;
-use super::super::{Doors, Ledger, OpenError, Recovery, holder, open, running_server};
+use super::super::log::Segment;
+use super::super::record::{HEADER_LEN, Header, frame_len};
+use super::super::storage::{Storage, parents_of_new};
+use super::super::{Doors, Event, Ledger, OpenError, Recovery, holder, open, running_server};
 use super::harness::*;
 
 fn open_at(dir: &Path) -> Result<(Ledger, Recovery), OpenError> {
@@ -115,7 +118,7 @@ fn command_line_can_look_check_and_rebuild() {
     );
     assert_eq!((report.damages.len(), report.torn_bytes), (0, 0));
     fs::write(dir.path().join("index.redb"), b"not an index").unwrap();
-    assert_eq!(rebuild(dir.path()).unwrap().records, 8);
+    assert_eq!(rebuild(dir.path()).unwrap().records, 9);
     assert!(!left_open(dir.path()), "rebuilding leaves");
     fs::remove_file(dir.path().join("index.redb")).unwrap();
     left_open(dir.path());
@@ -156,20 +159,24 @@ fn directory_that_cannot_be_made_is_named() {
 
 /// Set `REGENERATE_LEDGER_FIXTURE` to write the fixture; never for a format that was released.
 #[test]
-fn data_directory_of_format_1_opens_with_and_without_its_index() {
-    let fixture = Path::new(concat!(
+fn data_directory_of_each_format_opens_with_and_without_its_index() {
+    let fixtures = Path::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
-        "/tests/fixtures/ledger/v1"
+        "/tests/fixtures/ledger"
     ));
+    let fixture = &fixtures.join("v2");
     if std::env::var_os("REGENERATE_LEDGER_FIXTURE").is_some() {
         drop(fs::remove_dir_all(fixture));
         let (ledger, _) = open_at(fixture).unwrap();
         fill(&ledger);
         block_on(ledger.close()).unwrap();
         drop(ledger);
-        fs::remove_file(fixture.join("lock")).unwrap();
+        for rest in ["lock", "index.redb"] {
+            fs::remove_file(fixture.join(rest)).unwrap();
+        }
     }
-    for with_index in [true, false] {
+    for (version, with_index) in [("v1", true), ("v1", false), ("v2", false)] {
+        let fixture = fixtures.join(version);
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("log")).unwrap();
         let segment = "log/00000000000000000001.seg";
@@ -178,7 +185,7 @@ fn data_directory_of_format_1_opens_with_and_without_its_index() {
             fs::copy(fixture.join("index.redb"), dir.path().join("index.redb")).unwrap();
         }
         let (ledger, recovery) = open_at(dir.path()).unwrap();
-        // That of the fixture has another version.
+        // That of the first fixture has another version.
         assert!(recovery.index_rebuilt);
         let view = ledger.view();
         let calls = all_calls(view);
@@ -199,5 +206,95 @@ fn data_directory_of_format_1_opens_with_and_without_its_index() {
         let body = view.response_body(id(1)).unwrap().unwrap();
         assert_eq!(body.bytes, message(9).as_bytes());
         assert_eq!(all_rollups(view)[0].totals.cost_nano_usd, 4500);
+        ledger
+            .event(Event::own(START, "told", None))
+            .unwrap()
+            .block();
+        let formats = fs::read_dir(dir.path().join("log")).unwrap();
+        let formats = formats.map(|file| {
+            let bytes = fs::read(file.unwrap().path()).unwrap();
+            Header::format(&bytes).unwrap()
+        });
+        let mut formats: Vec<u16> = formats.collect();
+        formats.sort_unstable();
+        let expected: &[u16] = if version == "v1" { &[1, 2] } else { &[2] };
+        assert_eq!(
+            formats, expected,
+            "an older version refuses what it does not know"
+        );
     }
+}
+
+#[test]
+fn audit_of_a_ledger_that_was_left_open_leaves_the_doubt_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&open_at(dir.path()).unwrap().0);
+    assert!(verify(dir.path(), &[], &[]).unwrap().is_sound());
+    assert!(!left_open(dir.path()), "it was closed and stays so");
+    fs::write(dir.path().join("index.redb"), b"not an index").unwrap();
+    left_open(dir.path());
+    assert!(verify(dir.path(), &[], &[]).unwrap().is_sound());
+    assert!(left_open(dir.path()), "nobody saw that the index is whole");
+    rebuild(dir.path()).unwrap();
+    left_open(dir.path());
+    assert!(verify(dir.path(), &[], &[]).unwrap().is_sound());
+    assert!(!left_open(dir.path()), "its every page was verified");
+}
+
+#[test]
+fn what_the_index_saw_outlives_those_who_only_look() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&open_at(dir.path()).unwrap().0);
+    let path = dir.path().join("log/00000000000000000001.seg");
+    let bytes = fs::read(&path).unwrap();
+    let last = (HEADER_LEN..).scan(HEADER_LEN, |at, _| {
+        let here = *at;
+        *at += frame_len(bytes.get(here..)?)?;
+        Some(here)
+    });
+    let last = last.last().unwrap();
+    fs::write(&path, &bytes[..last]).unwrap();
+    let kinds = |accepted: &[Anchor]| {
+        let report = verify(dir.path(), &[], accepted).unwrap();
+        let kinds = report.findings.iter().map(|it| it.kind);
+        kinds.collect::<Vec<_>>()
+    };
+    for _ in 0..2 {
+        drop(open_read_only(dir.path()).unwrap());
+    }
+    assert_eq!(kinds(&[]), [FindingKind::Rewritten]);
+    drop(open_at(dir.path()).unwrap());
+    assert_eq!(
+        kinds(&[]),
+        [FindingKind::Shortened],
+        "the next start says so"
+    );
+    let report = verify(dir.path(), &[], &[]).unwrap();
+    drop(open_at(dir.path()).unwrap());
+    assert_eq!(kinds(&[]), [FindingKind::Shortened], "once, and for good");
+    let accepted = accepted_by(&report.findings[0].words);
+    assert_eq!(kinds(&[accepted]), []);
+}
+
+#[test]
+fn segment_that_retention_lets_go_meanwhile_makes_reading_begin_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(&open_at(dir.path()).unwrap().0);
+    let path = dir.path().join("log/00000000000000000001.seg");
+    let mut readings = 0;
+    let lets_go = |_: &dyn Storage, segments: &[Segment]| {
+        readings += 1;
+        assert_eq!(segments.len(), usize::from(readings == 1));
+        fs::remove_file(&path).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
+    };
+    let report = read(dir.path(), &Given::default(), lets_go).unwrap();
+    assert_eq!((report.segments, readings), (0, 2));
+}
+
+fn accepted_by(words: &str) -> Anchor {
+    let (_, accept) = words.rsplit_once(" as ").unwrap();
+    accept.trim_end_matches(')').parse().unwrap()
 }
