@@ -1,6 +1,8 @@
 //! Custom metrics: what counts for what, what takes whose place, and what outlives what.
 
+use crate::core::budget::{AccountId, Amounts, Charge, Charged, Window};
 use crate::core::call::Admission;
+use crate::core::digest::Digest;
 use crate::core::metric::{Measurement, Subject, Value};
 use crate::core::time::Timestamp;
 
@@ -19,6 +21,7 @@ fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measuremen
         key: None,
         run: None,
         agent: None,
+        charged: None,
     }
 }
 
@@ -109,6 +112,63 @@ fn the_same_name_by_the_same_person_takes_the_place_of_the_one_before() {
     }
     let of_agent = sum(&ledger, MetricScope::Agent(label("planner")), "solved");
     assert_eq!(of_agent.unwrap().0, 2);
+}
+
+fn account(number: u8) -> AccountId {
+    AccountId(Digest::from_bytes([number; 16]))
+}
+
+fn charged(it: Measurement, at: i64, micro: i64, replaced: Option<(i64, i64)>) -> Measurement {
+    let charge = |micro_metric| Charge {
+        account: account(1),
+        bucket: START,
+        amounts: Amounts {
+            micro_metric,
+            ..Amounts::default()
+        },
+    };
+    Measurement {
+        charged: Some(Charged {
+            at: Timestamp::from_micros(at),
+            charges: vec![charge(micro)],
+            replaced: replaced.map(|(at, micro)| (Timestamp::from_micros(at), vec![charge(micro)])),
+        }),
+        ..it
+    }
+}
+
+fn spent_of_metric(ledger: &Ledger) -> i64 {
+    let stored = ledger.view().account(account(1)).unwrap().unwrap();
+    stored.used(&Window::Total, START).micro_metric
+}
+
+#[test]
+fn what_a_measurement_is_charged_counts_once_however_often_it_is_written() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let run = || Subject::Run(label("nightly"));
+    let first = charged(measurement("docs", "10", run(), 1), 1, 10, None);
+    let second = charged(measurement("docs", "4", run(), 2), 2, 4, Some((1, 10)));
+    // A batch that failed is written again, and nobody knows what of it is on disk already.
+    for it in [&first, &second, &first, &second, &second] {
+        record(&ledger, it.clone());
+    }
+    assert_eq!(spent_of_metric(&ledger), 4);
+    let before = ledger.view().measured_before(&[first]).unwrap();
+    assert_eq!(before, [Some(second.clone())]);
+    let other = measurement("docs", "1", Subject::Run(label("other")), 1);
+    assert_eq!(ledger.view().measured_before(&[other]).unwrap(), [None]);
+    drop(ledger);
+    let anew = Machine {
+        index: IndexDisk::default(),
+        ..machine.clone()
+    };
+    let (ledger, _) = anew.open();
+    assert_eq!(
+        spent_of_metric(&ledger),
+        4,
+        "by an index that was made anew"
+    );
 }
 
 #[test]
