@@ -188,11 +188,19 @@ async fn a_low_score_is_an_alert() {
     let mut watch = proxy.app.alerts().watch();
     let score = |n: u32| object!({"name": "score", "value": 0.25, "agent": "planner", "key": format!("step {n}")});
     // Long ago, and one that is said again and again: neither makes three of late.
-    let old = object!({"name": "score", "value": 0.1, "agent": "planner", "at": "2026-01-01T00:00:00Z"});
+    let old =
+        object!({"name": "score", "value": 0.1, "agent": "planner", "at": "2026-01-01T00:00:00Z"});
     let scores = Value::Array(vec![old, score(0), score(1), score(1), score(1), score(1)]);
     assert_eq!(measure(&proxy, &scores).await.status(), 200);
     assert_eq!(measure(&proxy, &score(1)).await.status(), 200);
-    assert!(!proxy.app.alerts().list().iter().any(|it| it.rule == Rule::MetricOff));
+    assert!(
+        !proxy
+            .app
+            .alerts()
+            .list()
+            .iter()
+            .any(|it| it.rule == Rule::MetricOff)
+    );
     assert_eq!(measure(&proxy, &score(2)).await.status(), 200);
     let alert = within("an alert", async {
         loop {
@@ -212,7 +220,8 @@ async fn a_low_score_is_an_alert() {
 #[tokio::test]
 async fn alerts_know_after_a_start_what_was_measured_before() {
     let upstream = Upstream::answers(used(9, 60)).await;
-    let rule = "[[alerts.metric]]\nname = \"low score\"\nmetric = \"score\"\nbelow = 0.5\nat_least = 3\n";
+    let rule =
+        "[[alerts.metric]]\nname = \"low score\"\nmetric = \"score\"\nbelow = 0.5\nat_least = 3\n";
     let proxy = Proxy::with(&upstream).sections(rule).start().await;
     let score = |run: &str| object!({"name": "score", "value": 0.25, "run": run});
     let two = Value::Array(vec![score("one"), score("two")]);
@@ -232,13 +241,18 @@ async fn alerts_know_after_a_start_what_was_measured_before() {
         }
     })
     .await;
-    assert!(alert.text.contains("0.25 on average of 3"), "{}", alert.text);
+    assert!(
+        alert.text.contains("0.25 on average of 3"),
+        "{}",
+        alert.text
+    );
 }
 
 #[tokio::test]
 async fn a_measurement_that_is_sent_again_counts_once_for_prometheus() {
     let (proxy, _) = started("").await;
-    let score = |value: f64| object!({"name": "score", "value": value, "run": "nightly", "who": "judge"});
+    let score =
+        |value: f64| object!({"name": "score", "value": value, "run": "nightly", "who": "judge"});
     for value in [0.5, 0.5, 0.75] {
         assert_eq!(measure(&proxy, &score(value)).await.status(), 200);
     }
@@ -256,7 +270,11 @@ async fn a_measurement_that_is_sent_again_counts_once_for_prometheus() {
     let mine = object!({"name": "docs", "value": 1, "run": "nightly", "who": "header"});
     let wrong = measure(&proxy, &mine).await;
     assert_eq!(wrong.status(), 400);
-    assert!(wrong.text().contains("another than `header`"), "{}", wrong.text());
+    assert!(
+        wrong.text().contains("another than `header`"),
+        "{}",
+        wrong.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
