@@ -22,7 +22,7 @@ type Rows = ReadOnlyTable<(&'static str, &'static str, i64, u64), &'static [u8]>
 /// Names that one answer tells of.
 const MAX_NAMES: usize = 100;
 /// Measurements that are read for one answer.
-const MAX_MEASURED: usize = 50_000;
+pub(super) const MAX_MEASURED: usize = 50_000;
 
 /// What measurements are asked of: those that count for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl<'de> Deserialize<'de> for MetricCursor {
 }
 
 /// What each name comes to of what matches, as far as `left` goes.
-fn sums(
+pub(super) fn sums(
     txn: &ReadTransaction,
     filter: &MetricFilter,
     left: &mut usize,

@@ -7,7 +7,7 @@ use crate::core::metric::{Measurement, Subject, Value};
 use crate::core::time::Timestamp;
 
 use super::super::fake::IndexDisk;
-use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope};
+use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope, RunFilter};
 use super::harness::*;
 
 fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measurement {
@@ -241,4 +241,35 @@ fn custom_metrics_are_the_same_from_an_index_made_anew() {
     assert_eq!(everything(ledger.view()), expected);
     let docs = sum(&ledger, MetricScope::Call(call.id), "docs");
     assert_eq!(docs, Some((1, Some(5.0))));
+}
+
+#[test]
+fn runs_are_found_by_the_mean_of_a_metric_in_them() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    for (run, scores) in [("low", "0.2 0.4"), ("high", "0.2 0.9"), ("none", "")] {
+        let call = settled(&machine, &ledger, run, "planner");
+        for (n, score) in scores.split_whitespace().enumerate() {
+            let keyed = Measurement {
+                key: Some(label(&format!("step {n}"))),
+                ..of_call(&call, "quality", score, 1)
+            };
+            record(&ledger, keyed);
+        }
+    }
+    let found = |bound: &str| -> Vec<String> {
+        let filter = RunFilter {
+            metric: Some(bound.parse().unwrap()),
+            ..RunFilter::default()
+        };
+        let page = ledger.view().runs(&filter).unwrap();
+        assert!(!page.partial);
+        let mut runs: Vec<_> = page.items.iter().map(|row| row.run.to_string()).collect();
+        runs.sort();
+        runs
+    };
+    assert_eq!(found("quality<0.5"), ["low"]);
+    assert_eq!(found("quality>0.5"), ["high"]);
+    assert_eq!(found("quality>=0"), ["high", "low"]);
+    assert_eq!(found("other<1"), [] as [String; 0]);
 }
