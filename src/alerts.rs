@@ -36,7 +36,7 @@ use crate::core::alert::throttle::Throttle;
 pub use crate::core::alert::{About, Alert, Delivery, Rule, Scope, Severity};
 use crate::core::call::Settlement;
 use crate::core::id::Label;
-use crate::core::metric::{Measurement, short};
+use crate::core::metric::{BY_HEADER, Measurement, short};
 use crate::core::time::Timestamp;
 use crate::ledger::{Event, IndexError, Ledger, View};
 use crate::metrics::Metrics;
@@ -153,6 +153,7 @@ impl Alerts {
         let book = recorded(ledger, repeat_us(&config.alerts), clock.now()).await;
         let alerts = Arc::new(Self::with(config, book, reporter, inbox.clone()));
         alerts.take_hooks(hooks);
+        alerts.recall(ledger).await;
         let metrics = Arc::clone(metrics);
         ledger.listen(Box::new(move |event| {
             if is_heard(event)
@@ -190,6 +191,24 @@ impl Alerts {
             tests: Mutex::new(Throttle::new(TESTS)),
             inbox,
             tasks: Mutex::default(),
+        }
+    }
+
+    /// Takes in what was measured of late before this process.
+    async fn recall(&self, ledger: &Ledger) {
+        let now = self.reporter.now();
+        let wanted = lock(&self.watched).wanted(now);
+        if wanted.is_empty() {
+            return;
+        }
+        let ledger = ledger.clone();
+        let read = move || ledger.view().measured_since(&wanted);
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(all)) => lock(&self.watched).recall(&all, now),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "alerts of metrics begin with nothing: what was measured cannot be read");
+            }
+            Err(error) => tracing::warn!(%error, "alerts of metrics begin with nothing"),
         }
     }
 
@@ -235,9 +254,16 @@ impl Alerts {
         self.upstreams.note(settlement, &self.reporter);
     }
 
-    /// Takes in what somebody measured.
-    pub fn measured(&self, measurement: &Measurement) {
-        let turns = lock(&self.watched).note(measurement, self.reporter.now());
+    /// Takes in what somebody measured, in the place of what the same said of the same before.
+    pub fn measured(&self, measurement: &Measurement, before: Option<&Measurement>) {
+        let now = self.reporter.now();
+        let at = if measurement.who.as_str() == BY_HEADER {
+            // A call may take longer than the time that counts.
+            now
+        } else {
+            measurement.at.min(now)
+        };
+        let turns = lock(&self.watched).note(measurement, before, (at, now));
         for turn in turns {
             self.turned(turn);
         }

@@ -8,6 +8,7 @@ pub mod ask;
 pub mod bank;
 pub mod hold;
 mod late;
+pub mod measured;
 mod operate;
 mod owed;
 pub mod recent;
@@ -66,6 +67,8 @@ pub struct Budgets {
     max_idle: AtomicUsize,
     /// Some charges are not in the ledger yet.
     owing: Arc<AtomicBool>,
+    /// Held while measurements are recorded: one may take the place of another.
+    pub measuring: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The accounts of one call.
@@ -121,6 +124,7 @@ impl Budgets {
             clock,
             max_idle: AtomicUsize::new(max_idle),
             owing: Arc::default(),
+            measuring: Arc::default(),
         }
     }
 
@@ -425,9 +429,10 @@ impl Budgets {
             let all = standing.limits.each();
             all.filter(|(measure, _)| *measure != Measure::Concurrent)
         };
-        let used = |measure: Measure| measure.text(standing.used.of(measure));
+        let text = |measure: Measure, amount| standing.rule.text(measure, amount);
+        let used = |measure: Measure| text(measure, standing.used.of(measure));
         let measures: Vec<String> = counted()
-            .map(|(measure, limit)| format!("{} of {}", used(measure), measure.text(limit)))
+            .map(|(measure, limit)| format!("{} of {}", used(measure), text(measure, limit)))
             .collect();
         let part = |(measure, limit): &(Measure, i64)| {
             i128::from(standing.used.of(*measure)) * 1000 / i128::from((*limit).max(1))
@@ -437,7 +442,7 @@ impl Budgets {
         let rule = &standing.rule.name;
         let signal = Signal {
             value: nearest.map(|(measure, _)| used(measure)),
-            limit: nearest.map(|(measure, limit)| measure.text(limit)),
+            limit: nearest.map(|(measure, limit)| text(measure, limit)),
             until: standing.rule.window.resets_at(now),
             account: Some(standing.name.id(self.ledger.seed())),
             ..Signal::of(Scope::new(About::Budget, rule).with_key(&standing.name))

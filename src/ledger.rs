@@ -58,7 +58,7 @@ pub use query::{
     Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
     MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, Neighbours,
     OutcomeFilter, RunEvents, RunFilter, RunMetrics, SeriesFilter, Sought, SpanFilter, Standing,
-    View,
+    View, measured_identity,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};
@@ -439,8 +439,13 @@ impl Ledger {
     /// Records a custom metric.
     pub fn measured(&self, measurement: Measurement) -> Result<Durable, Unavailable> {
         let note = measurement.note.as_ref().map_or(0, String::len);
+        let charged = measurement.charged.as_ref().map_or(0, |charged| {
+            let replaced = charged.replaced.as_ref();
+            charges_room(&charged.charges)
+                + replaced.map_or(0, |(_, charges)| charges_room(charges))
+        });
         let it = Box::new(measurement);
-        self.tell(note, |receipt| Op::Measured(it, receipt))
+        self.tell(note + charged, |receipt| Op::Measured(it, receipt))
     }
 
     /// Records what somebody may wait for, with `more` room than usual.

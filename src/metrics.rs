@@ -250,9 +250,9 @@ impl Metrics {
         self.measured.export(names);
     }
 
-    /// Somebody measured a custom metric.
-    pub fn measured(&self, measurement: &Measurement) {
-        self.measured.measured(measurement);
+    /// Somebody measured a custom metric, in the place of what the same said of the same before.
+    pub fn measured(&self, measurement: &Measurement, before: Option<&Measurement>) {
+        self.measured.measured(measurement, before);
     }
 
     /// So many runs are watched for loops.

@@ -1,5 +1,9 @@
 //! Custom metrics: what is said of calls, runs and agents, taken in and told.
 
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -12,8 +16,12 @@ use super::params::MetricParams;
 use super::problem::Problem;
 use super::records::Records;
 use super::view::{MeasurementList, MetricList, Recorded};
-use crate::core::id::CallId;
+use crate::budgets::Budgets;
+use crate::budgets::ask::{Ask, Measured};
+use crate::budgets::measured::NotCharged;
+use crate::core::id::{CallId, Label};
 use crate::core::metric::{Measurement, Subject};
+use crate::ledger::{Durable, IndexError, Ledger, Unavailable, measured_identity};
 
 mod order;
 
@@ -131,21 +139,23 @@ async fn place(records: &Records, measurements: &mut [Measurement]) -> Result<()
     Err(Problem::not_found(order::listed(&missing)))
 }
 
+/// What was recorded, and what it took the place of.
+type Told = (Measurement, Option<Measurement>);
+
 /// Records them all, then tells those who watch.
-async fn record(state: &AdminState, measurements: Vec<Measurement>) -> Result<u64, Problem> {
-    let (mut recorded, all) = (0, measurements.len());
-    let mut last = None;
-    for measurement in &measurements {
-        let durable = state.ledger.measured(measurement.clone());
-        let durable = durable.map_err(|error| {
-            Problem::unavailable(format!(
-                "{recorded} of {all} were recorded, the others cannot be: {error}; \
-                 it does no harm to send all again"
-            ))
-        })?;
-        recorded += 1;
-        last = Some(durable);
-    }
+pub(crate) async fn record(
+    state: &AdminState,
+    measurements: Vec<Measurement>,
+) -> Result<u64, Problem> {
+    // What one takes the place of must be known before the next one is.
+    let turn = Arc::clone(&state.budgets.measuring).lock_owned().await;
+    let (ledger, budgets) = (state.ledger.clone(), Arc::clone(&state.budgets));
+    let write = move || {
+        let written = write_all(&ledger, &budgets, measurements);
+        drop(turn);
+        Ok(written)
+    };
+    let (told, last) = state.records.read(write).await??;
     // They are written in the order they came in.
     if let Some(last) = last {
         last.await;
@@ -156,9 +166,63 @@ async fn record(state: &AdminState, measurements: Vec<Measurement>) -> Result<u6
              harm to send them again",
         ));
     }
-    for measurement in &measurements {
-        state.metrics.measured(measurement);
-        state.alerts.measured(measurement);
+    for (measurement, before) in &told {
+        state.metrics.measured(measurement, before.as_ref());
+        state.alerts.measured(measurement, before.as_ref());
     }
-    Ok(recorded)
+    Ok(told.len() as u64)
+}
+
+fn write_all(
+    ledger: &Ledger,
+    budgets: &Budgets,
+    measurements: Vec<Measurement>,
+) -> Result<(Vec<Told>, Option<Durable>), Problem> {
+    let unreadable = |error: IndexError| {
+        Problem::unavailable(format!("the ledger cannot be read at the moment: {error}"))
+    };
+    let befores = ledger.view().measured_before(&measurements);
+    let befores = befores.map_err(unreadable)?;
+    let mut same: HashMap<u128, Measurement> = HashMap::new();
+    let (mut told, all, mut last) = (Vec::new(), measurements.len(), None);
+    for (it, before) in measurements.into_iter().zip(befores) {
+        let id = measured_identity(&it);
+        let before = same.remove(&id).or(before);
+        let call = match &it.subject {
+            Subject::Call(id) if budgets.count_metric(&it.name) => {
+                ledger.peek().call(*id).map_err(unreadable)?
+            }
+            _ => None,
+        };
+        let admission = call.and_then(|call| call.admission);
+        let key = admission.as_ref().and_then(|it| it.key);
+        let key = key.and_then(|key| Label::parse(&key.to_string()).ok());
+        let (run, agent) = (it.run().cloned(), it.agent().cloned());
+        let whose = Measured {
+            call: admission.as_ref().map(|it| Ask::of(it, key.as_ref())),
+            run: run.as_ref(),
+            agent: agent.as_ref(),
+        };
+        let record = |it: Measurement| Ok((ledger.measured(it.clone())?, it));
+        match budgets.charge_measured(it, before.as_ref(), &whose, record) {
+            Ok((durable, it)) => {
+                last = Some(durable);
+                same.insert(id, it.clone());
+                told.push((it, before));
+            }
+            Err(NotCharged::Unreadable(error)) => return Err(not_all(told.len(), all, error)),
+            Err(NotCharged::Unrecorded(error)) => {
+                let error: Unavailable = error;
+                return Err(not_all(told.len(), all, error));
+            }
+        }
+    }
+    Ok((told, last))
+}
+
+fn not_all(recorded: usize, all: usize, error: impl Display) -> Problem {
+    Problem::unavailable(format!(
+        "{recorded} of {all} were recorded, the others cannot be: {error}; it does no harm to send \
+         all again"
+    ))
 }

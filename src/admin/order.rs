@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::params::key_part;
 use super::problem::Problem;
 use crate::budgets;
+use crate::core::budget::amounts::parse_micro;
 use crate::core::budget::{Limits, Measure};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
@@ -45,6 +46,9 @@ pub(super) struct RaiseOrder {
     /// Calls at once.
     #[schema(value_type = Option<i64>, minimum = 1)]
     concurrent: Option<Box<RawValue>>,
+    /// Of the custom metric that the budget limits: a decimal, as text or number; read exactly.
+    #[schema(value_type = Option<String>, example = "500")]
+    metric: Option<Box<RawValue>>,
     /// Who orders it, for the record; `api` when not given.
     who: Option<String>,
 }
@@ -108,6 +112,7 @@ impl RaiseOrder {
             (Measure::OutputTokens, &self.output_tokens),
             (Measure::Calls, &self.calls),
             (Measure::Concurrent, &self.concurrent),
+            (Measure::Metric, &self.metric),
         ] {
             if let Some(amount) = amount {
                 by.set(measure, Some(read_amount(measure, amount.get())?));
@@ -210,10 +215,16 @@ pub(crate) fn read_amount(measure: Measure, json: &str) -> Result<i64, Problem> 
             let text = text.unwrap_or_else(|_| json.to_owned());
             NanoUsd::parse(text.trim()).map(NanoUsd::get)
         }
+        Measure::Metric => {
+            let text = serde_json::from_str::<String>(json);
+            let text = text.unwrap_or_else(|_| json.to_owned());
+            parse_micro(text.trim())
+        }
         _ => json.parse().ok(),
     };
     let expected = match measure {
         Measure::Usd => "an amount in USD above 0 with at most nine decimals, such as \"1.50\"",
+        Measure::Metric => "a number above 0, with up to 9 digits before and 6 after the point",
         _ => "a whole number above 0",
     };
     amount.filter(|amount| *amount > 0).ok_or_else(|| {

@@ -143,6 +143,7 @@ pub(crate) fn rules() -> Vec<Rule> {
             ..Limits::default()
         },
         window: Window::Total,
+        metric: None,
         slow: Some(Slow {
             from: 800,
             max_delay_us: 10_000_000,
@@ -163,6 +164,7 @@ pub(crate) fn rules() -> Vec<Rule> {
             ..Limits::default()
         },
         window: Window::Calendar(Unit::Day, TimeZone::get("Europe/Berlin").unwrap()),
+        metric: None,
         slow: None,
         warn_at: None,
         action: Action::Warn,

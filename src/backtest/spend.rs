@@ -63,6 +63,8 @@ impl<'a> Spending<'a> {
             input_tokens: whole(call.input_tokens),
             output_tokens: whole(call.output_tokens),
             calls: i64::from(!call.is_retry),
+            // Which custom metrics a call had is not looked at.
+            micro_metric: 0,
         };
         for rule in self.rules {
             if rule.matches(&call.who, call.who.run.as_ref()) {

@@ -76,6 +76,8 @@ pub struct Claimed {
     /// Those of the rule, or what a client allows its run.
     pub limits: Limits,
     pub cell: Arc<Cell>,
+    /// What the call adds to the sum of the metric that the rule limits, in millionths.
+    pub micro_metric: i64,
 }
 
 /// What became of an attempt to hold.
@@ -309,7 +311,10 @@ impl Held {
         (need, output_tokens): (&Need, i64),
         now: Timestamp,
     ) {
-        let amounts = held_amounts(need, claimed.rule.on_unpriced, output_tokens);
+        let amounts = Amounts {
+            micro_metric: claimed.micro_metric,
+            ..held_amounts(need, claimed.rule.on_unpriced, output_tokens)
+        };
         state.held = state.held.plus(amounts);
         state.running += 1;
         state.touch(now);
@@ -394,6 +399,7 @@ impl State {
                 (Some(_), None) => true,
                 (Some((first, _)), Some(own)) => *first < own,
             },
+            micro_metric: claimed.micro_metric,
         }
     }
 
@@ -439,7 +445,10 @@ impl State {
         standing.why = Some(why);
         if let Why::Spent(measure) = why {
             let least = need.amounts(claimed.rule.on_unpriced, need.least_output());
-            standing.needs = least.of(measure);
+            standing.needs = match measure {
+                Measure::Metric => claimed.micro_metric,
+                of => least.of(of),
+            };
             self.calm(seat);
             standing.is_new = self.alert < Alert::Spent;
             self.alert = Alert::Spent;
@@ -507,6 +516,7 @@ impl Standing {
             held: self.held,
             running: self.running,
             is_queued: false,
+            micro_metric: 0,
         }
     }
 }

@@ -78,6 +78,7 @@ impl Used {
             input_tokens: self.input_tokens,
             output_tokens: self.output_tokens,
             calls: if self.is_call { calls } else { 0 },
+            micro_metric: 0,
         }
     }
 }
@@ -167,7 +168,11 @@ impl Hold {
     pub fn settle(mut self, used: &Used, now: Timestamp, record: impl FnOnce(Vec<Charge>)) {
         let calls = self.need.calls;
         self.end(now, record, |part| {
-            let amounts = used.amounts(part.rule.on_unpriced, calls);
+            let amounts = Amounts {
+                // What it said of itself is said.
+                micro_metric: part.amounts.micro_metric,
+                ..used.amounts(part.rule.on_unpriced, calls)
+            };
             (part.rule.window.bucket(now), amounts)
         });
     }
@@ -234,9 +239,11 @@ impl Part {
         let used = account.used(&self.rule.window, now);
         let taken = used.plus(state.held).plus(more);
         let limits = account.limits(&self.limits, now);
+        // More output is neither another call nor more of a metric.
+        let is_beside = |of: Measure| matches!(of, Measure::Concurrent | Measure::Metric);
         limits
             .each()
-            .all(|(measure, limit)| measure == Measure::Concurrent || taken.of(measure) <= limit)
+            .all(|(measure, limit)| is_beside(measure) || taken.of(measure) <= limit)
     }
 }
 
@@ -246,6 +253,7 @@ impl State {
             rule: Arc::clone(&part.rule),
             limits: part.limits,
             cell: Arc::clone(&part.cell),
+            micro_metric: 0,
         };
         self.standing(&claimed, &self.seat(&claimed, now, None))
     }

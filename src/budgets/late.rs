@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Budgets;
 use super::bank::{Cell, State};
 use super::hold::Used;
-use crate::core::budget::{Charge, OnUnpriced};
+use crate::core::budget::{Amounts, Charge, OnUnpriced};
 use crate::core::call::Settlement;
 use crate::core::time::Timestamp;
 
@@ -29,6 +29,11 @@ impl Budgets {
             // It was counted as a call when it was made.
             let calls = charge.amounts.calls;
             let used = used.amounts(self.on_unpriced(cell.as_deref()), calls);
+            let used = Amounts {
+                // That was known at once.
+                micro_metric: charge.amounts.micro_metric,
+                ..used
+            };
             charge.amounts = used.minus(charge.amounts);
         }
         let mut states: Vec<_> = cells

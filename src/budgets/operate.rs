@@ -24,7 +24,9 @@ pub enum OperateError {
     NoSuchAccount(String),
     #[error("the budget \"{rule}\" has no limit of {}", .measure.name())]
     NotLimited { rule: Label, measure: Measure },
-    #[error("say by how much: one of usd, tokens, input_tokens, output_tokens, calls, concurrent")]
+    #[error(
+        "say by how much: one of usd, tokens, input_tokens, output_tokens, calls, concurrent, metric"
+    )]
     Nothing,
     #[error("no call of a run {0} was seen yet")]
     NoSuchRun(Label),
@@ -78,7 +80,7 @@ impl Budgets {
         let now = self.clock.now();
         let until = rule.window.resets_at(now);
         let raise = Raise { by, until };
-        let sums: Vec<String> = by.each().map(|(of, sum)| of.text(sum)).collect();
+        let sums: Vec<String> = by.each().map(|(of, sum)| rule.text(of, sum)).collect();
         let sums = sums.join(", ");
         let details = format!("\"{}\", {}: by {sums}", rule.name, cell.name);
         let durable = {

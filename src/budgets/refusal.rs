@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::bank::Standing;
+use crate::core::budget::amounts::micro_text;
 use crate::core::budget::decide::Why;
 use crate::core::budget::{Dimension, Measure};
 use crate::core::id::Label;
@@ -182,24 +183,23 @@ fn account(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     let held = standing.held.of(measure);
     let used = match measure {
         Measure::Usd => measure.text(used),
+        Measure::Metric => micro_text(used),
         _ => used.to_string(),
     };
+    let text = |amount| standing.rule.text(measure, amount);
     write!(f, "{used} of {}", limit(standing, measure))?;
     if held > 0 {
-        write!(f, ", running calls hold {}", measure.text(held))?;
+        write!(f, ", running calls hold {}", text(held))?;
     }
     if standing.needs > 0 && measure != Measure::Calls {
-        write!(
-            f,
-            ", this call needs about {}",
-            measure.text(standing.needs)
-        )?;
+        write!(f, ", this call needs about {}", text(standing.needs))?;
     }
     Ok(())
 }
 
 fn limit(standing: &Standing, measure: Measure) -> String {
-    measure.text(standing.limits.of(measure).unwrap_or_default())
+    let limit = standing.limits.of(measure).unwrap_or_default();
+    standing.rule.text(measure, limit)
 }
 
 fn tightest(standing: &Standing) -> Measure {
@@ -236,7 +236,7 @@ fn raise(f: &mut fmt::Formatter<'_>, standing: &Standing) -> fmt::Result {
     let example = match measure {
         Measure::Usd => "1.00",
         Measure::Tokens | Measure::InputTokens | Measure::OutputTokens => "100000",
-        Measure::Calls => "100",
+        Measure::Calls | Measure::Metric => "100",
         Measure::Concurrent => "1",
     };
     write!(f, " --{flag} {example}")

@@ -194,6 +194,11 @@ impl Run {
         known.parent.clone()
     }
 
+    /// The run that it is part of, as far as that is known.
+    pub(super) fn parent(&self) -> Option<Label> {
+        self.lock().known.as_ref()?.parent.clone()
+    }
+
     /// The limits of it, if no record says them yet.
     pub fn new_limits(&self) -> Option<Limits> {
         let inner = self.lock();

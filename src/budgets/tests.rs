@@ -49,6 +49,7 @@ fn rule(name: &str, limits: Limits) -> Rule {
         matching: Vec::new(),
         limits,
         window: Window::Total,
+        metric: None,
         slow: None,
         warn_at: None,
         action: Action::Break,
@@ -75,6 +76,7 @@ fn claimed(bank: &Bank, rule: &Arc<Rule>) -> Claimed {
         rule: Arc::clone(rule),
         limits: rule.limits,
         cell,
+        micro_metric: 0,
     }
 }
 

@@ -342,6 +342,7 @@ impl AccountRow {
             held,
             running,
             is_queued: false,
+            micro_metric: 0,
         };
         let measure = |(measure, limit): (Measure, i64)| MeasureRow {
             measure,

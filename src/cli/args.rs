@@ -148,6 +148,9 @@ pub struct By {
     /// So many more calls at once
     #[arg(long, value_name = "N", value_parser = operate::count)]
     pub concurrent: Option<i64>,
+    /// So much more of the custom metric that the budget limits
+    #[arg(long, value_name = "N", value_parser = operate::metric)]
+    pub metric: Option<String>,
 }
 
 pub(super) const RUN_USAGE: &str = "open-aiops run [OPTIONS] -- COMMAND [ARGS]...

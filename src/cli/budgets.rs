@@ -6,6 +6,7 @@ use super::format;
 use super::table::{Align, Output, Table, printable};
 use crate::admin::view::{AccountAnswer, AccountView, BudgetView, Raised, RunControlled};
 use crate::budgets::MeasureRow;
+use crate::core::budget::amounts::micro_text;
 use crate::core::budget::{Control, Limits, Measure};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
@@ -118,7 +119,10 @@ fn rows(account: &AccountView, now: Timestamp, terminal: bool) -> Vec<[String; 8
         return vec![row((NONE.to_owned(), NONE.to_owned()))];
     }
     let signs = if terminal { BLOCKS } else { SIGNS };
-    let cells = measures.iter().map(|it| (figures(it), bar(it, signs)));
+    let metric = account.metric.as_deref();
+    let cells = measures
+        .iter()
+        .map(|it| (figures(it, metric), bar(it, signs)));
     let mut rows: Vec<_> = cells.map(row).collect();
     if terminal {
         for [key, _, _, others @ ..] in rows.iter_mut().skip(1) {
@@ -130,14 +134,14 @@ fn rows(account: &AccountView, now: Timestamp, terminal: bool) -> Vec<[String; 8
 }
 
 /// `$0.42 / $0.10 / $3.00`, `12 / 1 / 100 calls`
-fn figures(row: &MeasureRow) -> String {
+fn figures(row: &MeasureRow, metric: Option<&str>) -> String {
     let amount = |sum| amount(row.measure, sum);
     let (used, held, limit) = (amount(row.used), amount(row.held), amount(row.limit));
     let unit = match row.measure {
-        Measure::InputTokens => " input",
-        Measure::OutputTokens => " output",
-        Measure::Concurrent => " at once",
-        measure => unit(measure),
+        Measure::InputTokens => " input".to_owned(),
+        Measure::OutputTokens => " output".to_owned(),
+        Measure::Concurrent => " at once".to_owned(),
+        measure => unit(measure, metric),
     };
     format!("{used} / {held} / {limit}{unit}")
 }
@@ -164,27 +168,31 @@ fn bar(row: &MeasureRow, signs: [&str; 3]) -> String {
 fn amount(measure: Measure, sum: i64) -> String {
     match measure {
         Measure::Usd => NanoUsd::new(sum).to_string(),
+        Measure::Metric => micro_text(sum),
         _ if sum < 0 => format!("-{}", format::count(sum.unsigned_abs())),
         _ => format::count(sum.unsigned_abs()),
     }
 }
 
-fn unit(measure: Measure) -> &'static str {
-    match measure {
+fn unit(measure: Measure, metric: Option<&str>) -> String {
+    let unit = match measure {
         Measure::Usd => "",
         Measure::Tokens => " tokens",
         Measure::InputTokens => " input tokens",
         Measure::OutputTokens => " output tokens",
         Measure::Calls => " calls",
         Measure::Concurrent => " calls at once",
-    }
+        Measure::Metric => return format!(" {}", metric.unwrap_or("of its metric")),
+    };
+    unit.to_owned()
 }
 
 /// `"each run", run nightly-42: raised by $1.00, now $0.42 used of $3.00`
 pub(super) fn raised(done: &Raised, by: &Limits) -> String {
+    let metric = done.of.account.metric.as_deref();
     let sums: Vec<String> = by
         .each()
-        .map(|(measure, sum)| format!("{}{}", amount(measure, sum), unit(measure)))
+        .map(|(measure, sum)| format!("{}{}", amount(measure, sum), unit(measure, metric)))
         .collect();
     let until = done.until.map_or_else(String::new, |until| {
         format!(" until {} (UTC)", format::time(until))
@@ -225,7 +233,8 @@ fn now(account: &AccountView, shown: impl Fn(&MeasureRow) -> bool) -> String {
                 amount(row.measure, row.used),
                 amount(row.measure, row.limit),
             );
-            format!("{used} used of {limit}{}", unit(row.measure))
+            let unit = unit(row.measure, account.metric.as_deref());
+            format!("{used} used of {limit}{unit}")
         })
         .collect();
     if stand.is_empty() {

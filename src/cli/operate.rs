@@ -16,6 +16,7 @@ use super::{Common, Failure, budgets as print, command};
 use crate::admin::params::{self, BudgetParams};
 use crate::admin::view::{AccountAnswer, BudgetList, Raised, RunControlled};
 use crate::clock::Clock;
+use crate::core::budget::amounts::parse_micro;
 use crate::core::budget::{Dimension, Limits, Measure};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
@@ -148,6 +149,10 @@ fn amounts(by: &By, order: &mut Map<String, Value>) -> Limits {
         // As it was written: the server reads it as exactly.
         order.insert(Measure::Usd.name().to_owned(), usd.as_str().into());
     }
+    if let Some(metric) = &by.metric {
+        sums.set(Measure::Metric, parse_micro(metric));
+        order.insert(Measure::Metric.name().to_owned(), metric.as_str().into());
+    }
     for (measure, count) in [
         (Measure::Tokens, by.tokens),
         (Measure::InputTokens, by.input_tokens),
@@ -177,6 +182,16 @@ pub(super) fn usd(text: &str) -> Result<String, String> {
         _ => Err(format!(
             "found `{text}`, expected an amount in USD above 0 with at most nine decimals, such as \
              1.50"
+        )),
+    }
+}
+
+pub(super) fn metric(text: &str) -> Result<String, String> {
+    match parse_micro(text) {
+        Some(micro) if micro > 0 => Ok(text.to_owned()),
+        _ => Err(format!(
+            "found `{text}`, expected a number above 0, with up to 9 digits before and 6 after the \
+             point"
         )),
     }
 }

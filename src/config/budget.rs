@@ -13,10 +13,12 @@ use wildmatch::WildMatch;
 use super::read::Section;
 use super::render::{list, quoted};
 use super::value::{self, Kind};
+use crate::core::budget::amounts::micro_text;
 use crate::core::budget::{
     Action, Dimension, Limits, Measure, OnUnpriced, Rule, Slow, Unit, Window,
 };
 use crate::core::id::Label;
+use crate::core::metric::parse_name;
 
 /// Names that limits asked for by header go by.
 const RESERVED: &str = "x-aiops";
@@ -65,6 +67,13 @@ const AMOUNT: Kind<i64> = Kind::new(
         let amount = value::integer(value).filter(|amount| *amount <= MAX_AMOUNT)?;
         i64::try_from(amount).ok()
     },
+);
+
+/// In millionths.
+const METRIC_LIMIT: Kind<i64> = Kind::new(
+    "a number above 0, with up to 9 digits before and 6 after the point",
+    "500",
+    |value| value::fixed_point(value, 9, 6).filter(|limit| *limit > 0),
 );
 
 const CONCURRENT: Kind<i64> = Kind::new(value::COUNT.expected, "10", |value| {
@@ -159,7 +168,9 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
     let name = section.demand("name", &NAME);
     let per = per(section);
     let matching = section.table("match", matching).unwrap_or_default();
-    let limits = limits(section);
+    let mut limits = limits(section);
+    let metric = section.table("metric", metric).flatten();
+    limits.micro_metric = metric.as_ref().map(|(_, limit)| *limit);
     let window = in_zone(section);
     let slow = slow(section);
     let (mut warn_at, mut action) = (DEFAULT_WARN_AT, Action::default());
@@ -171,6 +182,7 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
         section.problem("on_unpriced", expected, "on_unpriced = \"count_only\"");
     }
     let is_only_at_once = section.has("concurrent")
+        && !section.has("metric")
         && limits
             .each()
             .all(|(measure, _)| measure == Measure::Concurrent);
@@ -186,6 +198,7 @@ fn rule(section: &mut Section<'_, '_>) -> Option<Rule> {
         per,
         matching,
         limits,
+        metric: metric.map(|(name, _)| name),
         window,
         slow,
         warn_at: (!is_only_at_once).then_some(warn_at),
@@ -266,12 +279,34 @@ fn limits(section: &mut Section<'_, '_>) -> Limits {
         is_limited |= section.has(measure.name());
         limits.set(measure, section.get(measure.name(), kind));
     }
-    if !is_limited {
-        let expected =
-            "at least one limit: usd, tokens, input_tokens, output_tokens, calls or concurrent";
+    if !is_limited && !section.has("metric") {
+        let expected = "at least one limit: usd, tokens, input_tokens, output_tokens, calls, \
+                        concurrent or metric";
         section.problem("", expected, "usd = 2.50");
     }
     limits
+}
+
+/// The one custom metric that is limited, and its limit in millionths.
+fn metric(section: &mut Section<'_, '_>) -> Option<(String, i64)> {
+    let keys = section.keys();
+    if keys.len() != 1 {
+        let expected =
+            "one custom metric and its limit; another one is limited by a budget of its own";
+        section.problem("", expected, "metric = { documents = 500 }");
+    }
+    let mut metrics = Vec::new();
+    for key in keys {
+        let limit = section.get(key, &METRIC_LIMIT);
+        let Some(name) = parse_name(key) else {
+            let expected =
+                "the name of a custom metric before it: letters, digits, `_`, `-` and `.`";
+            section.problem(key, expected, "documents = 500");
+            continue;
+        };
+        metrics.extend(limit.map(|limit| (name, limit)));
+    }
+    metrics.into_iter().next()
 }
 
 fn in_zone(section: &mut Section<'_, '_>) -> Window {
@@ -313,8 +348,13 @@ pub(super) fn write(f: &mut impl Write, rule: &Rule) -> fmt::Result {
     for (measure, limit) in rule.limits.each() {
         match measure {
             Measure::Usd => writeln!(f, "usd = {}", value::fixed_point_text(limit, 9, 2))?,
+            // It is told with its name.
+            Measure::Metric => {}
             counted => writeln!(f, "{} = {limit}", counted.name())?,
         }
+    }
+    if let (Some(name), Some(limit)) = (&rule.metric, rule.limits.micro_metric) {
+        writeln!(f, "metric = {{ {} = {} }}", quoted(name), micro_text(limit))?;
     }
     writeln!(f, "window = {}", quoted(&rule.window))?;
     if let Window::Calendar(_, zone) = &rule.window {

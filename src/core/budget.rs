@@ -14,7 +14,7 @@ pub mod spent;
 pub mod usual;
 pub mod window;
 
-pub use self::account::{AccountId, AccountName, Charge, Raise, StoredAccount};
+pub use self::account::{AccountId, AccountName, Charge, Charged, Raise, StoredAccount};
 pub use self::act::{Act, Control, Deed, MAX_ANCESTORS, RunState};
 pub use self::amounts::{Amounts, Limits, Measure};
 pub use self::rule::{Action, Dimension, OnUnpriced, Rule, Slow};

@@ -19,7 +19,7 @@ pub use self::measure::{Measure, Unit};
 pub use self::report::{
     Arm, Compared, ComparedAgent, Comparison, FirstDifference, LeftOut, Side, Verdict, What,
 };
-pub use self::success::{Success, SuccessError};
+pub use self::success::{MetricBound, MetricBoundError, Success, SuccessError};
 pub use self::words::{signed, spoken};
 
 use std::collections::BTreeMap;

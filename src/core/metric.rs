@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::attribution::Attribution;
+use super::budget::Charged;
 use super::call::Admission;
 use super::id::{CallId, Label};
 use super::time::Timestamp;
@@ -39,6 +40,9 @@ pub enum Value {
 #[error("expected a finite number, true or false, or a category of 1 to 64 bytes")]
 pub struct ValueError;
 
+/// Beyond this budgets count no further, in either direction: sums must not saturate.
+const MOST_COUNTED: f64 = 1e9;
+
 impl Value {
     pub fn number(number: f64) -> Result<Self, ValueError> {
         let finite = number.is_finite().then_some(Self::Number(number));
@@ -60,6 +64,13 @@ impl Value {
             Self::Boolean(yes) => Some(f64::from(u8::from(*yes))),
             Self::Category(_) => None,
         }
+    }
+
+    /// The same in millionths, as budgets count it; no more than a billion.
+    pub fn as_micro(&self) -> Option<i64> {
+        let number = self.as_number()?.clamp(-MOST_COUNTED, MOST_COUNTED);
+        #[expect(clippy::cast_possible_truncation, reason = "it is within 1e15")]
+        Some((number * 1e6).round() as i64)
     }
 }
 
@@ -196,6 +207,9 @@ pub struct Measurement {
     /// The agent of the call.
     #[n(8)]
     pub agent: Option<Label>,
+    /// What budgets were charged for it; what came with a call is charged with that.
+    #[n(9)]
+    pub charged: Option<Charged>,
 }
 
 impl Measurement {
@@ -217,6 +231,7 @@ impl Measurement {
                 key: None,
                 run: attribution.run.clone(),
                 agent: Some(attribution.agent.clone()),
+                charged: None,
             })
         })
     }

@@ -45,12 +45,13 @@ const COLUMNS: [Column; 11] = [
 ];
 
 /// The parameters that choose runs, and how each is called.
-const FILTERS: [(&str, &str); 7] = [
+const FILTERS: [(&str, &str); 8] = [
     ("state", "state"),
     ("agent", "agent"),
     ("variant", "variant"),
     ("tag", "tag"),
     ("cost", "cost at least $"),
+    ("bound", "metric "),
     ("text", "name contains"),
     ("problems", "only problems"),
 ];
@@ -178,6 +179,7 @@ fn filter(here: &Here) -> Result<RunFilter, Problem> {
         text: here.get("text").map(str::to_owned),
         min_cost: least.map(|least| least.0),
         only_problems: here.is_on("problems"),
+        metric: here.read("bound")?,
     })
 }
 
@@ -219,6 +221,7 @@ fn form(here: &Here) -> Markup {
             (field("variant", "Variant", 8, ""))
             (field("tag", "Tag", 12, "team=search"))
             (field("cost", "Cost \u{2265} $", 6, "1.50"))
+            (field("bound", "Where", 10, "score<0.5"))
             (field("metric", "Metrics", 12, "score,docs"))
             label { input type="checkbox" name="problems" value="on" checked[here.is_on("problems")]; "only problems" }
             button { "Filter" }

@@ -30,6 +30,7 @@ pub use calls::{CallFilter, OutcomeFilter};
 pub use compare::{Arms, CompareFilter, Gathered, MAX_COMPARED_RUNS};
 pub use measured::{
     MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, RunMetrics,
+    measured_identity,
 };
 pub use neighbours::{BodyReader, Neighbours};
 pub use runs::{MAX_MARKS, RunFilter, Standing};

@@ -105,10 +105,16 @@ impl MeasuredMetrics {
         }
     }
 
-    pub(super) fn measured(&self, it: &Measurement) {
+    /// What says the same of the same as `before` takes its place and is no other measurement.
+    pub(super) fn measured(&self, it: &Measurement, before: Option<&Measurement>) {
+        if before.is_some_and(|before| before.value == it.value) {
+            return;
+        }
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if !names.admit(&it.name) {
-            self.dropped.inc();
+            if before.is_none() {
+                self.dropped.inc();
+            }
             return;
         }
         let agent = it.agent().map_or("", |agent| self.agents.admit(agent));
@@ -117,8 +123,13 @@ impl MeasuredMetrics {
             agent: agent.to_owned(),
         };
         if let Some(number) = it.value.as_number() {
-            self.sum.get_or_create(&labels).inc_by(number);
+            let before = before.and_then(|before| before.value.as_number());
+            let more = number - before.unwrap_or(0.0);
+            self.sum.get_or_create(&labels).inc_by(more);
             self.last.get_or_create(&labels).set(number);
+        }
+        if before.is_some() {
+            return;
         }
         let kind = match it.value {
             Value::Number(_) => "number",

@@ -193,8 +193,8 @@ fn settle(mut call: EndedCall, books: &Books) {
     books.alerts.settled(&settlement);
     let origin = &call.origin;
     for it in Measurement::of_call(settlement.id, settlement.started_at, &origin.attribution) {
-        books.metrics.measured(&it);
-        books.alerts.measured(&it);
+        books.metrics.measured(&it, None);
+        books.alerts.measured(&it, None);
     }
     let now = books.clock.now();
     books.learn(&call.origin, &settlement, now);

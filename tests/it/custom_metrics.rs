@@ -186,11 +186,22 @@ async fn a_low_score_is_an_alert() {
                 below = 0.5\nat_least = 3\n";
     let (proxy, _) = started(rule).await;
     let mut watch = proxy.app.alerts().watch();
-    let at = |n: u32| format!("2026-01-01T00:00:0{n}Z");
-    let scores: Vec<Value> = (0..3)
-        .map(|n| object!({"name": "score", "value": 0.25, "agent": "planner", "at": at(n)}))
-        .collect();
-    assert_eq!(measure(&proxy, &scores.into()).await.status(), 200);
+    let score = |n: u32| object!({"name": "score", "value": 0.25, "agent": "planner", "key": format!("step {n}")});
+    // Long ago, and one that is said again and again: neither makes three of late.
+    let old =
+        object!({"name": "score", "value": 0.1, "agent": "planner", "at": "2026-01-01T00:00:00Z"});
+    let scores = Value::Array(vec![old, score(0), score(1), score(1), score(1), score(1)]);
+    assert_eq!(measure(&proxy, &scores).await.status(), 200);
+    assert_eq!(measure(&proxy, &score(1)).await.status(), 200);
+    assert!(
+        !proxy
+            .app
+            .alerts()
+            .list()
+            .iter()
+            .any(|it| it.rule == Rule::MetricOff)
+    );
+    assert_eq!(measure(&proxy, &score(2)).await.status(), 200);
     let alert = within("an alert", async {
         loop {
             let told = watch.recv().await.unwrap();
@@ -204,6 +215,66 @@ async fn a_low_score_is_an_alert() {
     assert_eq!(alert.scope.key.as_deref(), Some("agent planner"));
     assert_eq!(alert.value.as_deref(), Some("0.25"));
     assert_eq!(alert.limit.as_deref(), Some("below 0.5"));
+}
+
+#[tokio::test]
+async fn alerts_know_after_a_start_what_was_measured_before() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let rule =
+        "[[alerts.metric]]\nname = \"low score\"\nmetric = \"score\"\nbelow = 0.5\nat_least = 3\n";
+    let proxy = Proxy::with(&upstream).sections(rule).start().await;
+    let score = |run: &str| object!({"name": "score", "value": 0.25, "run": run});
+    let two = Value::Array(vec![score("one"), score("two")]);
+    assert_eq!(measure(&proxy, &two).await.status(), 200);
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    within("the stop", proxy.app.stop()).await;
+    let setup = Proxy::with(&upstream).sections(rule).on_data_of(&dir);
+    let proxy = setup.start().await;
+    let mut watch = proxy.app.alerts().watch();
+    assert_eq!(measure(&proxy, &score("three")).await.status(), 200);
+    let alert = within("an alert", async {
+        loop {
+            let told = watch.recv().await.unwrap();
+            if told.alert.rule == Rule::MetricOff {
+                return told.alert;
+            }
+        }
+    })
+    .await;
+    assert!(
+        alert.text.contains("0.25 on average of 3"),
+        "{}",
+        alert.text
+    );
+}
+
+#[tokio::test]
+async fn a_measurement_that_is_sent_again_counts_once_for_prometheus() {
+    let (proxy, _) = started("").await;
+    let score =
+        |value: f64| object!({"name": "score", "value": value, "run": "nightly", "who": "judge"});
+    for value in [0.5, 0.5, 0.75] {
+        assert_eq!(measure(&proxy, &score(value)).await.status(), 200);
+    }
+    let both = Value::Array(vec![score(0.75), score(0.25)]);
+    assert_eq!(measure(&proxy, &both).await.status(), 200);
+    let page = get(&proxy, "/metrics").await;
+    let page = page.text();
+    for part in [
+        "open_aiops_custom_metric_sum{metric=\"score\",agent=\"\"} 0.25",
+        "open_aiops_custom_metric_last{metric=\"score\",agent=\"\"} 0.25",
+        "open_aiops_custom_metric_values_total{metric=\"score\",agent=\"\",kind=\"number\"} 1",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    let mine = object!({"name": "docs", "value": 1, "run": "nightly", "who": "header"});
+    let wrong = measure(&proxy, &mine).await;
+    assert_eq!(wrong.status(), 400);
+    assert!(
+        wrong.text().contains("another than `header`"),
+        "{}",
+        wrong.text()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod budget_crash;
 mod budget_faults;
 mod budget_late;
 mod budget_media;
+mod budget_metrics;
 mod budget_waits;
 mod budget_ways;
 mod budgets;

@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 
 use super::super::problem::Problem;
 use crate::core::id::{CallId, Label};
-use crate::core::metric::{MAX_BYTES, Measurement, Subject, Value, ValueError, parse_name};
+use crate::core::metric::{
+    BY_HEADER, MAX_BYTES, Measurement, Subject, Value, ValueError, parse_name,
+};
 use crate::core::time::Timestamp;
 
 /// Measurements of one request.
@@ -124,7 +126,7 @@ impl Reader<'_> {
         let name = self.name(fields);
         let value = self.value(fields);
         let subject = self.subject(fields);
-        let who = self.label(fields, "who");
+        let who = self.who(fields);
         let key = self.label(fields, "key");
         let note = self.note(fields);
         let at = self.at(fields, now);
@@ -138,6 +140,7 @@ impl Reader<'_> {
             key: key.ok()?,
             run: None,
             agent: None,
+            charged: None,
         })
     }
 
@@ -180,6 +183,18 @@ impl Reader<'_> {
         } else {
             Subject::Agent(label)
         })
+    }
+
+    /// What came with a call stays what came with it.
+    fn who(&mut self, fields: &Map<String, Json>) -> Result<Option<Label>, Wrong> {
+        let who = self.label(fields, "who")?;
+        if who.as_ref().is_some_and(|who| who.as_str() == BY_HEADER) {
+            let expected =
+                format!("expected another than `{BY_HEADER}`, who is for what comes with calls");
+            let _: Option<()> = self.wrong("who", expected);
+            return Err(Wrong);
+        }
+        Ok(who)
     }
 
     /// None where it is not given.

@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::super::problem::Problem;
 use super::{Limit, When, from_text, span};
+use crate::core::compare::MetricBound;
 use crate::core::id::{Label, LabelError};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
@@ -41,6 +42,10 @@ pub struct RunParams {
     #[arg(long, value_name = "USD")]
     #[param(value_type = Option<String>, example = "0.50")]
     pub min_usd: Option<Usd>,
+    /// Only runs in which the mean of a custom metric stands so
+    #[arg(long, value_name = "BOUND")]
+    #[param(value_type = Option<String>, example = "score<0.5")]
+    pub metric: Option<MetricBound>,
     /// Only runs with calls that failed or with loops that were stopped
     #[arg(long)]
     #[serde(default, skip_serializing_if = "is_off")]
@@ -89,6 +94,7 @@ impl RunParams {
             text: self.text,
             min_cost: self.min_usd.map(Usd::get),
             only_problems: self.only_problems,
+            metric: self.metric,
         })
     }
 }

@@ -80,8 +80,10 @@ async fn rules_in_force_are_shown_before_anybody_called() {
             "name": "each run", "per": ["run"], "match": "", "window": "total", "timezone": null,
             "limits": {
                 "nano_usd": 2_000_000_000, "tokens": null, "input_tokens": null,
-                "output_tokens": null, "calls": 100, "concurrent": null
+                "output_tokens": null, "calls": 100, "concurrent": null,
+                "micro_metric": null
             },
+            "metric": null,
             "slow_at_permille": 800, "max_delay_us": 10_000_000, "warn_at_permille": 500,
             "action": "break", "on_unpriced": "fallback_price",
             "accounts": [], "accounts_total": 0
@@ -115,7 +117,7 @@ async fn accounts_show_what_is_used_held_and_left() {
                 },
                 {"measure": "calls", "used": 1, "held": 1, "limit": 100, "raised": 0}
             ],
-            "used_permille": 210, "state": "open", "running": 1, "waiting": 0, "refused": 0,
+            "metric": null, "used_permille": 210, "state": "open", "running": 1, "waiting": 0, "refused": 0,
             "resets_at": null, "last_at": "2026-11-01T12:30:05.000000Z"
         }])
     );

@@ -33,6 +33,8 @@ pub struct BudgetView {
     pub timezone: Option<String>,
     /// Of one account, before anything is put on top; null where it sets none.
     pub limits: Limits,
+    /// The custom metric whose sum it limits; null where it limits none.
+    pub metric: Option<String>,
     /// From this part of a limit on calls are delayed, in thousandths.
     pub slow_at_permille: Option<u32>,
     /// The delay right before the limit.
@@ -58,6 +60,8 @@ pub struct AccountView {
     pub key_text: String,
     /// One for each limit.
     pub measures: Vec<MeasureView>,
+    /// The custom metric that `metric` among them is of; null where there is none.
+    pub metric: Option<String>,
     /// How much of the tightest limit is used, in thousandths.
     pub used_permille: u32,
     /// `open`, `warning`, `spent` (calls are refused) or `passed` (they only warn).
@@ -90,6 +94,7 @@ pub struct KeyPart {
 #[serde(untagged)]
 pub enum MeasureView {
     Usd(UsdMeasure),
+    Metric(MetricMeasure),
     Counted(CountedMeasure),
 }
 
@@ -105,6 +110,20 @@ pub struct UsdMeasure {
     pub limit_nano_usd: NanoUsd,
     /// What operators put on top.
     pub raised_nano_usd: NanoUsd,
+}
+
+/// How much of a limit of a custom metric is used, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MetricMeasure {
+    /// `metric`
+    pub measure: Measure,
+    pub used_micro_metric: i64,
+    /// What running calls have said of themselves.
+    pub held_micro_metric: i64,
+    /// With what was put on top.
+    pub limit_micro_metric: i64,
+    /// What operators put on top.
+    pub raised_micro_metric: i64,
 }
 
 /// How much of any other limit is used.
@@ -161,6 +180,7 @@ impl From<RuleRow> for BudgetView {
                 Window::Total | Window::Rolling(_) => None,
             },
             limits: rule.limits,
+            metric: rule.metric.clone(),
             slow_at_permille: rule.slow.map(|slow| slow.from),
             max_delay_us: rule.slow.map(|slow| slow.max_delay_us),
             warn_at_permille: rule.warn_at,
@@ -188,6 +208,7 @@ impl AccountView {
             key_text: key_text(&key),
             key: key.into_iter().map(Into::into).collect(),
             measures: row.measures.into_iter().map(Into::into).collect(),
+            metric: rule.metric.clone(),
             used_permille: row.used_permille,
             state,
             running: u64::try_from(row.running).unwrap_or(0),
@@ -228,6 +249,13 @@ impl From<MeasureRow> for MeasureView {
                 limit_nano_usd: NanoUsd::new(row.limit),
                 raised_nano_usd: NanoUsd::new(row.raised),
             }),
+            measure @ Measure::Metric => Self::Metric(MetricMeasure {
+                measure,
+                used_micro_metric: row.used,
+                held_micro_metric: row.held,
+                limit_micro_metric: row.limit,
+                raised_micro_metric: row.raised,
+            }),
             measure => Self::Counted(CountedMeasure {
                 measure,
                 used: row.used,
@@ -248,6 +276,13 @@ impl From<MeasureView> for MeasureRow {
                 held: usd.held_nano_usd.get(),
                 limit: usd.limit_nano_usd.get(),
                 raised: usd.raised_nano_usd.get(),
+            },
+            MeasureView::Metric(metric) => Self {
+                measure: metric.measure,
+                used: metric.used_micro_metric,
+                held: metric.held_micro_metric,
+                limit: metric.limit_micro_metric,
+                raised: metric.raised_micro_metric,
             },
             MeasureView::Counted(counted) => Self {
                 measure: counted.measure,

@@ -99,6 +99,7 @@ fn random_rule(dice: &mut Dice, number: usize) -> Rule {
         (Measure::OutputTokens, 1_500),
         (Measure::Calls, 30),
         (Measure::Concurrent, 6),
+        (Measure::Metric, 60),
     ];
     for (measure, bound) in bounds {
         if dice.chance(30) {
@@ -150,6 +151,12 @@ impl World {
     fn accounts(&mut self) -> Vec<Claimed> {
         let agent = label(["planner", "writer"][usize::from(self.dice.chance(50))]);
         let rules = self.rules.clone();
+        // Most calls say nothing of a metric.
+        let micro_metric = if self.dice.chance(30) {
+            self.dice.below(6)
+        } else {
+            0
+        };
         let mut accounts = Vec::new();
         for rule in rules {
             let key = rule.per.iter().map(|of| (of.clone(), Some(agent.clone())));
@@ -163,7 +170,12 @@ impl World {
                 cell.load(self.log.accounts.get(&id).cloned());
             }
             let limits = rule.limits;
-            accounts.push(Claimed { rule, limits, cell });
+            accounts.push(Claimed {
+                rule,
+                limits,
+                cell,
+                micro_metric,
+            });
         }
         crate::budgets::bank::in_order(&mut accounts);
         accounts
@@ -271,7 +283,10 @@ impl World {
         }
         let (used, held, running) = self.model(claimed);
         for (measure, limit) in self.limits(claimed).each() {
-            let wanted = need.amounts(claimed.rule.on_unpriced, need.most_output);
+            let wanted = Amounts {
+                micro_metric: claimed.micro_metric,
+                ..need.amounts(claimed.rule.on_unpriced, need.most_output)
+            };
             let taken = match measure {
                 Measure::Concurrent => running,
                 // What takes nothing may pass a limit that was lowered below what is used.
@@ -306,9 +321,17 @@ impl World {
         } else {
             call.need.most_output
         };
-        let wanted = call.need.amounts(claimed.rule.on_unpriced, least);
+        let wanted = Amounts {
+            micro_metric: claimed.micro_metric,
+            ..call.need.amounts(claimed.rule.on_unpriced, least)
+        };
         let taken = match measure {
-            Measure::Calls => used.plus(held).plus(wanted),
+            // One that adds nothing is refused when all is used.
+            Measure::Metric if claimed.micro_metric == 0 => used.plus(held).plus(Amounts {
+                micro_metric: 1,
+                ..Amounts::default()
+            }),
+            Measure::Calls | Measure::Metric => used.plus(held).plus(wanted),
             _ => used.plus(wanted),
         };
         let limit = self.limits(claimed).of(measure).unwrap();

@@ -15,6 +15,7 @@ use crate::admin::view::{
     CallView, LoopView, MeasureView, OPEN, RunAgentView, RunView, TotalsView,
 };
 use crate::core::budget::Control;
+use crate::core::budget::amounts::micro_text;
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
@@ -335,7 +336,8 @@ fn agents(screen: &Screen) -> Table<'static> {
 
 fn accounts(accounts: &[Account<'_>]) -> Table<'static> {
     let list = accounts.iter().map(|Account { budget, account }| {
-        let measures = account.measures.iter().map(measure);
+        let measures = account.measures.iter();
+        let measures = measures.map(|it| measure(it, account.metric.as_deref()));
         let style = match account.state.as_str() {
             "spent" => BAD,
             "warning" | "passed" => WARN,
@@ -364,7 +366,7 @@ fn accounts(accounts: &[Account<'_>]) -> Table<'static> {
         .column_spacing(1)
 }
 
-fn measure(measure: &MeasureView) -> String {
+fn measure(measure: &MeasureView, metric: Option<&str>) -> String {
     match measure {
         MeasureView::Usd(usd) => {
             let held = match usd.held_nano_usd {
@@ -373,6 +375,12 @@ fn measure(measure: &MeasureView) -> String {
             };
             format!("{}{held} of {}", usd.used_nano_usd, usd.limit_nano_usd)
         }
+        MeasureView::Metric(it) => format!(
+            "{} of {} {}",
+            micro_text(it.used_micro_metric),
+            micro_text(it.limit_micro_metric),
+            metric.unwrap_or("metric")
+        ),
         MeasureView::Counted(counted) => format!(
             "{} of {} {}",
             counted.used,

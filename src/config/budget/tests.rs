@@ -31,6 +31,7 @@ fn budget_of_a_name_and_a_limit_has_the_documented_defaults() {
                 ..Limits::default()
             },
             window: Window::Total,
+            metric: None,
             slow: None,
             warn_at: Some(800),
             action: Action::Break,
@@ -73,6 +74,47 @@ fn budget_with_every_key_is_read_value_by_value() {
         (rule.action, rule.on_unpriced),
         (Action::Warn, OnUnpriced::CountOnly)
     );
+}
+
+#[test]
+fn budget_of_a_custom_metric_is_read_and_written_exactly() {
+    let rule = budget("per = [\"run\"]\nmetric = { \"Docs.Read\" = 12.000001 }");
+    assert_eq!(
+        rule.metric.as_deref(),
+        Some("docs.read"),
+        "headers have no case"
+    );
+    assert_eq!(rule.limits.micro_metric, Some(12_000_001));
+    assert_eq!(rule.warn_at, Some(800));
+    let mut text = String::new();
+    write(&mut text, &rule).unwrap();
+    assert_eq!(parse(&text).unwrap().budgets, [rule]);
+    let beside = budget("metric = { documents = 500 }\nusd = 1\nconcurrent = 2");
+    assert_eq!(beside.limits.each().count(), 3);
+}
+
+#[test]
+fn what_is_wrong_with_the_limit_of_a_metric_is_said_with_what_was_expected() {
+    for (keys, expected) in [
+        ("metric = {}", "one custom metric and its limit"),
+        (
+            "metric = { a = 1, b = 2 }",
+            "one custom metric and its limit",
+        ),
+        (
+            "metric = { \"a b\" = 1 }",
+            "the name of a custom metric before it",
+        ),
+        ("metric = { docs = 0 }", "a number above 0"),
+        ("metric = { docs = -1 }", "a number above 0"),
+        ("metric = { docs = 0.0000001 }", "a number above 0"),
+        ("metric = { docs = true }", "a number above 0"),
+        ("metric = \"docs\"", "metric"),
+    ] {
+        let said = problem(keys);
+        assert!(said.contains(expected), "{keys}: {said}");
+        assert!(!said.contains("at least one limit"), "{keys}: {said}");
+    }
 }
 
 #[test]
@@ -188,7 +230,7 @@ fn each_problem_has_its_message() {
         (
             "per = [\"run\"]",
             "config.toml:1: budget[0]: found [[budget]], expected at least one limit: usd, tokens, \
-             input_tokens, output_tokens, calls or concurrent, for example usd = 2.50",
+             input_tokens, output_tokens, calls, concurrent or metric, for example usd = 2.50",
         ),
     ];
     for (keys, message) in table {

@@ -1,15 +1,16 @@
 //! Whether a custom metric is where it should not be, by its mean over the last while.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::super::id::Label;
 use super::super::metric::{Measurement, short};
 use super::super::time::Timestamp;
 
-/// Agents or runs that one rule tells apart.
-const MAX_KEYS: usize = 1000;
-/// Values of each that are kept; older ones give way.
-const MAX_VALUES: usize = 1000;
+/// Agents and runs that all rules together tell apart. With the most that one keeps of each, 31
+/// slices of 24 bytes and a name of 256, that is less than 5 MB.
+const MAX_WINDOWS: usize = 4096;
+/// Parts of its time in which a window moves on.
+const SLICES: u64 = 30;
 
 /// When a custom metric is worth an alert. Yes counts as 1 and no as 0, categories do not count.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,14 +50,23 @@ pub struct Turn {
     pub limit: String,
 }
 
-/// The values of the last while, for each rule.
+/// Sums of the values of the last while, for each rule.
 #[derive(Debug, Default)]
 pub struct Watched(Vec<(MetricRule, HashMap<Option<Label>, Window>)>);
 
+/// Slices of the last while that have values, oldest first.
 #[derive(Debug, Default)]
 struct Window {
-    values: VecDeque<(Timestamp, f64)>,
+    slices: VecDeque<Slice>,
     is_off: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slice {
+    /// Which of all slices since 1970.
+    number: u64,
+    count: i64,
+    sum: f64,
 }
 
 impl MetricRule {
@@ -85,22 +95,58 @@ impl MetricRule {
     }
 }
 
+/// Microseconds of a slice.
+fn width(rule: &MetricRule) -> u64 {
+    (rule.over_us / SLICES).max(1)
+}
+
+fn slice_of(rule: &MetricRule, at: Timestamp) -> u64 {
+    u64::try_from(at.micros()).unwrap_or(0) / width(rule)
+}
+
 impl Window {
-    /// Takes in a value; says the mean and of how many, and whether it is off now, if that changed.
-    fn note(&mut self, rule: &MetricRule, now: Timestamp, value: f64) -> Option<(f64, usize)> {
-        self.values.push_back((now, value));
-        let is_old = |at: Timestamp| now.micros_since(at) > rule.over_us;
-        while self.values.len() > MAX_VALUES
-            || self.values.front().is_some_and(|(at, _)| is_old(*at))
-        {
-            self.values.pop_front();
+    /// Counts so many more values of a moment, or fewer; those too old to count are let go.
+    fn add(&mut self, rule: &MetricRule, now: Timestamp, (at, count, sum): (Timestamp, i64, f64)) {
+        let oldest = slice_of(rule, now).saturating_sub(SLICES);
+        while self.slices.front().is_some_and(|it| it.number < oldest) {
+            self.slices.pop_front();
         }
-        let count = self.values.len();
-        if count < rule.at_least {
+        let number = slice_of(rule, at);
+        if number < oldest {
+            return;
+        }
+        match self.slices.binary_search_by_key(&number, |it| it.number) {
+            Ok(place) => {
+                if let Some(slice) = self.slices.get_mut(place) {
+                    slice.count += count;
+                    slice.sum += sum;
+                }
+            }
+            // What is taken back was let go before.
+            Err(_) if count < 0 => {}
+            Err(place) => self.slices.insert(place, Slice { number, count, sum }),
+        }
+    }
+
+    /// The mean and of how many, if there are enough.
+    fn mean(&self, rule: &MetricRule) -> Option<(f64, usize)> {
+        let all = self.slices.iter();
+        let (count, sum) = all.fold((0, 0.0), |(count, sum), it| {
+            (count + it.count, sum + it.sum)
+        });
+        let count = usize::try_from(count).ok()?;
+        if count < rule.at_least.max(1) {
             return None;
         }
-        let sum: f64 = self.values.iter().map(|(_, value)| value).sum();
-        let mean = sum / f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        Some((
+            sum / f64::from(u32::try_from(count).unwrap_or(u32::MAX)),
+            count,
+        ))
+    }
+
+    /// The mean and of how many, if whether it is off changed with that.
+    fn turn(&mut self, rule: &MetricRule) -> Option<(f64, usize)> {
+        let (mean, count) = self.mean(rule)?;
         let is_off = rule.is_off(mean);
         let has_changed = is_off != self.is_off;
         self.is_off = is_off;
@@ -108,8 +154,9 @@ impl Window {
     }
 
     fn is_idle(&self, rule: &MetricRule, now: Timestamp) -> bool {
-        let last = self.values.back();
-        last.is_none_or(|(at, _)| now.micros_since(*at) > rule.over_us)
+        let oldest = slice_of(rule, now).saturating_sub(SLICES);
+        let last = self.slices.back();
+        last.is_none_or(|it| it.number < oldest)
     }
 }
 
@@ -126,25 +173,49 @@ impl Watched {
         }
     }
 
-    /// Takes in what somebody measured, at the time it came.
-    pub fn note(&mut self, it: &Measurement, now: Timestamp) -> Vec<Turn> {
-        let Some(value) = it.value.as_number() else {
-            return Vec::new();
-        };
+    /// The metrics that are watched, and since when each counts.
+    pub fn wanted(&self, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        let mut wanted: BTreeMap<String, Timestamp> = BTreeMap::new();
+        for (rule, _) in &self.0 {
+            let over = i64::try_from(rule.over_us).unwrap_or(i64::MAX);
+            let since = Timestamp::from_micros(now.micros().saturating_sub(over));
+            let known = wanted.entry(rule.metric.clone()).or_insert(since);
+            *known = since.min(*known);
+        }
+        wanted
+    }
+
+    /// Takes in what was measured before it watched, at the time it was measured: what is off then
+    /// was told.
+    pub fn recall(&mut self, all: &[Measurement], now: Timestamp) {
+        for it in all {
+            self.take(it, None, it.at.min(now), now);
+        }
+        for (rule, windows) in &mut self.0 {
+            for window in windows.values_mut() {
+                window.turn(rule);
+            }
+        }
+    }
+
+    /// Takes in what somebody measured at `at`, in the place of `before`.
+    pub fn note(
+        &mut self,
+        it: &Measurement,
+        before: Option<&Measurement>,
+        (at, now): (Timestamp, Timestamp),
+    ) -> Vec<Turn> {
         let mut turns = Vec::new();
+        self.take(it, before, at, now);
         for (rule, windows) in &mut self.0 {
             if !rule.looks_at(it) {
                 continue;
             }
             let key = rule.key(it);
-            if windows.len() >= MAX_KEYS && !windows.contains_key(&key) {
-                windows.retain(|_, window| !window.is_idle(rule, now));
-                if windows.len() >= MAX_KEYS {
-                    continue;
-                }
-            }
-            let window = windows.entry(key.clone()).or_default();
-            let Some((mean, count)) = window.note(rule, now, value) else {
+            let Some(window) = windows.get_mut(&key) else {
+                continue;
+            };
+            let Some((mean, count)) = window.turn(rule) else {
                 continue;
             };
             let per: Option<&'static str> = rule.per.map(Into::into);
@@ -159,6 +230,41 @@ impl Watched {
             });
         }
         turns
+    }
+
+    fn take(
+        &mut self,
+        it: &Measurement,
+        before: Option<&Measurement>,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let mut kept: usize = self.0.iter().map(|(_, windows)| windows.len()).sum();
+        for (rule, windows) in &mut self.0 {
+            if !rule.looks_at(it) {
+                continue;
+            }
+            let key = rule.key(it);
+            if kept >= MAX_WINDOWS && !windows.contains_key(&key) {
+                kept -= windows.len();
+                windows.retain(|_, window| !window.is_idle(rule, now));
+                kept += windows.len();
+                if kept >= MAX_WINDOWS {
+                    continue;
+                }
+            }
+            let window = windows.entry(key).or_insert_with(|| {
+                kept += 1;
+                Window::default()
+            });
+            let gone = before.and_then(|before| Some((before.at, before.value.as_number()?)));
+            if let Some((at, gone)) = gone {
+                window.add(rule, now, (at.min(now), -1, -gone));
+            }
+            if let Some(value) = it.value.as_number() {
+                window.add(rule, now, (at, 1, value));
+            }
+        }
     }
 }
 
@@ -198,6 +304,7 @@ mod tests {
             key: None,
             run: None,
             agent: None,
+            charged: None,
         }
     }
 
@@ -205,7 +312,7 @@ mod tests {
     fn said(watched: &mut Watched, agent: &str, values: &[f64]) -> Vec<Option<bool>> {
         let one = |(n, value): (i64, &f64)| {
             let now = Timestamp::from_micros(n * SECOND);
-            let turns = watched.note(&score(agent, *value), now);
+            let turns = watched.note(&score(agent, *value), None, (now, now));
             turns.first().map(|turn| turn.begins)
         };
         (0..).zip(values).map(one).collect()
@@ -225,7 +332,8 @@ mod tests {
         let mut watched = watched(rule(Some(Per::Agent)));
         assert_eq!(said(&mut watched, "a", &[0.1, 0.1]), [None, None]);
         assert_eq!(said(&mut watched, "b", &[0.1, 0.1]), [None, None]);
-        let turns = watched.note(&score("a", 0.1), Timestamp::from_micros(2 * SECOND));
+        let now = Timestamp::from_micros(2 * SECOND);
+        let turns = watched.note(&score("a", 0.1), None, (now, now));
         assert_eq!(turns[0].key.as_deref(), Some("agent a"));
         assert_eq!((turns[0].count, turns[0].limit.as_str()), (3, "below 0.5"));
     }
@@ -235,23 +343,77 @@ mod tests {
         let mut watched = watched(rule(None));
         said(&mut watched, "a", &[0.1, 0.1]);
         let later = Timestamp::from_micros(100 * SECOND);
-        assert_eq!(watched.note(&score("a", 0.1), later), []);
+        assert_eq!(watched.note(&score("a", 0.1), None, (later, later)), []);
     }
 
     #[test]
-    fn no_more_is_kept_than_may_be() {
-        let mut watched = watched(rule(Some(Per::Agent)));
-        for n in 0..2 * MAX_KEYS {
-            watched.note(
-                &score(&format!("agent {n}"), 1.0),
-                Timestamp::from_micros(0),
-            );
+    fn no_more_is_kept_than_may_be_of_all_rules_together() {
+        let of_agents = rule(Some(Per::Agent));
+        let another = MetricRule {
+            name: Label::parse("other").unwrap(),
+            ..of_agents.clone()
+        };
+        let mut watched = Watched::default();
+        watched.set_rules(&[of_agents, another]);
+        for n in 0..2 * i64::try_from(MAX_WINDOWS).unwrap() {
+            let now = Timestamp::from_micros(n);
+            watched.note(&score(&format!("agent {n}"), 1.0), None, (now, now));
         }
-        assert_eq!(watched.0[0].1.len(), MAX_KEYS);
-        for _ in 0..2 * MAX_VALUES {
-            watched.note(&score("agent 0", 1.0), Timestamp::from_micros(0));
+        let kept: usize = watched.0.iter().map(|(_, windows)| windows.len()).sum();
+        assert_eq!(kept, MAX_WINDOWS);
+        for n in 0..4000 {
+            let now = Timestamp::from_micros(n * 50_000);
+            watched.note(&score("agent 0", 1.0), None, (now, now));
         }
         let window = &watched.0[0].1[&Some(Label::parse("agent 0").unwrap())];
-        assert_eq!(window.values.len(), MAX_VALUES);
+        assert_eq!(window.slices.len(), 31, "a minute and the part that begins");
+        let (mean, count) = window.mean(&watched.0[0].0).unwrap();
+        assert_eq!((count, short(mean).as_str()), (1240, "1"));
+    }
+
+    #[test]
+    fn what_takes_the_place_of_another_does_not_count_beside_it() {
+        let mut watched = watched(rule(None));
+        let now = Timestamp::from_micros(0);
+        let low = score("a", 0.1);
+        for _ in 0..2 {
+            watched.note(&low, None, (now, now));
+        }
+        for _ in 0..9 {
+            let turns = watched.note(&low, Some(&low), (now, now));
+            assert_eq!(turns, [], "two are too few to tell");
+        }
+        let high = score("a", 1.0);
+        watched.note(&high, Some(&low), (now, now));
+        let (mean, count) = {
+            watched.note(&low, None, (now, now));
+            watched.0[0].1[&None].mean(&watched.0[0].0).unwrap()
+        };
+        assert_eq!((count, (mean * 1000.0).round()), (3, 400.0));
+    }
+
+    #[test]
+    fn what_was_measured_before_the_start_counts_and_is_not_told_again() {
+        let mut watched = watched(rule(None));
+        let now = Timestamp::from_micros(3600 * SECOND);
+        let before = |seconds: i64, value: f64| Measurement {
+            at: Timestamp::from_micros((3600 - seconds) * SECOND),
+            ..score("a", value)
+        };
+        assert_eq!(
+            watched.wanted(now)["score"],
+            Timestamp::from_micros(3540 * SECOND)
+        );
+        let all = [
+            before(7, 0.1),
+            before(6, 0.2),
+            before(5, 0.1),
+            before(90, 9.0),
+        ];
+        watched.recall(&all, now);
+        let turns = watched.note(&score("a", 0.1), None, (now, now));
+        assert_eq!(turns, [], "it is off since before");
+        let turns = watched.note(&score("a", 9.0), None, (now, now));
+        assert_eq!((turns[0].begins, turns[0].count), (false, 5));
     }
 }

@@ -1,5 +1,6 @@
 //! Accounts: what one rule counts for one key.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use minicbor::{Decode, Encode};
@@ -84,6 +85,46 @@ pub struct Charge {
     pub bucket: Timestamp,
     #[n(2)]
     pub amounts: Amounts,
+}
+
+/// What budgets that limit a metric were charged for one measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Charged {
+    /// Later than of the measurement that this one took the place of.
+    #[n(0)]
+    pub at: Timestamp,
+    #[n(1)]
+    pub charges: Vec<Charge>,
+    /// What the one it took the place of was charged, and when: no longer counts.
+    #[n(2)]
+    pub replaced: Option<(Timestamp, Vec<Charge>)>,
+}
+
+impl Charged {
+    /// The accounts it changes, each once.
+    pub fn accounts(&self) -> BTreeSet<AccountId> {
+        let replaced = self.replaced.iter().flat_map(|(_, charges)| charges);
+        let all = self.charges.iter().chain(replaced);
+        all.map(|charge| charge.account).collect()
+    }
+
+    /// Changes one of the accounts.
+    pub fn apply(&self, id: AccountId, account: &mut StoredAccount) {
+        let of = |charge: &&Charge| charge.account == id;
+        if let Some((at, charges)) = &self.replaced {
+            for charge in charges.iter().filter(of) {
+                let back = Charge {
+                    amounts: Amounts::default().minus(charge.amounts),
+                    ..*charge
+                };
+                account.correct(&back, *at, self.at);
+            }
+        }
+        for charge in self.charges.iter().filter(of) {
+            account.charge(charge, self.at);
+        }
+    }
 }
 
 /// What an operator put on top of the limits of one account.
@@ -192,6 +233,8 @@ fn sum(one: &Limits, other: &Limits) -> Limits {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn usd(nano_usd: i64) -> Limits {
@@ -312,6 +355,67 @@ mod tests {
         let used = |window: &Window| account.used(window, at(29 * minute)).nano_usd;
         assert_eq!((used(&window), used(&Window::Total)), (30, 30));
         assert_eq!(used(&Window::Rolling(10 * minute)), 11);
+    }
+
+    fn of_metric(micro_metric: i64, bucket: i64) -> Charge {
+        Charge {
+            amounts: Amounts {
+                micro_metric,
+                ..Amounts::default()
+            },
+            ..charge(0, bucket)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn measurements_that_take_each_others_place_come_to_the_last_of_each(
+            said in proptest::collection::vec((0usize..4, -50i64..50, 0i64..20), 0..60)
+        ) {
+            let mut account = StoredAccount::new(None);
+            let mut last: [Option<Charged>; 4] = Default::default();
+            for (n, (which, micro, bucket)) in (1..).zip(said) {
+                let before = last[which].take();
+                let charged = Charged {
+                    at: at(n),
+                    charges: vec![of_metric(micro, bucket)],
+                    replaced: before.map(|before| (before.at, before.charges)),
+                };
+                charged.apply(charge(0, 0).account, &mut account);
+                last[which] = Some(charged);
+            }
+            for bucket in 0..20 {
+                let all = last.iter().flatten().flat_map(|it| &it.charges);
+                let of = all.filter(|charge| charge.bucket == at(bucket));
+                let sum: i64 = of.map(|charge| charge.amounts.micro_metric).sum();
+                let spent = account.spent.between(at(bucket), at(bucket + 1));
+                prop_assert_eq!(spent.micro_metric, sum);
+            }
+        }
+    }
+
+    #[test]
+    fn measurement_that_takes_the_place_of_one_before_a_reset_gives_nothing_back() {
+        let mut account = StoredAccount::new(None);
+        let id = charge(0, 0).account;
+        let first = Charged {
+            at: at(1),
+            charges: vec![of_metric(10, 0)],
+            replaced: None,
+        };
+        first.apply(id, &mut account);
+        account.reset(at(2));
+        let second = Charged {
+            at: at(3),
+            charges: vec![of_metric(4, 0)],
+            replaced: Some((first.at, first.charges)),
+        };
+        second.apply(id, &mut account);
+        let used = account.used(&Window::Total, at(4)).micro_metric;
+        assert_eq!(used, 4, "what was reset is forgotten");
+        let other = AccountId(Digest::from_bytes([2; 16]));
+        second.apply(other, &mut account);
+        assert_eq!(account.used(&Window::Total, at(4)).micro_metric, 4);
     }
 
     #[test]

@@ -21,6 +21,17 @@ pub struct Amounts {
     pub output_tokens: i64,
     #[n(3)]
     pub calls: i64,
+    /// Of the custom metric that the rule counts, in millionths; not stored where it is nothing.
+    #[cbor(n(4), skip_if = "is_zero")]
+    pub micro_metric: i64,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "as the encoding calls it"
+)]
+const fn is_zero(amount: &i64) -> bool {
+    *amount == 0
 }
 
 /// What is measured against a limit.
@@ -50,16 +61,19 @@ pub enum Measure {
     Calls,
     /// Calls that run at once.
     Concurrent,
+    /// The sum of a custom metric, in millionths: the rule says of which.
+    Metric,
 }
 
 impl Measure {
     /// What is counted over a window; calls at once are not.
-    pub const COUNTED: [Self; 5] = [
+    pub const COUNTED: [Self; 6] = [
         Self::Usd,
         Self::Tokens,
         Self::InputTokens,
         Self::OutputTokens,
         Self::Calls,
+        Self::Metric,
     ];
 
     pub fn name(self) -> &'static str {
@@ -75,6 +89,7 @@ impl Measure {
             Self::OutputTokens => format!("{amount} output tokens"),
             Self::Calls => format!("{amount} calls"),
             Self::Concurrent => format!("{amount} calls at once"),
+            Self::Metric => format!("{} of its metric", micro_text(amount)),
         }
     }
 }
@@ -89,6 +104,7 @@ impl Amounts {
             Measure::OutputTokens => self.output_tokens,
             Measure::Calls => self.calls,
             Measure::Concurrent => 0,
+            Measure::Metric => self.micro_metric,
         }
     }
 
@@ -112,8 +128,30 @@ impl Amounts {
             input_tokens: act(self.input_tokens, other.input_tokens),
             output_tokens: act(self.output_tokens, other.output_tokens),
             calls: act(self.calls, other.calls),
+            micro_metric: act(self.micro_metric, other.micro_metric),
         }
     }
+}
+
+/// Millionths as people read them: `12.5`.
+pub fn micro_text(micro: i64) -> String {
+    let (whole, part) = (
+        micro.unsigned_abs() / 1_000_000,
+        micro.unsigned_abs() % 1_000_000,
+    );
+    let sign = if micro < 0 { "-" } else { "" };
+    let text = format!("{sign}{whole}.{part:06}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// What [`micro_text`] says, up to a billion; nothing negative.
+pub fn parse_micro(text: &str) -> Option<i64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !(is_digits(whole) && is_digits(part) && whole.len() <= 9 && part.len() <= 6) {
+        return None;
+    }
+    format!("{whole}{part:0<6}").parse().ok()
 }
 
 /// The most there may be of each measure; none where it does not matter.
@@ -135,6 +173,9 @@ pub struct Limits {
     pub calls: Option<i64>,
     #[n(5)]
     pub concurrent: Option<i64>,
+    /// The sum of the custom metric of a budget, in millionths.
+    #[n(6)]
+    pub micro_metric: Option<i64>,
 }
 
 impl Limits {
@@ -146,6 +187,7 @@ impl Limits {
             Measure::OutputTokens => self.output_tokens,
             Measure::Calls => self.calls,
             Measure::Concurrent => self.concurrent,
+            Measure::Metric => self.micro_metric,
         }
     }
 
@@ -157,6 +199,7 @@ impl Limits {
             Measure::OutputTokens => &mut self.output_tokens,
             Measure::Calls => &mut self.calls,
             Measure::Concurrent => &mut self.concurrent,
+            Measure::Metric => &mut self.micro_metric,
         } = limit;
     }
 
@@ -203,6 +246,7 @@ mod tests {
         output_tokens: Some(0),
         calls: None,
         concurrent: Some(2),
+        micro_metric: None,
     };
 
     #[test]
@@ -243,6 +287,45 @@ mod tests {
         assert_eq!(LIMITS.tightened(&other), tightened);
         assert_eq!(other.tightened(&LIMITS), tightened);
         assert_eq!(LIMITS.tightened(&Limits::default()), LIMITS);
+    }
+
+    #[test]
+    fn millionths_are_told_without_what_says_nothing() {
+        let texts = [0, 500_000_000, 12_500_000, -1, i64::MIN].map(micro_text);
+        let expected = ["0", "500", "12.5", "-0.000001", "-9223372036854.775808"];
+        assert_eq!(texts, expected);
+        let read = [
+            "12.5",
+            "500",
+            "0.000001",
+            "",
+            "1.",
+            "-1",
+            "1e3",
+            "0.0000001",
+        ]
+        .map(parse_micro);
+        let micro = [Some(12_500_000), Some(500_000_000), Some(1)];
+        assert_eq!(read[..3], micro);
+        assert!(read[3..].iter().all(Option::is_none), "{read:?}");
+    }
+
+    #[test]
+    fn amounts_without_a_metric_are_stored_as_they_always_were() {
+        let plain = Amounts {
+            nano_usd: 1,
+            calls: 1,
+            ..Amounts::default()
+        };
+        let stored = [0x84, 1, 0, 0, 1];
+        assert_eq!(minicbor::to_vec(plain).unwrap(), stored);
+        assert_eq!(minicbor::decode::<Amounts>(&stored).unwrap(), plain);
+        let with = Amounts {
+            micro_metric: 7,
+            ..plain
+        };
+        let bytes = minicbor::to_vec(with).unwrap();
+        assert_eq!(minicbor::decode::<Amounts>(&bytes).unwrap(), with);
     }
 
     #[test]

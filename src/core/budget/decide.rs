@@ -105,6 +105,7 @@ impl Need {
             input_tokens: self.input_tokens,
             output_tokens,
             calls: self.calls,
+            micro_metric: 0,
         }
     }
 
@@ -119,6 +120,8 @@ impl Need {
             Measure::InputTokens => fits(self.input_tokens, i64::MAX),
             Measure::Calls => fits(self.calls, i64::MAX),
             Measure::Concurrent => fits(1, i64::MAX),
+            // It is known: a call that it leaves no room for was refused before.
+            Measure::Metric => Some(i64::MAX),
         }
     }
 }
@@ -135,6 +138,8 @@ pub struct Seat<'r> {
     pub running: i64,
     /// Others wait for this account and came before.
     pub is_queued: bool,
+    /// What the call adds to the sum of the metric that the rule limits, in millionths.
+    pub micro_metric: i64,
 }
 
 /// Which size a call asks for.
@@ -228,13 +233,29 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
 }
 
 impl Seat<'_> {
+    fn wanted(&self, need: &Need, output: i64) -> Amounts {
+        Amounts {
+            micro_metric: self.micro_metric,
+            ..need.amounts(self.rule.on_unpriced, output)
+        }
+    }
+
+    /// The sum of the metric leaves the call no room, or is used up. What running calls say of
+    /// themselves is as good as used.
+    fn is_metric_spent(&self, limit: i64) -> bool {
+        let taken = self.used.plus(self.held).micro_metric;
+        let wanted = self.micro_metric;
+        taken >= limit || (wanted > 0 && taken.saturating_add(wanted) > limit)
+    }
+
     /// Whether a call with so much output fits beside what is used and held.
     fn has_room(&self, need: &Need, output: i64) -> bool {
-        let wanted = need.amounts(self.rule.on_unpriced, output);
+        let wanted = self.wanted(need, output);
         let taken = self.used.plus(self.held).plus(wanted);
         !self.is_queued
             && self.limits.each().all(|(measure, limit)| match measure {
                 Measure::Concurrent => self.running < limit,
+                Measure::Metric => !self.is_metric_spent(limit),
                 counted => taken.of(counted) <= limit,
             })
     }
@@ -242,9 +263,10 @@ impl Seat<'_> {
     /// What leaves no room for a call with so much output even when nothing else runs. Running
     /// calls are calls made: that they end makes no room for another one.
     fn is_spent(&self, need: &Need, output: i64) -> Option<Measure> {
-        let wanted = need.amounts(self.rule.on_unpriced, output);
+        let wanted = self.wanted(need, output);
         let exceeded = |measure: Measure, limit: i64| match measure {
             Measure::Concurrent => limit <= 0,
+            Measure::Metric => self.is_metric_spent(limit),
             Measure::Calls => {
                 wanted.calls > 0 && self.used.plus(self.held).plus(wanted).calls > limit
             }

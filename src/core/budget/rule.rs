@@ -1,5 +1,6 @@
 //! Rules: which calls, counted apart by what, how much, over which time.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,7 +9,8 @@ use serde::{Serialize, Serializer};
 use wildmatch::WildMatch;
 
 use super::super::id::Label;
-use super::amounts::Limits;
+use super::super::metric::Value;
+use super::amounts::{Limits, Measure, micro_text};
 use super::window::Window;
 
 /// One budget.
@@ -20,6 +22,8 @@ pub struct Rule {
     /// What a call must be; each entry must match.
     pub matching: Vec<(Dimension, Vec<WildMatch>)>,
     pub limits: Limits,
+    /// The custom metric whose sum is limited, where one is.
+    pub metric: Option<String>,
     pub window: Window,
     pub slow: Option<Slow>,
     /// Warns from this part of a limit on, in thousandths.
@@ -165,6 +169,26 @@ pub trait Subject {
 }
 
 impl Rule {
+    /// An amount of a measure as people read it, custom metrics by their names: `12.5 documents`.
+    pub fn text(&self, measure: Measure, amount: i64) -> String {
+        match (&self.metric, measure) {
+            (Some(name), Measure::Metric) => format!("{} {name}", micro_text(amount)),
+            _ => measure.text(amount),
+        }
+    }
+
+    /// What a call that says `metrics` of itself adds to the sum, in millionths.
+    pub fn micro_metric(&self, metrics: &BTreeMap<String, Value>) -> i64 {
+        let value = self.metric.as_ref().and_then(|name| metrics.get(name));
+        value.and_then(Value::as_micro).unwrap_or(0)
+    }
+
+    /// The dimensions it looks at.
+    pub fn dimensions(&self) -> impl Iterator<Item = &Dimension> {
+        let matched = self.matching.iter().map(|(dimension, _)| dimension);
+        self.per.iter().chain(matched)
+    }
+
     /// Whether a call as part of `run` is this rule's business.
     pub fn matches(&self, subject: &impl Subject, run: Option<&Label>) -> bool {
         self.matching.iter().all(|(dimension, globs)| {
@@ -178,10 +202,6 @@ impl Rule {
 
     /// Whether it makes a difference which run a call is part of.
     pub fn looks_at_run(&self) -> bool {
-        self.per.contains(&Dimension::Run)
-            || self
-                .matching
-                .iter()
-                .any(|(dimension, _)| *dimension == Dimension::Run)
+        self.dimensions().any(|of| *of == Dimension::Run)
     }
 }

@@ -56,6 +56,55 @@ impl Sign {
     }
 }
 
+/// How the mean of a custom metric is to stand to a bound: `score<0.5`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricBound {
+    pub name: String,
+    sign: Sign,
+    bound: f64,
+}
+
+impl MetricBound {
+    pub fn holds(&self, mean: f64) -> bool {
+        self.sign.holds(mean, self.bound)
+    }
+}
+
+/// A text that is no [`MetricBound`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("found `{0}`, expected a custom metric and a bound, such as score<0.5")]
+pub struct MetricBoundError(String);
+
+impl FromStr for MetricBound {
+    type Err = MetricBoundError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match format!("metric:{text}").parse() {
+            Ok(Success::Metric { name, sign, bound }) => Ok(Self { name, sign, bound }),
+            _ => Err(MetricBoundError(text.chars().take(64).collect())),
+        }
+    }
+}
+
+impl fmt::Display for MetricBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, self.sign.text(), self.bound)
+    }
+}
+
+impl Serialize for MetricBound {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MetricBound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A text that is no [`Success`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("found `{0}`, expected outcome, or a metric and a bound, such as metric:score>=0.5")]
@@ -136,6 +185,24 @@ impl<'de> Deserialize<'de> for Success {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bound_of_a_metric_reads_as_it_is_written() {
+        for (text, low, high) in [
+            ("score<0.5", true, false),
+            ("score<=0.4", true, false),
+            ("score>=0.5", false, true),
+            ("score=1", false, true),
+        ] {
+            let bound: MetricBound = text.parse().unwrap();
+            assert_eq!(bound.to_string(), text);
+            assert_eq!((bound.holds(0.4), bound.holds(1.0)), (low, high), "{text}");
+        }
+        for text in ["", "score", "<1", "score<x", "score<NaN"] {
+            let said = text.parse::<MetricBound>().unwrap_err().to_string();
+            assert!(said.contains("such as score<0.5"), "{said}");
+        }
+    }
 
     #[test]
     fn rules_are_read_and_written_alike_and_wrong_ones_named() {

@@ -10,6 +10,7 @@ use super::super::{figure, link, text};
 use super::{Known, actions};
 use crate::budgets::refusal::key_text;
 use crate::budgets::{AccountRow, MeasureRow, RuleRow};
+use crate::core::budget::amounts::micro_text;
 use crate::core::budget::{Action, Control, Dimension, Measure, OnUnpriced, Rule, Window};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
@@ -76,9 +77,9 @@ fn table(desk: &Desk, here: &Here, row: &RuleRow, known: &Known) -> Markup {
                         th scope="row" { (key(here, &account.name.key)) }
                         td { (state(&row.rule, account, known)) }
                         td.meters { @for it in &account.measures { div.line { (meter(&row.rule, it)) } } }
-                        td.n { (lines(account, |it| figure(it.measure, it.used))) }
-                        td.n { (lines(account, |it| figure(it.measure, it.held))) }
-                        td.n { (lines(account, limit)) }
+                        td.n { (lines(account, |it| figure(&row.rule, it.measure, it.used))) }
+                        td.n { (lines(account, |it| figure(&row.rule, it.measure, it.held))) }
+                        td.n { (lines(account, |it| limit(&row.rule, it))) }
                         td.n { (lines(account, |it| html! { (part(it.used, it.limit)) })) }
                         td { @match account.resets_at {
                             Some(at) => (figure::time(at, &desk.zone)),
@@ -95,7 +96,7 @@ fn table(desk: &Desk, here: &Here, row: &RuleRow, known: &Known) -> Markup {
 
 /// What a budget says.
 fn words(rule: &Rule) -> String {
-    let limits = rule.limits.each().map(|(of, limit)| of.text(limit));
+    let limits = rule.limits.each().map(|(of, limit)| rule.text(of, limit));
     let mut limits = limits.collect::<Vec<_>>().join(", ");
     if limits.is_empty() {
         "As much as clients allow their runs by header".clone_into(&mut limits);
@@ -189,8 +190,8 @@ fn lines(account: &AccountRow, of: impl Fn(&MeasureRow) -> Markup) -> Markup {
 }
 
 /// An amount of a measure, exact in its title.
-fn figure(measure: Measure, amount: i64) -> Markup {
-    let exact = measure.text(amount);
+fn figure(rule: &Rule, measure: Measure, amount: i64) -> Markup {
+    let exact = rule.text(measure, amount);
     let count = || figure::count(amount.unsigned_abs());
     let text = match measure {
         Measure::Usd => figure::money(NanoUsd::new(amount)),
@@ -199,14 +200,15 @@ fn figure(measure: Measure, amount: i64) -> Markup {
         Measure::OutputTokens => format!("{} out", count()),
         Measure::Calls => format!("{} calls", count()),
         Measure::Concurrent => format!("{} at once", count()),
+        Measure::Metric => exact.clone(),
     };
     html! { span title=(exact) { (text) } }
 }
 
-fn limit(row: &MeasureRow) -> Markup {
+fn limit(rule: &Rule, row: &MeasureRow) -> Markup {
     html! {
-        (figure(row.measure, row.limit))
-        @if row.raised > 0 { " " span.muted title=(format!("of which {} was put on top", row.measure.text(row.raised))) { "(raised)" } }
+        (figure(rule, row.measure, row.limit))
+        @if row.raised > 0 { " " span.muted title=(format!("of which {} was put on top", rule.text(row.measure, row.raised))) { "(raised)" } }
     }
 }
 
@@ -235,9 +237,9 @@ fn meter(rule: &Rule, row: &MeasureRow) -> Markup {
     };
     let what = format!(
         "{} of {} used, {} held",
-        row.measure.text(row.used),
-        row.measure.text(row.limit),
-        row.measure.text(held)
+        rule.text(row.measure, row.used),
+        rule.text(row.measure, row.limit),
+        rule.text(row.measure, held)
     );
     let mark = rule.slow.map(|slow| u64::from(slow.from));
     figure::meter(
@@ -299,6 +301,7 @@ fn flat(row: &RuleRow, account: &AccountRow, it: &MeasureRow, known: &Known) -> 
     let cell = |value: Value| Cell::new(value, html! {});
     let amount = |amount: i64| match it.measure {
         Measure::Usd => cell(NanoUsd::new(amount).to_string().replace('$', "").into()),
+        Measure::Metric => cell(micro_text(amount).into()),
         _ => cell(amount.into()),
     };
     let free = it
@@ -315,7 +318,10 @@ fn flat(row: &RuleRow, account: &AccountRow, it: &MeasureRow, known: &Known) -> 
         cells: vec![
             Cell::text(row.rule.name.as_str()),
             Cell::text(&key_text(&account.name.key)),
-            Cell::text(it.measure.name()),
+            Cell::text(match (&row.rule.metric, it.measure) {
+                (Some(metric), Measure::Metric) => metric,
+                (_, measure) => measure.name(),
+            }),
             amount(it.used),
             amount(it.held),
             amount(free),

@@ -85,6 +85,7 @@ fn add(used: &mut HashMap<(Label, Key), Amounts>, rule: &Rule, call: &CallRow) {
         input_tokens: i64::try_from(call.usage.input_tokens).unwrap_or(i64::MAX),
         output_tokens: i64::try_from(call.usage.output_tokens).unwrap_or(i64::MAX),
         calls: 1,
+        micro_metric: 0,
     };
     let subject = Listed(call);
     let own = call.run.as_ref();

@@ -24,13 +24,14 @@ const WHO: &str = "dashboard";
 /// What the names of the fields of a key begin with: `key.run`.
 pub(in crate::dashboard) const KEY: &str = "key.";
 
-const MEASURES: [Measure; 6] = [
+const MEASURES: [Measure; 7] = [
     Measure::Usd,
     Measure::Tokens,
     Measure::InputTokens,
     Measure::OutputTokens,
     Measure::Calls,
     Measure::Concurrent,
+    Measure::Metric,
 ];
 
 /// What a form was filled in with.
@@ -236,8 +237,8 @@ fn local(desk: &Desk, at: crate::core::time::Timestamp) -> String {
 }
 
 /// `may spend $3.00 more`
-fn allowance(measure: Measure, amount: i64) -> String {
-    let amount = measure.text(amount);
+fn allowance(rule: &Rule, measure: Measure, amount: i64) -> String {
+    let amount = rule.text(measure, amount);
     match measure {
         Measure::Usd => format!("may spend {amount} more"),
         Measure::Calls => format!("may make {amount} more"),
@@ -265,11 +266,11 @@ fn raised(
         lines.push(format!(
             "{} {} under \"{}\": its limit goes from {} to {}, of which {} is used.",
             capital(&row.name.to_string()),
-            allowance(measure, amount),
+            allowance(rule, measure, amount),
             rule.name,
-            measure.text(now.limit),
-            measure.text(now.limit.saturating_add(amount)),
-            measure.text(now.used),
+            rule.text(measure, now.limit),
+            rule.text(measure, now.limit.saturating_add(amount)),
+            rule.text(measure, now.used),
         ));
     }
     lines.push(match rule.window.resets_at(desk.now()) {
@@ -288,7 +289,7 @@ fn reset(rule: &Rule, row: &AccountRow) -> Vec<String> {
             .measures
             .iter()
             .filter(|it| of(it) > 0 && it.measure != Measure::Concurrent);
-        some.map(|it| it.measure.text(of(it)))
+        some.map(|it| rule.text(it.measure, of(it)))
             .collect::<Vec<_>>()
             .join(", ")
     };
@@ -417,9 +418,13 @@ fn raise_inputs(rule: &Rule, row: &AccountRow, fields: &Fields) -> Markup {
         @for it in &row.measures {
             @let name = it.measure.name();
             label {
-                (unit(it.measure)) " more "
+                @match (&rule.metric, it.measure) {
+                    (Some(metric), Measure::Metric) => (text::name(metric)),
+                    (_, measure) => (unit(measure)),
+                }
+                " more "
                 input name=(name) size="12" inputmode="decimal" autocomplete="off" value=[fields.get(name)];
-                span.muted { "now " (it.measure.text(it.used)) " of " (it.measure.text(it.limit)) }
+                span.muted { "now " (rule.text(it.measure, it.used)) " of " (rule.text(it.measure, it.limit)) }
             }
         }
     };
@@ -437,6 +442,7 @@ fn unit(measure: Measure) -> &'static str {
         Measure::OutputTokens => "Output tokens",
         Measure::Calls => "Calls",
         Measure::Concurrent => "Calls at once",
+        Measure::Metric => "Of its metric",
     }
 }
 

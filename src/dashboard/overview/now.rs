@@ -15,6 +15,7 @@ use super::super::text;
 use crate::admin::problem::Problem;
 use crate::alerts::Alert;
 use crate::budgets::{AccountFilter, AccountRow, Budgets, MeasureRow, RuleRow};
+use crate::core::budget::amounts::micro_text;
 use crate::core::budget::{Dimension, Measure, Rule};
 use crate::core::id::Label;
 use crate::core::loops::refusal::summary;
@@ -258,7 +259,11 @@ impl Near {
             return html! {};
         };
         let (used, limit) = (amount(of, of.used), amount(of, of.limit));
-        let words = format!("{used} of {limit}{}", unit(of.measure));
+        let unit = match (&self.rule.metric, of.measure) {
+            (Some(metric), Measure::Metric) => format!(" {metric}"),
+            (_, measure) => unit(measure).to_owned(),
+        };
+        let words = format!("{used} of {limit}{unit}");
         let mark = self.rule.slow.map(|slow| u64::from(slow.from));
         html! {
             (figure::meter(permille(of.used, of.limit), permille(of.held, of.limit), mark, &words))
@@ -283,13 +288,14 @@ fn permille(part: i64, limit: i64) -> u64 {
 fn amount(of: &MeasureRow, amount: i64) -> String {
     match of.measure {
         Measure::Usd => figure::money(NanoUsd::new(amount)),
+        Measure::Metric => micro_text(amount),
         _ => figure::count(positive(amount)),
     }
 }
 
 const fn unit(of: Measure) -> &'static str {
     match of {
-        Measure::Usd => "",
+        Measure::Usd | Measure::Metric => "",
         Measure::Tokens => " tokens",
         Measure::InputTokens => " input tokens",
         Measure::OutputTokens => " output tokens",

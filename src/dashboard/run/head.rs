@@ -342,11 +342,11 @@ fn limit(row: &RuleRow, measure: &MeasureRow) -> Markup {
         let part = i128::from(of.max(0)) * 1000 / i128::from(measure.limit.max(1));
         u64::try_from(part).unwrap_or(1000).min(1000)
     };
-    let words = format!(
-        "{} of {}",
-        amount(measure.measure, measure.used),
-        amount(measure.measure, measure.limit)
-    );
+    let figure = |sum| match measure.measure {
+        of @ Measure::Metric => row.rule.text(of, sum),
+        of => amount(of, sum),
+    };
+    let words = format!("{} of {}", figure(measure.used), figure(measure.limit));
     let mark = row.rule.slow.map(|slow| u64::from(slow.from));
     html! {
         div.limit {
@@ -359,6 +359,9 @@ fn limit(row: &RuleRow, measure: &MeasureRow) -> Markup {
 pub(in super::super) fn amount(measure: Measure, amount: i64) -> String {
     if measure == Measure::Usd {
         return figure::money(NanoUsd::new(amount));
+    }
+    if measure == Measure::Metric {
+        return measure.text(amount);
     }
     let count = figure::count(u64::try_from(amount).unwrap_or(0));
     let what = measure.text(amount);

@@ -131,6 +131,17 @@ impl Rules {
     pub(super) fn residue(&self, kind: u8, payload: &[u8]) -> Option<Residue> {
         match kind {
             kind::SETTLEMENT => self.sum(minicbor::decode(payload).ok()?),
+            kind::MEASUREMENT => {
+                let it: Measurement = minicbor::decode(payload).ok()?;
+                let charged = it.charged?;
+                let act = Act {
+                    at: charged.at,
+                    who: "open-aiops".to_owned(),
+                    deed: Deed::MetricCharged(charged),
+                    details: "deleted".to_owned(),
+                };
+                Residue::of(kind::ACT, &act)
+            }
             kind::ACT => {
                 let act: Act = minicbor::decode(payload).ok()?;
                 if self.controls(&act) {

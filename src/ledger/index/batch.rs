@@ -171,7 +171,10 @@ impl<'t> Batch<'t> {
             }
             kind::MEASUREMENT => {
                 if let Ok(measurement) = minicbor::decode::<Measurement>(payload) {
-                    self.measured.put(&measurement, at.segment)?;
+                    let is_new = self.measured.put(&measurement, at.segment)?;
+                    if let Some(charged) = measurement.charged.filter(|_| is_new) {
+                        self.charge_measured(&charged)?;
+                    }
                 }
             }
             kind::REMOVAL => {

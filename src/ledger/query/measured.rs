@@ -12,7 +12,8 @@ use crate::core::metric::{Measurement, Subject, Summary, Value};
 use crate::core::time::Timestamp;
 
 use super::super::index::batch::decode;
-use super::super::index::{IndexError, MEASURED};
+use super::super::index::batch::measured::{identity, tie};
+use super::super::index::{IndexError, MEASURED, MEASURES};
 use super::super::rows::Page;
 use super::{SpanFilter, View, rows, table};
 
@@ -21,7 +22,7 @@ type Rows = ReadOnlyTable<(&'static str, &'static str, i64, u64), &'static [u8]>
 /// Names that one answer tells of.
 const MAX_NAMES: usize = 100;
 /// Measurements that are read for one answer.
-const MAX_MEASURED: usize = 50_000;
+pub(super) const MAX_MEASURED: usize = 50_000;
 
 /// What measurements are asked of: those that count for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -120,6 +121,11 @@ pub struct RunMetrics {
     pub by_agent: BTreeMap<Option<Label>, BTreeMap<String, Summary>>,
 }
 
+/// The same for whatever takes each other's place.
+pub fn measured_identity(it: &Measurement) -> u128 {
+    identity(it)
+}
+
 /// A place among the measurements of one name, written as `1764500000000000-7f3a`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricCursor {
@@ -167,7 +173,7 @@ impl<'de> Deserialize<'de> for MetricCursor {
 }
 
 /// What each name comes to of what matches, as far as `left` goes.
-fn sums(
+pub(super) fn sums(
     txn: &ReadTransaction,
     filter: &MetricFilter,
     left: &mut usize,
@@ -240,6 +246,54 @@ impl View {
         };
         let sums = self.metrics_of(&filters)?;
         Ok(sums.into_iter().map(values).collect())
+    }
+
+    /// All that was measured of each name since a moment, oldest first within each; the newest
+    /// 50,000 of all together.
+    pub fn measured_since(
+        &self,
+        names: &BTreeMap<String, Timestamp>,
+    ) -> Result<Vec<Measurement>, IndexError> {
+        self.index.read(|txn| {
+            let mut all = Vec::new();
+            // No name may take what others need.
+            let share = MAX_MEASURED / names.len().max(1);
+            for (name, since) in names {
+                let filter = MetricFilter {
+                    name: Some(name.clone()),
+                    since: Some(*since),
+                    ..MetricFilter::default()
+                };
+                let (mut left, from) = (share, all.len());
+                fold(txn, &filter, &mut left, |it| all.push(it.clone()))?;
+                all.get_mut(from..).unwrap_or_default().reverse();
+            }
+            Ok(all)
+        })
+    }
+
+    /// What each of these takes the place of: the same said by the same of the same.
+    pub fn measured_before(
+        &self,
+        all: &[Measurement],
+    ) -> Result<Vec<Option<Measurement>>, IndexError> {
+        self.index.read(|txn| {
+            let known = table(txn, MEASURES)?;
+            let rows = table(txn, MEASURED)?;
+            let (Some(known), Some(rows)) = (known, rows) else {
+                return Ok(vec![None; all.len()]);
+            };
+            let scope = MetricScope::All.to_key();
+            let before = |it: &Measurement| {
+                let id = identity(it);
+                let Some(at) = known.get(id)?.map(|known| known.value().0) else {
+                    return Ok(None);
+                };
+                let row = rows.get((&*scope, it.name.as_str(), at, tie(id)))?;
+                row.map(|row| decode(row.value())).transpose()
+            };
+            all.iter().map(before).collect()
+        })
     }
 
     /// The measurements of one name, or of all where none is given, newest first within each.

@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use redb::ReadTransaction;
 
 use crate::core::budget::Control;
+use crate::core::compare::MetricBound;
 use crate::core::id::{CallId, Label};
+use crate::core::metric;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 
@@ -16,6 +18,7 @@ use super::super::rows::{
 };
 use super::super::summary::{Key, Summary};
 use super::calls::contains;
+use super::measured::{MAX_MEASURED, MetricFilter, MetricScope, sums};
 use super::{MAX_SCANNED, SpanFilter, View, each_summary, stored_call, summary, table};
 
 /// Calls of one run that [`View::run_marks`] tells of.
@@ -38,6 +41,8 @@ pub struct RunFilter {
     pub min_cost: Option<NanoUsd>,
     /// A call of it failed, or a loop of it was stopped.
     pub only_problems: bool,
+    /// The mean of a custom metric in it stands so; a page reads 50,000 values.
+    pub metric: Option<MetricBound>,
 }
 
 /// How a run stands.
@@ -89,6 +94,28 @@ impl RunFilter {
         };
         let key = Key::RunAgent(run.clone(), agent.clone());
         Ok(summary(txn, &key)?.is_some())
+    }
+
+    /// `left` is how many values may still be read.
+    fn has_metric(
+        &self,
+        txn: &ReadTransaction,
+        run: &Label,
+        left: &mut usize,
+    ) -> Result<bool, IndexError> {
+        let Some(bound) = &self.metric else {
+            return Ok(true);
+        };
+        let of_run = MetricFilter {
+            name: Some(bound.name.clone()),
+            ..MetricFilter::of(MetricScope::Run(run.clone()))
+        };
+        let sums = sums(txn, &of_run, left)?;
+        let mean = sums
+            .by_name
+            .get(&bound.name)
+            .and_then(metric::Summary::mean);
+        Ok(mean.is_some_and(|mean| bound.holds(mean)))
     }
 }
 
@@ -227,12 +254,12 @@ fn page_of_runs(
     let Some(by_activity) = table(txn, RUNS_BY_ACTIVITY)? else {
         return Ok(page);
     };
-    let mut last = None;
+    let (mut last, mut left) = (None, MAX_MEASURED);
     for (scanned, entry) in by_activity.range(filter.activity())?.rev().enumerate() {
         let entry = entry?;
         let (at, run) = entry.0.value();
         let at = Timestamp::from_micros(at);
-        page.partial = scanned >= MAX_SCANNED;
+        page.partial = scanned >= MAX_SCANNED || left == 0;
         if (page.items.len() >= limit || page.partial) && last != Some(at) {
             page.next = last;
             break;
@@ -240,7 +267,10 @@ fn page_of_runs(
         last = Some(at);
         let run = Label::parse(run).map_err(|_| IndexError::Damaged)?;
         let summary = summary(txn, &Key::Run(run.clone()))?.ok_or(IndexError::Damaged)?;
-        if filter.matches(&run, &summary) && filter.has_agent(txn, &run)? {
+        if filter.matches(&run, &summary)
+            && filter.has_agent(txn, &run)?
+            && filter.has_metric(txn, &run, &mut left)?
+        {
             page.items.push(run_row(txn, run, summary)?);
         }
     }

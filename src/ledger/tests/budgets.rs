@@ -625,6 +625,7 @@ fn call_that_is_found_open_is_shown_at_what_its_budgets_are_charged() {
             input_tokens: 30,
             output_tokens: 400,
             calls: 1,
+            micro_metric: 0,
         },
         ..charge(account, 1)
     };

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::LedgerConfig;
+use crate::core::budget::{AccountId, Amounts, Charge, Charged, Window};
 use crate::core::call::Admission;
+use crate::core::digest::Digest;
 use crate::core::metric::{Measurement, Subject};
 
 use super::super::audit::{Begin, FindingKind, verify_on};
@@ -77,7 +79,40 @@ fn judged(machine: &Machine, subject: Subject, note: Option<String>) -> Measurem
         key: None,
         run: None,
         agent: None,
+        charged: None,
     }
+}
+
+#[test]
+fn what_a_deleted_measurement_was_charged_stays_counted() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let charge = Charge {
+        account: AccountId(Digest::from_bytes([9; 16])),
+        bucket: machine.clock.now(),
+        amounts: Amounts {
+            micro_metric: 7,
+            ..Amounts::default()
+        },
+    };
+    let it = Measurement {
+        charged: Some(Charged {
+            at: machine.clock.now(),
+            charges: vec![charge],
+            replaced: None,
+        }),
+        ..judged(&machine, Subject::Run(label("secret")), None)
+    };
+    ledger.measured(it).unwrap().block();
+    block_on(ledger.close()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    delete(&machine, dir.path(), &run("secret"));
+    let fresh = anew(&machine, machine.disk.clone());
+    let (ledger, _) = fresh.open();
+    assert!(!holds(&machine.disk, "secret"));
+    let stored = ledger.view().account(charge.account).unwrap().unwrap();
+    let used = stored.used(&Window::Total, charge.bucket);
+    assert_eq!(used.micro_metric, 7);
 }
 
 fn delete(machine: &Machine, dir: &Path, scope: &Scope) -> ErasedReport {

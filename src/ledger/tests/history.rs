@@ -193,6 +193,7 @@ fn measured(admission: &Admission, of: u8, at: Timestamp) -> Measurement {
         key: None,
         run: who.run.clone(),
         agent: Some(who.agent.clone()),
+        charged: None,
     }
 }
 

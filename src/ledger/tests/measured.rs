@@ -1,11 +1,13 @@
 //! Custom metrics: what counts for what, what takes whose place, and what outlives what.
 
+use crate::core::budget::{AccountId, Amounts, Charge, Charged, Window};
 use crate::core::call::Admission;
+use crate::core::digest::Digest;
 use crate::core::metric::{Measurement, Subject, Value};
 use crate::core::time::Timestamp;
 
 use super::super::fake::IndexDisk;
-use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope};
+use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope, RunFilter};
 use super::harness::*;
 
 fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measurement {
@@ -19,6 +21,7 @@ fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measuremen
         key: None,
         run: None,
         agent: None,
+        charged: None,
     }
 }
 
@@ -111,6 +114,63 @@ fn the_same_name_by_the_same_person_takes_the_place_of_the_one_before() {
     assert_eq!(of_agent.unwrap().0, 2);
 }
 
+fn account(number: u8) -> AccountId {
+    AccountId(Digest::from_bytes([number; 16]))
+}
+
+fn charged(it: Measurement, at: i64, micro: i64, replaced: Option<(i64, i64)>) -> Measurement {
+    let charge = |micro_metric| Charge {
+        account: account(1),
+        bucket: START,
+        amounts: Amounts {
+            micro_metric,
+            ..Amounts::default()
+        },
+    };
+    Measurement {
+        charged: Some(Charged {
+            at: Timestamp::from_micros(at),
+            charges: vec![charge(micro)],
+            replaced: replaced.map(|(at, micro)| (Timestamp::from_micros(at), vec![charge(micro)])),
+        }),
+        ..it
+    }
+}
+
+fn spent_of_metric(ledger: &Ledger) -> i64 {
+    let stored = ledger.view().account(account(1)).unwrap().unwrap();
+    stored.used(&Window::Total, START).micro_metric
+}
+
+#[test]
+fn what_a_measurement_is_charged_counts_once_however_often_it_is_written() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let run = || Subject::Run(label("nightly"));
+    let first = charged(measurement("docs", "10", run(), 1), 1, 10, None);
+    let second = charged(measurement("docs", "4", run(), 2), 2, 4, Some((1, 10)));
+    // A batch that failed is written again, and nobody knows what of it is on disk already.
+    for it in [&first, &second, &first, &second, &second] {
+        record(&ledger, it.clone());
+    }
+    assert_eq!(spent_of_metric(&ledger), 4);
+    let before = ledger.view().measured_before(&[first]).unwrap();
+    assert_eq!(before, [Some(second.clone())]);
+    let other = measurement("docs", "1", Subject::Run(label("other")), 1);
+    assert_eq!(ledger.view().measured_before(&[other]).unwrap(), [None]);
+    drop(ledger);
+    let anew = Machine {
+        index: IndexDisk::default(),
+        ..machine.clone()
+    };
+    let (ledger, _) = anew.open();
+    assert_eq!(
+        spent_of_metric(&ledger),
+        4,
+        "by an index that was made anew"
+    );
+}
+
 #[test]
 fn pages_of_measurements_miss_none_of_one_moment() {
     let machine = Machine::new(config());
@@ -181,4 +241,35 @@ fn custom_metrics_are_the_same_from_an_index_made_anew() {
     assert_eq!(everything(ledger.view()), expected);
     let docs = sum(&ledger, MetricScope::Call(call.id), "docs");
     assert_eq!(docs, Some((1, Some(5.0))));
+}
+
+#[test]
+fn runs_are_found_by_the_mean_of_a_metric_in_them() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    for (run, scores) in [("low", "0.2 0.4"), ("high", "0.2 0.9"), ("none", "")] {
+        let call = settled(&machine, &ledger, run, "planner");
+        for (n, score) in scores.split_whitespace().enumerate() {
+            let keyed = Measurement {
+                key: Some(label(&format!("step {n}"))),
+                ..of_call(&call, "quality", score, 1)
+            };
+            record(&ledger, keyed);
+        }
+    }
+    let found = |bound: &str| -> Vec<String> {
+        let filter = RunFilter {
+            metric: Some(bound.parse().unwrap()),
+            ..RunFilter::default()
+        };
+        let page = ledger.view().runs(&filter).unwrap();
+        assert!(!page.partial);
+        let mut runs: Vec<_> = page.items.iter().map(|row| row.run.to_string()).collect();
+        runs.sort();
+        runs
+    };
+    assert_eq!(found("quality<0.5"), ["low"]);
+    assert_eq!(found("quality>0.5"), ["high"]);
+    assert_eq!(found("quality>=0"), ["high", "low"]);
+    assert_eq!(found("other<1"), [] as [String; 0]);
 }

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 
 use redb::ReadableTable;
 
-use crate::core::budget::{AccountId, Act, Charge, Deed, Dimension, StoredAccount};
+use crate::core::budget::{AccountId, Act, Charge, Charged, Deed, Dimension, StoredAccount};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
@@ -72,11 +72,19 @@ impl Batch<'_> {
         Ok(())
     }
 
+    pub(super) fn charge_measured(&mut self, charged: &Charged) -> Result<(), IndexError> {
+        for id in charged.accounts() {
+            charged.apply(id, self.account(id)?);
+        }
+        Ok(())
+    }
+
     pub(super) fn act(&mut self, act: &Act) -> Result<(), IndexError> {
         match &act.deed {
             Deed::BudgetRaised(id, raise) => self.account(*id)?.raise(*raise, act.at),
             Deed::BudgetReset(id) => self.account(*id)?.reset(act.at),
             Deed::ChargesRecorded(charges) => self.charge(charges, act.at)?,
+            Deed::MetricCharged(charged) => self.charge_measured(charged)?,
             Deed::RunTightened(run, limits) => {
                 let summary = self.acted_on(run, act.at)?;
                 summary.tightened = summary.tightened.tightened(limits);

@@ -5,10 +5,11 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::core::call::Admission;
 use crate::core::metric::{Measurement, Subject};
+use crate::core::time::Timestamp;
 
 use super::super::super::query::MetricScope;
 use super::super::{IndexError, MEASURED, MEASURES};
-use super::encode;
+use super::{decode, encode};
 
 pub(in super::super) struct Measured<'t> {
     rows: Table<'t, (&'static str, &'static str, i64, u64), &'static [u8]>,
@@ -33,14 +34,25 @@ impl<'t> Measured<'t> {
         if admission.attribution.metrics.is_empty() {
             return Ok(());
         }
-        Measurement::of_headers(admission).try_for_each(|it| self.put(&it, segment))
+        for it in Measurement::of_headers(admission) {
+            self.put(&it, segment)?;
+        }
+        Ok(())
     }
 
-    /// Takes the place of what the same said of the same before.
-    pub(super) fn put(&mut self, it: &Measurement, segment: u64) -> Result<(), IndexError> {
+    /// Takes the place of what the same said of the same before. Says whether what it was charged
+    /// is new: a record may have been written again after a failure, and others between.
+    pub(super) fn put(&mut self, it: &Measurement, segment: u64) -> Result<bool, IndexError> {
         let id = identity(it);
         let before = self.known.get(id)?.map(|known| known.value().0);
+        let mut is_new = true;
         if let Some(at) = before {
+            let charged = it.charged.as_ref().map(|charged| charged.at);
+            let last = self.charged_at(it, at, id)?;
+            if charged.is_some() && last > charged {
+                return Ok(false);
+            }
+            is_new = charged.is_none() || last < charged;
             self.remove_rows(it, at, id)?;
         }
         let mut buffer = Vec::new();
@@ -51,7 +63,21 @@ impl<'t> Measured<'t> {
             self.rows.insert(key, row)?;
         }
         self.known.insert(id, (at, segment))?;
-        Ok(())
+        Ok(is_new)
+    }
+
+    /// When the one that is known was charged.
+    fn charged_at(
+        &self,
+        it: &Measurement,
+        at: i64,
+        id: u128,
+    ) -> Result<Option<Timestamp>, IndexError> {
+        let scope = MetricScope::All.to_key();
+        let row = self.rows.get((&*scope, it.name.as_str(), at, tie(id)))?;
+        let row = row.map(|row| decode::<Measurement>(row.value()));
+        let charged = row.transpose()?.and_then(|row| row.charged);
+        Ok(charged.map(|charged| charged.at))
     }
 
     /// Lets it go if its latest record lies before a segment.
@@ -99,7 +125,7 @@ impl<'t> Measured<'t> {
 
 /// Of a call or a run there is one value by each name, person and key; an agent has one at each
 /// moment, as it lasts.
-fn identity(it: &Measurement) -> u128 {
+pub(in super::super::super) fn identity(it: &Measurement) -> u128 {
     let mut hasher = blake3::Hasher::new();
     let mut part = |text: &[u8]| {
         hasher.update(&(text.len() as u64).to_le_bytes());
@@ -119,6 +145,6 @@ fn identity(it: &Measurement) -> u128 {
 }
 
 /// Keeps measurements of one moment apart.
-fn tie(id: u128) -> u64 {
+pub(in super::super::super) fn tie(id: u128) -> u64 {
     u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0)
 }

@@ -1,0 +1,180 @@
+//! Custom metrics that are recorded later than the call they are of, or of no call: what they add to
+//! the sums that budgets limit.
+//!
+//! What came with a call by header is held and charged with that.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Budgets;
+use super::ask::Measured;
+use super::bank::{Cell, Claimed};
+use super::runs::Run;
+use crate::core::budget::{AccountId, Amounts, Charge, Charged, MAX_ANCESTORS};
+use crate::core::id::Label;
+use crate::core::metric::Measurement;
+use crate::core::time::Timestamp;
+use crate::ledger::IndexError;
+
+/// The account of a charge as it is in memory, and its id.
+type Account = (AccountId, Option<Arc<Cell>>);
+
+/// Why a measurement was not charged, or not recorded.
+#[derive(Debug)]
+pub enum NotCharged<E> {
+    Unreadable(IndexError),
+    Unrecorded(E),
+}
+
+impl Budgets {
+    /// Whether a budget limits the sum of this metric.
+    pub fn count_metric(&self, name: &str) -> bool {
+        let rules = self.rules.load();
+        let mut rules = rules.iter();
+        rules.any(|rules| rules.count_metric(name))
+    }
+
+    /// Charges a measurement of `whose` to the budgets that limit its metric, in the place of
+    /// `before`, which said the same of the same. `record` puts it into the ledger with what it is
+    /// charged before anybody else can see that; where it cannot, nothing changes. Waits for the
+    /// disk, and must be done for one measurement after the other.
+    pub fn charge_measured<T, E>(
+        &self,
+        mut it: Measurement,
+        before: Option<&Measurement>,
+        whose: &Measured<'_>,
+        record: impl FnOnce(Measurement) -> Result<T, E>,
+    ) -> Result<T, NotCharged<E>> {
+        let now = self.clock.now();
+        let charged = self.charged(&it, before, (whose, now));
+        let Some(charged) = charged.map_err(NotCharged::Unreadable)? else {
+            return record(it).map_err(NotCharged::Unrecorded);
+        };
+        let cells = self.cells(&charged).map_err(NotCharged::Unreadable)?;
+        it.charged = Some(charged.clone());
+        let mut states: Vec<_> = cells
+            .iter()
+            .map(|(id, cell)| (*id, cell.as_ref(), cell.as_ref().map(|cell| cell.lock())))
+            .collect();
+        for (_, cell, state) in &mut states {
+            if let (Some(cell), Some(state)) = (cell, state) {
+                state.open(cell, &self.ledger);
+            }
+        }
+        let recorded = record(it).map_err(NotCharged::Unrecorded)?;
+        for (id, _, state) in &mut states {
+            let Some(state) = state else { continue };
+            if let Some(account) = &mut state.account {
+                charged.apply(*id, account);
+            }
+            state.touch(now);
+            state.wake_first();
+        }
+        Ok(recorded)
+    }
+
+    /// None where no budget counts it, nor what it takes the place of.
+    fn charged(
+        &self,
+        it: &Measurement,
+        before: Option<&Measurement>,
+        (whose, now): (&Measured<'_>, Timestamp),
+    ) -> Result<Option<Charged>, IndexError> {
+        let micro = it.value.as_micro().unwrap_or(0);
+        let counts = micro != 0 && self.count_metric(&it.name);
+        let claimed = if counts {
+            self.claimed(&it.name, micro, whose)?
+        } else {
+            Vec::new()
+        };
+        let before = before.and_then(|before| before.charged.as_ref());
+        if claimed.is_empty() && before.is_none() {
+            return Ok(None);
+        }
+        let charge = |claimed: &Claimed| Charge {
+            account: claimed.cell.id,
+            bucket: claimed.rule.window.bucket(it.at),
+            amounts: Amounts {
+                micro_metric: claimed.micro_metric,
+                ..Amounts::default()
+            },
+        };
+        let least = before.map_or(now, |before| {
+            Timestamp::from_micros(before.at.micros().saturating_add(1))
+        });
+        Ok(Some(Charged {
+            at: now.max(least),
+            charges: claimed.iter().map(charge).collect(),
+            replaced: before
+                .filter(|before| !before.charges.is_empty())
+                .map(|before| (before.at, before.charges.clone())),
+        }))
+    }
+
+    fn claimed(
+        &self,
+        name: &str,
+        micro: i64,
+        whose: &Measured<'_>,
+    ) -> Result<Vec<Claimed>, IndexError> {
+        let runs = match whose.run {
+            Some(run) => self.known_chain(run)?,
+            None => Vec::new(),
+        };
+        let rules = self.rules.load();
+        let Some(rules) = rules.as_ref() else {
+            return Ok(Vec::new());
+        };
+        let (bank, seed) = (&self.bank, self.ledger.seed());
+        let claimed = rules.accounts_of_metric(bank, seed, (name, micro), (whose, &runs));
+        for Claimed { cell, .. } in &claimed {
+            self.look_up(cell)?;
+        }
+        Ok(claimed)
+    }
+
+    /// A run and its ancestors, as far as calls named them.
+    fn known_chain(&self, run: &Label) -> Result<Vec<Arc<Run>>, IndexError> {
+        let mut chain = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut next = Some(run.clone());
+        while let Some(name) = next.filter(|_| chain.len() <= MAX_ANCESTORS) {
+            if !seen.insert(name.clone()) {
+                break;
+            }
+            let run = self.runs.run(&name);
+            if !run.is_loaded() {
+                run.load(self.ledger.peek().run_state(&name)?);
+            }
+            next = run.parent();
+            chain.push(run);
+        }
+        Ok(chain)
+    }
+
+    /// All accounts that are changed, in the order they are locked. None where the ledger does not
+    /// know what one is called: then only the index counts it.
+    fn cells(&self, charged: &Charged) -> Result<Vec<Account>, IndexError> {
+        let cell = |id: AccountId| {
+            if let Some(cell) = self.bank.get(id) {
+                self.look_up(&cell)?;
+                return Ok((id, Some(cell)));
+            }
+            let name = self.ledger.view().account(id)?.and_then(|it| it.name);
+            let cell = name.map(|name| self.bank.cell(id, || name));
+            if let Some(cell) = &cell {
+                self.look_up(cell)?;
+            }
+            Ok((id, cell))
+        };
+        charged.accounts().into_iter().map(cell).collect()
+    }
+
+    /// Has an account in memory say what the ledger knows of it.
+    fn look_up(&self, cell: &Cell) -> Result<(), IndexError> {
+        if !cell.is_loaded() {
+            cell.load(self.ledger.view().account(cell.id)?);
+        }
+        Ok(())
+    }
+}
