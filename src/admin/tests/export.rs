@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::admin::sample::{Sample, admission, label, settlement};
 use crate::core::alert::{About, Scope, Signal};
-use crate::core::budget::{AccountName, Act, Amounts, Charge, Deed, Dimension};
+use crate::core::budget::{AccountName, Act, Amounts, Charge, Deed, Dimension, Limits};
 use crate::core::call::{Admission, LateUsage, Outcome, Settlement};
 use crate::core::metric::{Measurement, Subject, Value as Metric};
 use crate::core::money::NanoUsd;
@@ -126,7 +126,7 @@ async fn decisions_of_a_run_are_all_that_was_done_to_it() {
         for deed in [Deed::RunPaused, Deed::RunResumed, Deed::RunStopped] {
             listener.act(deed(label(run)));
         }
-        listener.act(Deed::RunTightened(label(run), Default::default()));
+        listener.act(Deed::RunTightened(label(run), Limits::default()));
     }
     listener.act(Deed::BudgetReset(night.id(listener.sample.ledger.seed())));
     let rows = listener.rows("decisions?run=night%2F1").await;
