@@ -146,8 +146,8 @@ fn is_free(path: &Path) -> Result<(), Failure> {
     Err(Failure::Impossible(words))
 }
 
-fn cannot_write(path: &Path) -> impl Fn(io::Error) -> Failure + '_ {
-    |error| Failure::Impossible(format!("cannot write {}: {error}", path.display()))
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::Impossible(format!("cannot write {}: {error}", path.display()))
 }
 
 /// A table on its way into a file, which is there under its name when all of them are whole.
@@ -164,7 +164,7 @@ struct Target {
 
 impl Target {
     fn create(table: Table, path: PathBuf, force: bool) -> Result<Self, Failure> {
-        let failed = cannot_write(&path);
+        let failed = |error: io::Error| cannot_write(&path, &error);
         let before = fs::canonicalize(&path).ok().filter(|_| force);
         let place = before.clone().unwrap_or_else(|| path.clone());
         if place.is_dir() {
@@ -172,16 +172,15 @@ impl Target {
         }
         let dir = place.parent().filter(|dir| !dir.as_os_str().is_empty());
         let dir = dir.unwrap_or(Path::new(".")).to_owned();
-        fs::create_dir_all(&dir).map_err(&failed)?;
+        fs::create_dir_all(&dir).map_err(failed)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".open-aiops-").suffix(".partial");
-        let file = builder.tempfile_in(&dir).map_err(&failed)?;
+        let file = builder.tempfile_in(&dir).map_err(failed)?;
         if let Some(before) = before {
             let permissions = fs::metadata(before).map(|it| it.permissions());
             let kept = permissions.and_then(|it| file.as_file().set_permissions(it));
-            kept.map_err(&failed)?;
+            kept.map_err(failed)?;
         }
-        drop(failed);
         Ok(Self {
             table,
             path,
@@ -193,17 +192,17 @@ impl Target {
     }
 
     fn fill(&mut self, format: Format, reader: &mut Reader<'_>) -> Result<(), Failure> {
-        let failed = cannot_write(&self.path);
+        let failed = |error: io::Error| cannot_write(&self.path, &error);
         let file = self.file.as_file();
-        let out = BufWriter::new(file.try_clone().map_err(&failed)?);
-        let mut writer = RowWriter::new(self.table, format, out).map_err(&failed)?;
+        let out = BufWriter::new(file.try_clone().map_err(failed)?);
+        let mut writer = RowWriter::new(self.table, format, out).map_err(failed)?;
         reader.each_row(self.table, &mut writer, &failed)?;
-        self.rows = writer.finish().map_err(&failed)?;
-        file.sync_all().map_err(&failed)
+        self.rows = writer.finish().map_err(failed)?;
+        file.sync_all().map_err(failed)
     }
 
     fn keep(self, force: bool) -> Result<Written, Failure> {
-        let failed = cannot_write(&self.path);
+        let failed = |error: io::Error| cannot_write(&self.path, &error);
         let kept = if force {
             self.file.persist(&self.place)
         } else {
@@ -211,8 +210,7 @@ impl Target {
         };
         kept.map_err(|error| failed(error.error))?;
         let dir = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        dir.map_err(&failed)?;
-        drop(failed);
+        dir.map_err(failed)?;
         Ok(Written {
             table: self.table,
             file: self.path,

@@ -25,7 +25,8 @@ use crate::ledger::{
 /// A page ends behind the call for which more bytes than this were read or told: bodies may have any
 /// length, and whoever asks does not wait for ever.
 const MAX_BYTES: usize = 16 << 20;
-/// Begins the cursor among charges without a call, which come behind those of calls.
+/// Begins the cursor among charges without a call, which come behind those of calls: a time follows, but
+/// not for the first of them.
 const UNRECORDED: &str = "unrecorded/";
 
 pub(super) type Found = (Vec<Row>, Option<String>);
@@ -46,13 +47,15 @@ impl Asked {
                 let after = self.cursor("a name and a place")?;
                 Box::new(move |view| self.metrics(view, after.as_ref()))
             }
-            Table::Charges => match self.before.as_deref().and_then(unrecorded_cursor) {
-                Some(before) => {
-                    let before = before.map(time).transpose()?;
-                    Box::new(move |view| self.unrecorded(view, before))
-                }
-                None => self.of_calls(table)?,
-            },
+            Table::Charges => {
+                let before = self.before.as_deref();
+                let Some(before) = before.and_then(|it| it.strip_prefix(UNRECORDED)) else {
+                    return self.of_calls(table);
+                };
+                let before = Some(before).filter(|it| !it.is_empty());
+                let before = before.map(time).transpose()?;
+                Box::new(move |view| self.unrecorded(view, before))
+            }
             Table::Calls | Table::Content | Table::Bodies => self.of_calls(table)?,
         })
     }
@@ -187,12 +190,6 @@ impl Asked {
         let rows = wanted.map(|it| row(METRICS, &it)).collect();
         Ok((rows, page.next.map(|next| next.to_string())))
     }
-}
-
-/// A cursor among charges without a call; none within where it is their beginning.
-fn unrecorded_cursor(text: &str) -> Option<Option<&str>> {
-    let time = text.strip_prefix(UNRECORDED)?;
-    Some(Some(time).filter(|time| !time.is_empty()))
 }
 
 fn bad_cursor(found: &str, expected: &str) -> Problem {

@@ -254,6 +254,7 @@ async fn a_page_ends_where_bodies_are_long_and_the_next_goes_on() {
         listener
             .sample
             .record_saying(PLANNER, REQUEST, long.as_bytes());
+        listener.sample.ledger.sync_index();
     }
     for table in ["content", "charges", "bodies"] {
         let (rows, pages) = listener.exported(table).await;
