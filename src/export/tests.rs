@@ -68,7 +68,10 @@ fn names_of_columns_are_unique_and_said_in_snake_case() {
         let columns = name.parse::<Table>().unwrap().columns();
         let names: HashSet<_> = columns.iter().map(|column| column.name).collect();
         assert_eq!(names.len(), columns.len(), "{name}");
-        let is_snake = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_snake = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
         assert!(names.into_iter().all(is_snake), "{name}");
         assert!(columns.iter().all(|column| !column.doc.is_empty()));
     }
