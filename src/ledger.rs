@@ -56,9 +56,9 @@ pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
     Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
-    MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, Neighbours,
-    OutcomeFilter, RunEvents, RunFilter, RunMetrics, SeriesFilter, Sought, SpanFilter, Standing,
-    View, measured_identity,
+    MeasuredCursor, MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums,
+    Neighbours, OutcomeFilter, RunEvents, RunFilter, RunMetrics, SeriesFilter, Sought, SpanFilter,
+    Standing, View, measured_identity,
 };
 pub use queue::Durable;
 pub use record::{Event, Position};

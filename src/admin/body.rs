@@ -60,7 +60,7 @@ pub(super) fn response(id: CallId, side: Side, body: Body) -> Response {
     response
 }
 
-fn fidelity(body: &Body) -> &'static str {
+pub(super) fn fidelity(body: &Body) -> &'static str {
     match body {
         Body { exact: true, .. } => "exact",
         Body {

@@ -34,6 +34,14 @@ impl Source {
             Self::Files(files) => files.view(),
         }
     }
+
+    /// The same without a wait.
+    fn peek(&self) -> &View {
+        match self {
+            Self::Live(ledger) => ledger.peek(),
+            Self::Files(files) => files.view(),
+        }
+    }
 }
 
 /// The ledger and the bound on those who ask it.
@@ -82,6 +90,17 @@ impl Records {
     {
         let source = self.source.clone();
         self.read(move || query(source.view())).await
+    }
+
+    /// Asks what can be seen by now, for those who go on with what they were told before: nobody waits
+    /// until what was recorded since is on disk.
+    pub async fn go_on<T, Q>(&self, query: Q) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        Q: FnOnce(&View) -> Result<T, IndexError> + Send + 'static,
+    {
+        let source = self.source.clone();
+        self.read(move || query(source.peek())).await
     }
 
     /// Runs what may wait for the disk, when there is a place for it.

@@ -343,17 +343,30 @@ fn unchanged(row: &CallRow, request: &Request, change: &Change) -> Unchanged {
     }
 }
 
-/// All messages that a call was sent, and those that it answered, with up to `most` bytes of each
-/// text.
+/// What was said one way.
+pub(super) struct Told {
+    pub(super) messages: Vec<Message>,
+    /// Why nothing, or not all, can be told.
+    pub(super) missing: Option<Missing>,
+}
+
+/// All that a call was sent, and what it answered, with up to `most` bytes of each text.
 pub(super) fn messages(
     detail: &CallDetail,
     bodies: &mut BodyReader<'_>,
     most: usize,
-) -> Result<(Vec<Message>, Vec<Message>), IndexError> {
+) -> Result<(Told, Told), IndexError> {
     let request = Request::read(detail, bodies)?;
     let entries = request.transcript.entries().iter();
     let sent = entries.map(|entry| entry.read(&request.bytes, most));
-    Ok((sent.collect(), answered(detail, bodies, most)?.messages))
+    let sent = Told {
+        messages: sent.collect(),
+        missing: request.missing,
+    };
+    let Answered {
+        messages, missing, ..
+    } = answered(detail, bodies, most)?;
+    Ok((sent, Told { messages, missing }))
 }
 
 fn answered(

@@ -15,6 +15,7 @@ use crate::core::id::CallId;
 
 mod access;
 mod budgets;
+mod export;
 
 /// A listener over an own ledger at a fixed time.
 struct Listener {

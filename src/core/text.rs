@@ -17,6 +17,22 @@ pub fn end(text: &str, max_bytes: usize) -> &str {
     from.and_then(|from| text.get(from..)).unwrap_or_default()
 }
 
+/// A field of CSV as RFC 4180 has it; what a spreadsheet would take for a formula is made a text.
+pub fn csv_field(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let guard = if is_formula { "'" } else { "" };
+    csv_quoted(&format!("{guard}{text}"))
+}
+
+/// The same of what is no text.
+pub fn csv_quoted(value: &str) -> String {
+    if value.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", value.replace('"', "\"\""))
+    } else {
+        value.to_owned()
+    }
+}
+
 /// Whether a character shows nothing and steers whoever shows it: controls but for line feed and tab,
 /// those that turn the direction of writing, those without a width, line ends that are no line feed.
 pub fn is_steering(c: char) -> bool {

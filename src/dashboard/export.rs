@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::table::Table;
 use crate::admin::problem::Problem;
+use crate::core::text::{csv_field, csv_quoted};
 
 /// Which table, in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +99,7 @@ fn line(out: &mut String, fields: impl Iterator<Item = String>) {
         if index > 0 {
             out.push(',');
         }
-        if field.contains([',', '"', '\n', '\r']) {
-            out.push('"');
-            out.push_str(&field.replace('"', "\"\""));
-            out.push('"');
-        } else {
-            out.push_str(&field);
-        }
+        out.push_str(&field);
     }
     out.push_str("\r\n");
 }
@@ -112,11 +107,8 @@ fn line(out: &mut String, fields: impl Iterator<Item = String>) {
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => {
-            format!("'{text}")
-        }
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => csv_field(text),
+        other => csv_quoted(&other.to_string()),
     }
 }
 

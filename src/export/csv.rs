@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use super::table::{Column, Kind};
 use super::value::Value;
+use crate::core::text::csv_field;
 use crate::core::time::Timestamp;
 
 pub(super) fn head(columns: &[Column], out: &mut impl Write) -> io::Result<()> {
@@ -19,7 +20,8 @@ pub(super) fn line(columns: &[Column], row: &[Value], out: &mut impl Write) -> i
         }
         match (value, column.kind) {
             (Value::Null, _) => {}
-            (Value::Text(said), _) => text(said, out)?,
+            (Value::Text(said), _) if said.is_empty() => out.write_all(b"\"\"")?,
+            (Value::Text(said), _) => out.write_all(csv_field(said).as_bytes())?,
             (Value::Integer(at), Kind::Time) => write!(out, "{}", Timestamp::from_micros(*at))?,
             (Value::Integer(nanos), Kind::Usd) => write!(out, "{}", usd(*nanos))?,
             (Value::Integer(number), _) => write!(out, "{number}")?,
@@ -28,19 +30,6 @@ pub(super) fn line(columns: &[Column], row: &[Value], out: &mut impl Write) -> i
         }
     }
     out.write_all(b"\r\n")
-}
-
-fn text(said: &str, out: &mut impl Write) -> io::Result<()> {
-    let guard = if said.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        "'"
-    } else {
-        ""
-    };
-    if said.is_empty() || said.contains([',', '"', '\n', '\r']) {
-        write!(out, "\"{guard}{}\"", said.replace('"', "\"\""))
-    } else {
-        write!(out, "{guard}{said}")
-    }
 }
 
 /// Nano-USD as USD, all nine decimals.

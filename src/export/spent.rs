@@ -1,6 +1,7 @@
 //! Accounts of budgets as they stand, and what each call was charged to them.
 
 use serde_json::{Map, json};
+use strum::IntoStaticStr;
 
 use super::table::Kind::{Integer, Json, Text, Time, Usd};
 use super::table::{Field, field};
@@ -74,48 +75,79 @@ fn raises(raises: &[Raise]) -> Value {
     Value::json(&raises.collect::<Vec<_>>())
 }
 
-/// What a call was charged to one account.
+/// What was charged to one account.
 pub struct Charged {
-    pub call: CallId,
+    /// None of what was charged while no record could be written.
+    pub call: Option<CallId>,
     pub run: Option<Label>,
-    pub agent: Label,
+    pub agent: Option<Label>,
     pub at: Timestamp,
     pub charge: Charge,
-    /// The call runs: it is what it holds.
-    pub is_held: bool,
+    pub state: State,
+}
+
+/// What a charge is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum State {
+    Held,
+    Charged,
+    Corrected,
+    Unrecorded,
 }
 
 #[rustfmt::skip]
 pub const CHARGES: &[Field<Charged>] = &[
-    field("call_id", Text, "the call", |it| it.call.into()),
+    field("call_id", Text, "the call; null of what is unrecorded", |it| it.call.into()),
     field("run_id", Text, "run of the call", |it| it.run.as_ref().into()),
-    field("agent_name", Text, "agent of the call", |it| (&it.agent).into()),
+    field("agent_name", Text, "agent of the call", |it| it.agent.as_ref().into()),
     field("account_id", Text, "the account, as in budgets", |it| it.charge.account.0.to_string().into()),
-    field("at", Time, "when it was charged, or held", |it| it.at.into()),
+    field("at", Time, "when it was charged, or held; of a correction, when the call was charged", |it| it.at.into()),
     field("counts_from", Time, "start of the time it counts for", |it| it.charge.bucket.into()),
-    field("state", Text, "charged, or held while the call runs", |it| Value::name(if it.is_held { "held" } else { "charged" })),
-    field("nano_usd", Integer, "whole billionths of a USD", |it| it.charge.amounts.nano_usd.into()),
+    field("state", Text, "held while the call runs; charged; corrected: on top of what was charged, or back from it, when it was known what a background call used; unrecorded: charged while no record could be written", |it| Value::name(it.state)),
+    field("nano_usd", Integer, "whole billionths of a USD; of corrections also negative, as all that follows", |it| it.charge.amounts.nano_usd.into()),
     field("usd", Usd, "the same in USD, nine decimals", |it| it.charge.amounts.nano_usd.into()),
     field("input_tokens", Integer, "input tokens", |it| it.charge.amounts.input_tokens.into()),
     field("output_tokens", Integer, "output tokens", |it| it.charge.amounts.output_tokens.into()),
     field("calls", Integer, "calls", |it| it.charge.amounts.calls.into()),
 ];
 
-/// What a call was charged when it settled, or holds.
+/// What a call was charged when it settled, and when it became known what it used; or what it holds.
 pub fn charged(call: &CallDetail) -> Vec<Charged> {
     let row = &call.row;
-    let (charges, at) = match (&call.settlement, &call.admission) {
-        (Some(settled), _) => (&settled.charges, settled.charged_at()),
-        (None, Some(admitted)) => (&admitted.hold, admitted.started_at),
-        (None, None) => return Vec::new(),
+    let one = |at, state| {
+        move |charge: &Charge| Charged {
+            call: Some(row.id),
+            run: row.run.clone(),
+            agent: Some(row.agent.clone()),
+            at,
+            charge: *charge,
+            state,
+        }
     };
-    let charges = charges.iter().map(|charge| Charged {
-        call: row.id,
-        run: row.run.clone(),
-        agent: row.agent.clone(),
+    match (&call.settlement, &call.admission) {
+        (Some(settled), _) => {
+            let at = settled.charged_at();
+            let charges = settled.charges.iter().map(one(at, State::Charged));
+            let late = call.late.iter().flat_map(|late| &late.charges);
+            charges.chain(late.map(one(at, State::Corrected))).collect()
+        }
+        (None, Some(admitted)) if row.outcome.is_none() => {
+            let held = admitted.hold.iter();
+            held.map(one(admitted.started_at, State::Held)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What was charged while no record could be written.
+pub fn unrecorded(at: Timestamp, charge: Charge) -> Charged {
+    Charged {
+        call: None,
+        run: None,
+        agent: None,
         at,
-        charge: *charge,
-        is_held: call.settlement.is_none(),
-    });
-    charges.collect()
+        charge,
+        state: State::Unrecorded,
+    }
 }

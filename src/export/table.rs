@@ -5,7 +5,7 @@ use strum::{EnumString, IntoStaticStr, VariantNames};
 use utoipa::ToSchema;
 
 use super::value::{Row, Value};
-use super::{BUDGETS, CALLS, CHARGES, CONTENT, DECISIONS, METRICS};
+use super::{BODIES, BUDGETS, CALLS, CHARGES, CONTENT, DECISIONS, METRICS};
 
 /// What can be exported.
 #[derive(
@@ -34,10 +34,12 @@ pub enum Table {
     Budgets,
     /// One row for each account that a call was charged to.
     Charges,
-    /// One row for each number that came with a call.
+    /// One row for each measurement of a call, a run or an agent.
     Metrics,
     /// One row for each piece of each message of a call, sent and answered.
     Content,
+    /// One row for each recorded body of a call, as it is stored.
+    Bodies,
 }
 
 /// What a column holds, the same in all formats.
@@ -99,6 +101,7 @@ impl Table {
             Self::Charges => columns(CHARGES),
             Self::Metrics => columns(METRICS),
             Self::Content => columns(CONTENT),
+            Self::Bodies => columns(BODIES),
         }
     }
 

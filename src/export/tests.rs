@@ -22,20 +22,32 @@ const ODD: [&str; 8] = [
 
 /// A row of metrics with this name and value.
 fn metric(name: &str, value: impl Into<Value>) -> Row {
-    let id = Value::from("id".to_owned());
+    let text = |text: &str| Value::from(text);
     let at = Value::Integer(1_793_536_205_000_001);
-    let (name, none) = (Value::from(name.to_owned()), Value::Null);
+    let (name, value) = (text(name), value.into());
+    let none = || Value::Null;
     vec![
-        id.clone(),
         at,
-        none.clone(),
-        id,
-        none,
-        Value::Null,
+        text("call"),
+        text("id"),
+        none(),
+        text("a"),
+        none(),
+        none(),
         name,
-        value.into(),
+        text("number"),
+        value,
+        none(),
+        text("header"),
+        none(),
+        none(),
     ]
 }
+
+const AT: usize = 0;
+const RUN: usize = 3;
+const NAME: usize = 7;
+const VALUE: usize = 9;
 
 fn written(table: Table, format: Format, rows: &[Row]) -> Vec<u8> {
     let mut file = tempfile::tempfile().unwrap();
@@ -56,7 +68,10 @@ fn names_of_columns_are_unique_and_said_in_snake_case() {
         let columns = name.parse::<Table>().unwrap().columns();
         let names: HashSet<_> = columns.iter().map(|column| column.name).collect();
         assert_eq!(names.len(), columns.len(), "{name}");
-        let is_snake = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_snake = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
         assert!(names.into_iter().all(is_snake), "{name}");
         assert!(columns.iter().all(|column| !column.doc.is_empty()));
     }
@@ -71,7 +86,7 @@ fn json_lines_keep_odd_texts_and_unknowns() {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(row["name"], odd);
         assert_eq!(row["run_id"], serde_json::Value::Null);
-        assert_eq!(row["started_at"], "2026-11-01T12:30:05.000001Z");
+        assert_eq!(row["measured_at"], "2026-11-01T12:30:05.000001Z");
     }
 }
 
@@ -80,15 +95,18 @@ fn csv_quotes_odd_texts_and_disarms_formulas() {
     let of = |odd: &str| {
         let bytes = written(Table::Metrics, Format::Csv, &[metric(odd, 0.5)]);
         let text = String::from_utf8(bytes).unwrap();
-        let begin = "id,2026-11-01T12:30:05.000001Z,,id,,,";
+        let begin = "2026-11-01T12:30:05.000001Z,call,id,,a,,,";
         let line = text.split_once("\r\n").unwrap().1;
-        line.strip_prefix(begin).unwrap().to_owned()
+        let line = line.strip_prefix(begin).unwrap();
+        line.strip_suffix(",number,0.5,,header,,\r\n")
+            .unwrap()
+            .to_owned()
     };
-    assert_eq!(of("plain"), "plain,0.5\r\n");
-    assert_eq!(of(""), "\"\",0.5\r\n");
-    assert_eq!(of("=1+1"), "'=1+1,0.5\r\n");
-    assert_eq!(of("a,\"b\""), "\"a,\"\"b\"\"\",0.5\r\n");
-    assert_eq!(of("one\r\ntwo"), "\"one\r\ntwo\",0.5\r\n");
+    assert_eq!(of("plain"), "plain");
+    assert_eq!(of(""), "\"\"");
+    assert_eq!(of("=1+1"), "'=1+1");
+    assert_eq!(of("a,\"b\""), "\"a,\"\"b\"\"\"");
+    assert_eq!(of("one\r\ntwo"), "\"one\r\ntwo\"");
 }
 
 #[test]
@@ -108,15 +126,15 @@ fn parquet_is_read_back_as_it_was_written() {
     assert_eq!(read.len(), rows.len());
     for (read, row) in read.iter().zip(&rows) {
         let fields: Vec<_> = read.get_column_iter().map(|(_, field)| field).collect();
-        let (Value::Text(name), value) = (&row[6], &row[7]) else {
+        let (Value::Text(name), value) = (&row[NAME], &row[VALUE]) else {
             panic!("{row:?}");
         };
-        assert_eq!(*fields[6], Read::Str(name.clone()));
-        assert_eq!(*fields[1], Read::TimestampMicros(1_793_536_205_000_001));
-        assert_eq!(*fields[2], Read::Null);
+        assert_eq!(*fields[NAME], Read::Str(name.clone()));
+        assert_eq!(*fields[AT], Read::TimestampMicros(1_793_536_205_000_001));
+        assert_eq!(*fields[RUN], Read::Null);
         match value {
-            Value::Number(number) => assert_eq!(*fields[7], Read::Double(*number)),
-            _ => assert_eq!(*fields[7], Read::Null),
+            Value::Number(number) => assert_eq!(*fields[VALUE], Read::Double(*number)),
+            _ => assert_eq!(*fields[VALUE], Read::Null),
         }
     }
 }
@@ -133,7 +151,7 @@ fn a_table_without_rows_is_a_file_with_columns() {
 fn a_row_of_another_table_is_refused() {
     let mut writer = RowWriter::new(Table::Calls, Format::Csv, Vec::new()).unwrap();
     let error = writer.write(&metric("tests", 1.0)).unwrap_err();
-    assert!(error.to_string().contains("found a row of 8 values"));
+    assert!(error.to_string().contains("found a row of 14 values"));
 }
 
 #[test]
@@ -146,4 +164,39 @@ fn money_is_told_to_the_last_nano() {
     ] {
         assert_eq!(csv::usd(nanos), usd);
     }
+}
+
+#[test]
+fn numbers_keep_every_bit_on_their_way_through_json() {
+    let mut bits: u64 = 0x3fd5_5555_5555_5555;
+    for _ in 0..10_000 {
+        bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let number = f64::from_bits(bits);
+        let Value::Number(number) = Value::from(number) else {
+            continue;
+        };
+        let json = serde_json::to_string(&[Value::Number(number)]).unwrap();
+        let read: Row = serde_json::from_str(&json).unwrap();
+        let [Value::Number(read)] = read.as_slice() else {
+            panic!("{json} is {read:?}");
+        };
+        assert_eq!(read.to_bits(), number.to_bits(), "{json}");
+    }
+}
+
+#[test]
+fn rows_beyond_one_row_group_are_all_there() {
+    let count = 100_003_i64;
+    let rows: Vec<Row> = (0..count)
+        .map(|number| metric(&number.to_string(), 0.5))
+        .collect();
+    let bytes = Bytes::from(written(Table::Metrics, Format::Parquet, &rows));
+    let file = SerializedFileReader::new(bytes).unwrap();
+    assert_eq!(file.num_row_groups(), 2);
+    let names = file.get_row_iter(None).unwrap().map(|row| {
+        let row = row.unwrap();
+        let (_, name) = row.get_column_iter().nth(NAME).unwrap();
+        name.to_string()
+    });
+    assert!(names.eq((0..count).map(|number| format!("\"{number}\""))));
 }

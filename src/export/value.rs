@@ -9,6 +9,7 @@ use crate::core::time::Timestamp;
 /// One value; what it means is said by the [`Kind`](super::Kind) of its column.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ExportValue)]
 pub enum Value {
     /// Not known, or there is none.
     Null,
@@ -27,6 +28,11 @@ impl Value {
     /// The name of a thing of a closed set.
     pub(super) fn name(name: impl Into<&'static str>) -> Self {
         Self::Text(name.into().to_owned())
+    }
+
+    /// The same of what may not be known.
+    pub(super) fn name_of(name: Option<impl Into<&'static str>>) -> Self {
+        name.map_or(Self::Null, Self::name)
     }
 
     /// A list or a map, as JSON.
@@ -105,6 +111,12 @@ impl From<CallId> for Value {
 impl From<&Label> for Value {
     fn from(value: &Label) -> Self {
         Self::Text(value.as_str().to_owned())
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
     }
 }
 

@@ -35,10 +35,10 @@ pub enum Format {
 pub struct RowWriter<W: Write + Send> {
     columns: Vec<Column>,
     rows: u64,
-    form: Form<W>,
+    sink: Sink<W>,
 }
 
-enum Form<W: Write + Send> {
+enum Sink<W: Write + Send> {
     Parquet(Box<Columnar<W>>),
     Jsonl(W),
     Csv(W),
@@ -47,18 +47,18 @@ enum Form<W: Write + Send> {
 impl<W: Write + Send> RowWriter<W> {
     pub fn new(table: Table, format: Format, mut out: W) -> io::Result<Self> {
         let columns = table.columns();
-        let form = match format {
-            Format::Parquet => Form::Parquet(Box::new(Columnar::new(table, &columns, out)?)),
-            Format::Jsonl => Form::Jsonl(out),
+        let sink = match format {
+            Format::Parquet => Sink::Parquet(Box::new(Columnar::new(table, &columns, out)?)),
+            Format::Jsonl => Sink::Jsonl(out),
             Format::Csv => {
                 csv::head(&columns, &mut out)?;
-                Form::Csv(out)
+                Sink::Csv(out)
             }
         };
         Ok(Self {
             columns,
             rows: 0,
-            form,
+            sink,
         })
     }
 
@@ -70,18 +70,18 @@ impl<W: Write + Send> RowWriter<W> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, words));
         }
         self.rows += 1;
-        match &mut self.form {
-            Form::Parquet(file) => file.push(row),
-            Form::Jsonl(out) => jsonl::line(&self.columns, row, out),
-            Form::Csv(out) => csv::line(&self.columns, row, out),
+        match &mut self.sink {
+            Sink::Parquet(file) => file.push(row),
+            Sink::Jsonl(out) => jsonl::line(&self.columns, row, out),
+            Sink::Csv(out) => csv::line(&self.columns, row, out),
         }
     }
 
     /// Ends the file; how many rows it has.
     pub fn finish(self) -> io::Result<u64> {
-        match self.form {
-            Form::Parquet(file) => file.finish()?,
-            Form::Jsonl(mut out) | Form::Csv(mut out) => out.flush()?,
+        match self.sink {
+            Sink::Parquet(file) => file.finish()?,
+            Sink::Jsonl(mut out) | Sink::Csv(mut out) => out.flush()?,
         }
         Ok(self.rows)
     }

@@ -30,7 +30,7 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 
 type Bytes = &'static [u8];
 type OpenMark = (i64, Option<&'static str>, &'static str);
@@ -184,6 +184,9 @@ pub(crate) struct StoredCall {
     pub(crate) admission: Option<Position>,
     #[n(2)]
     pub(crate) settlement: Option<Position>,
+    /// Where it was settled for good.
+    #[n(3)]
+    pub(crate) late: Option<Position>,
 }
 
 /// Where the index is kept.

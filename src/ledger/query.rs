@@ -15,6 +15,7 @@ use crate::core::time::Timestamp;
 mod budgets;
 mod calls;
 mod compare;
+mod exported;
 mod measured;
 mod neighbours;
 mod parting;
@@ -28,6 +29,7 @@ mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
 pub use compare::{Arms, CompareFilter, Gathered, MAX_COMPARED_RUNS};
+pub use exported::MeasuredCursor;
 pub use measured::{
     MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, RunMetrics,
     measured_identity,
@@ -39,7 +41,7 @@ pub use spans::{Sought, SpanFilter};
 pub use told::RunEvents;
 
 use super::body::unpack_content;
-use super::index::batch::{decode, id_key, read_admission, read_settlement};
+use super::index::batch::{decode, id_key, read_admission, read_late, read_settlement};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
 use super::record::{Content, Event, Position, kind};
@@ -84,10 +86,12 @@ impl View {
         };
         let admission = self.admission(&call)?;
         let settlement = self.settlement(&call)?;
+        let late = call.late.map(|at| read_late(&*self.storage, at, id));
         Ok(Some(CallDetail {
             row: call.row,
             admission,
             settlement,
+            late: late.transpose()?.flatten(),
         }))
     }
 

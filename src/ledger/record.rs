@@ -483,7 +483,9 @@ impl From<Act> for Event {
                 account: Some(*account),
                 ..Signal::of(Scope::new(About::Budget, ""))
             }),
-            _ => None,
+            deed => deed
+                .run()
+                .map(|run| Signal::of(Scope::new(About::Run, run))),
         };
         Self {
             at: act.at,

@@ -287,6 +287,8 @@ pub struct CallDetail {
     pub row: CallRow,
     pub admission: Option<Admission>,
     pub settlement: Option<Settlement>,
+    /// What it really used, where that became known later.
+    pub late: Option<LateUsage>,
 }
 
 /// A stored body, put together again.

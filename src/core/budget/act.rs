@@ -109,4 +109,12 @@ impl Deed {
             Self::RunStopped(run) => Some((run, Control::Stopped)),
         }
     }
+
+    /// The run it is about.
+    pub fn run(&self) -> Option<&Label> {
+        match self {
+            Self::RunTightened(run, _) => Some(run),
+            _ => self.control().map(|(run, _)| run),
+        }
+    }
 }

@@ -166,7 +166,7 @@ impl<'t> Batch<'t> {
             }
             kind::LATE => {
                 if let Ok(late) = minicbor::decode::<LateUsage>(payload) {
-                    self.settle_late(&late)?;
+                    self.settle_late(&late, at)?;
                 }
             }
             kind::MEASUREMENT => {
@@ -267,6 +267,7 @@ impl<'t> Batch<'t> {
             row: CallRow::admitted(admission),
             admission: Some(at),
             settlement: None,
+            late: None,
         });
     }
 
@@ -287,6 +288,7 @@ impl<'t> Batch<'t> {
                 row: CallRow::settled(settlement),
                 admission: None,
                 settlement: Some(at),
+                late: None,
             }),
         }
         if let Some(response) = &settlement.response_id {
@@ -549,4 +551,15 @@ pub(crate) fn read_settlement(
         }),
         _ => None,
     })
+}
+
+/// What a call really used.
+pub(crate) fn read_late(
+    storage: &dyn Storage,
+    at: Position,
+    id: CallId,
+) -> Result<Option<LateUsage>, IndexError> {
+    let record = read_record(storage, at)?.filter(|record| record.kind == kind::LATE);
+    let late = record.and_then(|record| minicbor::decode::<LateUsage>(&record.payload).ok());
+    Ok(late.filter(|late| late.id == id))
 }

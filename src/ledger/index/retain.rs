@@ -344,6 +344,7 @@ impl<'t> Forgetting<'t> {
                 row: call.row,
                 admission: Some(self.checkpoint),
                 settlement: Some(self.checkpoint),
+                late: None,
             });
         }
         let (id, row) = (id_key(id), call.row);

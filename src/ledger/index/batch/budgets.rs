@@ -123,7 +123,7 @@ impl Batch<'_> {
 
     /// What a pending call really used takes the place of its estimate in everything that counted
     /// it. Once: whatever comes after that, or for no such call, changes nothing.
-    pub(super) fn settle_late(&mut self, late: &LateUsage) -> Result<(), IndexError> {
+    pub(super) fn settle_late(&mut self, late: &LateUsage, at: Position) -> Result<(), IndexError> {
         let Some(Touched { call, .. }) = self.touch(id_key(late.id))? else {
             return Ok(());
         };
@@ -132,6 +132,7 @@ impl Batch<'_> {
             return Ok(());
         };
         call.row.settle_late(late);
+        call.late = Some(at);
         let row = call.row.clone();
         let used = Totals::of_row(&row).unwrap_or_default();
         let parent = self.parent(row.run.as_ref(), None)?;
@@ -177,6 +178,7 @@ impl Batch<'_> {
                 row,
                 admission: Some(at),
                 settlement: Some(at),
+                late: None,
             });
             if let Some(response) = &settlement.response_id {
                 self.name_response(response, id_key(settlement.id))?;
@@ -208,6 +210,7 @@ impl Batch<'_> {
             row,
             admission,
             settlement,
+            ..
         } in self.pending_calls(at)?
         {
             let (Some(admission), Some(settlement)) = (admission, settlement) else {
