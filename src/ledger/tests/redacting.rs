@@ -125,6 +125,7 @@ fn no_text_beside_names_keeps_a_secret() {
         key: None,
         run: None,
         agent: None,
+        charged: None,
     };
     let word = Value::category("sk-word").unwrap();
     block_on(ledger.measured(measurement(word, Some("sk-note"))).unwrap());
