@@ -58,7 +58,7 @@ impl SuggestParams {
         let span = span.filter(records.clock.now())?;
         Ok(Question {
             since: span.since,
-            until: span.until,
+            until: span.until.unwrap_or_else(|| records.clock.now()),
             agent: self.agent.clone(),
         })
     }

@@ -19,7 +19,7 @@ Examples:
   open-aiops suggest --since 30d --agent researcher
   open-aiops suggest --rule cache_broken --json
 
-Savings are what these calls would not have cost; what two findings claim of one call is counted once in
+Savings are what these calls would not have cost; of several claims on one call the largest counts for
 the total. `[suggestions]` in the config says from where on a finding matters, and which are ignored.";
 
 pub(super) fn list(
@@ -43,24 +43,25 @@ fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
         let total = saved(&report.total);
         writeln!(
             out.writer,
-            "together: {total}; what two claim of one call is counted once"
+            "together: {total}; of several claims on one call the largest counts"
         )?;
     }
     let spent = report.spent_nano_usd.brief();
     let calls = format::count(report.calls);
-    writeln!(out.writer, "looked at {calls} calls that cost {spent}")?;
-    if report.is_cut {
+    let (from, until) = (report.from, report.until);
+    writeln!(
+        out.writer,
+        "looked at {calls} calls from {from} to {until} that cost {spent}"
+    )?;
+    if let Some(bound) = report.cut_by {
         writeln!(
             out.writer,
-            "there are older calls in the span, which were not looked at"
+            "there are older calls in the span, which were not looked at: no more than {}",
+            bound.words()
         )?;
     }
-    if report.unread > 0 {
-        let unread = format::count(report.unread);
-        writeln!(
-            out.writer,
-            "{unread} of them are not recorded whole: no rule could look into those"
-        )?;
+    for line in report.unseen.words() {
+        writeln!(out.writer, "{line}")?;
     }
     if report.below > 0 {
         let below = format::count(report.below);
