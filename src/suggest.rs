@@ -201,12 +201,7 @@ impl<'a> Reader<'a> {
 
 /// As the dialects say it.
 fn is_cut(row: &CallRow) -> bool {
-    const WORDS: [&str; 4] = [
-        "length",
-        "max_tokens",
-        "MAX_TOKENS",
-        "max_output_tokens",
-    ];
+    const WORDS: [&str; 4] = ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens"];
     let mut reasons = row.finish_reasons.iter();
     reasons.any(|reason| WORDS.contains(&reason.as_str()))
 }
@@ -245,4 +240,4 @@ fn part(view: &View, id: CallId, index: usize) -> Result<Option<String>, IndexEr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -115,3 +115,61 @@ fn saved(saving: &Saving) -> String {
     }
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::call::Outcome;
+    use crate::suggest::tests::ledger::{Api, Talk, Work, prose};
+
+    /// Six runs that offer a tool nobody calls and tell the time first, and a call without an answer.
+    fn shown() -> String {
+        let mut work = Work::new();
+        for n in 0..24 {
+            work.run(&format!("run-{}", n / 4));
+            let talk = Talk::new(Api::Chat)
+                .tool("search", "Finds.")
+                .tool("de\u{1b}[31mploy", &prose(1, 2000))
+                .system(&format!(
+                    "It is 2026-11-01T10:00:{}Z. {}",
+                    10 + n,
+                    prose(2, 8000)
+                ))
+                .user(&format!("question {n}"));
+            work.asks(&talk).calls("search", &format!("{{\"q\":{n}}}"));
+        }
+        let late = work.asks(&Talk::new(Api::Chat).user("hm"));
+        late.ends(Outcome::ClientGone, 200).answers(None);
+        let mut bytes = Vec::new();
+        let mut out = Output {
+            writer: &mut bytes,
+            terminal: false,
+        };
+        show(&work.report(), &mut out).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn findings_are_told_with_evidence_and_figures_the_dearest_first() {
+        let shown = shown();
+        let at = |text: &str| {
+            let place = shown.find(text);
+            place.unwrap_or_else(|| panic!("no {text} in\n{shown}"))
+        };
+        let places = [
+            at("1. The prompt cache is broken (cache_broken): $"),
+            at("   - first difference: a time or date: `2026-11-01T10:00:10Z.` became"),
+            at("   do: Put what changes"),
+            at("   23 calls, as "),
+            at("2. Tools are sent and never called (unused_tools): $"),
+            at("   24 calls, as "),
+            at("together: $"),
+            at("looked at 25 calls from "),
+        ];
+        assert!(places.is_sorted(), "{shown}");
+        assert!(
+            !shown.contains('\u{1b}'),
+            "what a model says moves no cursor"
+        );
+    }
+}

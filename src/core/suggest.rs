@@ -142,9 +142,7 @@ impl Window {
 }
 
 /// What bounds the calls that are looked at.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Bound {
@@ -483,7 +481,9 @@ fn saving(claims: &[Claim], window: Window) -> Saving {
         Some(all.unwrap_or(0).saturating_add(nano))
     });
     let sum = |of: fn(&Claim) -> u64| claims.iter().map(of).fold(0, u64::saturating_add);
-    let unpriced = claims.iter().filter(|it| it.nano.is_none() && it.tokens > 0);
+    let unpriced = claims
+        .iter()
+        .filter(|it| it.nano.is_none() && it.tokens > 0);
     let daily = |nano: i64| {
         let daily = window.daily(nano.max(0).unsigned_abs());
         NanoUsd::new(i64::try_from(daily).unwrap_or(i64::MAX))
@@ -504,8 +504,7 @@ fn matters(finding: &Finding, settings: &Settings, window: Window) -> bool {
         Some(usd) => usd >= settings.min_usd_per_day && usd > NanoUsd::ZERO,
         None => saving.tokens > 0 && window.daily(saving.tokens) >= MIN_TOKENS_PER_DAY,
     };
-    let by_time =
-        saving.duration_us > 0 && window.daily(saving.duration_us) >= MIN_US_PER_DAY;
+    let by_time = saving.duration_us > 0 && window.daily(saving.duration_us) >= MIN_US_PER_DAY;
     finding.call_count >= settings.min_calls as u64 && (by_amount || by_time)
 }
 

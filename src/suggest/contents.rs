@@ -6,8 +6,8 @@ use std::sync::Arc;
 use memchr::memmem;
 use rustc_hash::{FxHashMap, FxHasher};
 
-use super::part::{Looked, look};
 use super::offer;
+use super::part::{Looked, look};
 use crate::core::call::Operation;
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::suggest::facts::{Answered, Caching, Part, PartKind, Sent, Tool};
@@ -60,7 +60,8 @@ impl Contents {
         for segment in &segments {
             self.part(&mut sent, segment, bytes.get(segment.range.clone())?);
         }
-        let is_answered = |part: &Part| matches!(part.kind, PartKind::Assistant | PartKind::ToolResult);
+        let is_answered =
+            |part: &Part| matches!(part.kind, PartKind::Assistant | PartKind::ToolResult);
         if let Some(last) = segments.last()
             && sent.earlier.is_none()
             && !sent.parts.iter().any(is_answered)

@@ -88,7 +88,8 @@ mod tests {
         let chat = r#"[{"type":"function","function":{"name":"a","parameters":{}}}]"#;
         let responses = r#"[{"type":"function","name":"a"},{"type":"custom","name":"b"}]"#;
         let messages = r#"[{"name":"a","input_schema":{}}]"#;
-        let gemini = r#"[{"functionDeclarations":[{"name":"a"},{"name":"b"}]},{"googleSearch":{}}]"#;
+        let gemini =
+            r#"[{"functionDeclarations":[{"name":"a"},{"name":"b"}]},{"googleSearch":{}}]"#;
         assert_eq!(named(chat), ["a"]);
         assert_eq!(named(responses), ["a", "b"]);
         assert_eq!(named(messages), ["a"]);

@@ -2,8 +2,8 @@
 
 use crate::config::Config;
 use crate::core::id::Label;
-use crate::core::price::{PriceTable, billed_model};
 use crate::core::money::NanoUsd;
+use crate::core::price::{PriceTable, billed_model};
 use crate::core::suggest::facts::{Rates, Tariff};
 use crate::core::usage::Usage;
 use crate::ledger::CallRow;

@@ -2,6 +2,6 @@
 
 mod cache;
 mod healthy;
-mod ledger;
+pub(crate) mod ledger;
 mod retries;
 mod rules;

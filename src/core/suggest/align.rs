@@ -53,9 +53,11 @@ pub(super) fn part_from(before: &Sent, now: &Sent) -> Option<Break> {
     if replaced > 0 && was.kind == is.kind && is.bytes >= was.bytes / 2 {
         return Some(stays(How::Rewritten, 0, replaced));
     }
-    Some(moved(old, new).map_or(stays(How::Rewritten, 0, 0), |(how, follows)| {
-        stays(how, 0, follows)
-    }))
+    Some(
+        moved(old, new).map_or(stays(How::Rewritten, 0, 0), |(how, follows)| {
+            stays(how, 0, follows)
+        }),
+    )
 }
 
 /// What follows where a few messages were put in or dropped, in bytes.

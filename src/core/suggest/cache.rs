@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::align::{Break, How, part_from};
-use super::facts::{CallFacts, Caching, PartKind, Sent, price};
+use super::facts::{Caching, CallFacts, PartKind, Sent, price};
 use super::{Draft, Pair, Rule};
 use crate::core::id::Label;
 use crate::core::text::grouped;
@@ -34,7 +34,9 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         let before = recent.entry(group).or_default();
         if let Some((other, broken, lost)) = lost(calls, before, call, sent) {
             let key = (group, broken.kind, broken.how);
-            let draft = found.entry(key).or_insert_with(|| first(other, call, &broken));
+            let draft = found
+                .entry(key)
+                .or_insert_with(|| first(other, call, &broken));
             let rate = rate(call, lost);
             draft.claim(at, price(lost, rate), lost);
         }

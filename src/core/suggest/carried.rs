@@ -87,11 +87,16 @@ fn carry(held: &mut Results, at: usize, call: &CallFacts) {
             continue;
         }
         let behind = call.tokens_of(sent.bytes().saturating_sub(front));
-        hold(held.entry(part.digest).or_default(), part, call, Carrying {
-            call: at,
-            tokens,
-            behind,
-        });
+        hold(
+            held.entry(part.digest).or_default(),
+            part,
+            call,
+            Carrying {
+                call: at,
+                tokens,
+                behind,
+            },
+        );
     }
 }
 
@@ -145,7 +150,9 @@ fn spared(
         behind = behind.max(now.behind);
         count += 1;
         for it in stale.iter().filter(|it| it.call >= moment) {
-            let Some(call) = calls.get(it.call) else { continue };
+            let Some(call) = calls.get(it.call) else {
+                continue;
+            };
             let tokens = it.tokens - LEFT;
             let nano = price(tokens, call.least_rate());
             let (all, sum) = spared.entry(it.call).or_insert((Some(0), 0));
@@ -157,7 +164,11 @@ fn spared(
         let again = behind.min(call.usage.cache_read_input_tokens);
         let more = call.rates.cache_write.zip(call.rates.cache_read);
         let more = more.map(|(write, read)| write.saturating_sub(read));
-        let cost = if again == 0 { Some(0) } else { price(again, more) };
+        let cost = if again == 0 {
+            Some(0)
+        } else {
+            price(again, more)
+        };
         *nano = nano.zip(cost).map(|(gain, cost)| gain - cost);
     }
     (spared, count)

@@ -39,7 +39,11 @@ pub fn between(before: &str, after: &str) -> Option<Change> {
 fn around(word: &str, at: usize) -> String {
     let from = at.saturating_sub(SHOWN / 2);
     let from = (from..=at).find(|place| word.is_char_boundary(*place));
-    let from = if word.len() <= SHOWN { 0 } else { from.unwrap_or(0) };
+    let from = if word.len() <= SHOWN {
+        0
+    } else {
+        from.unwrap_or(0)
+    };
     let rest = word.get(from..).unwrap_or_default();
     let shown = front(rest, SHOWN);
     let lead = if from > 0 { "..." } else { "" };
@@ -83,9 +87,9 @@ fn kind(word: &str) -> &'static str {
 fn is_clock(word: &str) -> bool {
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
     let bytes = word.as_bytes();
-    bytes.windows(5).any(|it| {
-        it.get(2) == Some(&b':') && [0, 1, 3, 4].iter().all(|at| is_digit(it.get(*at)))
-    })
+    bytes
+        .windows(5)
+        .any(|it| it.get(2) == Some(&b':') && [0, 1, 3, 4].iter().all(|at| is_digit(it.get(*at))))
 }
 
 #[cfg(test)]
@@ -119,6 +123,9 @@ mod tests {
         assert!(change.before.contains('1') && change.after.contains('2'));
         assert!(change.before.len() <= SHOWN + 6, "{}", change.before);
         let change = between("", "\u{e9}\u{e9}").unwrap();
-        assert_eq!((change.before.as_str(), change.after.as_str()), ("", "\u{e9}\u{e9}"));
+        assert_eq!(
+            (change.before.as_str(), change.after.as_str()),
+            ("", "\u{e9}\u{e9}")
+        );
     }
 }

@@ -47,9 +47,8 @@ fn gone_on<'a>(calls: &'a [CallFacts], found: &mut Found<'a>) {
 
 /// The same as before, the answer as far as it came, and at most one word to go on.
 fn goes_on(before: &Sent, now: &Sent) -> bool {
-    let is_same = |(one, other): (&super::facts::Part, &super::facts::Part)| {
-        one.digest == other.digest
-    };
+    let is_same =
+        |(one, other): (&super::facts::Part, &super::facts::Part)| one.digest == other.digest;
     let is_front = before.parts.iter().zip(&now.parts).all(is_same);
     let rest = now.parts.get(before.parts.len()..).unwrap_or_default();
     let kinds: Vec<PartKind> = rest.iter().map(|part| part.kind).collect();

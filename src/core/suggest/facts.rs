@@ -150,9 +150,7 @@ impl Sent {
                 .map(|part| part.digest)
                 .collect::<Vec<_>>()
         };
-        !self.parts.is_empty()
-            && self.earlier == other.earlier
-            && digests(self) == digests(other)
+        !self.parts.is_empty() && self.earlier == other.earlier && digests(self) == digests(other)
     }
 
     /// Whether the input that is billed is the text of the request, so that a share of its bytes is a

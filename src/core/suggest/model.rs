@@ -76,16 +76,20 @@ fn of_kind(
             other != &name && is_as_good(record, dear) && is_apart(record, dear)
         });
         let savings = others.map(|(other, record)| {
-            (*other, record, claims(dear, (*other, record), calls, tariff))
+            (
+                *other,
+                record,
+                claims(dear, (*other, record), calls, tariff),
+            )
         });
         let best =
             savings.max_by_key(|(.., claims)| claims.iter().map(|(_, nano)| nano).sum::<i64>());
         if let Some((other, record, claims)) = best.filter(|(.., claims)| !claims.is_empty()) {
             let first = claims.first().and_then(|(at, _)| calls.get(*at));
             let draft = first.map(|call| Draft::new(Rule::SmallerModel, call));
-            drafts.extend(draft.map(|draft| {
-                words(draft, (name.1, dear), (other.1, record), &claims)
-            }));
+            drafts.extend(
+                draft.map(|draft| words(draft, (name.1, dear), (other.1, record), &claims)),
+            );
         }
     }
     drafts

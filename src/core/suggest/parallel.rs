@@ -26,14 +26,14 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         let Some(run) = &call.run else { continue };
         let sequence = growing.entry((run, &call.agent)).or_default();
         if !goes_on(sequence, call, calls) {
-            close(std::mem::take(sequence), calls, &mut found);
+            close(&std::mem::take(sequence), calls, &mut found);
         }
         if question(call).is_some() && call.answered.is_some() {
             sequence.push(at);
         }
     }
     for sequence in growing.into_values() {
-        close(sequence, calls, &mut found);
+        close(&sequence, calls, &mut found);
     }
     found.into_values().map(words).collect()
 }
@@ -90,12 +90,18 @@ fn leans_on(asked: &Words, sequence: &Sequence, calls: &[CallFacts]) -> bool {
         .beyond(first)
         .filter(|word| !questions.iter().any(|question| question.has(*word)))
         .collect();
-    let taken = new.iter().filter(|word| answers.iter().any(|answer| answer.has(**word)));
+    let taken = new
+        .iter()
+        .filter(|word| answers.iter().any(|answer| answer.has(**word)));
     answers.iter().any(is_quoted) || taken.count() * CHANCE >= new.len().max(1)
 }
 
-fn close<'a>(sequence: Sequence, calls: &'a [CallFacts], found: &mut BTreeMap<&'a Label, Draft>) {
-    let its = || sequence.iter().filter_map(|at| Some((*at, calls.get(*at)?)));
+fn close<'a>(sequence: &[usize], calls: &'a [CallFacts], found: &mut BTreeMap<&'a Label, Draft>) {
+    let its = || {
+        sequence
+            .iter()
+            .filter_map(|at| Some((*at, calls.get(*at)?)))
+    };
     let longest = its().max_by_key(|(_, call)| call.duration_us);
     let (Some((_, first)), Some((longest, _))) = (its().next(), longest) else {
         return;

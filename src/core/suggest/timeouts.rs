@@ -48,12 +48,12 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
 
 /// Claims what calls took that `came_to_nothing` and were followed by the same request, of which
 /// the answer `is_better`; by agent and model.
-pub(super) fn asked_again<'a>(
-    calls: &'a [CallFacts],
+pub(super) fn asked_again(
+    calls: &[CallFacts],
     rule: Rule,
     came_to_nothing: impl Fn(&CallFacts) -> bool,
     is_better: impl Fn(&CallFacts) -> bool,
-) -> BTreeMap<(&'a Label, Option<&'a Label>), Draft> {
+) -> BTreeMap<(&Label, Option<&Label>), Draft> {
     let mut open: BTreeMap<&Label, VecDeque<usize>> = BTreeMap::new();
     let mut found: BTreeMap<(&Label, Option<&Label>), Draft> = BTreeMap::new();
     for (at, call) in calls.iter().enumerate() {
@@ -114,7 +114,10 @@ fn words(mut draft: Draft, calls: &[CallFacts]) -> Draft {
     draft.evidence("calls made again", &count);
     for (what, count) in [
         ("left by the client before the answer was whole", gave_up),
-        ("given up by the upstream as too long, or not reached for 5 s", too_long),
+        (
+            "given up by the upstream as too long, or not reached for 5 s",
+            too_long,
+        ),
         ("broken off by the upstream", broke_off),
     ] {
         if count > 0 {
@@ -131,7 +134,9 @@ fn words(mut draft: Draft, calls: &[CallFacts]) -> Draft {
     if too_long + broke_off > 0 {
         let lead = if gave_up > 0 { " " } else { "" };
         draft.fix(lead);
-        draft.fix("Ask for shorter outputs, or stream: what is in front of the model ends long calls.");
+        draft.fix(
+            "Ask for shorter outputs, or stream: what is in front of the model ends long calls.",
+        );
     }
     draft
 }

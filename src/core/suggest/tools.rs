@@ -69,7 +69,11 @@ fn agents(calls: &[CallFacts]) -> BTreeMap<&Label, Agent<'_>> {
     for call in calls {
         let agent = agents.entry(&call.agent).or_default();
         let sent = call.sent.as_ref();
-        for tool in sent.and_then(|it| it.tools.as_ref()).into_iter().flat_map(|it| it.iter()) {
+        for tool in sent
+            .and_then(|it| it.tools.as_ref())
+            .into_iter()
+            .flat_map(|it| it.iter())
+        {
             let offered = agent.offered.entry(&tool.name).or_default();
             offered.calls += 1;
             let run = call.run.as_ref().or(call.conversation.as_ref());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::align::part_from;
 use super::cache::{LIFETIME_US, MIN_TOKENS};
-use super::facts::{CallFacts, Caching, Talk, price};
+use super::facts::{Caching, CallFacts, Talk, price};
 use super::net::Net;
 use super::{Draft, Rule};
 use crate::core::id::Label;
@@ -26,7 +26,8 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         let Some(sent) = call.sent.as_ref().filter(|_| call.is_done()) else {
             continue;
         };
-        let is_cached = call.usage.cache_read_input_tokens + call.usage.cache_write_input_tokens > 0;
+        let is_cached =
+            call.usage.cache_read_input_tokens + call.usage.cache_write_input_tokens > 0;
         if sent.caching != Caching::NotAsked || !sent.is_countable() || is_cached {
             continue;
         }

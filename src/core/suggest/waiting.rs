@@ -58,7 +58,9 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
     let found = found.into_iter();
     found
         .map(|((agent, _, tool), (draft, waited))| {
-            let its = times.iter().filter(|((its, ..), time)| *its == agent && time.waited > 0);
+            let its = times
+                .iter()
+                .filter(|((its, ..), time)| *its == agent && time.waited > 0);
             let all: i64 = its.map(|(_, time)| time.last - time.first).sum();
             words(draft, tool, waited, all)
         })
@@ -81,11 +83,15 @@ fn told(call: &CallFacts) -> Option<Digest> {
 
 /// Claims a row that is a wait, and says how long it was.
 fn close<'a>(row: &Row<'a>, calls: &'a [CallFacts], found: &mut Found<'a>) -> i64 {
-    let its = || row.calls.iter().filter_map(|at| Some((*at, calls.get(*at)?)));
+    let its = || {
+        row.calls
+            .iter()
+            .filter_map(|at| Some((*at, calls.get(*at)?)))
+    };
     let Some((tool, _)) = row.asked else {
         return 0;
     };
-    let (Some((_, first)), Some((_, last))) = (its().next(), its().last()) else {
+    let (Some((_, first)), Some((_, last))) = (its().next(), its().next_back()) else {
         return 0;
     };
     let waited = last.ended_at() - first.ended_at();

@@ -95,10 +95,7 @@ impl Words {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "half of a hash is a hash"
-)]
+/// Half of a hash is a hash.
 fn hash(words: &[&str]) -> u32 {
     let mut hasher = FxHasher::default();
     for word in words {
@@ -132,7 +129,10 @@ mod tests {
 
     #[test]
     fn only_telling_words_count_as_beyond() {
-        let (first, then) = (Words::of("describe the pear"), Words::of("describe the kiwi 7"));
+        let (first, then) = (
+            Words::of("describe the pear"),
+            Words::of("describe the kiwi 7"),
+        );
         assert_eq!(then.beyond(&first).count(), 2, "kiwi and 7");
     }
 }

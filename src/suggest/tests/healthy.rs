@@ -35,12 +35,16 @@ fn nothing_is_found_in_a_coding_agent_that_reads_and_edits_with_a_warm_cache() {
 #[test]
 fn nothing_is_found_in_single_questions_with_numbers_in_them() {
     let mut work = Work::new();
-    let table = |n: usize| (0..400).map(|row| format!("{n},{row},{}\n", n * row)).collect::<String>();
+    let table = |n: usize| {
+        let rows = (0..400).map(|row| format!("{n},{row},{}", n * row));
+        rows.collect::<Vec<_>>().join("\n")
+    };
     for n in 0..60 {
         work.run(&format!("job-{n}"));
         let talk = Talk::new(Api::Chat).system("You sum tables up.");
         let ticket = talk.clone().user(&format!("Summarise ticket {n}."));
-        work.asks(&ticket).says(&format!("Ticket {n} is about a printer without paper."));
+        work.asks(&ticket)
+            .says(&format!("Ticket {n} is about a printer without paper."));
         let csv = talk.user(&format!("Sum this up:\n{}", table(n)));
         work.asks(&csv).says(&format!("Its sum is {n}."));
     }
@@ -52,15 +56,21 @@ fn nothing_is_found_in_a_fan_out_over_sources_with_screenshots() {
     let mut work = Work::new();
     for n in 0..40 {
         work.run(&format!("search-{}", n / 8));
-        let image = format!("data:image/png;base64,{}", format!("{n:04}QUJD").repeat(20_000));
+        let image = format!(
+            "data:image/png;base64,{}",
+            format!("{n:04}QUJD").repeat(20_000)
+        );
         let mut talk = Talk::new(Api::Chat)
             .system(&prose(2, 4000))
             .tool("browse", &prose(3, 900))
             .tool("ask_human", &prose(4, 900));
         let shot = json!({"type": "image_url", "image_url": {"url": image}});
         let text = json!({"type": "text", "text": format!("{}\nWhat does source {n} say?", prose(n + 10, 3000))});
-        talk.push(json!({"role": "user", "content": [text, shot]}));
-        work.asks(&talk).input(9000).cached(0).calls("browse", r#"{"to":"next"}"#);
+        talk.push(&json!({"role": "user", "content": [text, shot]}));
+        work.asks(&talk)
+            .input(9000)
+            .cached(0)
+            .calls("browse", r#"{"to":"next"}"#);
     }
     work.is_healthy();
 }
@@ -72,7 +82,9 @@ fn nothing_is_found_in_routing_by_difficulty() {
         let is_hard = n % 3 == 0;
         work.run(&format!("question-{n}"));
         work.model(if is_hard { "gpt-5" } else { "gpt-5-mini" });
-        let talk = Talk::new(Api::Chat).system(&prose(1, 3000)).user(&prose(n + 9, 600));
+        let talk = Talk::new(Api::Chat)
+            .system(&prose(1, 3000))
+            .user(&prose(n + 9, 600));
         work.asks(&talk).output(400).says(&prose(n + 500, 800));
     }
     work.is_healthy();
@@ -101,11 +113,21 @@ fn nothing_is_found_in_steps_that_take_up_a_name_or_a_short_answer() {
     let mut work = Work::new();
     for run in 0..5 {
         work.run(&format!("fruit-{run}"));
-        let fruits = ["apricots", "blackberries", "cherries", "damsons", "elderberries"];
-        let plan = Talk::new(Api::Chat).system("You help.").user("Which fruits are there?");
+        let fruits = [
+            "apricots",
+            "blackberries",
+            "cherries",
+            "damsons",
+            "elderberries",
+        ];
+        let plan = Talk::new(Api::Chat)
+            .system("You help.")
+            .user("Which fruits are there?");
         work.asks(&plan).for_seconds(9).says(&fruits.join(", "));
         for fruit in fruits {
-            let ask = Talk::new(Api::Chat).system("You help.").user(&format!("Describe {fruit}"));
+            let ask = Talk::new(Api::Chat)
+                .system("You help.")
+                .user(&format!("Describe {fruit}"));
             work.asks(&ask).after_ms(50).for_seconds(9).says("Sweet.");
         }
     }
@@ -143,8 +165,14 @@ fn nothing_is_found_in_an_agent_that_polls_and_is_told_something_new_each_time()
             .system(&prose(1, 3000))
             .user("Build it and tell me how it went.");
         for step in 0..12 {
-            work.asks(&talk).after_ms(2000).calls("get_job", r#"{"id":7}"#);
-            talk = talk.result("get_job", r#"{"id":7}"#, &format!("{step} of 12 steps done"));
+            work.asks(&talk)
+                .after_ms(2000)
+                .calls("get_job", r#"{"id":7}"#);
+            talk = talk.result(
+                "get_job",
+                r#"{"id":7}"#,
+                &format!("{step} of 12 steps done"),
+            );
         }
         work.asks(&talk).says("It is built.");
     }
@@ -156,9 +184,13 @@ fn nothing_is_found_in_an_agent_that_presses_a_key_again_and_again() {
     let mut work = Work::new();
     for run in 0..5 {
         work.run(&format!("form-{run}"));
-        let mut talk = Talk::new(Api::Chat).system(&prose(1, 3000)).user("Fill the form in.");
+        let mut talk = Talk::new(Api::Chat)
+            .system(&prose(1, 3000))
+            .user("Fill the form in.");
         for _ in 0..9 {
-            work.asks(&talk).after_ms(900).calls("press_key", r#"{"key":"Tab"}"#);
+            work.asks(&talk)
+                .after_ms(900)
+                .calls("press_key", r#"{"key":"Tab"}"#);
             talk = talk.result("press_key", r#"{"key":"Tab"}"#, "done");
         }
         work.asks(&talk).calls("type_text", r#"{"text":"yes"}"#);

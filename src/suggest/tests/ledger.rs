@@ -22,7 +22,7 @@ const WARM_US: u64 = 300 * SECOND;
 
 /// The words of an API.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Api {
+pub(crate) enum Api {
     Chat,
     Messages,
     Responses,
@@ -30,19 +30,19 @@ pub(super) enum Api {
 
 /// A request that grows.
 #[derive(Clone)]
-pub(super) struct Talk {
+pub(crate) struct Talk {
     api: Api,
     tools: Vec<String>,
     system: Option<String>,
     messages: Vec<String>,
     /// The last message gets a mark for the cache.
-    pub(super) is_marked: bool,
+    pub(crate) is_marked: bool,
     extra: String,
     asked: usize,
 }
 
 impl Talk {
-    pub(super) fn new(api: Api) -> Self {
+    pub(crate) fn new(api: Api) -> Self {
         Self {
             api,
             tools: Vec::new(),
@@ -54,7 +54,7 @@ impl Talk {
         }
     }
 
-    pub(super) fn system(mut self, text: &str) -> Self {
+    pub(crate) fn system(mut self, text: &str) -> Self {
         self.system = Some(match self.api {
             Api::Chat => json!({"role": "system", "content": text}).to_string(),
             _ => json!(text).to_string(),
@@ -62,7 +62,7 @@ impl Talk {
         self
     }
 
-    pub(super) fn tool(mut self, name: &str, about: &str) -> Self {
+    pub(crate) fn tool(mut self, name: &str, about: &str) -> Self {
         let of = |key: &str| json!({"name": name, "description": about, key: {"type": "object"}});
         self.tools.push(match self.api {
             Api::Chat => json!({"type": "function", "function": of("parameters")}).to_string(),
@@ -72,44 +72,44 @@ impl Talk {
     }
 
     /// A member of the body, as `"previous_response_id":"resp_1"`.
-    pub(super) fn with(mut self, member: &str) -> Self {
+    pub(crate) fn with(mut self, member: &str) -> Self {
         self.extra = format!(",{member}");
         self
     }
 
-    pub(super) fn user(mut self, text: &str) -> Self {
-        self.push(json!({"role": "user", "content": text}));
+    pub(crate) fn user(mut self, text: &str) -> Self {
+        self.push(&json!({"role": "user", "content": text}));
         self
     }
 
-    pub(super) fn said(mut self, text: &str) -> Self {
-        self.push(json!({"role": "assistant", "content": text}));
+    pub(crate) fn said(mut self, text: &str) -> Self {
+        self.push(&json!({"role": "assistant", "content": text}));
         self
     }
 
-    pub(super) fn push(&mut self, message: Value) {
+    pub(crate) fn push(&mut self, message: &Value) {
         self.messages.push(message.to_string());
     }
 
-    pub(super) fn drop_message(&mut self, at: usize) {
+    pub(crate) fn drop_message(&mut self, at: usize) {
         self.messages.remove(at);
     }
 
     /// The model called a tool, and this is what it gave.
-    pub(super) fn result(mut self, tool: &str, arguments: &str, text: &str) -> Self {
+    pub(crate) fn result(mut self, tool: &str, arguments: &str, text: &str) -> Self {
         let id = format!("call-{}", self.asked);
         self.asked += 1;
         if self.api == Api::Messages {
             let input: Value = serde_json::from_str(arguments).unwrap();
             let used = json!({"type": "tool_use", "id": id, "name": tool, "input": input});
-            self.push(json!({"role": "assistant", "content": [used]}));
+            self.push(&json!({"role": "assistant", "content": [used]}));
             let block = json!({"type": "tool_result", "tool_use_id": id, "content": text});
-            self.push(json!({"role": "user", "content": [block]}));
+            self.push(&json!({"role": "user", "content": [block]}));
         } else {
             let function = json!({"name": tool, "arguments": arguments});
             let call = json!({"id": id, "type": "function", "function": function});
-            self.push(json!({"role": "assistant", "tool_calls": [call]}));
-            self.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
+            self.push(&json!({"role": "assistant", "tool_calls": [call]}));
+            self.push(&json!({"role": "tool", "tool_call_id": id, "content": text}));
         }
         self
     }
@@ -127,12 +127,12 @@ impl Talk {
         parts
     }
 
-    pub(super) fn tokens(&self) -> u64 {
+    pub(crate) fn tokens(&self) -> u64 {
         self.parts().iter().map(|part| part.len() as u64).sum()
     }
 
     /// The tokens of its last message.
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.messages.last().unwrap().len() as u64
     }
 
@@ -151,14 +151,16 @@ impl Talk {
             front = format!("{front}\"{place}\":{},", parts.remove(0));
         }
         let messages = parts.join(",");
-        format!(r#"{{"model":"{model}",{front}"{key}":[{messages}]{}}}"#, self.extra)
+        format!(
+            r#"{{"model":"{model}",{front}"{key}":[{messages}]{}}}"#,
+            self.extra
+        )
     }
 }
 
 /// Agents at work on a ledger.
-pub(super) struct Work {
-    pub(super) sample: Sample,
-    agent: Label,
+pub(crate) struct Work {
+    pub(crate) sample: Sample,
     run: Option<Label>,
     variant: Option<Label>,
     model: &'static str,
@@ -167,10 +169,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             sample: Sample::new(),
-            agent: label("worker"),
             run: Some(label("run")),
             variant: None,
             model: "gpt-5",
@@ -178,28 +179,23 @@ impl Work {
         }
     }
 
-    pub(super) fn agent(&mut self, name: &str) -> &mut Self {
-        self.agent = label(name);
-        self
-    }
-
-    pub(super) fn run(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn run(&mut self, name: &str) -> &mut Self {
         self.run = Some(label(name));
         self
     }
 
-    pub(super) fn variant(&mut self, name: &str) -> &mut Self {
+    pub(crate) fn variant(&mut self, name: &str) -> &mut Self {
         self.variant = Some(label(name));
         self
     }
 
-    pub(super) fn model(&mut self, name: &'static str) -> &mut Self {
+    pub(crate) fn model(&mut self, name: &'static str) -> &mut Self {
         self.model = name;
         self
     }
 
     /// A call that begins 30 s after the one before had ended, takes 1 s, and has 50 tokens out.
-    pub(super) fn asks(&mut self, talk: &Talk) -> Ask<'_> {
+    pub(crate) fn asks(&mut self, talk: &Talk) -> Ask<'_> {
         let now = self.sample.clock.now().micros().unsigned_abs();
         let cached = match talk.api {
             Api::Messages if !talk.is_marked => 0,
@@ -237,17 +233,17 @@ impl Work {
             pairs.take_while(|(one, other)| one == other).count() as u64
         };
         let warm = self.cache.iter();
-        let warm = warm.filter(|(at, of, _)| *of == model && now - at < WARM_US);
+        let warm = warm.filter(|(at, of, _)| *of == model && now.saturating_sub(*at) < WARM_US);
         let longest = warm.map(|(.., other)| same(other)).max().unwrap_or(0);
         self.cache.push((now + 31 * SECOND, model, text));
         if longest < 1024 { 0 } else { longest }
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         self.report_of(&Config::default())
     }
 
-    pub(super) fn report_of(&self, config: &Config) -> Report {
+    pub(crate) fn report_of(&self, config: &Config) -> Report {
         let question = Question {
             until: self.sample.clock.now(),
             ..Question::default()
@@ -256,7 +252,7 @@ impl Work {
     }
 
     /// What is found when nothing is too small, of one rule.
-    pub(super) fn found(&self, rule: Rule) -> Vec<Finding> {
+    pub(crate) fn found(&self, rule: Rule) -> Vec<Finding> {
         let mut config = Config::default();
         config.suggestions.min_usd_per_day = NanoUsd::ZERO;
         config.suggestions.min_calls = 1;
@@ -265,14 +261,14 @@ impl Work {
         report.findings
     }
 
-    pub(super) fn one(&self, rule: Rule) -> Finding {
+    pub(crate) fn one(&self, rule: Rule) -> Finding {
         let mut found = self.found(rule);
         assert_eq!(found.len(), 1, "{found:#?}");
         found.remove(0)
     }
 
     /// With thresholds as they are, nothing is found, and nothing is too small to be told.
-    pub(super) fn is_healthy(&self) {
+    pub(crate) fn is_healthy(&self) {
         let report = self.report();
         let mut config = Config::default();
         config.suggestions.min_usd_per_day = NanoUsd::ZERO;
@@ -284,11 +280,11 @@ impl Work {
 }
 
 /// A call, up to its answer.
-pub(super) struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     work: &'a mut Work,
     api: Api,
-    pub(super) request: Vec<u8>,
-    pub(super) usage: Usage,
+    pub(crate) request: Vec<u8>,
+    pub(crate) usage: Usage,
     outcome: Outcome,
     status: u16,
     finish: &'static str,
@@ -299,47 +295,47 @@ pub(super) struct Ask<'a> {
 
 impl Ask<'_> {
     /// Begins so many milliseconds after the one before had ended.
-    pub(super) fn after_ms(mut self, ms: u64) -> Self {
+    pub(crate) fn after_ms(mut self, ms: u64) -> Self {
         self.pause_us = ms * 1000;
         self
     }
 
-    pub(super) fn for_seconds(mut self, seconds: u64) -> Self {
+    pub(crate) fn for_seconds(mut self, seconds: u64) -> Self {
         self.took_us = seconds * SECOND;
         self
     }
 
-    pub(super) fn input(mut self, tokens: u64) -> Self {
+    pub(crate) fn input(mut self, tokens: u64) -> Self {
         self.usage.input_tokens = tokens;
         self
     }
 
-    pub(super) fn cached(mut self, tokens: u64) -> Self {
+    pub(crate) fn cached(mut self, tokens: u64) -> Self {
         self.usage.cache_read_input_tokens = tokens;
         self
     }
 
-    pub(super) fn output(mut self, tokens: u64) -> Self {
+    pub(crate) fn output(mut self, tokens: u64) -> Self {
         self.usage.output_tokens = tokens;
         self
     }
 
-    pub(super) fn unpriced(mut self) -> Self {
+    pub(crate) fn unpriced(mut self) -> Self {
         self.is_priced = false;
         self
     }
 
-    pub(super) fn cut(mut self) -> Self {
+    pub(crate) fn cut(mut self) -> Self {
         self.finish = "length";
         self
     }
 
-    pub(super) fn ends(mut self, outcome: Outcome, status: u16) -> Self {
+    pub(crate) fn ends(mut self, outcome: Outcome, status: u16) -> Self {
         (self.outcome, self.status) = (outcome, status);
         self
     }
 
-    pub(super) fn says(self, text: &str) -> NanoUsd {
+    pub(crate) fn says(self, text: &str) -> NanoUsd {
         let said = match self.api {
             Api::Messages => {
                 json!({"role": "assistant", "content": [{"type": "text", "text": text}]})
@@ -355,7 +351,7 @@ impl Ask<'_> {
         self.answers(Some(&said.to_string()))
     }
 
-    pub(super) fn calls(self, tool: &str, arguments: &str) -> NanoUsd {
+    pub(crate) fn calls(self, tool: &str, arguments: &str) -> NanoUsd {
         let said = if self.api == Api::Messages {
             let input: Value = serde_json::from_str(arguments).unwrap();
             let used = json!({"type": "tool_use", "id": "c", "name": tool, "input": input});
@@ -369,20 +365,22 @@ impl Ask<'_> {
     }
 
     /// Records it with this body of an answer, and says what it cost.
-    pub(super) fn answers(self, body: Option<&str>) -> NanoUsd {
+    pub(crate) fn answers(self, body: Option<&str>) -> NanoUsd {
         let work = self.work;
-        work.sample.clock.advance_micros(self.pause_us.cast_signed());
+        work.sample
+            .clock
+            .advance_micros(self.pause_us.cast_signed());
         let now = work.sample.clock.now();
         let mut admission = sample::admission(work.sample.clock.call_id(), now, PLANNER);
-        admission.attribution.agent = work.agent.clone();
+        admission.attribution.agent = label("worker");
         admission.attribution.run.clone_from(&work.run);
         admission.attribution.conversation.clone_from(&work.run);
         admission.attribution.variant.clone_from(&work.variant);
         admission.request_model = Some(label(work.model));
         let (seller, operation, target) = match self.api {
             Api::Chat => ("openai", Operation::Chat, "/v1/chat/completions"),
-            Api::Messages => ("anthropic", Operation::Chat, "/v1/messages"),
-            Api::Responses => ("openai", Operation::Chat, "/v1/responses"),
+            Api::Messages => ("anthropic", Operation::Messages, "/v1/messages"),
+            Api::Responses => ("openai", Operation::Responses, "/v1/responses"),
         };
         admission.upstream = label(seller);
         admission.operation = operation;
@@ -416,7 +414,7 @@ fn capture(bytes: &[u8]) -> Capture {
 }
 
 /// A text of about so many bytes that no other number gives.
-pub(super) fn prose(seed: usize, bytes: usize) -> String {
+pub(crate) fn prose(seed: usize, bytes: usize) -> String {
     const WORDS: [&str; 16] = [
         "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "islet", "jetty",
         "knoll", "larch", "marsh", "north", "ocean", "plain",
@@ -434,12 +432,12 @@ pub(super) fn prose(seed: usize, bytes: usize) -> String {
     text
 }
 
-pub(super) fn saved(finding: &Finding) -> (Option<i64>, u64, u64) {
+pub(crate) fn saved(finding: &Finding) -> (Option<i64>, u64, u64) {
     let nano = finding.saving.nano_usd.map(NanoUsd::get);
     (nano, finding.saving.tokens, finding.call_count)
 }
 
-/// So many tokens at a price in pico-USD, as the rules count.
-pub(super) fn nano(tokens: u64, pico: u64) -> i64 {
-    i64::try_from(tokens * pico / 1000).unwrap()
+/// So many tokens at a price in nano-USD.
+pub(crate) fn nano(tokens: u64, each: u64) -> i64 {
+    i64::try_from(tokens * each).unwrap()
 }

@@ -5,7 +5,9 @@ use crate::core::call::Outcome;
 use crate::core::suggest::Rule;
 
 fn talk(n: usize) -> Talk {
-    Talk::new(Api::Chat).system("You write.").user(&prose(n, 5000))
+    Talk::new(Api::Chat)
+        .system("You write.")
+        .user(&prose(n, 5000))
 }
 
 #[test]
@@ -19,7 +21,10 @@ fn what_was_cut_and_then_answered_whole_is_claimed_at_what_the_cut_call_cost() {
     let found = work.one(Rule::CutOutput);
     assert_eq!(saved(&found), (Some(usd), 3 * (talk(0).tokens() + 2000), 3));
     let report = work.report();
-    assert_eq!(report.findings.first().map(|it| it.rule), Some(Rule::CutOutput));
+    assert_eq!(
+        report.findings.first().map(|it| it.rule),
+        Some(Rule::CutOutput)
+    );
 }
 
 #[test]
@@ -40,7 +45,12 @@ fn a_cut_answer_that_is_gone_on_with_costs_the_input_once_more() {
         work.asks(&talk(n)).output(4000).cut().says("half of it");
         let more = talk(n).said("half of it").user("Go on.");
         tokens += more.tokens();
-        let cost = work.asks(&more).cached(0).output(500).says("the rest").get();
+        let cost = work
+            .asks(&more)
+            .cached(0)
+            .output(500)
+            .says("the rest")
+            .get();
         usd += cost - nano(500, 10_000);
         let other = talk(n).said("half of it").user(&prose(n + 90, 900));
         work.asks(&other).says("something else");
@@ -55,7 +65,10 @@ fn a_client_that_left_and_asked_again_within_ten_minutes_is_claimed() {
         let mut work = Work::new();
         let mut usd = 0;
         for n in 0..3 {
-            let late = work.asks(&talk(n)).for_seconds(60).ends(Outcome::ClientGone, 200);
+            let late = work
+                .asks(&talk(n))
+                .for_seconds(60)
+                .ends(Outcome::ClientGone, 200);
             usd += late.answers(None).get();
             work.asks(&talk(n)).after_ms(seconds * 1000).says("answer");
         }
@@ -93,7 +106,9 @@ fn a_connection_that_is_refused_at_once_has_not_timed_out() {
     let mut work = Work::new();
     for n in 0..3 {
         let refused = work.asks(&talk(n)).after_ms(10).input(0).output(0);
-        refused.ends(Outcome::UpstreamUnavailable, 502).answers(None);
+        refused
+            .ends(Outcome::UpstreamUnavailable, 502)
+            .answers(None);
         work.asks(&talk(n)).says(&prose(n + 60, 50));
     }
     assert_eq!(work.found(Rule::TimeoutRetries), []);

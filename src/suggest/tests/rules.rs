@@ -12,7 +12,9 @@ use crate::suggest::{Question, suggest};
 const DAY_US: i64 = 86_400_000_000;
 
 fn ask(n: usize) -> Talk {
-    Talk::new(Api::Chat).system("You answer.").user(&prose(n, 4000))
+    Talk::new(Api::Chat)
+        .system("You answer.")
+        .user(&prose(n, 4000))
 }
 
 #[test]
@@ -47,7 +49,10 @@ fn two_models_of_an_agent_count_their_own_requests() {
         }
     }
     let found = work.found(Rule::RepeatedRequest);
-    let counts: Vec<&str> = found.iter().map(|it| it.evidence[0].value.as_str()).collect();
+    let counts: Vec<&str> = found
+        .iter()
+        .map(|it| it.evidence[0].value.as_str())
+        .collect();
     assert_eq!(counts, ["1", "2"]);
 }
 
@@ -57,13 +62,16 @@ fn offering(api: Api, runs: usize) -> Work {
     for n in 0..runs * 4 {
         work.run(&format!("run-{}", n / 4));
         let talk = offer(api).user(&prose(n + 10, 300));
-        work.asks(&talk).calls("search", &json!({"q": n}).to_string());
+        work.asks(&talk)
+            .calls("search", &json!({"q": n}).to_string());
     }
     work
 }
 
 fn offer(api: Api) -> Talk {
-    Talk::new(api).tool("search", "Finds.").tool("deploy", &prose(1, 700))
+    Talk::new(api)
+        .tool("search", "Finds.")
+        .tool("deploy", &prose(1, 700))
 }
 
 #[test]
@@ -73,8 +81,15 @@ fn a_tool_that_is_never_called_costs_its_definition_in_each_call() {
     let with = offer(Api::Chat).tokens();
     // Its comma is no part of it.
     let tokens = with - Talk::new(Api::Chat).tool("search", "Finds.").tokens() - 1;
-    assert_eq!(saved(&found), (Some(20 * nano(tokens, 1250)), 20 * tokens, 20));
-    assert!(found.sentence.ends_with("none of them: deploy."), "{}", found.sentence);
+    assert_eq!(
+        saved(&found),
+        (Some(20 * nano(tokens, 1250)), 20 * tokens, 20)
+    );
+    assert!(
+        found.sentence.ends_with("none of them: deploy."),
+        "{}",
+        found.sentence
+    );
 }
 
 #[test]
@@ -119,7 +134,11 @@ fn carrying(steps: usize, quoted_in: Option<usize>) -> (Work, u64, i64) {
             usd -= nano(talk.tokens() - front, 1250 - 125);
         }
         let quote = quoted_in == Some(step);
-        let said = if quote { result[..80].to_owned() } else { format!("Noted {step}.") };
+        let said = if quote {
+            result[..80].to_owned()
+        } else {
+            format!("Noted {step}.")
+        };
         work.asks(&talk).says(&said);
         talk = talk.said(&said).user(&prose(step + 100, 200));
     }
@@ -137,7 +156,11 @@ fn a_long_result_that_nothing_quotes_is_spare_from_the_sixth_call_less_the_cache
 #[test]
 fn a_result_that_is_quoted_later_or_does_not_pay_off_is_carried_rightly() {
     assert_eq!(carrying(20, Some(12)).0.found(Rule::CarriedResults), []);
-    assert_eq!(carrying(20, Some(4)).0.found(Rule::CarriedResults).len(), 1, "while it is fresh");
+    assert_eq!(
+        carrying(20, Some(4)).0.found(Rule::CarriedResults).len(),
+        1,
+        "while it is fresh"
+    );
     assert_eq!(carrying(5, None).0.found(Rule::CarriedResults), []);
 }
 
@@ -161,7 +184,10 @@ fn an_agent_that_is_told_the_same_until_it_changes_is_charged_all_but_the_first_
         for found in found {
             assert_eq!(saved(&found), (Some(usd), tokens, 4));
             // From the end of the first to the end of the last of five, 31 s apart; the run goes on for one more.
-            assert_eq!(found.evidence[2].value, "124 of the 156 s that these runs took");
+            assert_eq!(
+                found.evidence[2].value,
+                "124 of the 156 s that these runs took"
+            );
         }
     }
 }
@@ -175,7 +201,9 @@ fn two_models(same_agent: bool) -> Work {
         if !same_agent {
             work.variant(if is_small { "small" } else { "large" });
         }
-        let talk = Talk::new(Api::Chat).system(&prose(1, 3000)).user(&prose(n + 9, 600));
+        let talk = Talk::new(Api::Chat)
+            .system(&prose(1, 3000))
+            .user(&prose(n + 9, 600));
         work.asks(&talk).output(400).says(&prose(n + 500, 800));
     }
     work
@@ -185,7 +213,10 @@ fn two_models(same_agent: bool) -> Work {
 fn a_cheaper_model_is_named_where_another_variant_does_as_well_with_it() {
     let work = two_models(false);
     let found = work.one(Rule::SmallerModel);
-    let tokens = Talk::new(Api::Chat).system(&prose(1, 3000)).user(&prose(9, 600)).tokens();
+    let tokens = Talk::new(Api::Chat)
+        .system(&prose(1, 3000))
+        .user(&prose(9, 600))
+        .tokens();
     // The dear calls read the instructions from the cache, the first apart.
     let small = nano(tokens, 250) + nano(400, 2000);
     let (usd, _, calls) = saved(&found);
@@ -194,8 +225,15 @@ fn a_cheaper_model_is_named_where_another_variant_does_as_well_with_it() {
     let dear = nano(tokens, 1250) + nano(400, 10_000);
     let most = 20 * (dear - small);
     let least = most - 19 * nano(cached + 30, 1125);
-    assert!(usd.is_some_and(|usd| (least..most).contains(&usd)), "{usd:?}");
-    assert_eq!(two_models(true).found(Rule::SmallerModel), [], "it may choose");
+    assert!(
+        usd.is_some_and(|usd| (least..most).contains(&usd)),
+        "{usd:?}"
+    );
+    assert_eq!(
+        two_models(true).found(Rule::SmallerModel),
+        [],
+        "it may choose"
+    );
 }
 
 #[test]
@@ -204,7 +242,9 @@ fn calls_in_a_row_that_do_not_need_each_other_could_run_at_once() {
         let mut work = Work::new();
         for n in 0..8 {
             let seconds = if n == 3 { 20 } else { 10 };
-            let talk = Talk::new(Api::Chat).system("You sum up.").user(&prose(n, 500));
+            let talk = Talk::new(Api::Chat)
+                .system("You sum up.")
+                .user(&prose(n, 500));
             let ask = work.asks(&talk).after_ms(gap).for_seconds(seconds);
             ask.says(&format!("{n} It says nothing of {}", 1000 + n));
         }
@@ -225,17 +265,25 @@ fn of_several_claims_on_one_call_the_largest_counts_in_the_total() {
         let talk = offer(Api::Chat)
             .system(&format!("It is 10:00:{}. {}", 10 + n, prose(1, 8000)))
             .user(&format!("question {n}"));
-        work.asks(&talk).calls("search", &json!({"q": n}).to_string());
+        work.asks(&talk)
+            .calls("search", &json!({"q": n}).to_string());
     }
     let (cache, tools) = (work.one(Rule::CacheBroken), work.one(Rule::UnusedTools));
     let report = work.report();
     let rules: Vec<Rule> = report.findings.iter().map(|it| it.rule).collect();
-    assert_eq!(rules, [Rule::CacheBroken, Rule::UnusedTools], "the dearest first");
+    assert_eq!(
+        rules,
+        [Rule::CacheBroken, Rule::UnusedTools],
+        "the dearest first"
+    );
     // The first call has an idle tool alone.
     let each = |nano: Option<NanoUsd>, calls: i64| nano.unwrap().get() / calls;
     let joint = cache.saving.nano_usd.unwrap().get() + each(tools.saving.nano_usd, 24);
     assert_eq!(report.total.nano_usd, Some(NanoUsd::new(joint)));
-    assert_eq!(report.total.tokens, cache.saving.tokens + tools.saving.tokens / 24);
+    assert_eq!(
+        report.total.tokens,
+        cache.saving.tokens + tools.saving.tokens / 24
+    );
 }
 
 #[test]
@@ -243,7 +291,10 @@ fn a_day_is_a_share_of_the_span_that_was_asked_for() {
     let mut work = Work::new();
     work.asks(&ask(9)).says("long ago");
     work.sample.clock.advance_micros(10 * DAY_US);
-    let usd: i64 = (0..4).map(|_| work.asks(&ask(1)).says("a").get()).skip(1).sum();
+    let usd: i64 = (0..4)
+        .map(|_| work.asks(&ask(1)).says("a").get())
+        .skip(1)
+        .sum();
     let until = work.sample.clock.now();
     let days = |days: i64| {
         let since = crate::core::time::Timestamp::from_micros(until.micros() - days * DAY_US);
@@ -260,7 +311,11 @@ fn a_day_is_a_share_of_the_span_that_was_asked_for() {
     };
     assert_eq!((days(1), days(5)), (usd, usd / 5));
     // Of all time: the days since the first call.
-    let all = work.found(Rule::RepeatedRequest)[0].saving.nano_usd_per_day.unwrap().get();
+    let all = work.found(Rule::RepeatedRequest)[0]
+        .saving
+        .nano_usd_per_day
+        .unwrap()
+        .get();
     assert!((usd / 11..=usd / 10).contains(&all), "{all}");
 }
 
@@ -295,14 +350,19 @@ fn from_the_threshold_on_a_finding_matters() {
 #[test]
 fn what_is_not_recorded_whole_is_said_by_what_was_missing() {
     let mut work = Work::new();
-    work.asks(&ask(1)).ends(Outcome::ClientGone, 200).answers(None);
+    work.asks(&ask(1))
+        .ends(Outcome::ClientGone, 200)
+        .answers(None);
     work.asks(&ask(2)).answers(None);
     let mut image = Talk::new(Api::Chat).system("You see.");
-    image.push(json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}));
+    image.push(&json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]}));
     work.asks(&image).says("a");
     let mut broken = work.asks(&ask(3));
     broken.request.clear();
     broken.says("a");
     let unseen = work.report().unseen;
-    assert_eq!((unseen.requests, unseen.answers, unseen.uncountable), (1, 1, 1));
+    assert_eq!(
+        (unseen.requests, unseen.answers, unseen.uncountable),
+        (1, 1, 1)
+    );
 }
