@@ -122,12 +122,12 @@ fn nothing_is_found_in_steps_that_take_up_a_name_or_a_short_answer() {
         ];
         let plan = Talk::new(Api::Chat)
             .system("You help.")
-            .user("Which fruits are there?");
+            .user(&format!("Which fruits are there in {run}?"));
         work.asks(&plan).for_seconds(9).says(&fruits.join(", "));
         for fruit in fruits {
             let ask = Talk::new(Api::Chat)
                 .system("You help.")
-                .user(&format!("Describe {fruit}"));
+                .user(&format!("Describe {fruit} from {run}"));
             work.asks(&ask).after_ms(50).for_seconds(9).says("Sweet.");
         }
     }
@@ -163,7 +163,7 @@ fn nothing_is_found_in_an_agent_that_polls_and_is_told_something_new_each_time()
         work.run(&format!("build-{run}"));
         let mut talk = Talk::new(Api::Chat)
             .system(&prose(1, 3000))
-            .user("Build it and tell me how it went.");
+            .user(&format!("Build {run} and tell me how it went."));
         for step in 0..12 {
             work.asks(&talk)
                 .after_ms(2000)
@@ -186,7 +186,7 @@ fn nothing_is_found_in_an_agent_that_presses_a_key_again_and_again() {
         work.run(&format!("form-{run}"));
         let mut talk = Talk::new(Api::Chat)
             .system(&prose(1, 3000))
-            .user("Fill the form in.");
+            .user(&format!("Fill form {run} in."));
         for _ in 0..9 {
             work.asks(&talk)
                 .after_ms(900)
