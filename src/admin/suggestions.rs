@@ -122,10 +122,9 @@ pub(crate) async fn report(
         .as_ref()
         .map_or_else(|| Arc::clone(&DEFAULTS), |config| config.load_full());
     let mut last = Arc::clone(&records.suggested).lock_owned().await;
-    let position = records.position();
     let same = last
         .as_ref()
-        .filter(|it| it.position == position && it.answers(&question, rule, &config));
+        .filter(|it| it.position == records.position() && it.answers(&question, rule, &config));
     if let Some(same) = same {
         return Ok(same.report.clone());
     }
@@ -133,9 +132,11 @@ pub(crate) async fn report(
     if let Some(rule) = rule {
         chosen.suggestions.only(rule);
     }
+    let written = records.clone();
     // The thread holds the place until it is done, whether or not somebody still waits.
     records
         .ask(move |view| {
+            let position = written.position();
             let report = suggest(view, &question, &chosen)?;
             *last = Some(Suggested {
                 question,

@@ -110,6 +110,10 @@ fn saved(saving: &Saving) -> String {
             format::count(saving.duration_us / 1_000_000)
         ));
     }
+    if saving.unpriced > 0 {
+        let unpriced = format::count(saving.unpriced);
+        parts.push(format!("of {unpriced} calls no price is known"));
+    }
     if parts.is_empty() {
         parts.push("nothing".to_owned());
     }

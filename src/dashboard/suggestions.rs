@@ -163,5 +163,9 @@ fn saved(saving: &Saving) -> String {
     if saving.duration_us > 0 {
         parts.push(figure::duration(saving.duration_us));
     }
+    if saving.unpriced > 0 {
+        let unpriced = figure::many(saving.unpriced, "call");
+        parts.push(format!("of {unpriced} no price is known"));
+    }
     parts.join(", ")
 }
