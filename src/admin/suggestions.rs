@@ -179,6 +179,8 @@ mod tests {
         report(&records, question(90), None).await.unwrap();
         assert_ne!(kept().await, made);
         sample.record(PLANNER);
+        // Until it is on the disk nothing was written.
+        sample.ledger.view();
         let more = report(&records, question(90), None).await.unwrap();
         assert_eq!(more.calls, 2);
     }

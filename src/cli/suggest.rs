@@ -133,7 +133,7 @@ mod tests {
             work.run(&format!("run-{}", n / 4));
             let talk = Talk::new(Api::Chat)
                 .tool("search", "Finds.")
-                .tool("de\u{1b}[31mploy", &prose(1, 2000))
+                .tool("de\u{1b}[31mploy", &prose(1, 9000))
                 .system(&format!(
                     "It is 2026-11-01T10:00:{}Z. {}",
                     10 + n,
