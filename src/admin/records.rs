@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::problem::Problem;
+use super::suggestions::Suggested;
 use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -55,6 +56,7 @@ pub struct Records {
     /// None where there is none but the defaults.
     pub(crate) config: Option<Arc<ArcSwap<Config>>>,
     slots: Arc<Semaphore>,
+    pub(super) suggested: Arc<Mutex<Option<Suggested>>>,
 }
 
 impl Records {
@@ -70,6 +72,7 @@ impl Records {
             alerts,
             config: None,
             slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
+            suggested: Arc::default(),
         }
     }
 
@@ -79,6 +82,14 @@ impl Records {
         Self {
             config: Some(config),
             ..self
+        }
+    }
+
+    /// Changes whenever something was written; files that no process writes stay as they are.
+    pub(super) fn position(&self) -> u64 {
+        match &self.source {
+            Source::Live(ledger) => ledger.written(),
+            Source::Files(_) => 0,
         }
     }
 

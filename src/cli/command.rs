@@ -265,7 +265,7 @@ pub(super) fn open(common: &Common) -> Result<(Runtime, Source), Failure> {
     } else {
         let files = ledger::check::open_read_only(&dir).map_err(source::impossible)?;
         let files = admin::Source::Files(Arc::new(files));
-        let config = load(common).map(|(config, _)| config).unwrap_or_default();
+        let (config, _) = load(common)?;
         Source::Files(admin::configured_records(files, Clock::System, config))
     };
     Ok((runtime, source))

@@ -19,7 +19,7 @@ Examples:
   open-aiops suggest --since 30d --agent researcher
   open-aiops suggest --rule cache_broken --json
 
-Savings are what these calls would not have cost; what two findings claim of one call is counted once in
+Savings are what these calls would not have cost; of several claims on one call the largest counts for
 the total. `[suggestions]` in the config says from where on a finding matters, and which are ignored.";
 
 pub(super) fn list(
@@ -43,24 +43,25 @@ fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
         let total = saved(&report.total);
         writeln!(
             out.writer,
-            "together: {total}; what two claim of one call is counted once"
+            "together: {total}; of several claims on one call the largest counts"
         )?;
     }
     let spent = report.spent_nano_usd.brief();
     let calls = format::count(report.calls);
-    writeln!(out.writer, "looked at {calls} calls that cost {spent}")?;
-    if report.is_cut {
+    let (from, until) = (report.from, report.until);
+    writeln!(
+        out.writer,
+        "looked at {calls} calls from {from} to {until} that cost {spent}"
+    )?;
+    if let Some(bound) = report.cut_by {
         writeln!(
             out.writer,
-            "there are older calls in the span, which were not looked at"
+            "there are older calls in the span, which were not looked at: no more than {}",
+            bound.words()
         )?;
     }
-    if report.unread > 0 {
-        let unread = format::count(report.unread);
-        writeln!(
-            out.writer,
-            "{unread} of them are not recorded whole: no rule could look into those"
-        )?;
+    for line in report.unseen.words() {
+        writeln!(out.writer, "{line}")?;
     }
     if report.below > 0 {
         let below = format::count(report.below);
@@ -109,8 +110,70 @@ fn saved(saving: &Saving) -> String {
             format::count(saving.duration_us / 1_000_000)
         ));
     }
+    if saving.unpriced > 0 {
+        let unpriced = format::count(saving.unpriced);
+        parts.push(format!("of {unpriced} calls no price is known"));
+    }
     if parts.is_empty() {
         parts.push("nothing".to_owned());
     }
     parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::call::Outcome;
+    use crate::suggest::tests::ledger::{Api, Talk, Work, prose};
+
+    /// Six runs that offer a tool nobody calls and tell the time first, and a call without an answer.
+    fn shown() -> String {
+        let mut work = Work::new();
+        for n in 0..24 {
+            work.run(&format!("run-{}", n / 4));
+            let talk = Talk::new(Api::Chat)
+                .tool("search", "Finds.")
+                .tool("de\u{1b}[31mploy", &prose(1, 9000))
+                .system(&format!(
+                    "It is 2026-11-01T10:00:{}Z. {}",
+                    10 + n,
+                    prose(2, 8000)
+                ))
+                .user(&format!("question {n}"));
+            work.asks(&talk).calls("search", &format!("{{\"q\":{n}}}"));
+        }
+        let late = work.asks(&Talk::new(Api::Chat).user("hm"));
+        late.ends(Outcome::ClientGone, 200).answers(None);
+        let mut bytes = Vec::new();
+        let mut out = Output {
+            writer: &mut bytes,
+            terminal: false,
+        };
+        show(&work.report(), &mut out).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn findings_are_told_with_evidence_and_figures_the_dearest_first() {
+        let shown = shown();
+        let at = |text: &str| {
+            let place = shown.find(text);
+            place.unwrap_or_else(|| panic!("no {text} in\n{shown}"))
+        };
+        let places = [
+            at("1. The prompt cache is broken (cache_broken): $"),
+            at("   - first difference: a time or date: `2026-11-01T10:00:10Z.` became"),
+            at("   do: Put what changes"),
+            at("   23 calls, as "),
+            at("2. Tools are sent and never called (unused_tools): $"),
+            at("   24 calls, as "),
+            at("together: $"),
+            at("looked at 25 calls from "),
+        ];
+        assert!(places.is_sorted(), "{shown}");
+        assert!(
+            !shown.contains('\u{1b}'),
+            "what a model says moves no cursor"
+        );
+    }
 }

@@ -1,21 +1,25 @@
 //! What wastes tokens, money or time in recorded calls, and what it would save to change that.
 //!
 //! Each rule looks at calls in the order of their time and claims what single calls would not have
-//! cost. A claim is never more than its call cost, and all claims on one call together neither: so the
-//! total of a report is never more than was spent. What findings claim of the same call is counted once
-//! in that total, so that it may be less than their sum.
+//! cost. A claim is never more than its call cost. Of several claims on one call the largest counts for
+//! the total of a report: to heed them all spares that much at least, while their sum could be more
+//! than there is, since one may be part of another.
 
+mod align;
 mod cache;
 mod carried;
 pub mod change;
 mod cut;
 pub mod facts;
 mod model;
+mod net;
 mod parallel;
 mod repeated;
 mod timeouts;
 mod tools;
+mod uncached;
 mod waiting;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -23,12 +27,13 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 use utoipa::ToSchema;
 
-use self::facts::CallFacts;
+use self::facts::{CallFacts, Tariff};
 use super::id::{CallId, Label};
 use super::money::NanoUsd;
+use super::text::grouped;
 use super::time::Timestamp;
 
-const DAY_US: i64 = 86_400_000_000;
+const DAY_US: u64 = 86_400_000_000;
 /// Calls that a finding names; all are counted.
 const NAMED: usize = 20;
 /// Where no price is known: about the size of one long request each day.
@@ -78,11 +83,11 @@ impl Rule {
             Self::RepeatedRequest => "The same request is answered again and again",
             Self::UnusedTools => "Tools are sent and never called",
             Self::CarriedResults => "Tool results are carried along",
-            Self::CutOutput => "Outputs are cut and asked for again",
-            Self::TimeoutRetries => "Calls are tried again after timeouts",
+            Self::CutOutput => "Outputs are cut, and calls made to get the rest",
+            Self::TimeoutRetries => "Calls come to nothing and are made again",
             Self::SmallerModel => "A cheaper model does the same kind of call",
             Self::Parallel => "Independent calls run one after the other",
-            Self::Waiting => "An agent mostly waits",
+            Self::Waiting => "An agent waits by asking again",
         }
     }
 }
@@ -116,14 +121,106 @@ impl Default for Settings {
     }
 }
 
+/// The span of time that the calls are all of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub from: Timestamp,
+    pub until: Timestamp,
+}
+
+impl Window {
+    /// In microseconds, for an amount to be divided by.
+    fn span(self) -> u64 {
+        self.until.micros_since(self.from).max(1)
+    }
+
+    /// So much of an amount falls on a day.
+    fn daily(self, amount: u64) -> u64 {
+        let daily = u128::from(amount) * u128::from(DAY_US) / u128::from(self.span());
+        u64::try_from(daily).unwrap_or(u64::MAX)
+    }
+}
+
+/// What bounds the calls that are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Bound {
+    /// 20,000 calls.
+    Calls,
+    /// 2 GiB of recorded bodies.
+    Bytes,
+    /// What is held in memory of their contents.
+    Memory,
+}
+
+impl Bound {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Calls => "20,000 calls are looked at",
+            Self::Bytes => "2 GiB of bodies are read",
+            Self::Memory => "256 MiB of their contents are held in memory",
+        }
+    }
+}
+
+/// Calls that some rules could not look into, by what was missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unseen {
+    /// The request is not recorded whole, or not understood: only `unused_tools` looks at the answer.
+    pub requests: u64,
+    /// Answered whole, but the answer is not recorded so: `unused_tools`, `carried_results`, `parallel`
+    /// and `waiting` need it.
+    pub answers: u64,
+    /// With images, files, tools of the provider or a history that it keeps, the tokens of a part cannot
+    /// be told: `cache_broken`, `unused_tools` and `carried_results` leave them out.
+    pub uncountable: u64,
+    /// Agents of which `unused_tools` can say nothing, since an answer of theirs is not recorded.
+    pub agents: u64,
+}
+
+impl Unseen {
+    /// In a line for each kind that there is.
+    pub fn words(&self) -> Vec<String> {
+        let lines = [
+            (
+                self.requests,
+                "calls have no whole request on record: most rules could not look into them",
+            ),
+            (
+                self.answers,
+                "calls have no whole answer on record: unused_tools, carried_results, parallel and waiting \
+                 need it",
+            ),
+            (
+                self.uncountable,
+                "calls have images, files, tools of the provider or a history that it keeps: what a part of \
+                 them cost cannot be told, so that cache_broken, unused_tools and carried_results leave them \
+                 out",
+            ),
+            (
+                self.agents,
+                "agents may have called tools in answers that are not on record: unused_tools says nothing of \
+                 them",
+            ),
+        ];
+        let lines = lines.into_iter().filter(|(count, _)| *count > 0);
+        lines
+            .map(|(count, words)| format!("{} {words}", grouped(count)))
+            .collect()
+    }
+}
+
 /// What a finding would have saved in the calls that were looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Saving {
-    /// Null where a call of it has no price, or where only time is saved.
+    /// Of the calls that have a price; null where none has, or where only time is saved.
     pub nano_usd: Option<NanoUsd>,
-    /// By the days looked at, which count as one at least.
+    /// Divided by the span that `from` and `until` of the report say.
     pub nano_usd_per_day: Option<NanoUsd>,
     pub tokens: u64,
+    /// Calls that save tokens and have no price: what they save in USD is not in the amounts.
+    pub unpriced: u64,
     /// Of time, in microseconds; 0 where only tokens are saved.
     pub duration_us: u64,
 }
@@ -168,19 +265,17 @@ pub struct Pair {
 pub struct Report {
     /// The dearest first.
     pub findings: Vec<Finding>,
-    /// All of them together, what two claim of one call counted once.
+    /// All of them together; of several claims on one call the largest counts.
     pub total: Saving,
     /// Calls that were looked at.
     pub calls: u64,
-    /// Calls of which the request or the answer is not recorded: no rule could look into them.
-    pub unread: u64,
-    /// There were more calls; the newest were looked at.
-    pub is_cut: bool,
+    pub unseen: Unseen,
+    /// Why older calls of the span were not looked at; null where all were.
+    pub cut_by: Option<Bound>,
     pub spent_nano_usd: NanoUsd,
-    pub first_at: Option<Timestamp>,
-    pub last_at: Option<Timestamp>,
-    /// Days that savings are divided by, in microseconds; a day at least.
-    pub span_us: u64,
+    /// The span that was looked at.
+    pub from: Timestamp,
+    pub until: Timestamp,
     /// Findings that are below what matters.
     pub below: u64,
     pub ignored: Vec<Rule>,
@@ -193,6 +288,29 @@ struct Claim {
     call: usize,
     nano: Option<i64>,
     tokens: u64,
+    /// Of time, in microseconds.
+    us: u64,
+}
+
+impl Claim {
+    fn of(call: usize) -> Self {
+        Self {
+            call,
+            nano: None,
+            tokens: 0,
+            us: 0,
+        }
+    }
+
+    /// The larger of each figure.
+    fn or(self, other: Self) -> Self {
+        Self {
+            call: self.call,
+            nano: self.nano.max(other.nano),
+            tokens: self.tokens.max(other.tokens),
+            us: self.us.max(other.us),
+        }
+    }
 }
 
 /// A finding before it is weighed.
@@ -206,7 +324,6 @@ struct Draft {
     assumption: &'static str,
     fix: String,
     claims: Vec<Claim>,
-    duration_us: u64,
     pair: Option<Pair>,
 }
 
@@ -221,13 +338,23 @@ impl Draft {
             assumption: "",
             fix: String::new(),
             claims: Vec::new(),
-            duration_us: 0,
             pair: None,
         }
     }
 
     fn claim(&mut self, call: usize, nano: Option<i64>, tokens: u64) {
-        self.claims.push(Claim { call, nano, tokens });
+        self.claims.push(Claim {
+            nano,
+            tokens,
+            ..Claim::of(call)
+        });
+    }
+
+    fn claim_time(&mut self, call: usize, us: u64) {
+        self.claims.push(Claim {
+            us,
+            ..Claim::of(call)
+        });
     }
 
     fn fix(&mut self, text: &str) {
@@ -242,45 +369,40 @@ impl Draft {
     }
 }
 
-/// Looks at calls, the oldest first.
-pub fn look(calls: &[CallFacts], settings: &Settings) -> Report {
+/// Looks at calls, the oldest first, which are all of `window`.
+pub fn look(
+    calls: &[CallFacts],
+    window: Window,
+    settings: &Settings,
+    tariff: &dyn Tariff,
+) -> Report {
     let mut report = Report {
         calls: calls.len() as u64,
-        unread: calls
-            .iter()
-            .filter(|it| it.sent.is_none() || it.answered.is_none())
-            .count() as u64,
+        unseen: unseen(calls),
         spent_nano_usd: NanoUsd::new(calls.iter().filter_map(cost).fold(0, i64::saturating_add)),
-        first_at: calls.first().map(|call| call.at),
-        last_at: calls.last().map(|call| call.at),
+        from: window.from,
+        until: window.until,
         ignored: settings.ignore.clone(),
         ..Report::default()
     };
-    let span = match (report.first_at, report.last_at) {
-        (Some(first), Some(last)) => last.micros().saturating_sub(first.micros()),
-        _ => 0,
-    };
-    let span = span.max(DAY_US);
-    report.span_us = span.unsigned_abs();
-    let mut claimed: BTreeMap<usize, (Option<i64>, u64)> = BTreeMap::new();
+    let mut largest: BTreeMap<usize, Claim> = BTreeMap::new();
     for rule in Rule::iter().filter(|rule| !settings.ignore.contains(rule)) {
-        for mut draft in drafts(rule, calls) {
+        for mut draft in drafts(rule, calls, tariff) {
             cap(&mut draft.claims, calls);
-            let finding = weigh(&draft, calls, span);
-            if !matters(&finding, settings, span) {
+            let finding = weigh(&draft, calls, window);
+            if !matters(&finding, settings, window) {
                 report.below += 1;
                 continue;
             }
             for claim in &draft.claims {
-                let (nano, tokens) = claimed.entry(claim.call).or_default();
-                *nano = sum(*nano, claim.nano);
-                *tokens = tokens.saturating_add(claim.tokens);
+                let all = largest.entry(claim.call).or_insert(*claim);
+                *all = all.or(*claim);
             }
-            report.total.duration_us = report.total.duration_us.saturating_add(draft.duration_us);
             report.findings.push(finding);
         }
     }
-    total(&mut report.total, claimed, calls, span);
+    let largest: Vec<Claim> = largest.into_values().collect();
+    report.total = saving(&largest, window);
     report.findings.sort_by_key(|it| {
         let saving = it.saving;
         std::cmp::Reverse((saving.nano_usd, saving.tokens, saving.duration_us))
@@ -288,7 +410,7 @@ pub fn look(calls: &[CallFacts], settings: &Settings) -> Report {
     report
 }
 
-fn drafts(rule: Rule, calls: &[CallFacts]) -> Vec<Draft> {
+fn drafts(rule: Rule, calls: &[CallFacts], tariff: &dyn Tariff) -> Vec<Draft> {
     match rule {
         Rule::CacheBroken => cache::find(calls),
         Rule::RepeatedRequest => repeated::find(calls),
@@ -296,21 +418,24 @@ fn drafts(rule: Rule, calls: &[CallFacts]) -> Vec<Draft> {
         Rule::CarriedResults => carried::find(calls),
         Rule::CutOutput => cut::find(calls),
         Rule::TimeoutRetries => timeouts::find(calls),
-        Rule::SmallerModel => model::find(calls),
+        Rule::SmallerModel => model::find(calls, tariff),
         Rule::Parallel => parallel::find(calls),
         Rule::Waiting => waiting::find(calls),
     }
 }
 
-fn cost(call: &CallFacts) -> Option<i64> {
-    call.cost.map(NanoUsd::get)
+fn unseen(calls: &[CallFacts]) -> Unseen {
+    let count = |is: fn(&&CallFacts) -> bool| calls.iter().filter(is).count() as u64;
+    Unseen {
+        requests: count(|call| call.sent.is_none()),
+        answers: count(|call| call.answered.is_none() && call.is_done()),
+        uncountable: count(|call| call.sent.as_ref().is_some_and(|sent| !sent.is_countable())),
+        agents: tools::blind(calls),
+    }
 }
 
-fn sum(one: Option<i64>, other: Option<i64>) -> Option<i64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.saturating_add(other)),
-        (one, other) => one.or(other),
-    }
+fn cost(call: &CallFacts) -> Option<i64> {
+    call.cost.map(NanoUsd::get)
 }
 
 /// No call can save more than it took.
@@ -320,6 +445,7 @@ fn cap(claims: &mut [Claim], calls: &[CallFacts]) {
             continue;
         };
         claim.tokens = claim.tokens.min(call.tokens());
+        claim.us = claim.us.min(call.duration_us);
         claim.nano = claim
             .nano
             .zip(cost(call))
@@ -327,24 +453,17 @@ fn cap(claims: &mut [Claim], calls: &[CallFacts]) {
     }
 }
 
-fn weigh(draft: &Draft, calls: &[CallFacts], span: i64) -> Finding {
-    let nano = draft
-        .claims
-        .iter()
-        .fold(None, |all, claim| sum(all, claim.nano));
-    let tokens = draft
-        .claims
-        .iter()
-        .map(|claim| claim.tokens)
-        .fold(0, u64::saturating_add);
-    let of = |claim: &Claim| calls.get(claim.call);
-    let its = || draft.claims.iter().filter_map(of);
+fn weigh(draft: &Draft, calls: &[CallFacts], window: Window) -> Finding {
+    let its = || {
+        let claims = draft.claims.iter();
+        claims.filter_map(|claim| calls.get(claim.call))
+    };
     Finding {
         rule: draft.rule,
         agent: draft.agent.clone(),
         model: draft.model.clone(),
         sentence: draft.sentence.clone(),
-        saving: saving(nano, tokens, draft.duration_us, span),
+        saving: saving(&draft.claims, window),
         evidence: draft.evidence.clone(),
         assumption: draft.assumption.to_owned(),
         fix: draft.fix.clone(),
@@ -356,52 +475,37 @@ fn weigh(draft: &Draft, calls: &[CallFacts], span: i64) -> Finding {
     }
 }
 
-fn saving(nano: Option<i64>, tokens: u64, duration_us: u64, span: i64) -> Saving {
+fn saving(claims: &[Claim], window: Window) -> Saving {
+    let priced = claims.iter().filter_map(|claim| claim.nano);
+    let nano = priced.fold(None, |all: Option<i64>, nano| {
+        Some(all.unwrap_or(0).saturating_add(nano))
+    });
+    let sum = |of: fn(&Claim) -> u64| claims.iter().map(of).fold(0, u64::saturating_add);
+    let unpriced = claims
+        .iter()
+        .filter(|it| it.nano.is_none() && it.tokens > 0);
     let daily = |nano: i64| {
-        let daily = i128::from(nano) * i128::from(DAY_US) / i128::from(span.max(1));
+        let daily = window.daily(nano.max(0).unsigned_abs());
         NanoUsd::new(i64::try_from(daily).unwrap_or(i64::MAX))
     };
     Saving {
         nano_usd: nano.map(NanoUsd::new),
         nano_usd_per_day: nano.map(daily),
-        tokens,
-        duration_us,
+        tokens: sum(|claim| claim.tokens),
+        unpriced: unpriced.count() as u64,
+        duration_us: sum(|claim| claim.us),
     }
 }
 
-fn matters(finding: &Finding, settings: &Settings, span: i64) -> bool {
-    let daily = |amount: u64| {
-        let daily = u128::from(amount) * u128::from(DAY_US.unsigned_abs());
-        daily / u128::from(span.unsigned_abs().max(1))
-    };
+/// By its amount; by its tokens where no call has a price; or by its time.
+fn matters(finding: &Finding, settings: &Settings, window: Window) -> bool {
     let saving = &finding.saving;
-    if finding.call_count < settings.min_calls as u64 {
-        return false;
-    }
-    match saving.nano_usd_per_day {
+    let by_amount = match saving.nano_usd_per_day {
         Some(usd) => usd >= settings.min_usd_per_day && usd > NanoUsd::ZERO,
-        None if saving.tokens > 0 => daily(saving.tokens) >= u128::from(MIN_TOKENS_PER_DAY),
-        None => daily(saving.duration_us) >= u128::from(MIN_US_PER_DAY),
-    }
-}
-
-fn total(
-    total: &mut Saving,
-    claimed: BTreeMap<usize, (Option<i64>, u64)>,
-    calls: &[CallFacts],
-    span: i64,
-) {
-    let mut claims: Vec<Claim> = claimed
-        .into_iter()
-        .map(|(call, (nano, tokens))| Claim { call, nano, tokens })
-        .collect();
-    cap(&mut claims, calls);
-    let nano = claims.iter().fold(None, |all, claim| sum(all, claim.nano));
-    let tokens = claims
-        .iter()
-        .map(|claim| claim.tokens)
-        .fold(0, u64::saturating_add);
-    *total = saving(nano, tokens, total.duration_us, span);
+        None => saving.tokens > 0 && window.daily(saving.tokens) >= MIN_TOKENS_PER_DAY,
+    };
+    let by_time = saving.duration_us > 0 && window.daily(saving.duration_us) >= MIN_US_PER_DAY;
+    finding.call_count >= settings.min_calls as u64 && (by_amount || by_time)
 }
 
 #[cfg(test)]

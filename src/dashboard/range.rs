@@ -30,7 +30,14 @@ const CHOICES: [(&str, Option<&str>, &str); 6] = [
     ("all", None, "all time"),
 ];
 
-const DEFAULT: &str = "24h";
+/// As the commands do: suggestions look at a week.
+fn default(here: &Here) -> &'static str {
+    if here.path() == "/suggestions" {
+        "7d"
+    } else {
+        "24h"
+    }
+}
 
 impl Range {
     /// The parameters that make a range.
@@ -49,7 +56,7 @@ impl Range {
         let since: Option<When> = here.read("since")?;
         let until: Option<When> = here.read("until")?;
         if since.is_none() && until.is_none() {
-            return Self::chosen(here.get("range").unwrap_or(DEFAULT), here.now);
+            return Self::chosen(here.get("range").unwrap_or_else(|| default(here)), here.now);
         }
         let first = since.as_ref().map(|when| when.before(here.now));
         let end = until
@@ -100,7 +107,7 @@ impl Range {
 /// Chooses a range by links, or by two fields.
 pub(super) fn picker(here: &Here) -> Markup {
     let custom = here.is_on("since") || here.is_on("until");
-    let chosen = here.get("range").unwrap_or(DEFAULT);
+    let chosen = here.get("range").unwrap_or_else(|| default(here));
     html! {
         nav.range aria-label="Range of time" {
             @for (name, _, words) in CHOICES {

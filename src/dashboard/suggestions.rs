@@ -33,7 +33,7 @@ pub(super) fn routes() -> Router<Desk> {
 async fn page(desk: Desk, here: Here) -> Answer {
     let question = Question {
         since: here.range.since,
-        until: Some(here.range.until).filter(|_| !here.range.is_open),
+        until: here.range.until,
         agent: here.read("agent")?,
     };
     let rule: Option<Rule> = here.get("rule").map(str::parse).transpose().map_err(|_| {
@@ -64,18 +64,17 @@ fn looked_at(found: &Report, here: &Here) -> String {
     if !found.findings.is_empty() {
         let total = saved(&found.total);
         words.push(format!(
-            "Together {total}: what two findings claim of one call is counted once."
+            "Together {total}: of several claims on one call the largest counts."
         ));
     }
-    if found.is_cut {
-        words.push("Older calls of the range were not looked at.".to_owned());
-    }
-    if found.unread > 0 {
-        let unread = figure::many(found.unread, "call");
+    if let Some(bound) = found.cut_by {
         words.push(format!(
-            "Of {unread} not all is recorded: no rule could look into those."
+            "Older calls of the range were not looked at: no more than {}; from {} on all were.",
+            bound.words(),
+            found.from
         ));
     }
+    words.extend(found.unseen.words().into_iter().map(sentence));
     if found.below > 0 {
         let below = figure::many(found.below, "finding");
         words.push(format!(
@@ -83,6 +82,11 @@ fn looked_at(found: &Report, here: &Here) -> String {
         ));
     }
     words.join(" ")
+}
+
+fn sentence(mut line: String) -> String {
+    line.push('.');
+    line
 }
 
 fn by_rule(found: &Report, here: &Here) -> Table {
@@ -158,6 +162,10 @@ fn saved(saving: &Saving) -> String {
     }
     if saving.duration_us > 0 {
         parts.push(figure::duration(saving.duration_us));
+    }
+    if saving.unpriced > 0 {
+        let unpriced = figure::many(saving.unpriced, "call");
+        parts.push(format!("of {unpriced} no price is known"));
     }
     parts.join(", ")
 }

@@ -12,6 +12,7 @@ mod rules;
 mod run;
 mod runs;
 mod search;
+mod suggestions;
 
 use axum::Router;
 use axum::body::Body;
@@ -40,7 +41,11 @@ pub(super) struct Shown {
 
 impl Site {
     pub(super) fn new(rules: &[Rule]) -> Self {
-        let sample = Sample::new();
+        Self::of(Sample::new(), rules)
+    }
+
+    /// Over what is recorded already.
+    pub(super) fn of(sample: Sample, rules: &[Rule]) -> Self {
         let state = sample.state(rules);
         let router = site(&state);
         Self {

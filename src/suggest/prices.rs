@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::core::id::Label;
+use crate::core::money::NanoUsd;
 use crate::core::price::{PriceTable, billed_model};
-use crate::core::suggest::facts::Rates;
+use crate::core::suggest::facts::{Rates, Tariff};
 use crate::core::usage::Usage;
 use crate::ledger::CallRow;
 
@@ -27,17 +28,17 @@ impl Prices {
     }
 
     pub(super) fn rates(&self, row: &CallRow) -> Rates {
-        let seller = self.sellers.iter().find(|(name, _)| *name == row.upstream);
-        let seller = seller.map_or(row.upstream.as_str(), |(_, host)| host.as_str());
+        let seller = self.seller(&row.upstream);
         let answered = row.response_model.as_ref().or(row.model.as_ref());
         let asked = row.request_model.as_ref().map(Label::as_str);
         let model = billed_model(asked, answered.map(Label::as_str)).unwrap_or_default();
         let tier = row.service_tier.as_ref().map(Label::as_str);
         // One of each kind, in a call as long as this one was.
         let usage = Usage {
-            input_tokens: row.usage.input_tokens.max(2),
+            input_tokens: row.usage.input_tokens.max(3),
             output_tokens: 1,
             cache_read_input_tokens: 1,
+            cache_write_input_tokens: 1,
             ..Usage::default()
         };
         let bill = self.table.bill(Some(seller), model, tier, &usage);
@@ -45,7 +46,27 @@ impl Prices {
         Rates {
             input: of("new input"),
             cache_read: of("cache read"),
+            cache_write: of("cache write"),
             output: of("output"),
         }
+    }
+
+    /// The host of an upstream, else its name.
+    fn seller<'a>(&'a self, upstream: &'a Label) -> &'a str {
+        let seller = self.sellers.iter().find(|(name, _)| name == upstream);
+        seller.map_or(upstream.as_str(), |(_, host)| host.as_str())
+    }
+}
+
+impl Tariff for Prices {
+    fn quote(&self, upstream: &Label, model: &Label, usage: &Usage) -> Option<NanoUsd> {
+        let seller = Some(self.seller(upstream));
+        let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+        let context = self.table.context(seller, model.as_str());
+        let most = self.table.max_output(seller, model.as_str());
+        let fits = context.is_none_or(|most| tokens <= most)
+            && most.is_none_or(|most| usage.output_tokens <= most);
+        let cost = self.table.price(seller, model.as_str(), None, usage)?;
+        Some(cost.amount).filter(|_| fits)
     }
 }

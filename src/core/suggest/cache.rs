@@ -3,59 +3,41 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::facts::{CallFacts, Part, PartKind, Sent, price};
+use super::align::{Break, How, part_from};
+use super::facts::{Caching, CallFacts, PartKind, Sent, price};
 use super::{Draft, Pair, Rule};
 use crate::core::id::Label;
 use crate::core::text::grouped;
 
 /// Providers keep a cache for five minutes at least after it was used.
-const LIFETIME_US: i64 = 300_000_000;
+pub(super) const LIFETIME_US: i64 = 300_000_000;
 /// Shorter prompts are not cached.
-const MIN_TOKENS: u64 = 1024;
-/// Calls that a call is compared with.
-const RECENT: usize = 4;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum How {
-    Volatile,
-    Reordered,
-    Rewritten,
-}
+pub(super) const MIN_TOKENS: u64 = 1024;
+/// Caches are kept in steps of about so many tokens: less is no loss.
+const STEP: u64 = 256;
+/// Calls that a call is compared with: others may go on at the same time.
+const RECENT: usize = 16;
 
 type Group<'a> = (&'a Label, Option<&'a Label>, &'a Label);
 
-/// Where a request parts from the one before.
-#[derive(Clone, Copy, Debug)]
-struct Break {
-    part: usize,
-    kind: PartKind,
-    how: How,
-    /// Bytes in front of it, and bytes that would be cached if it stayed the same.
-    kept: u64,
-    could: u64,
-}
-
 pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
     let mut recent: BTreeMap<Group<'_>, VecDeque<usize>> = BTreeMap::new();
-    let mut found: BTreeMap<(Group<'_>, PartKind, usize, How), Draft> = BTreeMap::new();
+    let mut found: BTreeMap<(Group<'_>, PartKind, How), Draft> = BTreeMap::new();
     for (at, call) in calls.iter().enumerate() {
         let Some(sent) = call.sent.as_ref().filter(|_| call.is_done()) else {
             continue;
         };
+        if sent.caching == Caching::NotAsked || !sent.is_countable() {
+            continue;
+        }
         let group = (&call.agent, call.model.as_ref(), &call.upstream);
         let before = recent.entry(group).or_default();
         if let Some((other, broken, lost)) = lost(calls, before, call, sent) {
-            let key = (group, broken.kind, broken.part, broken.how);
-            let draft = found.entry(key).or_insert_with(|| Draft {
-                pair: Some(Pair {
-                    before: other.id,
-                    after: call.id,
-                    part: broken.part,
-                }),
-                ..Draft::new(Rule::CacheBroken, call)
-            });
-            let rate = call.rates.input.zip(call.rates.cache_read);
-            let rate = rate.map(|(input, read)| input.saturating_sub(read));
+            let key = (group, broken.kind, broken.how);
+            let draft = found
+                .entry(key)
+                .or_insert_with(|| first(other, call, &broken));
+            let rate = rate(call, lost);
             draft.claim(at, price(lost, rate), lost);
         }
         before.push_back(at);
@@ -63,10 +45,34 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
             before.pop_front();
         }
     }
-    found
+    let mut drafts: Vec<Draft> = found
         .into_iter()
-        .map(|((_, kind, part, how), draft)| words(draft, kind, part, how))
-        .collect()
+        .map(|((_, kind, how), draft)| words(draft, kind, how))
+        .collect();
+    drafts.extend(super::uncached::find(calls));
+    drafts
+}
+
+fn first(other: &CallFacts, call: &CallFacts, broken: &Break) -> Draft {
+    let mut draft = Draft {
+        pair: Some(Pair {
+            before: other.id,
+            after: call.id,
+            part: broken.part,
+        }),
+        ..Draft::new(Rule::CacheBroken, call)
+    };
+    let place = format!("{}, {}", broken.part + 1, broken.kind.words());
+    draft.evidence("first part that differs", &place);
+    draft
+}
+
+/// What a lost token cost more than a cache read.
+fn rate(call: &CallFacts, lost: u64) -> Option<u64> {
+    let was_written = call.usage.cache_write_input_tokens >= lost;
+    let paid = call.rates.cache_write.filter(|_| was_written);
+    let (paid, read) = paid.or(call.rates.input).zip(call.rates.cache_read)?;
+    Some(paid.saturating_sub(read))
 }
 
 /// The tokens of a call that would have come from the cache, and what they are lost by.
@@ -96,75 +102,45 @@ fn lost<'a>(
     }
     let (other, broken) = best?;
     let could = call.tokens_of(broken.could);
-    if could < MIN_TOKENS {
-        return None;
-    }
     let read = call.usage.cache_read_input_tokens.max(call.tokens_of(kept));
     let lost = could.saturating_sub(read);
-    (lost > 0).then_some((other, broken, lost))
+    (could >= MIN_TOKENS && lost >= STEP).then_some((other, broken, lost))
 }
 
-/// None where nothing of what was sent before stands otherwise now.
-fn part_from(before: &Sent, now: &Sent) -> Option<Break> {
-    let pairs = || before.parts.iter().zip(&now.parts);
-    let part = pairs().position(|(one, other)| one.digest != other.digest)?;
-    let (was, is) = pairs().nth(part)?;
-    let size = |part: &Part| u64::from(part.bytes);
-    let kept: u64 = now.parts.iter().take(part).map(size).sum();
-    let is_same = was.shape == is.shape && was.kind == is.kind;
-    let follows = pairs().skip(part + 1);
-    let follows = follows.take_while(|(one, other)| one.digest == other.digest);
-    let follows: u64 = follows.map(|(_, part)| size(part)).sum();
-    let how = match (is_same, is.kind) {
-        (true, PartKind::Tools) => How::Reordered,
-        (true, _) => How::Volatile,
-        (false, _) => How::Rewritten,
-    };
-    // What is otherwise as a whole is no part of what could have been kept.
-    let itself = if is_same { size(is) } else { 0 };
-    let could = if is_same || follows > 0 {
-        kept + itself + follows
-    } else {
-        kept
-    };
-    Some(Break {
-        part,
-        kind: is.kind,
-        how,
-        kept,
-        could,
-    })
-}
-
-fn words(mut draft: Draft, kind: PartKind, part: usize, how: How) -> Draft {
+fn words(mut draft: Draft, kind: PartKind, how: How) -> Draft {
     let count = draft.claims.len() as u64;
     let tokens: u64 = draft.claims.iter().map(|claim| claim.tokens).sum();
     let what = match how {
         How::Volatile => "a time, an id or a number in it changes",
         How::Reordered => "the same tools come in another order",
         How::Rewritten => "its text changes while what follows stays",
+        How::Inserted => "something is put in front of it that was not there before",
+        How::Dropped => "what stood in its place is dropped while what follows stays",
     };
     draft.sentence = format!(
-        "{} differs from call to call in {} (part {} of the request): {what}. In {} calls {} tokens \
-         were billed in full that the provider's cache would have held.",
+        "{} differs from call to call in {}: {what}. In {} calls {} tokens were billed in full that the \
+         provider's cache would have held.",
         draft.agent,
         kind.words(),
-        part + 1,
         grouped(count),
         grouped(tokens),
     );
-    draft.evidence(
-        "first part that differs",
-        &format!("{}, {}", part + 1, kind.words()),
-    );
     draft.evidence("how", &what);
-    draft.assumption = "Counted at the price of input less that of a cache read, for requests of 1,024 \
-                        tokens or more within 5 minutes after one that ended, less what was read from \
-                        the cache all the same; tokens of a part are its share of the input by bytes.";
+    draft.assumption = "Counted at the price of input (of a cache write, where it was written anew) less that \
+                        of a cache read, for requests of 1,024 tokens or more within 5 minutes after one \
+                        that ended, less what was read from the cache all the same; tokens of a part are \
+                        its share of the text by bytes. Of a part that changes itself only the words \
+                        without digits count.";
     draft.fix(match how {
         How::Reordered => "Sort the tools by name before each request.",
-        _ => "Put what changes (time, ids, counters, recalled facts) behind everything that stays: into \
-              the last message instead of the instructions or the history.",
+        How::Dropped => {
+            "Drop old messages seldom and many at once, not a few before each request: each time the cache is \
+             lost."
+        }
+        _ => {
+            "Put what changes (time, ids, counters, recalled facts) behind everything that stays: into the \
+             last message instead of the instructions or the history."
+        }
     });
     draft
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{CallFacts, PartKind, Sent};
+use super::words::Words;
 use super::{Draft, Rule};
 use crate::core::id::Label;
 use crate::core::text::grouped;
@@ -10,13 +11,13 @@ use crate::core::text::grouped;
 /// Between one call and the next of a sequence.
 const GAP_US: i64 = 2_000_000;
 const MIN_LENGTH: usize = 3;
+/// Calls of one sequence that are held against each other.
+const MAX_LENGTH: usize = 64;
+/// One in so many new words of a question may be from an answer by chance.
+const CHANCE: usize = 4;
 
-/// A sequence that grows: its calls, what they answered.
-#[derive(Default)]
-struct Sequence {
-    calls: Vec<usize>,
-    said: BTreeSet<u64>,
-}
+/// A sequence that grows: its calls, by place.
+type Sequence = Vec<usize>;
 
 pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
     let mut growing: BTreeMap<(&Label, &Label), Sequence> = BTreeMap::new();
@@ -25,72 +26,101 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         let Some(run) = &call.run else { continue };
         let sequence = growing.entry((run, &call.agent)).or_default();
         if !goes_on(sequence, call, calls) {
-            close(std::mem::take(sequence), calls, &mut found);
+            close(&std::mem::take(sequence), calls, &mut found);
         }
-        if let (true, Some(answered)) = (is_first_turn(call), &call.answered) {
-            sequence.calls.push(at);
-            sequence.said.extend(&answered.lines);
+        if question(call).is_some() && call.answered.is_some() {
+            sequence.push(at);
         }
     }
     for sequence in growing.into_values() {
-        close(sequence, calls, &mut found);
+        close(&sequence, calls, &mut found);
     }
     found.into_values().map(words).collect()
 }
 
-/// A question of its own: nothing was answered in it yet.
-fn is_first_turn(call: &CallFacts) -> bool {
-    let alone = |sent: &Sent| {
-        let mut kinds = sent.parts.iter().map(|part| part.kind);
-        kinds.all(|kind| !matches!(kind, PartKind::Assistant | PartKind::ToolResult))
-    };
-    call.is_done() && call.sent.as_ref().is_some_and(alone)
+/// What a call asks that is a question of its own: nothing was answered in it yet.
+fn question(call: &CallFacts) -> Option<(&Sent, &Words)> {
+    let sent = call.sent.as_ref().filter(|_| call.is_done())?;
+    let is_answered = |kind| matches!(kind, PartKind::Assistant | PartKind::ToolResult);
+    let is_first = sent.earlier.is_none() && !sent.parts.iter().any(|part| is_answered(part.kind));
+    Some((sent, sent.asked.as_deref()?)).filter(|_| is_first)
 }
 
 fn goes_on(sequence: &Sequence, call: &CallFacts, calls: &[CallFacts]) -> bool {
-    let Some(last) = sequence.calls.last().and_then(|at| calls.get(*at)) else {
+    let Some(last) = sequence.last().and_then(|at| calls.get(*at)) else {
         return true;
     };
-    let (Some(before), Some(sent)) = (&last.sent, &call.sent) else {
+    let (Some((before, _)), Some((sent, asked))) = (question(last), question(call)) else {
         return false;
     };
     let gap = call.at.micros().saturating_sub(last.ended_at());
-    let front = |sent: &Sent| {
-        let front = sent.parts.len().saturating_sub(1);
-        sent.parts
-            .iter()
-            .take(front)
-            .map(|part| part.digest)
-            .collect::<Vec<_>>()
-    };
-    let shared = front(sent);
     (0..=GAP_US).contains(&gap)
-        && is_first_turn(call)
+        && sequence.len() < MAX_LENGTH
         && last.model == call.model
-        && !shared.is_empty()
-        && front(before) == shared
+        && has_the_same_front(before, sent)
         && before.body != sent.body
-        && !sent.lines.iter().any(|line| sequence.said.contains(line))
+        && asked.is_known()
+        && !leans_on(asked, sequence, calls)
 }
 
-fn close<'a>(sequence: Sequence, calls: &'a [CallFacts], found: &mut BTreeMap<&'a Label, Draft>) {
-    let its = || sequence.calls.iter().filter_map(|at| calls.get(*at));
-    let Some(first) = its().next().filter(|_| sequence.calls.len() >= MIN_LENGTH) else {
+/// The same instructions, and only the last message is another.
+fn has_the_same_front(before: &Sent, sent: &Sent) -> bool {
+    let front = |sent: &Sent| {
+        let front = sent.parts.len().saturating_sub(1);
+        let front = sent.parts.iter().take(front);
+        front.map(|part| part.digest).collect::<Vec<_>>()
+    };
+    let shared = front(sent);
+    !shared.is_empty() && front(before) == shared
+}
+
+/// Whether what is asked may be taken from what was answered in the sequence. An answer that is too
+/// short, or too long, to be known again may have been taken.
+fn leans_on(asked: &Words, sequence: &Sequence, calls: &[CallFacts]) -> bool {
+    let its = || sequence.iter().filter_map(|at| calls.get(*at));
+    let questions: Vec<&Words> = its().filter_map(|call| Some(question(call)?.1)).collect();
+    let answers: Vec<&Words> = its()
+        .filter_map(|call| Some(&call.answered.as_ref()?.words))
+        .collect();
+    let is_quoted = |answer: &&Words| !answer.is_known() || asked.shares_a_row(answer);
+    let Some(first) = questions.first() else {
+        return true;
+    };
+    let new: BTreeSet<u32> = asked
+        .beyond(first)
+        .filter(|word| !questions.iter().any(|question| question.has(*word)))
+        .collect();
+    let taken = new
+        .iter()
+        .filter(|word| answers.iter().any(|answer| answer.has(**word)));
+    answers.iter().any(is_quoted) || taken.count() * CHANCE >= new.len().max(1)
+}
+
+fn close<'a>(sequence: &[usize], calls: &'a [CallFacts], found: &mut BTreeMap<&'a Label, Draft>) {
+    let its = || {
+        sequence
+            .iter()
+            .filter_map(|at| Some((*at, calls.get(*at)?)))
+    };
+    let longest = its().max_by_key(|(_, call)| call.duration_us);
+    let (Some((_, first)), Some((longest, _))) = (its().next(), longest) else {
         return;
     };
-    let all: u64 = its().map(|call| call.duration_us).sum();
-    let longest = its().map(|call| call.duration_us).max().unwrap_or(0);
+    if sequence.len() < MIN_LENGTH {
+        return;
+    }
     let draft = found
         .entry(&first.agent)
         .or_insert_with(|| Draft::new(Rule::Parallel, first));
-    draft.duration_us += all - longest;
-    for at in sequence.calls {
-        draft.claim(at, None, 0);
+    for (at, call) in its() {
+        let us = if at == longest { 0 } else { call.duration_us };
+        draft.claim_time(at, us);
     }
 }
 
 fn words(mut draft: Draft) -> Draft {
-    let seconds = grouped(draft.duration_us / 1_000_000);
+    let us: u64 = draft.claims.iter().map(|claim| claim.us).sum();
+    let seconds = grouped(us / 1_000_000);
     draft.sentence = format!(
         "{} makes {} calls one after the other that do not need each other: at once they would take {seconds} \
          s less.",
@@ -99,8 +129,9 @@ fn words(mut draft: Draft) -> Draft {
     );
     draft.evidence("seconds saved", &seconds);
     draft.assumption = "Calls of one run with the same instructions and another last message, each within 2 s \
-                        after the one before, none of which repeats a line that an earlier one answered. At \
-                        once they would take as long as the longest. No tokens are saved.";
+                        after the one before. None repeats four words in a row of an earlier answer, nor takes \
+                        a quarter of its new words from there; answers of less than four words end a \
+                        sequence. At once they would take as long as the longest. No tokens are saved.";
     draft.fix("Make these calls concurrently.");
     draft
 }

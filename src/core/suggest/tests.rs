@@ -1,11 +1,9 @@
 //! Constructed calls of which the right answer is known. A token in costs 1,000 pico-USD, one read from
 //! the cache 100, one out 4,000; so 1,000,000 tokens in are 1,000,000 nano-USD.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
-use super::facts::{Answered, Part, PartKind, Rates, Sent, Tool};
+use super::facts::{Answered, Caching, Part, PartKind, Rates, Sent};
 use super::*;
 use crate::core::call::Outcome;
 use crate::core::digest::{Digest, DigestSeed};
@@ -15,8 +13,28 @@ const SECOND: i64 = 1_000_000;
 const RATES: Rates = Rates {
     input: Some(1_000),
     cache_read: Some(100),
+    cache_write: Some(1_000),
     output: Some(4_000),
 };
+
+/// The small model, at a tenth of all prices.
+struct Tenth;
+
+impl Tariff for Tenth {
+    fn quote(&self, _: &Label, model: &Label, usage: &Usage) -> Option<NanoUsd> {
+        let pico = usage.input_tokens * 100 + usage.output_tokens * 400;
+        let nano = NanoUsd::new(i64::try_from(pico / 1000).unwrap());
+        Some(nano).filter(|_| model.as_str() == "small")
+    }
+}
+
+/// A day, from the first call on.
+fn day() -> Window {
+    Window {
+        from: Timestamp::from_micros(0),
+        until: Timestamp::from_micros(86_400 * SECOND),
+    }
+}
 
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
@@ -33,7 +51,7 @@ fn everything(calls: &[CallFacts]) -> Report {
         min_calls: 1,
         ignore: Vec::new(),
     };
-    look(calls, &settings)
+    look(calls, day(), &settings, &Tenth)
 }
 
 fn only(calls: &[CallFacts], rule: Rule) -> Finding {
@@ -56,6 +74,9 @@ fn part(kind: PartKind, text: &str, bytes: u32) -> Part {
         digest: digest(text),
         shape: digest(text.split('#').next().unwrap_or_default()),
         bytes,
+        steady: bytes,
+        words: None,
+        calls: None,
     }
 }
 
@@ -65,7 +86,11 @@ fn sent(parts: Vec<Part>) -> Sent {
         body: digest(&digests),
         parts,
         tools: None,
-        lines: Arc::default(),
+        earlier: None,
+        besides: 0,
+        has_unseen: false,
+        caching: Caching::Automatic,
+        asked: None,
     }
 }
 
@@ -86,6 +111,7 @@ fn call(n: u64, parts: Vec<Part>) -> CallFacts {
         agent: label("worker"),
         run: Some(label("run")),
         conversation: None,
+        variant: None,
         upstream: label("openai"),
         model: Some(label("large")),
         outcome: Outcome::Completed,
@@ -118,27 +144,6 @@ fn user(text: &str, bytes: u32) -> Part {
 
 fn calls(count: u64, mut one: impl FnMut(u64) -> CallFacts) -> Vec<CallFacts> {
     (0..count).map(&mut one).collect()
-}
-
-#[test]
-fn a_time_in_the_instructions_costs_what_the_cache_would_have_spared() {
-    let calls = calls(5, |n| {
-        let prompt = system(&format!("prompt#{n}"), 8_000);
-        call(n, vec![prompt, user(&format!("ask {n}"), 2_000)])
-    });
-    let found = only(&calls, Rule::CacheBroken);
-    // Four calls lose 8,000 tokens each at 1,000 - 100 pico-USD.
-    assert_eq!(saved(&found), (Some(4 * 8_000 * 900 / 1000), 32_000, 4));
-    assert!(
-        found.sentence.contains("the instructions (part 1"),
-        "{}",
-        found.sentence
-    );
-    let pair = found.pair.unwrap();
-    assert_eq!(
-        (pair.before, pair.after, pair.part),
-        (calls[0].id, calls[1].id, 0)
-    );
 }
 
 #[test]
@@ -190,169 +195,19 @@ fn a_history_that_grows_or_a_cache_gone_cold_is_not_broken() {
 }
 
 #[test]
-fn each_answer_after_the_first_to_one_request_is_spare() {
-    let calls = calls(4, |n| call(n, vec![user(&format!("{}", n / 3), 10_000)]));
-    let found = only(&calls, Rule::RepeatedRequest);
-    assert_eq!(saved(&found), (Some(2 * 10_400), 20_200, 2));
-}
-
-fn offering(n: u64, used: &str) -> CallFacts {
-    let tools = part(PartKind::Tools, "tools", 2_000);
-    let mut call = call(n, vec![tools, user(&format!("{n}"), 8_000)]);
-    let tool = |name: &str, bytes| Tool {
-        name: name.to_owned(),
-        bytes,
-    };
-    let tools = vec![tool("search", 500), tool("deploy", 1_500)];
-    call.sent.as_mut().unwrap().tools = Some(Arc::new(tools));
-    call.answered.as_mut().unwrap().calls = vec![(used.to_owned(), n)];
-    call
-}
-
-#[test]
-fn a_tool_that_is_never_called_costs_its_definition_in_each_call() {
-    let mut calls = calls(20, |n| offering(n, "search"));
-    let found = only(&calls, Rule::UnusedTools);
-    assert_eq!(saved(&found), (Some(20 * 1_500), 30_000, 20));
-    assert!(
-        found.sentence.ends_with("none of them: deploy."),
-        "{}",
-        found.sentence
-    );
-    calls[3] = offering(3, "deploy");
-    assert_eq!(everything(&calls).findings, [], "called once");
-    calls[3] = offering(3, "search");
-    calls[4].answered = None;
-    assert_eq!(everything(&calls).findings, [], "it may have been called");
-}
-
-#[test]
-fn a_long_result_is_spare_from_the_sixth_call_that_carries_it_on() {
-    let calls = calls(8, |n| {
-        let mut parts = vec![
-            part(PartKind::ToolResult, "result", 4_000),
-            user("u", 6_000),
-        ];
-        parts.extend((0..n).map(|turn| part(PartKind::Assistant, &format!("{turn}"), 0)));
-        call(n, parts)
-    });
-    let found = only(&calls, Rule::CarriedResults);
-    assert_eq!(saved(&found), (Some(3 * 3_900), 3 * 3_900, 3));
-}
-
-#[test]
-fn what_was_cut_and_asked_again_is_claimed_and_what_was_only_cut_is_not() {
-    let mut calls = calls(3, |n| {
-        call(n, vec![user("long", 9_000 + u32::from(n == 2))])
-    });
-    calls[0].is_cut = true;
-    calls[2] = call(2, vec![user("other", 10_000)]);
-    calls[2].is_cut = true;
-    let found = only(&calls, Rule::CutOutput);
-    assert_eq!(saved(&found), (Some(10_400), 10_100, 1));
-    assert_eq!(found.calls, [calls[0].id]);
-}
-
-#[test]
-fn what_timed_out_and_was_tried_again_is_claimed() {
-    let mut calls = calls(3, |n| call(n, vec![user("same", 10_000)]));
-    calls[0].outcome = Outcome::ClientGone;
-    calls[1].outcome = Outcome::UpstreamError;
-    calls[1].status = Some(504);
-    calls[1].cost = Some(NanoUsd::ZERO);
-    let found = only(&calls, Rule::TimeoutRetries);
-    assert_eq!(saved(&found), (Some(10_400), 20_200, 2));
-    assert_eq!(found.saving.duration_us, 2_000_000);
-}
-
-#[test]
-fn a_cheaper_model_is_named_only_where_it_does_as_well() {
-    let mut calls = calls(40, |n| {
-        let mut call = call(
-            n,
-            vec![system("prompt", 5_000), user(&format!("{n}"), 5_000)],
-        );
-        if n >= 20 {
-            call.model = Some(label("small"));
-            call.rates = Rates {
-                input: Some(100),
-                cache_read: Some(10),
-                output: Some(400),
-            };
-            call.cost = Some(NanoUsd::new(1_040));
-        }
-        call
-    });
-    let found = only(&calls, Rule::SmallerModel);
-    assert_eq!(saved(&found), (Some(20 * (10_400 - 1_040)), 0, 20));
-    for call in &mut calls[20..23] {
-        call.is_cut = true;
-    }
-    let report = everything(&calls);
-    assert!(
-        report
-            .findings
-            .iter()
-            .all(|it| it.rule != Rule::SmallerModel)
-    );
-}
-
-/// Calls one right after the other, each 1 s long.
-fn in_a_row(count: u64) -> Vec<CallFacts> {
-    let mut calls = calls(count, |n| {
-        call(
-            n,
-            vec![system("prompt", 1_000), user(&format!("item {n}"), 9_000)],
-        )
-    });
-    for (n, call) in calls.iter_mut().enumerate() {
-        call.at = Timestamp::from_micros(i64::try_from(n).unwrap() * SECOND);
-        call.answered.as_mut().unwrap().lines = vec![n as u64];
-    }
-    calls
-}
-
-#[test]
-fn calls_in_a_row_that_do_not_need_each_other_could_run_at_once() {
-    let mut calls = in_a_row(40);
-    let found = only(&calls, Rule::Parallel);
-    assert_eq!(saved(&found), (None, 0, 40));
-    assert_eq!(found.saving.duration_us, 39_000_000);
-    for (n, call) in calls.iter_mut().enumerate().skip(1) {
-        call.sent.as_mut().unwrap().lines = [n as u64 - 1].into();
-    }
-    let report = everything(&calls);
-    assert_eq!(report.findings, [], "each quotes the answer before");
-}
-
-#[test]
-fn an_agent_that_polls_is_charged_all_but_the_first_and_the_last_call() {
-    let calls = calls(8, |n| {
-        let mut parts = vec![system("prompt", 1_000)];
-        parts.extend((0..=n).map(|turn| user(&format!("{turn}"), 100)));
-        let mut call = call(n, parts);
-        call.answered.as_mut().unwrap().calls = vec![("get_job".to_owned(), n / 7)];
-        call
-    });
-    let found = only(&calls, Rule::Waiting);
-    assert_eq!(saved(&found), (Some(5 * 10_400), 5 * 10_100, 5));
-    assert!(found.sentence.contains("get_job"));
-}
-
-#[test]
 fn below_the_threshold_nothing_is_said_and_what_is_ignored_is_not_looked_for() {
     let calls = calls(4, |n| {
         call(n, vec![user("same", 10_000 + u32::from(n > 9))])
     });
-    let report = look(&calls, &Settings::default());
+    let report = look(&calls, day(), &Settings::default(), &Tenth);
     assert_eq!((report.findings.len(), report.below), (0, 1));
     let mut settings = Settings {
         min_usd_per_day: NanoUsd::new(3 * 10_400),
         ..Settings::default()
     };
-    assert_eq!(look(&calls, &settings).findings.len(), 1);
+    assert_eq!(look(&calls, day(), &settings, &Tenth).findings.len(), 1);
     settings.ignore.push(Rule::RepeatedRequest);
-    assert_eq!(look(&calls, &settings).findings.len(), 0);
+    assert_eq!(look(&calls, day(), &settings, &Tenth).findings.len(), 0);
 }
 
 fn any_call() -> impl Strategy<Value = (u8, u8, u8, u16, bool, u8, u8)> {

@@ -1,9 +1,10 @@
-//! Agents that ask the same of the same tool again and again, while something else goes on.
+//! Agents that ask the same of the same tool again and again, and are told the same until it changes.
 
 use std::collections::BTreeMap;
 
-use super::facts::CallFacts;
+use super::facts::{CallFacts, PartKind, Talk};
 use super::{Draft, Rule, cost};
+use crate::core::digest::Digest;
 use crate::core::id::Label;
 use crate::core::text::grouped;
 
@@ -13,71 +14,119 @@ const MIN_ROW: usize = 5;
 #[derive(Default)]
 struct Row<'a> {
     asked: Option<(&'a str, u64)>,
+    told: Option<Digest>,
     calls: Vec<usize>,
 }
 
-type Talk<'a> = (&'a Label, Option<&'a Label>, Option<&'a Label>);
+/// What waits of an agent come to, and how long its runs took in all.
+#[derive(Default)]
+struct Times {
+    waited: i64,
+    first: i64,
+    last: i64,
+}
+
+type Found<'a> = BTreeMap<(&'a Label, Option<&'a Label>, &'a str), (Draft, i64)>;
 
 pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
     let mut rows: BTreeMap<Talk<'_>, Row<'_>> = BTreeMap::new();
-    let mut found: BTreeMap<(&Label, Option<&Label>, &str), Draft> = BTreeMap::new();
+    let mut times: BTreeMap<Talk<'_>, Times> = BTreeMap::new();
+    let mut found = Found::new();
     for (at, call) in calls.iter().enumerate().filter(|(_, call)| call.is_done()) {
-        let talk = (&call.agent, call.run.as_ref(), call.conversation.as_ref());
-        let asked = call
-            .answered
-            .as_ref()
-            .and_then(|answered| match answered.calls.as_slice() {
-                [(name, arguments)] => Some((name.as_str(), *arguments)),
-                _ => None,
-            });
-        let row = rows.entry(talk).or_default();
-        if row.asked != asked {
-            close(&std::mem::take(row), calls, &mut found);
-            row.asked = asked;
+        let time = times.entry(call.talk()).or_insert_with(|| Times {
+            first: call.at.micros(),
+            ..Times::default()
+        });
+        time.last = time.last.max(call.ended_at());
+        let row = rows.entry(call.talk()).or_default();
+        let (asked, told) = (asked(call), told(call));
+        let goes_on = row.asked.is_some() && row.asked == asked && told.is_some();
+        if !goes_on || (row.calls.len() > 1 && row.told != told) {
+            let is_over = told.is_some() && told != row.told;
+            let row = std::mem::take(row);
+            if is_over && row.calls.len() >= MIN_ROW {
+                time.waited += close(&row, calls, &mut found);
+            }
         }
+        let row = rows.entry(call.talk()).or_default();
+        row.asked = asked;
+        row.told = told;
         if asked.is_some() {
             row.calls.push(at);
         }
     }
-    for row in rows.into_values() {
-        close(&row, calls, &mut found);
-    }
+    let found = found.into_iter();
     found
-        .into_iter()
-        .map(|((.., tool), draft)| words(draft, tool))
+        .map(|((agent, _, tool), (draft, waited))| {
+            let its = times
+                .iter()
+                .filter(|((its, ..), time)| *its == agent && time.waited > 0);
+            let all: i64 = its.map(|(_, time)| time.last - time.first).sum();
+            words(draft, tool, waited, all)
+        })
         .collect()
 }
 
-fn close<'a>(
-    row: &Row<'a>,
-    calls: &'a [CallFacts],
-    found: &mut BTreeMap<(&'a Label, Option<&'a Label>, &'a str), Draft>,
-) {
-    let Some((tool, _)) = row.asked.filter(|_| row.calls.len() >= MIN_ROW) else {
-        return;
-    };
-    // The first asks, the last is told: both would be there anyhow.
-    let between = row.calls.iter().skip(1).take(row.calls.len() - 2);
-    for at in between {
-        let Some(call) = calls.get(*at) else { continue };
-        found
-            .entry((&call.agent, call.model.as_ref(), tool))
-            .or_insert_with(|| Draft::new(Rule::Waiting, call))
-            .claim(*at, cost(call), call.tokens());
+/// The one tool that an answer calls, and a hash of the arguments.
+fn asked(call: &CallFacts) -> Option<(&str, u64)> {
+    match call.answered.as_ref()?.calls.as_slice() {
+        [(name, arguments)] => Some((name.as_str(), *arguments)),
+        _ => None,
     }
 }
 
-fn words(mut draft: Draft, tool: &str) -> Draft {
+/// The result that a call hands in.
+fn told(call: &CallFacts) -> Option<Digest> {
+    let last = call.sent.as_ref()?.parts.last()?;
+    Some(last.shape).filter(|_| last.kind == PartKind::ToolResult)
+}
+
+/// Claims a row that is a wait, and says how long it was.
+fn close<'a>(row: &Row<'a>, calls: &'a [CallFacts], found: &mut Found<'a>) -> i64 {
+    let its = || {
+        row.calls
+            .iter()
+            .filter_map(|at| Some((*at, calls.get(*at)?)))
+    };
+    let Some((tool, _)) = row.asked else {
+        return 0;
+    };
+    let (Some((_, first)), Some((_, last))) = (its().next(), its().next_back()) else {
+        return 0;
+    };
+    let waited = last.ended_at() - first.ended_at();
+    let (draft, all) = found
+        .entry((&first.agent, first.model.as_ref(), tool))
+        .or_insert_with(|| (Draft::new(Rule::Waiting, first), 0));
+    *all += waited;
+    // The first asks: it would be there anyhow.
+    for (at, call) in its().skip(1) {
+        draft.claim(at, cost(call), call.tokens());
+    }
+    waited
+}
+
+fn words(mut draft: Draft, tool: &str, waited: i64, all: i64) -> Draft {
     let count = grouped(draft.claims.len() as u64);
     draft.sentence = format!(
-        "{} waits by calling {tool} with the same arguments: {count} calls of the model did nothing but ask \
-         again.",
+        "{} called {tool} with the same arguments and was told the same until it changed: {count} calls of the model did \
+         nothing but ask again.",
         draft.agent
     );
     draft.evidence("tool", &tool);
-    draft.evidence("calls between the first and the last of each wait", &count);
-    draft.assumption = "Five calls in a row of one conversation that answer with the same single tool call are \
-                        a wait; its first and last call are not counted.";
+    draft.evidence("calls after the first of each wait", &count);
+    let seconds = |us: i64| grouped(us.max(0).unsigned_abs() / 1_000_000);
+    draft.evidence(
+        "time spent so",
+        &format!(
+            "{} of the {} s that these runs took",
+            seconds(waited),
+            seconds(all)
+        ),
+    );
+    draft.assumption = "A wait is five calls in a row or more of one conversation that answer with the same \
+                        single tool call and are handed the same result each time, and then another; all but the \
+                        first are counted. Where the result never changes the calls may be work.";
     draft.fix(&format!(
         "Let {tool} wait for the result itself, and return when it is there, so that the model is asked once."
     ));
