@@ -21,7 +21,7 @@ use super::OpenError;
 use super::check::existing;
 use super::index::{Index, Place};
 use super::lock::Lock;
-use super::log::{Cursor, Segment};
+use super::log::Cursor;
 use super::record::Chain;
 use super::recovery::open_catalog;
 use super::storage::{Disk, Storage};
@@ -106,14 +106,6 @@ fn seen_by_index(dir: &Path, lock: &Lock) -> Option<Cursor> {
     let seen = index.flatten().and_then(|index| index.seen());
     lock.leave();
     seen
-}
-
-/// The same of segments without anything that vouches for them.
-pub(super) fn verify_segments(
-    storage: &dyn Storage,
-    segments: &[Segment],
-) -> std::io::Result<AuditReport> {
-    walk::verify(storage, segments, &[], None)
 }
 
 /// The same of a log in tests.
