@@ -20,8 +20,9 @@ Examples:
 The server must not run. Messages, bodies, headers and names of these calls leave the disk; a message
 that other calls share stays. Tokens and money that they spent stay counted, by agent and model and in
 budgets. A record says how many calls went, when and by whom: `open-aiops audit verify` shows it, and
-anchors from before stay good. Texts that agents of other runs wrote, and copies of the directory, are
-not looked through.";
+anchors from before stay good; a new one is printed, to be kept elsewhere. Names in calls of other runs,
+texts that their agents wrote, exports, and copies of the directory are not looked through. With --before a
+run that is stopped or paused stays so, and keeps its name.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

@@ -143,6 +143,13 @@ impl FakeDisk {
         })))
     }
 
+    /// Holds what another one holds from now on.
+    pub(crate) fn become_copy_of(&self, other: &Self) {
+        let State { files, staged, .. } = other.after(Loss::Nothing).lock().clone();
+        let mut state = self.lock();
+        (state.files, state.staged) = (files, staged);
+    }
+
     pub(crate) fn segments(&self) -> Vec<u64> {
         self.lock().files.keys().copied().collect()
     }

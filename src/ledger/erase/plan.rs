@@ -182,8 +182,9 @@ struct Reading {
     /// Settlements whose admission is in a checkpoint at most: what they refer to.
     orphans: HashMap<CallId, Vec<Digest>>,
     controls: HashMap<Label, Control>,
-    /// The log's front is gone; this is the border of the checkpoint that stands for it.
-    base: Option<u64>,
+    /// Where the log's front is gone: the first segment, and the border of the checkpoint that stands
+    /// for what was before it.
+    base: Option<(u64, u64)>,
 }
 
 impl Reading {
@@ -209,7 +210,7 @@ impl Reading {
             open: HashSet::new(),
             orphans: HashMap::new(),
             controls: HashMap::new(),
-            base: first.filter(is_retired).map(|_| u64::MAX),
+            base: first.filter(is_retired).map(|it| (it.number, u64::MAX)),
         }
     }
 
@@ -304,8 +305,10 @@ impl Reading {
 
     /// Calls whose admission went with the front of the log are found here.
     fn checkpoint(&mut self, checkpoint: Checkpoint) {
-        if self.base.is_some_and(|base| checkpoint.before < base) {
-            self.base = Some(checkpoint.before);
+        if let Some((first, base)) = &mut self.base
+            && (*first..*base).contains(&checkpoint.before)
+        {
+            *base = checkpoint.before;
             let pending = checkpoint.pending.iter();
             self.plan.counted = pending.map(|(admission, _)| admission.id).collect();
         }

@@ -7,9 +7,12 @@ use crate::core::call::Admission;
 use crate::core::metric::{Measurement, Subject};
 
 use super::super::audit::{Begin, FindingKind, verify_on};
+use super::super::body::unpack_content;
+use super::super::checkpoint;
 use super::super::erase::{EraseError, ErasedReport, Scope, Wish, erase_on, resume};
 use super::super::fake::{FakeDisk, IndexDisk, Loss};
 use super::super::index::Place;
+use super::super::log::{LogReader, Step, catalog};
 use super::super::record::{Frames, HEADER_LEN, kind, parse_frame};
 use super::super::storage::Storage as _;
 use super::super::{Event, View};
@@ -121,21 +124,33 @@ fn calls_of(view: &View, run: &str) -> Vec<String> {
 }
 
 /// Everything that lies on the disk, unpacked where it is packed.
-fn holds(disk: &FakeDisk, text: &str) -> bool {
+pub(super) fn holds(disk: &FakeDisk, text: &str) -> bool {
     let plain = |bytes: &[u8]| memchr::memmem::find(bytes, text.as_bytes()).is_some();
-    disk.segments().into_iter().any(|number| {
-        let bytes = disk.bytes(number);
-        let mut rest = &bytes[HEADER_LEN..];
-        let mut found = plain(&bytes);
-        while let Some(frame) = parse_frame(rest) {
-            if let Ok(content) = minicbor::decode(frame.payload) {
-                let bytes = super::super::body::unpack_content(&content).unwrap_or_default();
-                found |= frame.kind == kind::CONTENT && plain(&bytes);
+    let segments = catalog(disk).unwrap().all();
+    let mut found = disk.segments().into_iter().any(|it| plain(&disk.bytes(it)));
+    let mut reader = LogReader::from_start(disk, &segments);
+    while let Some(step) = reader.next().unwrap() {
+        match step {
+            Step::Record {
+                kind: kind::CONTENT,
+                payload,
+                ..
+            } => {
+                let content = minicbor::decode(payload).unwrap();
+                found |= plain(&unpack_content(&content).unwrap());
             }
-            rest = &rest[frame.len()..];
+            Step::Record {
+                kind: kind::CHECKPOINT,
+                payload,
+                ..
+            } => {
+                let checkpoint = format!("{:?}", checkpoint::parse(payload).unwrap());
+                found |= plain(checkpoint.as_bytes());
+            }
+            _ => {}
         }
-        found
-    })
+    }
+    found
 }
 
 /// What was spent, by agent and model.
