@@ -97,7 +97,8 @@ impl Plan {
         match &self.scope {
             Scope::Run(meant) => run == meant,
             Scope::User(_) => self.named.contains(run) && is_over(),
-            Scope::Before(at) => last < *at && is_over(),
+            // A call that began before may have been charged later.
+            Scope::Before(at) => (last < *at || self.named.contains(run)) && is_over(),
         }
     }
 

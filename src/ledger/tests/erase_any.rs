@@ -569,15 +569,23 @@ proptest! {
 
 /// A front that is gone, calls open and pending across it, a stopped run.
 fn rich() -> World {
-    let mut steps = vec![Step::Admit(0, 1, false), Step::Admit(1, 1, false)];
-    steps.extend([Step::Admit(2, 2, false), Step::Settle(0, true)]);
-    for nth in 0..12 {
-        let settle = Step::Settle(2, nth % 4 == 0);
-        steps.extend([Step::Admit(nth % 3, nth % 2, nth == 7), settle]);
+    let mut world = World::new(12_000);
+    let first = [Step::Admit(0, 1, false), Step::Admit(1, 1, false)];
+    let more = [Step::Admit(2, 2, false), Step::Settle(0, true)];
+    for step in first.iter().chain(&more) {
+        world.play(step);
     }
-    steps.extend([Step::Stop(2), Step::Late(0), Step::Settle(0, false)]);
-    steps.extend([Step::Trip(10), Step::Measure(12)]);
-    World::played(12_000, &steps)
+    world.push_out_the_front();
+    for nth in 0..4 {
+        world.play(&Step::Admit(nth % 3, nth % 2, nth == 3));
+        world.play(&Step::Settle(2, nth % 2 == 0));
+    }
+    let last = [Step::Stop(2), Step::Late(0), Step::Settle(0, false)];
+    for step in last.iter().chain(&[Step::Trip(10), Step::Measure(12)]) {
+        world.play(step);
+    }
+    world.end();
+    world
 }
 
 #[test]
