@@ -212,10 +212,6 @@ pub fn open_on(
     decode: Decode,
 ) -> Result<(Ledger, Recovery), OpenError> {
     let lock = Some(acquire(&config.dir)?);
-    erase::resume(&storage, &config.dir).map_err(|error| OpenError::Unusable {
-        dir: config.dir.clone(),
-        source: io::Error::other(error),
-    })?;
     let parts = Parts {
         storage,
         place: Place::File(config.dir.join("index.redb")),
@@ -267,6 +263,11 @@ fn open_parts(
         place,
         lock,
     } = parts;
+    let unusable = |source| OpenError::Unusable {
+        dir: config.dir.clone(),
+        source,
+    };
+    erase::resume(&*storage, &place).map_err(unusable)?;
     let doubtful = lock.as_ref().is_none_or(Lock::left_open);
     let Opened {
         catalog,
@@ -292,10 +293,6 @@ fn open_parts(
         progress: Arc::clone(&progress),
         health: Arc::clone(&health),
         hearing: Arc::clone(&hearing),
-    };
-    let unusable = |source| OpenError::Unusable {
-        dir: config.dir.clone(),
-        source,
     };
     let seed = resume.seed;
     let indexer = indexer(follower, &shared, config, &clock);

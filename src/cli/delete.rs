@@ -8,7 +8,7 @@ use super::{Common, Failure, command, format, operate, source};
 use crate::admin::params::When;
 use crate::clock::Clock;
 use crate::core::id::Label;
-use crate::ledger::erase::{EraseError, ErasedReport, Scope, erase, preview};
+use crate::ledger::erase::{EraseError, ErasedReport, Scope, Wish, erase, preview};
 use crate::ledger::{self, OpenError};
 
 const EXAMPLES: &str = "\
@@ -20,8 +20,9 @@ Examples:
 The server must not run. Messages, bodies, headers and names of these calls leave the disk; a message
 that other calls share stays. Tokens and money that they spent stay counted, by agent and model and in
 budgets. A record says how many calls went, when and by whom: `open-aiops audit verify` shows it, and
-anchors from before stay good. Texts that agents of other runs wrote, and copies of the directory, are
-not looked through.";
+anchors from before stay good; a new one is printed, to be kept elsewhere. Names in calls of other runs,
+texts that their agents wrote, exports, and copies of the directory are not looked through. With --before a
+run that is stopped or paused stays so, and keeps its name.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -34,6 +35,9 @@ pub struct DeleteArgs {
     /// Do it; nothing brings it back
     #[arg(long)]
     pub yes: bool,
+    /// Also where a segment is damaged: what cannot be read there stays on the disk
+    #[arg(long)]
+    pub despite_damage: bool,
 }
 
 #[derive(Args, Debug)]
@@ -63,8 +67,12 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
             return Err(Failure::Impossible(words.to_owned()));
         }
     };
+    let wish = Wish {
+        scope,
+        despite_damage: args.despite_damage,
+    };
     if !args.yes {
-        let report = preview(&config.dir, &scope).map_err(|error| failed(&error))?;
+        let report = preview(&config.dir, &wish).map_err(|error| failed(&error))?;
         show(common, &report, "WOULD BE DELETED", out)?;
         if args.dry_run {
             return Ok(());
@@ -74,7 +82,7 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
     }
     make_whole(&config, &clock)?;
     let report =
-        erase(&config.dir, &scope, &operate::who(), clock.now()).map_err(|error| failed(&error))?;
+        erase(&config.dir, &wish, &operate::who(), clock.now()).map_err(|error| failed(&error))?;
     show(common, &report, "DELETED", out)?;
     if report.calls == 0 && report.records == 0 {
         return Err(Failure::Negative("no such call is recorded".to_owned()));
@@ -127,6 +135,13 @@ fn show(
         ("bytes", report.freed_bytes),
     ] {
         table.row([name.to_owned(), format::count(count)]);
+    }
+    if report.unreadable_bytes > 0 {
+        let count = format::count(report.unreadable_bytes);
+        table.row(["bytes that cannot be read and stay".to_owned(), count]);
+    }
+    if let Some(anchor) = report.anchor {
+        table.row(["anchor from now on".to_owned(), anchor.to_string()]);
     }
     table.write(out)?;
     Ok(())

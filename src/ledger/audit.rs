@@ -188,14 +188,6 @@ fn seen_by_index(dir: &Path) -> Result<Option<Cursor>, OpenError> {
     Ok(seen)
 }
 
-/// The same of segments without anything that vouches for them.
-pub(super) fn verify_segments(
-    storage: &dyn Storage,
-    segments: &[Segment],
-) -> io::Result<AuditReport> {
-    walk::verify(storage, segments, &Given::default())
-}
-
 /// The same of a log in tests.
 #[cfg(test)]
 pub(crate) fn verify_on(

@@ -173,13 +173,22 @@ impl CheckReport {
 /// Makes the index anew from nothing but the log.
 pub fn rebuild(dir: &Path) -> Result<RebuildReport, OpenError> {
     let (storage, lock) = existing(dir)?;
-    let catalog = Arc::new(open_catalog(&*storage)?);
+    let report = rebuild_on(dir, &storage)?;
+    lock.iter().for_each(Lock::leave);
+    Ok(report)
+}
+
+/// The same under a lock that is held.
+pub(super) fn rebuild_on(
+    dir: &Path,
+    storage: &Arc<dyn Storage>,
+) -> Result<RebuildReport, OpenError> {
+    let catalog = Arc::new(open_catalog(&**storage)?);
     let index = Index::create(Place::File(dir.join("index.redb"))).map_err(OpenError::Index)?;
     let (mut follower, _) =
-        Follower::new(Arc::new(index), storage, catalog).map_err(OpenError::Index)?;
+        Follower::new(Arc::new(index), Arc::clone(storage), catalog).map_err(OpenError::Index)?;
     catch_up(&mut follower, |_| Ok(()))?;
     follower.index.close();
-    lock.iter().for_each(Lock::leave);
     Ok(RebuildReport {
         records: follower.records,
         damages: follower.damages,

@@ -1,43 +1,54 @@
 //! Taking calls out of the log for good, at somebody's wish.
 //!
 //! What is taken out leaves a tombstone, which keeps the place in the chain and what was spent, and
-//! nothing of what was said or by whom. First a record says which records go, and what is left in the
-//! place of each; then each segment is written anew beside itself and put in its own place. A file
-//! beside the log says that this is under way, until it is done.
+//! nothing of what was said or by whom. Each segment that changes is written anew beside itself; a
+//! record says which records go, and what is left in the place of each; once all of that is on disk,
+//! the new segments take the places of the old ones. A process that ends meanwhile leaves nothing
+//! changed, or what the next one finishes by giving names alone.
 
+mod checkpoints;
 mod plan;
-mod rewrite;
 mod rules;
+mod stage;
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
-use minicbor::{Decode, Encode};
 use serde::Serialize;
 
+use crate::core::budget::{Act, Deed};
 use crate::core::digest::DigestSeed;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
 use super::OpenError;
+use super::audit::Anchor;
 use super::check::existing;
-use super::log::{LogReader, Segment, Step, catalog};
-use super::record::{Frames, Header, kind};
+use super::index::Place;
+use super::lock::Lock;
+use super::log::Segment;
+use super::record::{Header, kind};
+use super::recovery::open_catalog;
 use super::removal::{Erased, Removal, Removed};
 use super::storage::Storage;
+use plan::Plan;
+use stage::{Edits, Staging, carry_out, commit, discard, each_edited};
 
 /// Which calls are meant.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    #[n(0)]
-    Run(#[n(0)] Label),
-    #[n(1)]
-    User(#[n(0)] Label),
+    Run(Label),
+    User(Label),
     /// All that began before this.
-    #[n(2)]
-    Before(#[n(0)] Timestamp),
+    Before(Timestamp),
+}
+
+/// What is wished for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub scope: Scope,
+    /// Also where parts of a segment with what is meant cannot be read: those stay.
+    pub despite_damage: bool,
 }
 
 /// What was deleted, or would be.
@@ -53,6 +64,10 @@ pub struct ErasedReport {
     pub segments: u64,
     /// By how much the log gets smaller.
     pub freed_bytes: u64,
+    /// What cannot be read anywhere in the log: it stays, whatever it is.
+    pub unreadable_bytes: u64,
+    /// The end of the log after a deletion: keep it elsewhere, and verify against it later.
+    pub anchor: Option<Anchor>,
 }
 
 /// Why nothing was deleted.
@@ -61,232 +76,217 @@ pub enum EraseError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "the log is not what was written, and what is not understood cannot be deleted from: see \
-         `open-aiops audit verify`"
+        "segment {0} holds some of what is meant, and parts of it cannot be read, which may be more of \
+         it (see `open-aiops audit verify`): with --despite-damage what can be read goes, and those \
+         parts stay on the disk"
     )]
-    Unsound,
+    Damaged(u64),
     #[error("the log cannot be changed: {0}")]
     Io(#[from] io::Error),
 }
 
-/// What is under way.
-#[derive(Debug, Encode, Decode)]
-struct Intent {
-    #[n(0)]
-    scope: Scope,
-    /// Of the record that says so.
-    #[n(1)]
-    at: Timestamp,
-}
-
-const INTENT: &str = "deleting";
-
-/// Says what [`erase`] would do.
-pub fn preview(dir: &Path, scope: &Scope) -> Result<ErasedReport, EraseError> {
+/// Says what [`erase`] would do, and changes nothing.
+pub fn preview(dir: &Path, wish: &Wish) -> Result<ErasedReport, EraseError> {
     let (storage, lock) = existing(dir)?;
-    let planned = plan::plan(&*storage, &sound(&*storage)?, scope)?;
-    lock.iter().for_each(super::lock::Lock::leave);
-    Ok(planned.report)
+    let found = foreseen(&*storage, wish);
+    leave(lock.as_ref());
+    found
 }
 
-/// Deletes the calls of `scope` from a ledger that no process uses and that was closed properly.
+fn foreseen(storage: &dyn Storage, wish: &Wish) -> Result<ErasedReport, EraseError> {
+    let segments = open_catalog(storage)?.all();
+    let plan = Plan::read(storage, &segments, &wish.scope)?;
+    let mut report = ErasedReport::of(&plan);
+    each_edited((storage, &segments), &plan, |edits| {
+        report.add(&edits, wish)
+    })?;
+    Ok(report)
+}
+
+/// Nothing of the index was looked at: what a crash left in doubt stays so.
+fn leave(lock: Option<&Lock>) {
+    if let Some(lock) = lock.filter(|lock| !lock.left_open()) {
+        lock.leave();
+    }
+}
+
+/// Deletes the calls of `wish` from a ledger that no process uses and that was closed properly.
 pub fn erase(
     dir: &Path,
-    scope: &Scope,
+    wish: &Wish,
     who: &str,
     at: Timestamp,
 ) -> Result<ErasedReport, EraseError> {
     let (storage, lock) = existing(dir)?;
-    let report = erase_on(&*storage, dir, scope, (who, at))?;
-    lock.iter().for_each(super::lock::Lock::leave);
-    drop(lock);
-    if report.records > 0 {
-        super::check::rebuild(dir)?;
-    }
-    Ok(report)
+    let place = Place::File(dir.join("index.redb"));
+    let done = resume(&*storage, &place).map_err(EraseError::from);
+    let done = done.and_then(|()| erase_on(&*storage, &place, wish, (who, at)));
+    let made = match &done {
+        Ok(report) if report.records > 0 => super::check::rebuild_on(dir, &storage).map(drop),
+        _ => Ok(()),
+    };
+    leave(lock.as_ref());
+    made?;
+    done
 }
 
 pub(super) fn erase_on(
     storage: &dyn Storage,
-    dir: &Path,
-    scope: &Scope,
+    place: &Place,
+    wish: &Wish,
     (who, at): (&str, Timestamp),
 ) -> Result<ErasedReport, EraseError> {
-    let segments = sound(storage)?;
-    let planned = plan::plan(storage, &segments, scope)?;
-    let Some(last) = segments.last().filter(|_| planned.report.records > 0) else {
-        return Ok(planned.report);
+    let segments = open_catalog(storage)?.all();
+    let plan = Plan::read(storage, &segments, &wish.scope)?;
+    let (header, removal) = beginning(&segments, &plan, (who, at));
+    let Some(header) = header else {
+        return Ok(ErasedReport::of(&plan));
     };
-    let intent = Intent {
-        scope: scope.clone(),
-        at,
+    let number = header.number;
+    let begin = || Staging::begin(storage, header, removal);
+    let staged = stage_all((storage, &segments), &plan, wish, begin);
+    match staged {
+        Ok((report, true)) => {
+            place.clear()?;
+            commit(storage, number)?;
+            carry_out(storage, place)?;
+            Ok(report)
+        }
+        Ok((report, false)) => Ok(report),
+        Err(error) => {
+            // If that fails as well, the next start does it.
+            let staged = storage.list_staged();
+            let _left = staged.and_then(|staged| discard(storage, &staged));
+            Err(error)
+        }
+    }
+}
+
+/// Writes all that a deletion takes beside the log; says whether there is any.
+fn stage_all<'s>(
+    (storage, segments): (&'s dyn Storage, &[Segment]),
+    plan: &Plan,
+    wish: &Wish,
+    begin: impl FnOnce() -> io::Result<Staging<'s>>,
+) -> Result<(ErasedReport, bool), EraseError> {
+    let mut report = ErasedReport::of(plan);
+    let (mut begin, mut staging) = (Some(begin), None);
+    // What failed writes left behind goes as well, but is no reason by itself.
+    let mut ends: Vec<Edits> = Vec::new();
+    each_edited((storage, segments), plan, |edits| {
+        report.add(&edits, wish)?;
+        if edits.graves.is_empty() {
+            ends.push(edits);
+            return Ok(());
+        }
+        if let Some(begin) = begin.take() {
+            staging = Some(begin()?);
+        }
+        if let Some(staging) = &mut staging {
+            staging.segment(&edits)?;
+        }
+        Ok::<_, EraseError>(())
+    })?;
+    let Some(mut staging) = staging else {
+        return Ok((report, false));
     };
-    write_intent(dir, &intent)?;
-    let details = planned.report.words(scope, last);
+    for edits in &ends {
+        staging.segment(edits)?;
+    }
+    for (run, limits) in &plan.tightened {
+        let act = Act {
+            at: staging.removal().at,
+            who: staging.removal().who.clone(),
+            deed: Deed::RunTightened(run.clone(), *limits),
+            details: "as calls said that were deleted".to_owned(),
+        };
+        if !plan.forgets(run, act.at) {
+            staging.record(kind::ACT, &act);
+        }
+    }
+    report.anchor = Some(Anchor::of(staging.finish()?));
+    Ok((report, true))
+}
+
+/// How the segment begins that has the record of a deletion, and what all of these say.
+fn beginning(
+    segments: &[Segment],
+    plan: &Plan,
+    (who, at): (&str, Timestamp),
+) -> (Option<Header>, Removal) {
+    let last = segments.last().map_or(0, |last| last.number);
+    let header = segments.iter().rev().find_map(|it| it.header);
+    let seed = header.map_or(DigestSeed(0), |header| header.seed);
+    let header = header.map(|header| Header {
+        number: last + 1,
+        created_at: at,
+        continues: plan.end.chain,
+        ..header
+    });
     let removal = Removal {
         at,
         who: who.to_owned(),
-        details,
+        details: words(plan, seed),
         what: Removed::Records {
-            segments: planned.erased,
+            segments: Vec::new(),
         },
     };
-    record(storage, &segments, &removal)?;
-    carry_out(storage, dir, &segments, &removal, scope)?;
-    Ok(planned.report)
+    (header, removal)
+}
+
+/// Does not repeat the name that was to be forgotten.
+fn words(plan: &Plan, seed: DigestSeed) -> String {
+    let named = |what: &str, name: &Label| {
+        let digest = seed.digest(name.as_str().as_bytes());
+        format!("one {what} (digest {digest})")
+    };
+    let meant = match &plan.scope {
+        Scope::Run(run) => named("run", run),
+        Scope::User(user) => named("user", user),
+        Scope::Before(at) => format!("all that began before {at}"),
+    };
+    format!("deleted {meant}: {} calls", plan.going.len())
 }
 
 /// Finishes a deletion that was under way when its process ended; one of which nothing is on record
 /// did not happen.
-pub(super) fn resume(storage: &Arc<dyn Storage>, dir: &Path) -> Result<(), EraseError> {
-    let Ok(bytes) = fs::read(dir.join(INTENT)) else {
+pub(super) fn resume(storage: &dyn Storage, place: &Place) -> io::Result<()> {
+    let staged = storage.list_staged()?;
+    let Some(last) = staged.last() else {
         return Ok(());
     };
-    let intent: Option<Intent> = minicbor::decode(&bytes).ok();
-    let Some(intent) = intent else {
-        return Ok(forget_intent(dir)?);
-    };
-    let segments = all(&**storage)?;
-    let mut reader = LogReader::from_start(&**storage, &segments);
-    let mut found = None;
-    while let Some(step) = reader.next()? {
-        if let Step::Record {
-            kind: kind::REMOVAL,
-            payload,
-            ..
-        } = step
-        {
-            let removal = Removal::parse(payload).filter(|it| it.at == intent.at);
-            found = removal.or(found);
-        }
-    }
-    match found {
-        Some(removal) => carry_out(&**storage, dir, &segments, &removal, &intent.scope)?,
-        None => forget_intent(dir)?,
-    }
-    Ok(())
-}
-
-fn carry_out(
-    storage: &dyn Storage,
-    dir: &Path,
-    segments: &[Segment],
-    removal: &Removal,
-    scope: &Scope,
-) -> io::Result<()> {
-    // It knows where records lay, and its free pages still hold what was in them: it is made anew.
-    remove_index(dir)?;
-    let rules = rules::Rules::read(storage, segments, scope)?;
-    for (at, segment) in segments.iter().enumerate() {
-        let mut erased = removal.erased().iter();
-        let none = Erased::of(segment.number);
-        let erased = erased.rfind(|it| it.number == segment.number);
-        let next = segments.get(at + 1).and_then(Segment::continues);
-        // Also where nothing is named: what a failed write left behind goes.
-        rewrite::segment(storage, (segment, next), erased.unwrap_or(&none), &rules)?;
-    }
-    remove_index(dir)?;
-    forget_intent(dir)
-}
-
-fn remove_index(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join("index.redb")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-fn all(storage: &dyn Storage) -> io::Result<Vec<Segment>> {
-    let catalog = catalog(storage).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    Ok(catalog.all())
-}
-
-/// The segments of a log in which every record is where it belongs.
-fn sound(storage: &dyn Storage) -> Result<Vec<Segment>, EraseError> {
-    let segments = all(storage)?;
-    let report = super::audit::verify_segments(storage, &segments)?;
-    if report.is_sound() && report.unfinished_bytes == 0 {
-        Ok(segments)
+    if storage.list()?.iter().any(|number| number >= last) {
+        carry_out(storage, place)
     } else {
-        Err(EraseError::Unsound)
-    }
-}
-
-/// Puts what is about to be done on record, in a segment of its own.
-fn record(storage: &dyn Storage, segments: &[Segment], removal: &Removal) -> io::Result<()> {
-    let mut reader = LogReader::from_start(storage, segments);
-    while reader.next()?.is_some() {}
-    let end = reader.cursor();
-    let (Some(last), Some(header)) = (
-        segments.last(),
-        segments.iter().rev().find_map(|it| it.header),
-    ) else {
-        return Ok(());
-    };
-    let header = Header {
-        number: last.number + 1,
-        created_at: removal.at,
-        continues: end.chain,
-        ..header
-    };
-    let mut frames = Frames {
-        chain: end.chain,
-        ..Frames::default()
-    };
-    frames.push(kind::REMOVAL, removal);
-    let mut bytes = header.to_bytes();
-    bytes.extend_from_slice(&frames.bytes);
-    let mut file = storage.create(header.number)?;
-    file.append(&bytes)?;
-    file.sync()?;
-    storage.sync_dir()
-}
-
-fn write_intent(dir: &Path, intent: &Intent) -> io::Result<()> {
-    let bytes = minicbor::to_vec(intent).map_err(io::Error::other)?;
-    let mut file = File::create(dir.join(INTENT))?;
-    file.write_all(&bytes)?;
-    file.sync_all()
-}
-
-fn forget_intent(dir: &Path) -> io::Result<()> {
-    match fs::remove_file(dir.join(INTENT)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+        discard(storage, &staged)
     }
 }
 
 impl ErasedReport {
-    /// For the record, which does not repeat the name that was to be forgotten.
-    fn words(&self, scope: &Scope, last: &Segment) -> String {
-        let named = |what: &str, name: &Label| {
-            let seed = last.header.map_or(DigestSeed(0), |header| header.seed);
-            format!(
-                "one {what} (digest {})",
-                seed.digest(name.as_str().as_bytes())
-            )
-        };
-        let meant = match scope {
-            Scope::Run(run) => named("run", run),
-            Scope::User(user) => named("user", user),
-            Scope::Before(at) => format!("all that began before {at}"),
-        };
-        let Self {
-            calls,
-            records,
-            contents,
-            ..
-        } = self;
-        format!("deleted {meant}: {calls} calls, {records} records, {contents} of them contents")
+    fn of(plan: &Plan) -> Self {
+        Self {
+            calls: plan.going.len() as u64,
+            running_calls: plan.running,
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, edits: &Edits, wish: &Wish) -> Result<(), EraseError> {
+        self.unreadable_bytes += edits.unreadable;
+        if edits.graves.is_empty() {
+            return Ok(());
+        }
+        let is_damaged = edits.unreadable > 0 || edits.segment.header.is_none();
+        if is_damaged && !wish.despite_damage {
+            return Err(EraseError::Damaged(edits.segment.number));
+        }
+        self.records += edits.graves.len() as u64;
+        self.contents += edits.contents;
+        self.segments += 1;
+        self.freed_bytes += edits.freed();
+        Ok(())
     }
 }
 
 impl Removal {
-    /// Which records of a segment go.
-    pub(super) fn erased(&self) -> &[Erased] {
-        match &self.what {
-            Removed::Records { segments } => segments,
-            Removed::Front { .. } => &[],
-        }
-    }
 }

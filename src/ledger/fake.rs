@@ -20,6 +20,11 @@ struct State {
     files: BTreeMap<u64, FakeFile>,
     /// Removed, but back after a loss of power.
     removed: BTreeMap<u64, FakeFile>,
+    /// Beside the segments.
+    staged: BTreeMap<u64, FakeFile>,
+    removed_staged: BTreeMap<u64, FakeFile>,
+    /// What was in the places that staged files took: after a loss of power it may be there again.
+    displaced: BTreeMap<u64, Option<FakeFile>>,
     /// Operations that change something, so far.
     operations: u64,
     /// From this operation on everything fails.
@@ -94,15 +99,33 @@ impl FakeDisk {
     /// What the next process finds.
     pub(crate) fn after(&self, loss: Loss) -> Self {
         let state = self.lock().clone();
-        let mut files = state.files;
+        let (mut files, mut staged) = (state.files, state.staged);
         if loss != Loss::Nothing {
+            // What was done last may be done for good while what went before is not.
+            let back = |len: usize| match loss {
+                Loss::All => len,
+                _ => len.div_ceil(2),
+            };
+            let undone = back(state.displaced.len());
+            for (nth, (number, before)) in state.displaced.into_iter().enumerate() {
+                let new = files.remove(&number).unwrap();
+                if nth < undone {
+                    files.extend(before.map(|before| (number, before)));
+                    staged.insert(number, new);
+                } else {
+                    files.insert(number, FakeFile { named: true, ..new });
+                }
+            }
             files.retain(|_, file| file.named);
-            // What was removed last may be gone for good while what went before comes back.
-            let half = state.removed.len().div_ceil(2);
-            let back = if loss == Loss::All { usize::MAX } else { half };
-            files.extend(state.removed.into_iter().take(back));
+            staged.retain(|_, file| file.named);
+            let removed = state.removed;
+            let count = back(removed.len());
+            files.extend(removed.into_iter().take(count));
+            let removed = state.removed_staged;
+            let count = back(removed.len());
+            staged.extend(removed.into_iter().take(count));
         }
-        for file in files.values_mut() {
+        for file in files.values_mut().chain(staged.values_mut()) {
             let unsynced = file.bytes.len() - file.synced;
             let half = file.synced + unsynced / 2;
             match loss {
@@ -115,8 +138,16 @@ impl FakeDisk {
         }
         Self(Arc::new(Mutex::new(State {
             files,
+            staged,
             ..State::default()
         })))
+    }
+
+    /// Holds what another one holds from now on.
+    pub(crate) fn become_copy_of(&self, other: &Self) {
+        let State { files, staged, .. } = other.after(Loss::Nothing).lock().clone();
+        let mut state = self.lock();
+        (state.files, state.staged) = (files, staged);
     }
 
     pub(crate) fn segments(&self) -> Vec<u64> {
@@ -178,7 +209,7 @@ impl Storage for FakeDisk {
             "created twice"
         );
         if whole {
-            Ok(Box::new(Handle(self.clone(), number)))
+            Ok(Box::new(self.handle(number, false)))
         } else {
             Err(failed())
         }
@@ -186,7 +217,7 @@ impl Storage for FakeDisk {
 
     fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
         if self.lock().files.contains_key(&number) {
-            Ok(Box::new(Handle(self.clone(), number)))
+            Ok(Box::new(self.handle(number, false)))
         } else {
             Err(io::ErrorKind::NotFound.into())
         }
@@ -204,32 +235,52 @@ impl Storage for FakeDisk {
         Ok(())
     }
 
-    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.lock();
-        // Written and synced beside it: nothing is seen of that.
-        if !state.begin()? {
-            return Err(failed());
-        }
-        let whole = state.begin()?;
-        let new = FakeFile {
-            bytes: bytes.to_vec(),
-            synced: bytes.len(),
-            named: true,
-        };
-        let old = state
-            .files
-            .insert(number, new)
-            .ok_or(io::ErrorKind::NotFound)?;
-        state.removed.insert(number, old);
-        if !whole || !state.begin()? {
-            return Err(failed());
-        }
-        state.removed.clear();
-        Ok(())
-    }
-
     fn list(&self) -> io::Result<Vec<u64>> {
         Ok(self.segments())
+    }
+
+    fn stage(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        let mut state = self.lock();
+        let whole = state.begin()?;
+        state.removed_staged.remove(&number);
+        assert!(
+            state.staged.insert(number, FakeFile::default()).is_none(),
+            "staged twice"
+        );
+        if whole {
+            Ok(Box::new(self.handle(number, true)))
+        } else {
+            Err(failed())
+        }
+    }
+
+    fn put_staged(&self, number: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let whole = state.begin()?;
+        let new = state
+            .staged
+            .remove(&number)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let old = state.files.insert(number, new);
+        state.displaced.insert(number, old);
+        if whole { Ok(()) } else { Err(failed()) }
+    }
+
+    fn remove_staged(&self, number: u64) -> io::Result<()> {
+        let mut state = self.lock();
+        let whole = state.begin()?;
+        let file = state
+            .staged
+            .remove(&number)
+            .ok_or(io::ErrorKind::NotFound)?;
+        if file.named {
+            state.removed_staged.insert(number, file);
+        }
+        if whole { Ok(()) } else { Err(failed()) }
+    }
+
+    fn list_staged(&self) -> io::Result<Vec<u64>> {
+        Ok(self.lock().staged.keys().copied().collect())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -238,7 +289,10 @@ impl Storage for FakeDisk {
             return Err(failed());
         }
         state.files.values_mut().for_each(|file| file.named = true);
+        state.staged.values_mut().for_each(|file| file.named = true);
         state.removed.clear();
+        state.removed_staged.clear();
+        state.displaced.clear();
         Ok(())
     }
 
@@ -247,17 +301,40 @@ impl Storage for FakeDisk {
     }
 }
 
-struct Handle(FakeDisk, u64);
+struct Handle {
+    disk: FakeDisk,
+    number: u64,
+    is_staged: bool,
+}
+
+impl State {
+    fn file(&mut self, number: u64, is_staged: bool) -> io::Result<&mut FakeFile> {
+        let files = if is_staged {
+            &mut self.staged
+        } else {
+            &mut self.files
+        };
+        files
+            .get_mut(&number)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl FakeDisk {
+    fn handle(&self, number: u64, is_staged: bool) -> Handle {
+        Handle {
+            disk: self.clone(),
+            number,
+            is_staged,
+        }
+    }
+}
 
 impl Handle {
     fn change<T>(&self, change: impl FnOnce(&mut FakeFile, bool) -> T) -> io::Result<T> {
-        let mut state = self.0.lock();
+        let mut state = self.disk.lock();
         let whole = state.begin()?;
-        let file = state
-            .files
-            .get_mut(&self.1)
-            .ok_or(io::ErrorKind::NotFound)?;
-        let result = change(file, whole);
+        let result = change(state.file(self.number, self.is_staged)?, whole);
         if whole { Ok(result) } else { Err(failed()) }
     }
 }
@@ -279,8 +356,8 @@ impl SegmentFile for Handle {
     }
 
     fn read_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
-        let state = self.0.lock();
-        let file = state.files.get(&self.1).ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.disk.lock();
+        let file = state.file(self.number, self.is_staged)?;
         let rest = file
             .bytes
             .get(usize::try_from(offset).unwrap()..)
@@ -291,8 +368,8 @@ impl SegmentFile for Handle {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let state = self.0.lock();
-        let file = state.files.get(&self.1).ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.disk.lock();
+        let file = state.file(self.number, self.is_staged)?;
         Ok(file.bytes.len() as u64)
     }
 

@@ -199,6 +199,15 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// Takes away whatever is there, durably.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        remove_database(self)?;
+        match self {
+            Self::File(path) => path.parent().map_or(Ok(()), super::storage::sync_dir),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether reading all of it takes no time to speak of.
     fn is_small(&self) -> Result<bool, IndexError> {
         const SMALL: u64 = 64 << 20;

@@ -105,11 +105,14 @@ pub(crate) mod kind {
 /// Whether a tombstone of a record of one kind may still say what a record of another does: what was
 /// spent, that something was done, what outlives older segments. All else could be made up.
 pub(crate) fn may_leave(was: u8, left: u8, payload: &[u8]) -> bool {
+    let act = (left == kind::ACT).then(|| minicbor::decode::<Act>(payload).ok());
+    let act = act.flatten();
     match (was, left) {
         (kind::SETTLEMENT | kind::SUM, kind::SUM) | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
-        (kind::ACT, kind::ACT) => {
-            minicbor::decode(payload).is_ok_and(|act: Act| act.details == DELETED)
-        }
+        (kind::ACT, kind::ACT) => act.is_some_and(|act| act.details == DELETED),
+        (kind::MEASUREMENT, kind::ACT) => act.is_some_and(|act| {
+            act.details == DELETED && matches!(act.deed, Deed::MetricCharged(_))
+        }),
         _ => false,
     }
 }

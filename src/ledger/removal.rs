@@ -2,6 +2,8 @@
 //!
 //! Such a record is written, and is on disk, before anything goes.
 
+use std::io;
+
 use minicbor::{Decode, Encode};
 
 use crate::core::time::Timestamp;
@@ -35,7 +37,8 @@ pub(crate) enum Removed {
         #[n(1)]
         chain: Chain,
     },
-    /// These records, at somebody's wish.
+    /// These records, at somebody's wish. A deletion has one such record for each segment, and more
+    /// for one with more than [`Erased::MOST`]; they are alike in all else.
     #[n(1)]
     Records {
         #[n(0)]
@@ -79,6 +82,11 @@ pub(crate) struct Erased {
 }
 
 impl Erased {
+    /// Bytes of one.
+    pub(crate) const ENTRY: usize = 32;
+    /// So many are listed in one record, which is read as a whole; few in tests, which then meet that.
+    pub(crate) const MOST: usize = if cfg!(test) { 8 } else { 1 << 16 };
+
     pub(crate) fn of(number: u64) -> Self {
         Self {
             number,
@@ -89,6 +97,14 @@ impl Erased {
     pub(crate) fn add(&mut self, chain: Chain, tombstone: &Tombstone) {
         self.entries.extend_from_slice(&chain.to_bytes());
         self.entries.extend_from_slice(&hash(&tombstone.to_bytes()));
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() >= Self::MOST * Self::ENTRY
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Chain, [u8; 16])> {
@@ -135,9 +151,9 @@ pub(crate) struct Residue {
 }
 
 impl Residue {
-    pub(crate) fn of(kind: u8, record: &impl Encode<()>) -> Option<Self> {
-        let payload = minicbor::to_vec(record).ok()?;
-        Some(Self { kind, payload })
+    pub(crate) fn of(kind: u8, record: &impl Encode<()>) -> io::Result<Self> {
+        let payload = minicbor::to_vec(record).map_err(io::Error::other)?;
+        Ok(Self { kind, payload })
     }
 }
 
@@ -165,11 +181,5 @@ impl Tombstone {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         // Writing into a Vec cannot fail.
         minicbor::to_vec(self).unwrap_or_default()
-    }
-
-    /// The record it still is.
-    pub(crate) fn residue(&self) -> Option<(u8, &[u8])> {
-        let residue = self.residue.as_ref()?;
-        Some((residue.kind, &residue.payload))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything the log does to files goes through here, so that tests can hold, lose, tear and refuse
 //! writes: see [`open_on`](super::open_on). A file is appended to, cut at its
-//! end, or replaced as a whole.
+//! end, or replaced as a whole by one that was made beside it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -14,11 +14,16 @@ pub trait Storage: Send + Sync {
     fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
     fn remove(&self, number: u64) -> io::Result<()>;
-    /// Puts other bytes in the place of a segment, all or none, durably.
-    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()>;
     /// Numbers of all segment files, ascending.
     fn list(&self) -> io::Result<Vec<u64>>;
-    /// Makes creations and removals durable.
+    /// A new, empty file that is no segment yet, beside that of this number if there is one.
+    fn stage(&self, number: u64) -> io::Result<Box<dyn SegmentFile>>;
+    /// Makes what was staged the segment of this number, in the place of one there is: all or none.
+    fn put_staged(&self, number: u64) -> io::Result<()>;
+    fn remove_staged(&self, number: u64) -> io::Result<()>;
+    /// Numbers of all that is staged, ascending.
+    fn list_staged(&self) -> io::Result<Vec<u64>>;
+    /// Makes creations, removals and changes of names durable.
     fn sync_dir(&self) -> io::Result<()>;
     /// Where a segment lies, for messages.
     fn path(&self, number: u64) -> PathBuf;
@@ -65,6 +70,32 @@ impl Disk {
             dir: dir.to_owned(),
         }
     }
+
+    fn staged(&self, number: u64) -> PathBuf {
+        self.path(number).with_extension("new")
+    }
+
+    /// The numbers of files whose names end so.
+    fn numbers(&self, end: &str) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(end));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+fn create(path: &Path) -> io::Result<Box<dyn SegmentFile>> {
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(path)?;
+    Ok(Box::new(DiskFile { file }))
 }
 
 /// The directories in which an entry is new when `dir` is created with all that leads to it; the
@@ -83,7 +114,7 @@ pub(crate) fn parents_of_new(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// A directory cannot be opened for syncing on Windows; there its entries are journalled.
-fn sync_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(dir)?.sync_all()
     } else {
@@ -93,12 +124,7 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 
 impl Storage for Disk {
     fn create(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(self.path(number))?;
-        Ok(Box::new(DiskFile { file }))
+        create(&self.path(number))
     }
 
     fn open(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
@@ -114,26 +140,24 @@ impl Storage for Disk {
         fs::remove_file(self.path(number))
     }
 
-    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(number);
-        // One that a process left behind when it ended is written over.
-        let beside = path.with_extension("new");
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        sync_dir(&self.dir)
+    fn list(&self) -> io::Result<Vec<u64>> {
+        self.numbers(".seg")
     }
 
-    fn list(&self) -> io::Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
+    fn stage(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        create(&self.staged(number))
+    }
+
+    fn put_staged(&self, number: u64) -> io::Result<()> {
+        fs::rename(self.staged(number), self.path(number))
+    }
+
+    fn remove_staged(&self, number: u64) -> io::Result<()> {
+        fs::remove_file(self.staged(number))
+    }
+
+    fn list_staged(&self) -> io::Result<Vec<u64>> {
+        self.numbers(".new")
     }
 
     fn sync_dir(&self) -> io::Result<()> {

@@ -7,6 +7,8 @@ mod crash;
 mod damage;
 mod ends;
 mod erase;
+mod erase_any;
+mod erase_cases;
 mod failure;
 mod files;
 pub(super) mod harness;

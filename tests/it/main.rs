@@ -20,6 +20,7 @@ mod budgets;
 mod compare;
 mod crash;
 mod custom_metrics;
+mod deletion;
 mod demo;
 mod durable;
 mod export;

@@ -306,6 +306,7 @@ async fn every_measurement_is_told_with_what_it_is_of() {
             key: None,
             run: Some(label("night/1")),
             agent: Some(label("planner")),
+            charged: None,
         };
         assert!(listener.sample.ledger.measured(measured).is_ok());
     }

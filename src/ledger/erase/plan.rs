@@ -1,88 +1,358 @@
-//! Which records have to go so that calls are gone.
+//! Who goes: told from the whole log, before any record is judged.
+//!
+//! Two passes. The first finds the calls that are meant and what they refer to; the second takes out
+//! of that what calls that stay refer to as well.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-use crate::core::budget::Act;
+use crate::core::budget::{Act, Control, Deed, Limits};
 use crate::core::call::{Admission, LateUsage, Part, Settlement, StoredBody};
 use crate::core::digest::Digest;
-use crate::core::id::CallId;
-use crate::core::metric::{Measurement, Subject};
+use crate::core::id::{CallId, Label};
+use crate::core::time::Timestamp;
 
 use super::super::body::unpack_content;
 use super::super::checkpoint;
-use super::super::log::{LogReader, Segment, Step};
-use super::super::record::{Content, Event, NewAccount, kind};
-use super::super::removal::{Erased, Tombstone};
+use super::super::log::{Cursor, LogReader, Segment, Step};
+use super::super::record::{Chain, Checkpoint, Content, kind};
 use super::super::storage::Storage;
-use super::rules::Rules;
-use super::{ErasedReport, Scope};
+use super::super::summary::Key;
+use super::Scope;
+
+/// A tag of a run and its value; its variant has the empty name.
+pub(super) type Said = (String, Label);
 
 pub(super) struct Plan {
-    pub(super) erased: Vec<Erased>,
-    pub(super) report: ErasedReport,
-}
-
-/// What is known of the whole log before any record is judged.
-struct Judge {
-    rules: Rules,
+    pub(super) scope: Scope,
     /// Calls that go.
-    going: HashSet<CallId>,
+    pub(super) going: HashSet<CallId>,
+    /// How many are meant but did not end.
+    pub(super) running: u64,
     /// Contents of calls that go and of no call that stays.
-    unshared: HashSet<Digest>,
-    running: u64,
+    pub(super) unshared: HashSet<Digest>,
+    /// What calls really used, known later than they ended.
+    pub(super) late: HashMap<CallId, LateUsage>,
+    /// Limits that calls that go named for their runs.
+    pub(super) tightened: BTreeMap<Label, Limits>,
+    /// What calls that go said of their runs, and none that stays.
+    pub(super) said: HashMap<Label, HashSet<Said>>,
+    /// Calls whose settlement the front of the log counts already.
+    pub(super) counted: HashSet<CallId>,
+    /// Where the log ends.
+    pub(super) end: Cursor,
+    /// Runs of calls that go.
+    named: HashSet<Label>,
+    /// Runs of calls that stay, and those that began them.
+    live: HashSet<Label>,
+    /// Runs that were stopped, paused or tightened: were that forgotten, they would go on.
+    held: HashSet<Label>,
 }
 
-/// Goes through the log and writes down each record that goes, and what is left of it.
-pub(super) fn plan(storage: &dyn Storage, segments: &[Segment], scope: &Scope) -> io::Result<Plan> {
-    let judge = Judge::read(storage, segments, scope)?;
-    let mut report = ErasedReport {
-        calls: judge.going.len() as u64,
-        running_calls: judge.running,
-        ..ErasedReport::default()
-    };
-    let mut erased: Vec<Erased> = Vec::new();
-    let mut reader = LogReader::from_start(storage, segments);
-    let mut before = reader.cursor().chain;
-    loop {
-        let found = match reader.next()? {
-            None => break,
-            Some(Step::Record { at, kind, payload }) if judge.condemns(kind, payload) => {
-                let residue = judge.rules.residue(kind, payload);
-                let tombstone = Tombstone::of(kind, payload.len(), before, residue);
-                let left = tombstone.to_bytes().len();
-                report.records += 1;
-                report.contents += u64::from(kind == kind::CONTENT);
-                report.freed_bytes += payload.len().saturating_sub(left) as u64;
-                Some((at.segment, tombstone))
+impl Plan {
+    pub(super) fn read(
+        storage: &dyn Storage,
+        segments: &[Segment],
+        scope: &Scope,
+    ) -> io::Result<Self> {
+        let mut reading = Reading::of(scope, segments.first());
+        let mut reader = LogReader::from_start(storage, segments);
+        while let Some(step) = reader.next()? {
+            if let Step::Record { kind, payload, .. } = step {
+                reading.find(kind, payload);
             }
-            Some(_) => None,
-        };
-        before = reader.cursor().chain;
-        let Some((number, tombstone)) = found else {
-            continue;
-        };
-        if erased.last().is_none_or(|it| it.number != number) {
-            erased.push(Erased::of(number));
         }
-        if let Some(erased) = erased.last_mut() {
-            erased.add(before, &tombstone);
+        let end = reader.cursor();
+        let (mut plan, groups) = reading.finish(end);
+        let mut reader = LogReader::from_start(storage, segments);
+        while let Some(step) = reader.next()? {
+            if let Step::Record { kind, payload, .. } = step {
+                plan.spare(kind, payload, &groups);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn means_admission(&self, admission: &Admission) -> bool {
+        let who = &admission.attribution;
+        match &self.scope {
+            Scope::Run(run) => who.run.as_ref() == Some(run),
+            Scope::User(user) => who.user.as_ref() == Some(user),
+            Scope::Before(at) => admission.started_at < *at,
         }
     }
-    report.segments = erased.len() as u64;
-    Ok(Plan { erased, report })
+
+    /// Of a call whose admission may be gone.
+    fn means_settlement(&self, settlement: &Settlement) -> bool {
+        match &self.scope {
+            Scope::Run(run) => settlement.run.as_ref() == Some(run),
+            Scope::User(_) => false,
+            Scope::Before(at) => settlement.started_at < *at,
+        }
+    }
+
+    /// Whether nothing is left of a run but its calls that go; `last` is when what is asked about was.
+    pub(super) fn forgets(&self, run: &Label, last: Timestamp) -> bool {
+        let is_over = || !self.live.contains(run) && !self.holds(run);
+        match &self.scope {
+            Scope::Run(meant) => run == meant,
+            Scope::User(_) => self.named.contains(run) && is_over(),
+            // A call that began before may have been charged later.
+            Scope::Before(at) => (last < *at || self.named.contains(run)) && is_over(),
+        }
+    }
+
+    /// Whether a run stays in what it may, although its calls go.
+    pub(super) fn holds(&self, run: &Label) -> bool {
+        !matches!(self.scope, Scope::Run(_)) && self.held.contains(run)
+    }
+
+    /// Takes out what a record that stays has a part in.
+    fn spare(&mut self, kind: u8, payload: &[u8], groups: &Groups) {
+        match kind {
+            kind::ADMISSION => {
+                let admission = minicbor::decode::<Admission>(payload).ok();
+                if let Some(it) = admission.filter(|it| !self.going.contains(&it.id)) {
+                    self.spare_body(it.request.as_ref(), groups);
+                    self.spare_run(&it);
+                }
+            }
+            kind::SETTLEMENT => {
+                let settlement = minicbor::decode::<Settlement>(payload).ok();
+                if let Some(it) = settlement.filter(|it| !self.going.contains(&it.id)) {
+                    self.spare_body(it.response.as_ref(), groups);
+                    self.live.extend(it.run);
+                    self.live.extend(it.parent_run);
+                }
+            }
+            kind::CHECKPOINT => {
+                let Some(calls) = checkpoint::calls(payload) else {
+                    return;
+                };
+                let pending = calls.pending.iter().map(|(admission, _)| admission);
+                for admission in calls.open.iter().chain(pending) {
+                    if !self.going.contains(&admission.id) {
+                        self.spare_run(admission);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn spare_body(&mut self, body: Option<&StoredBody>, groups: &Groups) {
+        if !self.unshared.is_empty() {
+            groups.each(body, |digest| {
+                self.unshared.remove(&digest);
+            });
+        }
+    }
+
+    fn spare_run(&mut self, admission: &Admission) {
+        let who = &admission.attribution;
+        self.live.extend(who.parent_run.clone());
+        let Some(run) = &who.run else { return };
+        self.live.insert(run.clone());
+        if let Some(gone) = self.said.get_mut(run) {
+            for said in said_of(admission) {
+                gone.remove(&said);
+            }
+        }
+    }
 }
 
-/// Contents that bodies are made of, and what groups among them hold.
+/// What a call says of its run.
+fn said_of(admission: &Admission) -> impl Iterator<Item = Said> {
+    let who = &admission.attribution;
+    let tags = who
+        .tags
+        .iter()
+        .map(|(name, tag)| (name.clone(), tag.clone()));
+    let variant = who.variant.clone().map(|it| (String::new(), it));
+    tags.chain(variant)
+}
+
+/// The first pass.
+struct Reading {
+    plan: Plan,
+    groups: Groups,
+    /// Calls that are meant, whether or not they ended.
+    meant: HashSet<CallId>,
+    /// Calls that did not end so far.
+    open: HashSet<CallId>,
+    /// Settlements whose admission is in a checkpoint at most: what they refer to.
+    orphans: HashMap<CallId, Vec<Digest>>,
+    controls: HashMap<Label, Control>,
+    /// Where the log's front is gone: the first segment, and the border of the checkpoint that stands
+    /// for what was before it.
+    base: Option<(u64, u64)>,
+}
+
+impl Reading {
+    fn of(scope: &Scope, first: Option<&Segment>) -> Self {
+        let is_retired = |it: &&Segment| it.continues().is_some_and(|it| it != Chain::GENESIS);
+        Self {
+            plan: Plan {
+                scope: scope.clone(),
+                going: HashSet::new(),
+                running: 0,
+                unshared: HashSet::new(),
+                late: HashMap::new(),
+                tightened: BTreeMap::new(),
+                said: HashMap::new(),
+                counted: HashSet::new(),
+                end: Cursor::default(),
+                named: HashSet::new(),
+                live: HashSet::new(),
+                held: HashSet::new(),
+            },
+            groups: Groups::default(),
+            meant: HashSet::new(),
+            open: HashSet::new(),
+            orphans: HashMap::new(),
+            controls: HashMap::new(),
+            base: first.filter(is_retired).map(|it| (it.number, u64::MAX)),
+        }
+    }
+
+    fn find(&mut self, kind: u8, payload: &[u8]) {
+        match kind {
+            kind::CONTENT => {
+                if let Ok(content) = minicbor::decode(payload) {
+                    self.groups.see(&content);
+                }
+            }
+            kind::ADMISSION => {
+                if let Ok(admission) = minicbor::decode::<Admission>(payload) {
+                    self.open.insert(admission.id);
+                    self.admission(&admission);
+                }
+            }
+            kind::SETTLEMENT => {
+                if let Ok(settlement) = minicbor::decode(payload) {
+                    self.settlement(settlement);
+                }
+            }
+            kind::LATE => {
+                if let Ok(late) = minicbor::decode::<LateUsage>(payload) {
+                    self.plan.late.entry(late.id).or_insert(late);
+                }
+            }
+            kind::ACT => {
+                if let Ok(act) = minicbor::decode::<Act>(payload) {
+                    self.act(&act);
+                }
+            }
+            kind::CHECKPOINT => {
+                if let Some(checkpoint) = checkpoint::parse(payload) {
+                    self.checkpoint(checkpoint);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn admission(&mut self, admission: &Admission) {
+        let plan = &mut self.plan;
+        if !plan.means_admission(admission) {
+            return;
+        }
+        self.meant.insert(admission.id);
+        let unshared = &mut plan.unshared;
+        self.groups.each(admission.request.as_ref(), |digest| {
+            unshared.insert(digest);
+        });
+        let Some(run) = &admission.attribution.run else {
+            return;
+        };
+        plan.named.insert(run.clone());
+        let said = plan.said.entry(run.clone()).or_default();
+        said.extend(said_of(admission));
+        if !admission.tightened.is_empty() {
+            plan.held.insert(run.clone());
+            let tightened = plan.tightened.entry(run.clone()).or_default();
+            *tightened = tightened.tightened(&admission.tightened);
+        }
+    }
+
+    fn settlement(&mut self, settlement: Settlement) {
+        let id = settlement.id;
+        let was_open = self.open.remove(&id);
+        let response = settlement.response.as_ref();
+        if self.meant.contains(&id) || self.plan.means_settlement(&settlement) {
+            self.plan.going.insert(id);
+            let unshared = &mut self.plan.unshared;
+            self.groups.each(response, |digest| {
+                unshared.insert(digest);
+            });
+            self.plan.named.extend(settlement.run);
+        } else if !was_open {
+            let mut digests = Vec::new();
+            self.groups.each(response, |it| digests.push(it));
+            self.orphans.insert(id, digests);
+        }
+    }
+
+    fn act(&mut self, act: &Act) {
+        match act.deed.control() {
+            Some((run, Control::Running)) => drop(self.controls.remove(run)),
+            Some((run, control)) => drop(self.controls.insert(run.clone(), control)),
+            None => {}
+        }
+        if let Deed::RunTightened(run, _) = &act.deed {
+            self.plan.held.insert(run.clone());
+        }
+    }
+
+    /// Calls whose admission went with the front of the log are found here.
+    fn checkpoint(&mut self, checkpoint: Checkpoint) {
+        if let Some((first, base)) = &mut self.base
+            && (*first..*base).contains(&checkpoint.before)
+        {
+            *base = checkpoint.before;
+            let pending = checkpoint.pending.iter();
+            self.plan.counted = pending.map(|(admission, _)| admission.id).collect();
+        }
+        for admission in &checkpoint.open {
+            self.admission(admission);
+        }
+        for (admission, _) in &checkpoint.pending {
+            self.admission(admission);
+            if self.plan.means_admission(admission) {
+                self.plan.going.insert(admission.id);
+            }
+        }
+        for (key, summary) in checkpoint.summaries {
+            let Key::Run(run) = key else { continue };
+            if !summary.tightened.is_empty() {
+                self.plan.held.insert(run.clone());
+            }
+            if summary.control != Control::Running {
+                self.controls.insert(run, summary.control);
+            }
+        }
+    }
+
+    fn finish(self, end: Cursor) -> (Plan, Groups) {
+        let mut plan = self.plan;
+        for (id, digests) in self.orphans {
+            if self.meant.contains(&id) && plan.going.insert(id) {
+                plan.unshared.extend(digests);
+            }
+        }
+        plan.running = self.meant.difference(&plan.going).count() as u64;
+        plan.held.extend(self.controls.into_keys());
+        plan.end = end;
+        (plan, self.groups)
+    }
+}
+
+/// Contents that stand for many others, and which.
 #[derive(Default)]
-struct References {
-    groups: HashMap<Digest, Vec<Digest>>,
-    staying: HashSet<Digest>,
-    going: HashSet<Digest>,
-}
+struct Groups(HashMap<Digest, Box<[Digest]>>);
 
-impl References {
-    fn see_content(&mut self, content: &Content<'_>) {
+impl Groups {
+    fn see(&mut self, content: &Content<'_>) {
         let parts = unpack_content(content);
         let parts = parts.and_then(|bytes| minicbor::decode::<Vec<Part>>(&bytes).ok());
         if let Some(parts) = parts {
@@ -90,124 +360,22 @@ impl References {
                 Part::Content(digest) => Some(*digest),
                 _ => None,
             });
-            self.groups.insert(content.digest, digests.collect());
+            self.0.insert(content.digest, digests.collect());
         }
     }
 
-    fn see_body(&mut self, body: Option<&StoredBody>, goes: bool) {
-        let set = if goes {
-            &mut self.going
-        } else {
-            &mut self.staying
-        };
+    /// Each content that a body is made of.
+    fn each(&self, body: Option<&StoredBody>, mut take: impl FnMut(Digest)) {
         for part in body.iter().flat_map(|body| &body.parts) {
             match part {
-                Part::Content(digest) => drop(set.insert(*digest)),
+                Part::Content(digest) => take(*digest),
                 Part::Group(digest) => {
-                    set.insert(*digest);
-                    set.extend(self.groups.get(digest).into_iter().flatten());
+                    take(*digest);
+                    let within = self.0.get(digest).into_iter().flatten();
+                    within.copied().for_each(&mut take);
                 }
                 Part::Literal(_) | Part::Compressed(..) => {}
             }
         }
     }
-}
-
-impl Judge {
-    fn read(storage: &dyn Storage, segments: &[Segment], scope: &Scope) -> io::Result<Self> {
-        let mut judge = Self {
-            rules: Rules::read(storage, segments, scope)?,
-            going: HashSet::new(),
-            unshared: HashSet::new(),
-            running: 0,
-        };
-        judge.read_calls(storage, segments)?;
-        judge.read_contents(storage, segments)?;
-        Ok(judge)
-    }
-
-    fn read_calls(&mut self, storage: &dyn Storage, segments: &[Segment]) -> io::Result<()> {
-        let mut meant = HashSet::new();
-        let mut reader = LogReader::from_start(storage, segments);
-        while let Some(step) = reader.next()? {
-            let Step::Record { kind, payload, .. } = step else {
-                continue;
-            };
-            if kind == kind::ADMISSION
-                && let Ok(admission) = minicbor::decode::<Admission>(payload)
-                && self.rules.means_admission(&admission)
-            {
-                meant.insert(admission.id);
-            } else if kind == kind::SETTLEMENT
-                && let Ok(settlement) = minicbor::decode::<Settlement>(payload)
-                && (meant.contains(&settlement.id) || self.rules.means_settlement(&settlement))
-            {
-                self.going.insert(settlement.id);
-            }
-        }
-        self.running = meant.difference(&self.going).count() as u64;
-        Ok(())
-    }
-
-    fn read_contents(&mut self, storage: &dyn Storage, segments: &[Segment]) -> io::Result<()> {
-        let mut seen = References::default();
-        let mut reader = LogReader::from_start(storage, segments);
-        while let Some(step) = reader.next()? {
-            let Step::Record { kind, payload, .. } = step else {
-                continue;
-            };
-            match kind {
-                kind::CONTENT => {
-                    if let Ok(content) = minicbor::decode::<Content<'_>>(payload) {
-                        seen.see_content(&content);
-                    }
-                }
-                kind::ADMISSION => {
-                    if let Ok(it) = minicbor::decode::<Admission>(payload) {
-                        seen.see_body(it.request.as_ref(), self.going.contains(&it.id));
-                    }
-                }
-                kind::SETTLEMENT => {
-                    if let Ok(it) = minicbor::decode::<Settlement>(payload) {
-                        seen.see_body(it.response.as_ref(), self.going.contains(&it.id));
-                    }
-                }
-                _ => {}
-            }
-        }
-        let References { staying, going, .. } = seen;
-        self.unshared = going.difference(&staying).copied().collect();
-        Ok(())
-    }
-
-    /// Whether a record goes.
-    fn condemns(&self, kind: u8, payload: &[u8]) -> bool {
-        let goes = |id: CallId| self.going.contains(&id);
-        let rules = &self.rules;
-        match kind {
-            kind::CONTENT => {
-                decode(payload).is_some_and(|it: Content<'_>| self.unshared.contains(&it.digest))
-            }
-            kind::ADMISSION => decode(payload).is_some_and(|it: Admission| goes(it.id)),
-            kind::SETTLEMENT => decode(payload).is_some_and(|it: Settlement| goes(it.id)),
-            kind::LATE => decode(payload).is_some_and(|it: LateUsage| goes(it.id)),
-            kind::MEASUREMENT => decode(payload).is_some_and(|it: Measurement| match &it.subject {
-                Subject::Call(id) if goes(*id) => true,
-                _ => rules.means_measurement(&it),
-            }),
-            kind::EVENT => decode(payload).is_some_and(|it: Event| rules.tells(&it)),
-            kind::ACT => decode(payload).is_some_and(|it: Act| rules.tells_act(&it)),
-            kind::ACCOUNT => {
-                decode(payload).is_some_and(|it: NewAccount| rules.names(&it.name.key))
-            }
-            kind::CHECKPOINT => {
-                checkpoint::parse(payload).is_some_and(|mut it| rules.strip(&mut it))
-            }
-            _ => false,
-        }
-    }
-}
-
-fn decode<'b, T: minicbor::Decode<'b, ()>>(payload: &'b [u8]) -> Option<T> {
-    minicbor::decode(payload).ok()
 }

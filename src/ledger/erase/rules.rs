@@ -1,118 +1,231 @@
-//! What is meant by a deletion, told from one record alone, and what is left of such a record: the
-//! same whatever else of it is done already.
+//! Which records go, and what is left of each.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 
 use crate::core::alert::About;
 use crate::core::budget::{Act, Deed, Dimension};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
-use crate::core::metric::Measurement;
+use crate::core::metric::{Measurement, Subject};
+use crate::core::time::Timestamp;
+use crate::core::usage::Provenance;
 
-use super::super::checkpoint::{self, Calls, Packing};
-use super::super::log::{LogReader, Segment, Step};
-use super::super::record::{Checkpoint, Event, kind};
+use super::super::checkpoint;
+use super::super::record::{Content, DELETED, Event, NewAccount, kind};
 use super::super::removal::Residue;
-use super::super::storage::Storage;
 use super::Scope;
+use super::checkpoints;
+use super::plan::Plan;
 
-pub(super) struct Rules {
-    scope: Scope,
-    /// What calls really used, known later than they ended.
-    late: HashMap<CallId, LateUsage>,
+pub(super) enum Verdict {
+    Stays,
+    Goes(Option<Residue>),
 }
 
-impl Rules {
-    pub(super) fn read(
-        storage: &dyn Storage,
-        segments: &[Segment],
-        scope: &Scope,
-    ) -> io::Result<Self> {
-        let mut rules = Self {
-            scope: scope.clone(),
-            late: HashMap::new(),
-        };
-        let mut reader = LogReader::from_start(storage, segments);
-        while let Some(step) = reader.next()? {
-            if let Step::Record { kind, payload, .. } = step
-                && kind == kind::LATE
-                && let Ok(late) = minicbor::decode::<LateUsage>(payload)
-            {
-                rules.late.entry(late.id).or_insert(late);
+/// Judges records in the order of the log.
+pub(super) struct Judge<'p> {
+    plan: &'p Plan,
+    /// Calls that stay counted already: what is written again after a failure counts once.
+    counted: HashSet<CallId>,
+}
+
+impl<'p> Judge<'p> {
+    pub(super) fn of(plan: &'p Plan) -> Self {
+        let counted = plan.counted.clone();
+        Self { plan, counted }
+    }
+
+    pub(super) fn judge(&mut self, kind: u8, payload: &[u8]) -> io::Result<Verdict> {
+        let plan = self.plan;
+        let of_call = |id: CallId| plan.going.contains(&id);
+        let goes = match kind {
+            kind::CONTENT => {
+                decode(payload).is_some_and(|it: Content<'_>| plan.unshared.contains(&it.digest))
             }
-        }
-        Ok(rules)
+            kind::ADMISSION => decode(payload).is_some_and(|it: Admission| of_call(it.id)),
+            kind::LATE => decode(payload).is_some_and(|it: LateUsage| of_call(it.id)),
+            kind::MEASUREMENT => return measurement(plan, payload),
+            kind::EVENT => decode(payload).is_some_and(|it: Event| plan.tells(&it)),
+            kind::ACCOUNT => {
+                decode(payload).is_some_and(|it: NewAccount| plan.names(&it.name.key, it.at))
+            }
+            kind::SETTLEMENT => return self.settlement(payload),
+            kind::ACT => return act(plan, payload),
+            kind::CHECKPOINT => {
+                let left = checkpoint::parse(payload).map(|it| checkpoints::left_of(plan, it));
+                let left = left.transpose()?.flatten();
+                return Ok(left.map_or(Verdict::Stays, |left| Verdict::Goes(Some(left))));
+            }
+            _ => false,
+        };
+        Ok(if goes {
+            Verdict::Goes(None)
+        } else {
+            Verdict::Stays
+        })
     }
 
-    pub(super) fn means_admission(&self, admission: &Admission) -> bool {
-        let who = &admission.attribution;
-        match &self.scope {
-            Scope::Run(run) => who.run.as_ref() == Some(run),
-            Scope::User(user) => who.user.as_ref() == Some(user),
-            Scope::Before(at) => admission.started_at < *at,
+    /// What was spent stays counted, once.
+    fn settlement(&mut self, payload: &[u8]) -> io::Result<Verdict> {
+        let settlement = decode::<Settlement>(payload);
+        let Some(settlement) = settlement.filter(|it| self.plan.going.contains(&it.id)) else {
+            return Ok(Verdict::Stays);
+        };
+        if !self.counted.insert(settlement.id) {
+            return Ok(Verdict::Goes(None));
+        }
+        let sum = sum(settlement, self.plan);
+        Residue::of(kind::SUM, &sum).map(|sum| Verdict::Goes(Some(sum)))
+    }
+}
+
+/// What budgets were charged for it stays counted.
+fn measurement(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
+    let it = decode::<Measurement>(payload);
+    let Some(it) = it.filter(|it| plan.means_measurement(it)) else {
+        return Ok(Verdict::Stays);
+    };
+    let left = it.charged.map(|charged| Act {
+        at: charged.at,
+        who: "open-aiops".to_owned(),
+        deed: Deed::MetricCharged(charged),
+        details: DELETED.to_owned(),
+    });
+    let left = left.map(|act| Residue::of(kind::ACT, &act)).transpose()?;
+    Ok(Verdict::Goes(left))
+}
+
+fn act(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
+    let Some(act) = decode::<Act>(payload) else {
+        return Ok(Verdict::Stays);
+    };
+    if run_of(&act.deed).is_some_and(|run| plan.forgets(run, act.at)) {
+        return Ok(Verdict::Goes(None));
+    }
+    let is_by = matches!(&plan.scope, Scope::User(user) if act.who == user.as_str());
+    let is_old = matches!(plan.scope, Scope::Before(at) if act.at < at);
+    let tells = plan.is_in(&act.details) || (is_old && run_of(&act.deed).is_none());
+    let mut left = act.clone();
+    if is_by {
+        DELETED.clone_into(&mut left.who);
+    }
+    if is_by || tells {
+        DELETED.clone_into(&mut left.details);
+    }
+    if left == act {
+        return Ok(Verdict::Stays);
+    }
+    Residue::of(kind::ACT, &left).map(|left| Verdict::Goes(Some(left)))
+}
+
+/// The run that an act is about.
+fn run_of(deed: &Deed) -> Option<&Label> {
+    match deed {
+        Deed::RunTightened(run, _) => Some(run),
+        _ => deed.control().map(|(run, _)| run),
+    }
+}
+
+/// What a call spent, at last, and nothing else of it.
+fn sum(settlement: Settlement, plan: &Plan) -> Settlement {
+    let late = plan.late.get(&settlement.id);
+    let late = late.filter(|_| settlement.is_pending);
+    let mut sum = Settlement {
+        run: None,
+        parent_run: None,
+        status: None,
+        response_model: None,
+        response_id: None,
+        service_tier: None,
+        finish_reasons: Vec::new(),
+        request_bytes: 0,
+        response_bytes: 0,
+        error: None,
+        response: None,
+        chunks: Vec::new(),
+        is_pending: false,
+        headers: None,
+        ..settlement
+    };
+    if let Some(late) = late {
+        (sum.usage, sum.cost, sum.cost_source) = (late.usage, late.cost, late.cost_source);
+        sum.provenance = if late.is_estimated {
+            Provenance::Estimated
+        } else {
+            Provenance::Reported
+        };
+        if !late.charges.is_empty() {
+            sum.charges.extend(late.charges.iter().copied());
+            sum.settled_at = Some(late.at);
         }
     }
+    sum
+}
 
-    /// Of a call whose admission may be gone.
-    pub(super) fn means_settlement(&self, settlement: &Settlement) -> bool {
-        match &self.scope {
-            Scope::Run(run) => settlement.run.as_ref() == Some(run),
-            Scope::User(_) => false,
-            Scope::Before(at) => settlement.started_at < *at,
-        }
+impl Plan {
+    fn means_measurement(&self, it: &Measurement) -> bool {
+        let of_run = it.run().is_some_and(|run| self.forgets(run, it.at));
+        let of_call = matches!(&it.subject, Subject::Call(id) if self.going.contains(id));
+        let is_own = match &self.scope {
+            Scope::Run(_) => false,
+            Scope::User(user) => it.who == *user,
+            Scope::Before(at) => it.at < *at,
+        };
+        of_run || of_call || is_own
     }
 
-    /// Of what was said of a run or an agent as a whole.
-    pub(super) fn means_measurement(&self, measurement: &Measurement) -> bool {
-        match &self.scope {
-            Scope::Run(run) => measurement.run() == Some(run),
-            Scope::User(user) => measurement.who == *user,
-            Scope::Before(at) => measurement.at < *at,
-        }
-    }
-
-    /// Whether the key of an account names what is meant.
-    pub(super) fn names(&self, key: &[(Dimension, Option<Label>)]) -> bool {
-        key.iter().any(|(dimension, value)| match &self.scope {
-            Scope::Run(run) => *dimension == Dimension::Run && value.as_ref() == Some(run),
-            Scope::User(user) => *dimension == Dimension::User && value.as_ref() == Some(user),
-            Scope::Before(_) => false,
+    /// Whether the key of an account names what is meant; `last` is when it was used last.
+    pub(super) fn names(&self, key: &[(Dimension, Option<Label>)], last: Timestamp) -> bool {
+        key.iter().any(|(dimension, value)| {
+            let (Some(value), dimension) = (value, dimension) else {
+                return false;
+            };
+            match (dimension, &self.scope) {
+                (Dimension::Run, _) => self.forgets(value, last),
+                (Dimension::User, Scope::User(user)) => value == user,
+                _ => false,
+            }
         })
     }
 
     /// Whether an event tells of what is meant.
-    pub(super) fn tells(&self, event: &Event) -> bool {
-        let trip = event.trip.as_ref();
-        let name = match &self.scope {
-            Scope::Before(at) => return trip.is_some() && event.at < *at,
-            Scope::Run(name) | Scope::User(name) => name,
-        };
-        let is_run = matches!(self.scope, Scope::Run(_));
-        let of_trip = is_run && trip.is_some_and(|trip| trip.run.as_ref() == Some(name));
-        let of_signal = event.signal.as_ref().is_some_and(|signal| {
-            let scope = &signal.scope;
-            let of_run = is_run && scope.about == About::Run && scope.name == name.as_str();
-            of_run || scope.key.as_deref().is_some_and(|key| self.is_in(key))
+    fn tells(&self, event: &Event) -> bool {
+        let forgets = |run: &Label| self.forgets(run, event.at);
+        let of_trip = event.trip.as_ref().is_some_and(|trip| {
+            let mut calls = trip.evidence.calls.iter().chain([&trip.id]);
+            let of_run = trip.run.as_ref().is_some_and(forgets);
+            of_run || calls.any(|id| self.going.contains(id))
         });
-        of_trip || of_signal || event.details.as_deref().is_some_and(|it| self.is_in(it))
-    }
-
-    /// The same of what an operator did.
-    pub(super) fn tells_act(&self, act: &Act) -> bool {
-        self.controls(act) || self.is_in(&act.details)
-    }
-
-    /// Whether an act is about the run itself.
-    fn controls(&self, act: &Act) -> bool {
-        let Scope::Run(meant) = &self.scope else {
-            return false;
+        let scope = event.signal.as_ref().map(|signal| &signal.scope);
+        let of_signal = scope.is_some_and(|scope| {
+            let key = scope.key.as_deref();
+            let run = match scope.about {
+                About::Run => Some(scope.name.as_str()),
+                About::Loop => key,
+                About::Budget | About::Metric => key.and_then(|it| it.strip_prefix("run ")),
+                _ => None,
+            };
+            let run = run.and_then(|run| Label::parse(run).ok());
+            run.as_ref().is_some_and(forgets) || key.is_some_and(|key| self.is_in(key))
+        });
+        let of_calls = scope.is_some_and(|scope| {
+            let about = scope.about;
+            matches!(
+                about,
+                About::Budget | About::Run | About::Loop | About::Metric
+            )
+        });
+        let is_own = match &self.scope {
+            Scope::Run(_) => false,
+            Scope::User(user) => event.who == user.as_str(),
+            Scope::Before(at) => event.at < *at && (event.trip.is_some() || of_calls),
         };
-        let controls = act.deed.control().is_some_and(|(run, _)| run == meant);
-        controls || matches!(&act.deed, Deed::RunTightened(run, _) if run == meant)
+        let words = event.details.as_deref();
+        of_trip || of_signal || is_own || words.is_some_and(|words| self.is_in(words))
     }
 
-    /// Whether a text holds the name, and not as a part of a longer one.
+    /// Whether a text holds the name that is meant, and not as a part of a longer one.
     fn is_in(&self, text: &str) -> bool {
         let (Scope::Run(name) | Scope::User(name)) = &self.scope else {
             return false;
@@ -126,114 +239,8 @@ impl Rules {
             !part(before) && !part(after.and_then(|it| it.chars().next()))
         })
     }
-
-    /// What is left of a record that goes; none when nothing is.
-    pub(super) fn residue(&self, kind: u8, payload: &[u8]) -> Option<Residue> {
-        match kind {
-            kind::SETTLEMENT => self.sum(minicbor::decode(payload).ok()?),
-            kind::MEASUREMENT => {
-                let it: Measurement = minicbor::decode(payload).ok()?;
-                let charged = it.charged?;
-                let act = Act {
-                    at: charged.at,
-                    who: "open-aiops".to_owned(),
-                    deed: Deed::MetricCharged(charged),
-                    details: "deleted".to_owned(),
-                };
-                Residue::of(kind::ACT, &act)
-            }
-            kind::ACT => {
-                let act: Act = minicbor::decode(payload).ok()?;
-                if self.controls(&act) {
-                    return None;
-                }
-                let details = "deleted".to_owned();
-                Residue::of(kind::ACT, &Act { details, ..act })
-            }
-            kind::CHECKPOINT => {
-                let mut checkpoint = checkpoint::parse(payload)?;
-                self.strip(&mut checkpoint);
-                pack(checkpoint).ok().flatten()
-            }
-            _ => None,
-        }
-    }
-
-    /// What was spent stays counted.
-    fn sum(&self, settlement: Settlement) -> Option<Residue> {
-        let mut sum = Settlement {
-            run: None,
-            parent_run: None,
-            response_id: None,
-            error: None,
-            response: None,
-            chunks: Vec::new(),
-            is_pending: false,
-            headers: None,
-            ..settlement
-        };
-        if let Some(late) = self.late.get(&sum.id).filter(|_| settlement.is_pending) {
-            (sum.usage, sum.cost, sum.cost_source) = (late.usage, late.cost, late.cost_source);
-            sum.charges.extend(late.charges.iter().copied());
-        }
-        Residue::of(kind::SUM, &sum)
-    }
-
-    /// Takes out of a checkpoint what is meant; says whether there was any.
-    pub(super) fn strip(&self, checkpoint: &mut Checkpoint) -> bool {
-        let count = |it: &Checkpoint| it.summaries.len() + it.pending.len();
-        let before = count(checkpoint);
-        let mut changed = false;
-        checkpoint
-            .summaries
-            .retain(|(key, summary)| match &self.scope {
-                Scope::Run(run) => key.run() != Some(run),
-                Scope::User(_) => true,
-                Scope::Before(at) => key.run().is_none() || summary.last_at >= *at,
-            });
-        checkpoint
-            .pending
-            .retain(|(admission, _)| !self.means_admission(admission));
-        for (_, summary) in &mut checkpoint.summaries {
-            if let Scope::Run(run) = &self.scope
-                && summary.parent.as_ref() == Some(run)
-            {
-                summary.parent = None;
-                changed = true;
-            }
-        }
-        for (_, account) in &mut checkpoint.accounts {
-            if account.name.as_ref().is_some_and(|it| self.names(&it.key)) {
-                account.name = None;
-                changed = true;
-            }
-        }
-        changed || before != count(checkpoint)
-    }
 }
 
-fn encoded(value: &impl minicbor::Encode<()>) -> io::Result<Vec<u8>> {
-    minicbor::to_vec(value).map_err(io::Error::other)
-}
-
-fn pack(checkpoint: Checkpoint) -> io::Result<Option<Residue>> {
-    let mut packing = Packing::begin(Calls {
-        before: checkpoint.before,
-        at: checkpoint.at,
-        open: checkpoint.open,
-        pending: checkpoint.pending,
-    })?;
-    for (key, summary) in &checkpoint.summaries {
-        packing.summary(key, &encoded(summary)?)?;
-    }
-    packing.end_of_summaries()?;
-    for (start, of, slice) in &checkpoint.days {
-        packing.slice(*start, of, &encoded(slice)?)?;
-    }
-    packing.end_of_slices()?;
-    for (id, account) in &checkpoint.accounts {
-        packing.account(*id, &encoded(account)?)?;
-    }
-    let packed = packing.finish()?;
-    Ok(packed.and_then(|packed| Residue::of(kind::CHECKPOINT, &packed)))
+fn decode<'b, T: minicbor::Decode<'b, ()>>(payload: &'b [u8]) -> Option<T> {
+    minicbor::decode(payload).ok()
 }

@@ -177,11 +177,7 @@ impl<'t> Batch<'t> {
                     }
                 }
             }
-            kind::REMOVAL => {
-                if let Some(removal) = Removal::parse(payload) {
-                    self.note(removal.at.micros(), payload, at)?;
-                }
-            }
+            kind::REMOVAL => self.removal(payload, at)?,
             _ => {}
         }
         Ok(())
@@ -199,6 +195,16 @@ impl<'t> Batch<'t> {
             && self.note(event.at.micros(), payload, at)?
         {
             self.trip(&event)?;
+        }
+        Ok(())
+    }
+
+    /// What a removal lists is for the audit; records of one deletion tell of one event.
+    fn removal(&mut self, payload: &[u8], at: Position) -> Result<(), IndexError> {
+        if let Some(removal) = Removal::parse(payload) {
+            let event = Event::from(removal);
+            let bytes = encode(&event, &mut Vec::new())?.to_vec();
+            self.note(event.at.micros(), &bytes, at)?;
         }
         Ok(())
     }

@@ -1,8 +1,6 @@
 //! Calls that were deleted: what is left, whatever ends the process meanwhile.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
 use crate::config::LedgerConfig;
 use crate::core::budget::{AccountId, Amounts, Charge, Charged, Window};
@@ -11,10 +9,14 @@ use crate::core::digest::Digest;
 use crate::core::metric::{Measurement, Subject};
 
 use super::super::audit::{Begin, FindingKind, verify_on};
-use super::super::erase::{ErasedReport, Scope, erase_on, resume};
+use super::super::body::unpack_content;
+use super::super::checkpoint;
+use super::super::erase::{EraseError, ErasedReport, Scope, Wish, erase_on, resume};
 use super::super::fake::{FakeDisk, IndexDisk, Loss};
+use super::super::index::Place;
+use super::super::log::{LogReader, Step, catalog};
 use super::super::record::{Frames, HEADER_LEN, kind, parse_frame};
-use super::super::storage::Storage;
+use super::super::storage::Storage as _;
 use super::super::{Event, View};
 use super::harness::*;
 
@@ -105,8 +107,7 @@ fn what_a_deleted_measurement_was_charged_stays_counted() {
     };
     ledger.measured(it).unwrap().block();
     block_on(ledger.close()).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    delete(&machine, dir.path(), &run("secret"));
+    delete(&machine, &run("secret"));
     let fresh = anew(&machine, machine.disk.clone());
     let (ledger, _) = fresh.open();
     assert!(!holds(&machine.disk, "secret"));
@@ -115,9 +116,18 @@ fn what_a_deleted_measurement_was_charged_stays_counted() {
     assert_eq!(used.micro_metric, 7);
 }
 
-fn delete(machine: &Machine, dir: &Path, scope: &Scope) -> ErasedReport {
+fn try_delete(machine: &Machine, scope: &Scope) -> Result<ErasedReport, EraseError> {
+    let wish = Wish {
+        scope: scope.clone(),
+        despite_damage: false,
+    };
+    let place = Place::Fake(machine.index.clone());
     let at = machine.clock.now();
-    erase_on(&machine.disk, dir, scope, ("tests", at)).unwrap()
+    erase_on(&machine.disk, &place, &wish, ("tests", at))
+}
+
+fn delete(machine: &Machine, scope: &Scope) -> ErasedReport {
+    try_delete(machine, scope).unwrap()
 }
 
 fn run(name: &str) -> Scope {
@@ -148,21 +158,33 @@ fn calls_of(view: &View, run: &str) -> Vec<String> {
 }
 
 /// Everything that lies on the disk, unpacked where it is packed.
-fn holds(disk: &FakeDisk, text: &str) -> bool {
+pub(super) fn holds(disk: &FakeDisk, text: &str) -> bool {
     let plain = |bytes: &[u8]| memchr::memmem::find(bytes, text.as_bytes()).is_some();
-    disk.segments().into_iter().any(|number| {
-        let bytes = disk.bytes(number);
-        let mut rest = &bytes[HEADER_LEN..];
-        let mut found = plain(&bytes);
-        while let Some(frame) = parse_frame(rest) {
-            if let Ok(content) = minicbor::decode(frame.payload) {
-                let bytes = super::super::body::unpack_content(&content).unwrap_or_default();
-                found |= frame.kind == kind::CONTENT && plain(&bytes);
+    let segments = catalog(disk).unwrap().all();
+    let mut found = disk.segments().into_iter().any(|it| plain(&disk.bytes(it)));
+    let mut reader = LogReader::from_start(disk, &segments);
+    while let Some(step) = reader.next().unwrap() {
+        match step {
+            Step::Record {
+                kind: kind::CONTENT,
+                payload,
+                ..
+            } => {
+                let content = minicbor::decode(payload).unwrap();
+                found |= plain(&unpack_content(&content).unwrap());
             }
-            rest = &rest[frame.len()..];
+            Step::Record {
+                kind: kind::CHECKPOINT,
+                payload,
+                ..
+            } => {
+                let checkpoint = format!("{:?}", checkpoint::parse(payload).unwrap());
+                found |= plain(checkpoint.as_bytes());
+            }
+            _ => {}
         }
-        found
-    })
+    }
+    found
 }
 
 /// What was spent, by agent and model.
@@ -177,7 +199,6 @@ fn sums(view: &View) -> String {
 #[test]
 fn deleted_run_is_gone_from_the_disk_and_all_else_is_as_it_was() {
     let machine = filled();
-    let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = machine.open();
     let before = ["r0", "r2"].map(|run| calls_of(ledger.view(), run));
     let spent = sums(ledger.view());
@@ -185,7 +206,7 @@ fn deleted_run_is_gone_from_the_disk_and_all_else_is_as_it_was() {
     assert!(holds(&machine.disk, SECRET) && holds(&machine.disk, "to r1"));
     let size = machine.disk.total_bytes();
 
-    let report = delete(&machine, dir.path(), &run("r1"));
+    let report = delete(&machine, &run("r1"));
     assert_eq!((report.calls, report.running_calls), (6, 0));
     for gone in [SECRET, "to r1", "of r1", "run r1", "user1"] {
         assert!(!holds(&machine.disk, gone), "{gone} is still there");
@@ -193,7 +214,6 @@ fn deleted_run_is_gone_from_the_disk_and_all_else_is_as_it_was() {
     assert!(holds(&machine.disk, SHARED), "r2 has it too");
     assert!(holds(&machine.disk, "judged run r2"));
     assert!(machine.disk.total_bytes() < size);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
     let audit = verify_on(&machine.disk, &[], None);
     assert!(audit.is_sound(), "{audit:?}");
@@ -214,9 +234,8 @@ fn deleted_run_is_gone_from_the_disk_and_all_else_is_as_it_was() {
 #[test]
 fn anchors_from_before_a_deletion_are_met_after_it() {
     let machine = filled();
-    let dir = tempfile::tempdir().unwrap();
     let anchor = verify_on(&machine.disk, &[], None).head.unwrap();
-    delete(&machine, dir.path(), &run("r1"));
+    delete(&machine, &run("r1"));
     let report = verify_on(&machine.disk, &[anchor], None);
     let found: Vec<_> = report.findings.iter().map(|it| it.kind).collect();
     assert_eq!(
@@ -228,19 +247,14 @@ fn anchors_from_before_a_deletion_are_met_after_it() {
 #[test]
 fn user_and_age_choose_calls_as_well_and_deletions_follow_each_other() {
     let machine = filled();
-    let dir = tempfile::tempdir().unwrap();
     let user = Scope::User(label("user2"));
-    assert_eq!(delete(&machine, dir.path(), &user).calls, 6);
+    assert_eq!(delete(&machine, &user).calls, 6);
     assert!(!holds(&machine.disk, "user2") && holds(&machine.disk, SHARED));
-    assert_eq!(delete(&machine, dir.path(), &run("r1")).calls, 6);
+    assert_eq!(delete(&machine, &run("r1")).calls, 6);
     assert!(!holds(&machine.disk, SHARED), "nobody has it any more");
-    assert_eq!(
-        delete(&machine, dir.path(), &run("r1")).records,
-        0,
-        "it is gone"
-    );
+    assert_eq!(delete(&machine, &run("r1")).records, 0, "it is gone");
     let all = Scope::Before(machine.clock.now());
-    assert_eq!(delete(&machine, dir.path(), &all).calls, 6);
+    assert_eq!(delete(&machine, &all).calls, 6);
     assert!(verify_on(&machine.disk, &[], None).is_sound());
     let (ledger, _) = anew(&machine, machine.disk.clone()).open();
     assert!(all_calls(ledger.view()).is_empty());
@@ -255,8 +269,7 @@ fn running_call_stays_and_is_told_of() {
         .unwrap();
     entry.durable().block();
     let disk = machine.disk.after(Loss::Nothing);
-    let dir = tempfile::tempdir().unwrap();
-    let report = delete(&anew(&machine, disk), dir.path(), &run("r1"));
+    let report = delete(&anew(&machine, disk), &run("r1"));
     assert_eq!((report.calls, report.running_calls), (6, 1));
 }
 
@@ -264,8 +277,7 @@ fn running_call_stays_and_is_told_of() {
 fn process_that_ends_within_a_deletion_leaves_all_or_nothing_once_it_is_resumed() {
     let machine = filled();
     let done = anew(&machine, machine.disk.after(Loss::Nothing));
-    let dir = tempfile::tempdir().unwrap();
-    delete(&done, dir.path(), &run("r1"));
+    delete(&done, &run("r1"));
     let state = |disk: FakeDisk| {
         let (ledger, _) = anew(&machine, disk).open();
         let calls: Vec<_> = ["r0", "r1", "r2"]
@@ -285,14 +297,12 @@ fn process_that_ends_within_a_deletion_leaves_all_or_nothing_once_it_is_resumed(
             .into_iter()
             .flat_map(|it| Loss::EACH.map(|loss| (it, loss)))
         {
-            let disk = machine.disk.after(Loss::Nothing);
-            disk.fail_at(operation, tears);
-            let at = machine.clock.now();
-            assert!(erase_on(&disk, dir.path(), &run("r1"), ("tests", at)).is_err());
-            let disk = disk.after(loss);
-            let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-            resume(&storage, dir.path()).unwrap();
-            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+            let broken = anew(&machine, machine.disk.after(Loss::Nothing));
+            broken.disk.fail_at(operation, tears);
+            assert!(try_delete(&broken, &run("r1")).is_err());
+            let disk = broken.disk.after(loss);
+            resume(&disk, &Place::Fake(IndexDisk::default())).unwrap();
+            assert_eq!(disk.list_staged().unwrap(), Vec::<u64>::new());
             let is_done = !holds(&disk, SECRET);
             let found = state(disk.clone());
             assert_eq!(
@@ -326,9 +336,8 @@ fn first_grave(disk: &FakeDisk) -> u64 {
 #[test]
 fn tombstones_that_no_later_record_accounts_for_are_found() {
     let machine = filled();
-    let dir = tempfile::tempdir().unwrap();
     let before = machine.disk.after(Loss::Nothing);
-    delete(&machine, dir.path(), &run("r1"));
+    delete(&machine, &run("r1"));
     let grave = first_grave(&machine.disk);
 
     let forged = before.after(Loss::Nothing);
@@ -351,8 +360,7 @@ fn tombstones_that_no_later_record_accounts_for_are_found() {
 #[test]
 fn what_a_tombstone_still_says_cannot_be_changed() {
     let machine = filled();
-    let dir = tempfile::tempdir().unwrap();
-    delete(&machine, dir.path(), &run("r1"));
+    delete(&machine, &run("r1"));
     let grave = first_grave(&machine.disk);
     machine.disk.change(grave, |bytes| {
         let mut at = HEADER_LEN;

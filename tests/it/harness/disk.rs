@@ -243,19 +243,27 @@ impl Storage for TestDisk {
         self.0.files.remove(number)
     }
 
-    fn replace(&self, number: u64, bytes: &[u8]) -> io::Result<()> {
-        self.begin_sync()?;
-        self.0.files.replace(number, bytes)?;
-        let survivor = Survivor {
-            synced: bytes.len() as u64,
-            named: true,
-        };
-        self.change(|state| state.survivors.insert(number, survivor));
-        Ok(())
-    }
-
     fn list(&self) -> io::Result<Vec<u64>> {
         self.0.files.list()
+    }
+
+    fn stage(&self, number: u64) -> io::Result<Box<dyn SegmentFile>> {
+        self.begin()?;
+        self.0.files.stage(number)
+    }
+
+    fn put_staged(&self, number: u64) -> io::Result<()> {
+        self.begin()?;
+        self.0.files.put_staged(number)
+    }
+
+    fn remove_staged(&self, number: u64) -> io::Result<()> {
+        self.begin()?;
+        self.0.files.remove_staged(number)
+    }
+
+    fn list_staged(&self) -> io::Result<Vec<u64>> {
+        self.0.files.list_staged()
     }
 
     fn sync_dir(&self) -> io::Result<()> {

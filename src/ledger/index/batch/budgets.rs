@@ -36,12 +36,13 @@ pub(crate) fn account_id(key: u128) -> AccountId {
     AccountId(Digest::from_bytes(key.to_be_bytes()))
 }
 
-/// Whether an account outlives the segments before a border at `at`.
+/// Whether an account outlives the segments before a border at `at`. One without a name is that of a
+/// run, or of a user who was deleted; one that is in use gets its name again.
 pub(in super::super) fn lasts(account: &StoredAccount, at: Timestamp) -> bool {
     let is_of_run = account
         .name
         .as_ref()
-        .is_some_and(|name| name.key.iter().any(|(per, _)| *per == Dimension::Run));
+        .is_none_or(|name| name.key.iter().any(|(per, _)| *per == Dimension::Run));
     !is_of_run || account.last_at.micros() >= at.micros().saturating_sub(RUN_ACCOUNT_US)
 }
 
