@@ -1,13 +1,10 @@
 //! Two groups of runs side by side.
 
-use std::fmt;
-use std::str::FromStr;
-
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,10 +12,10 @@ use utoipa_axum::routes;
 use super::params::When;
 use super::problem::Problem;
 use super::records::Records;
-use crate::core::compare::{Comparison, FEW, Success};
+use crate::core::compare::{By, Comparison, FEW, Success};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
-use crate::ledger::{Arms, CompareFilter, Gathered, IndexError, View};
+use crate::ledger::{CompareFilter, Gathered, IndexError, View};
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new().routes(routes!(compare))
@@ -52,8 +49,8 @@ pub struct CompareParams {
     /// Only what this agent did in each run
     #[arg(long)]
     pub agent: Option<Label>,
-    /// When a run is a success: outcome (its last call completed and no loop was stopped), or the mean
-    /// of a custom metric, such as metric:score>=0.5
+    /// When a run is a success: outcome (its last call completed, and neither a breaker nor an operator
+    /// stopped it), or the mean of a custom metric, such as metric:score>=0.5
     #[arg(long, value_name = "RULE")]
     #[param(value_type = Option<String>, example = "metric:score>=0.5")]
     pub success: Option<Success>,
@@ -62,76 +59,9 @@ pub struct CompareParams {
     pub metric: Option<String>,
 }
 
-/// What tells runs apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum By {
-    Variant,
-    Tag(String),
-    User,
-    Agent,
-    Model,
-    Upstream,
-    Run,
-    Time,
-}
-
-/// A text that is no [`By`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found `{0}`, expected variant, tag.<name>, user, agent, model, upstream, run or time")]
-pub struct ByError(String);
-
-impl FromStr for By {
-    type Err = ByError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "variant" => Self::Variant,
-            "user" => Self::User,
-            "agent" => Self::Agent,
-            "model" => Self::Model,
-            "upstream" => Self::Upstream,
-            "run" => Self::Run,
-            "time" => Self::Time,
-            _ => match text.strip_prefix("tag.").filter(|name| !name.is_empty()) {
-                Some(name) => Self::Tag(name.to_ascii_lowercase()),
-                None => return Err(ByError(text.to_owned())),
-            },
-        })
-    }
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Variant => "variant",
-            Self::Tag(name) => return write!(f, "tag.{name}"),
-            Self::User => "user",
-            Self::Agent => "agent",
-            Self::Model => "model",
-            Self::Upstream => "upstream",
-            Self::Run => "run",
-            Self::Time => "time",
-        })
-    }
-}
-
-impl Serialize for By {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for By {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// A comparison that can be carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
-    by: By,
     filter: CompareFilter,
     a: Option<String>,
     b: Option<String>,
@@ -157,22 +87,30 @@ impl CompareParams {
         let needed = success.metric().map(str::to_owned);
         let mut wanted = metrics.clone();
         wanted.extend(needed.filter(|name| !metrics.contains(name)));
-        let arms = arms(&by, (self.a.as_deref(), self.b.as_deref()), now)?;
-        let of_times = match &arms {
-            Arms::Times([(_, from, to), (_, other, end)]) => {
-                (Some(*from.min(other)), Some(*to.max(end)))
-            }
-            _ => (since, until),
+        let mut filter = CompareFilter {
+            since,
+            until,
+            agent: self.agent,
+            metrics: wanted,
+            ..CompareFilter::default()
         };
+        let names = (self.a.as_deref(), self.b.as_deref());
+        match by {
+            By::Run => {
+                let (a, b) = both(&by, names)?;
+                filter.runs = vec![run("a", &a)?, run("b", &b)?];
+            }
+            By::Time => {
+                let (a, b) = both(&by, names)?;
+                filter.times = apart(times("a", &a, now)?, times("b", &b, now)?)?;
+                filter.since = filter.times.iter().map(|span| span.1).min();
+                filter.until = filter.times.iter().map(|span| span.2).max();
+            }
+            _ => {}
+        }
+        filter.by = by;
         Ok(Ask {
-            by,
-            filter: CompareFilter {
-                arms,
-                since: of_times.0,
-                until: of_times.1,
-                agent: self.agent,
-                metrics: wanted,
-            },
+            filter,
             a: self.a,
             b: self.b,
             success,
@@ -181,47 +119,36 @@ impl CompareParams {
     }
 }
 
-fn arms(by: &By, (a, b): (Option<&str>, Option<&str>), now: Timestamp) -> Result<Arms, Problem> {
-    let both = |what: &str| {
-        a.zip(b).ok_or_else(|| {
-            Problem::bad_request(format!("query parameters: by={by} needs a and b: {what}"))
-        })
+/// Both names, which those who compare runs or spans must give.
+fn both(by: &By, (a, b): (Option<&str>, Option<&str>)) -> Result<(String, String), Problem> {
+    let what = match by {
+        By::Time => "two spans, such as 2026-11-01..2026-11-08",
+        _ => "the names of two runs",
     };
-    Ok(match by {
-        By::Variant => Arms::Variant,
-        By::Tag(name) => Arms::Tag(name.clone()),
-        By::User => Arms::User,
-        By::Agent => Arms::Agent,
-        By::Model => Arms::Model,
-        By::Upstream => Arms::Upstream,
-        By::Run => {
-            let (a, b) = both("the names of two runs")?;
-            let run = |name: &str, text: &str| {
-                Label::parse(text)
-                    .map_err(|error| Problem::bad_request(format!("{name}: the run {error}")))
-            };
-            Arms::Runs([run("a", a)?, run("b", b)?])
-        }
-        By::Time => {
-            let (a, b) = both("two spans, such as 2026-11-01..2026-11-08")?;
-            let spans = [times("a", a, now)?, times("b", b, now)?];
-            let [(_, from, to), (_, other, end)] = &spans;
-            if from < end && other < to {
-                return Err(Problem::bad_request(format!(
-                    "query parameters: a: {a} and b: {b} overlap: a run would be on both sides"
-                )));
-            }
-            Arms::Times(spans)
-        }
+    let both = a.zip(b).map(|(a, b)| (a.to_owned(), b.to_owned()));
+    both.ok_or_else(|| {
+        Problem::bad_request(format!("query parameters: by={by} needs a and b: {what}"))
     })
 }
 
+fn run(name: &str, text: &str) -> Result<Label, Problem> {
+    Label::parse(text).map_err(|error| Problem::bad_request(format!("{name}: the run {error}")))
+}
+
+type Span = (String, Timestamp, Timestamp);
+
+fn apart(a: Span, b: Span) -> Result<Vec<Span>, Problem> {
+    if a.1 < b.2 && b.1 < a.2 {
+        return Err(Problem::bad_request(format!(
+            "query parameters: a: {} and b: {} overlap: a run would be on both sides",
+            a.0, b.0
+        )));
+    }
+    Ok(vec![a, b])
+}
+
 /// `2026-11-01..2026-11-08`, `14d..7d`, `7d..`
-fn times(
-    name: &str,
-    text: &str,
-    now: Timestamp,
-) -> Result<(String, Timestamp, Timestamp), Problem> {
+fn times(name: &str, text: &str, now: Timestamp) -> Result<Span, Problem> {
     let wrong = |why: String| Problem::bad_request(format!("query parameters: {name}: {why}"));
     let (from, until) = text.split_once("..").ok_or_else(|| {
         wrong(format!(
@@ -245,7 +172,7 @@ fn times(
 impl Ask {
     /// Of runs that began in this span, unless it compares spans or two runs.
     pub(crate) fn within(mut self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        if !matches!(self.filter.arms, Arms::Times(_) | Arms::Runs(_)) {
+        if !matches!(self.filter.by, By::Time | By::Run) {
             (self.filter.since, self.filter.until) = (since, until);
         }
         self
@@ -256,11 +183,11 @@ impl Ask {
         let gathered = view.gather(&self.filter)?;
         let chosen = (self.a.as_deref(), self.b.as_deref());
         let how = (&self.success, self.metrics.as_slice());
-        let mut told = Comparison::new(self.by.to_string(), &gathered.runs, chosen, how);
+        let mut told = Comparison::new(self.filter.by.to_string(), &gathered.runs, chosen, how);
         told.left_out = gathered.left_out;
         told.partial = gathered.partial;
         told.notes = notes(&told, &gathered);
-        if let Arms::Runs([a, b]) = &self.filter.arms {
+        if let [a, b] = self.filter.runs.as_slice() {
             told.first_difference = view.part(a, b)?;
         }
         Ok(told)
@@ -268,9 +195,9 @@ impl Ask {
 
     /// Says which of two runs is not there.
     pub(crate) fn check(&self, told: &Comparison) -> Result<(), Problem> {
-        let Arms::Runs(_) = &self.filter.arms else {
+        if self.filter.by != By::Run {
             return Ok(());
-        };
+        }
         let missing = [&told.a, &told.b].into_iter().flatten();
         let missing = missing.into_iter().find(|arm| arm.runs == 0);
         missing.map_or(Ok(()), |arm| {
@@ -350,7 +277,8 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
 /// The unit is the run: those that began in the span and have ended, up to the newest 10,000 runs and
 /// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
 /// Runs whose calls name more than one arm are left out and counted; by agent, each run has a part in
-/// the arm of each of its agents. Refused calls are not recorded, and in no figure.
+/// the arm of each of its agents. Refused calls are no calls and in no figure but that of the runs that
+/// a breaker stopped: a loop was stopped, or a budget or a limit refused a call for good.
 #[utoipa::path(
     get,
     path = "/api/v1/compare",
@@ -386,9 +314,9 @@ mod tests {
 
     #[test]
     fn two_names_alone_are_runs_and_nothing_is_variants() {
-        assert_eq!(ask("a=x&b=y").unwrap().by, By::Run);
-        assert_eq!(ask("").unwrap().by, By::Variant);
-        assert_eq!(ask("by=tag.Team").unwrap().by, By::Tag("team".to_owned()));
+        assert_eq!(ask("a=x&b=y").unwrap().filter.by, By::Run);
+        assert_eq!(ask("").unwrap().filter.by, By::Variant);
+        assert_eq!(ask("by=tag.Team").unwrap().filter.by, By::Tag("team".to_owned()));
     }
 
     #[test]

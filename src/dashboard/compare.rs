@@ -12,10 +12,10 @@ use super::here::Here;
 use super::page::{Page, Place};
 use super::table::{Cell, Column, Row, Table};
 use super::{Answer, figure, link, text, view};
-use crate::admin::compare::{By, CompareParams};
+use crate::admin::compare::CompareParams;
 use crate::admin::problem::Problem;
 use crate::core::compare::{
-    Arm, Compared, Comparison, FirstDifference, Unit, Verdict, What, signed, spoken,
+    Arm, By, Compared, Comparison, FirstDifference, Unit, Verdict, What, signed, spoken,
 };
 use crate::core::id::{CallId, Label};
 use crate::ledger::{RunFilter, RunRow, SpanFilter};

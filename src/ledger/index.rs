@@ -28,7 +28,7 @@ use super::rows::CallRow;
 use super::storage::Storage;
 
 /// Goes up with every change of the tables: an index of another version is made anew.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 
 type Bytes = &'static [u8];
 type OpenMark = (i64, Option<&'static str>, &'static str);

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json as object};
 
 use crate::harness::process;
-use crate::harness::talk::{Talk, saying};
+use crate::harness::talk::{Talk, calling, saying};
 use crate::harness::{Client, Proxy, Upstream, json, post, records, within};
 
 /// A model that answers at a length that changes from call to call.
@@ -190,6 +190,65 @@ async fn what_a_judge_says_of_a_run_counts_as_what_came_with_its_calls() {
         Some(0.25),
         "what is said of the run is of no agent"
     );
+}
+
+/// Calls a tool in vain until it is refused: how often it was answered.
+async fn loops(proxy: &Proxy, name: &str, variant: &str) -> u32 {
+    let mut talk = Talk::new("You are the coder.", "Mend the parser.")
+        .header("x-aiops-run", name)
+        .header("x-aiops-agent", "coder")
+        .header("x-aiops-variant", variant);
+    for answered in 0..8 {
+        let answer = proxy.call(&talk.ask()).await;
+        if answer.status() == 429 {
+            return answered;
+        }
+        talk = talk.heard(&answer).result("Error: no such file");
+    }
+    panic!("never refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_a_breaker_stopped_are_told_as_such_and_are_no_successes() {
+    let upstream = Upstream::with(|n, _| {
+        let arguments = object!({"path": "src/main.rs"});
+        json(calling(&format!("call_{n}"), "grep", &arguments).to_string())
+    })
+    .await;
+    let limits = "[loops]\nmax_delay = \"0s\"\n[[budget]]\nname = \"each run\"\nper = [\"run\"]\ncalls = 8\n";
+    let proxy = Proxy::with(&upstream).sections(limits).start().await;
+    run(&proxy, "base-1", Some("base"), (2, 0.0)).await;
+    run(&proxy, "base-2", Some("base"), (2, 0.0)).await;
+    let answered = loops(&proxy, "terse-1", "terse").await;
+    run(&proxy, "terse-2", Some("terse"), (2, 0.0)).await;
+    run(&proxy, "terse-3", Some("terse"), (8, 0.0)).await;
+    // Its calls are used up: what is refused now is no call of it, and ends it all the same.
+    for _ in 0..3 {
+        let talk = Talk::new("You are the planner.", "One more?")
+            .header("x-aiops-run", "terse-3")
+            .header("x-aiops-agent", "planner");
+        assert_eq!(proxy.call(&talk.ask()).await.status(), 429);
+    }
+    let events = records::ask(proxy.app.admin_address(), "/api/v1/events").await;
+    let events = events.json()["events"].as_array().unwrap().clone();
+    let refused = events.iter().filter(|it| it["what"] == "run_refused");
+    let details: Vec<&str> = refused.filter_map(|it| it["details"].as_str()).collect();
+    assert_eq!(
+        details,
+        ["budget_spent, budget \"each run\"; agent planner, run terse-3"]
+    );
+    let told = api(&proxy, "by=variant").await;
+    let share = |key: &str| {
+        let it = measure(&told, key);
+        (it["a"]["value"].as_f64(), it["b"]["value"].as_f64())
+    };
+    assert_eq!(share("trip_rate"), (Some(0.0), Some(2.0 / 3.0)));
+    assert_eq!(share("success_rate"), (Some(1.0), Some(1.0 / 3.0)));
+    let mean = f64::from(answered + 2 + 8) / 3.0;
+    assert_eq!(share("calls"), (Some(2.0), Some(mean)), "no refused ones");
+    let by_agent = api(&proxy, "by=agent").await;
+    let rate = measure(&by_agent, "trip_rate");
+    assert_eq!((&rate["a"]["value"], &rate["b"]["value"]), (&object!(1.0), &object!(0.25)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,7 @@ impl Measure {
             Self::Duration => "duration",
             Self::FirstChunk => "time to first chunk",
             Self::ErrorRate => "share of calls that failed",
-            Self::TripRate => "share of runs with a stopped loop",
+            Self::TripRate => "share of runs a breaker stopped",
         };
         title.to_owned()
     }
@@ -128,7 +128,7 @@ impl Measure {
             Self::Duration => count(run.duration_us),
             Self::FirstChunk => run.first_chunk_us.map(Value::new),
             Self::ErrorRate => share(run.errors, run.calls),
-            Self::TripRate => Some(flag(run.trips > 0)),
+            Self::TripRate => Some(flag(run.is_stopped)),
         }
     }
 

@@ -162,7 +162,7 @@ impl<'t> Batch<'t> {
                 if let Ok(event) = minicbor::decode::<Event>(payload)
                     && self.note(event.at.micros(), payload, at)?
                 {
-                    self.trip(&event)?;
+                    self.stopped(&event)?;
                 }
             }
             kind::ACCOUNT => {
