@@ -12,10 +12,15 @@ use utoipa_axum::routes;
 use super::params::When;
 use super::problem::Problem;
 use super::records::Records;
-use crate::core::compare::{By, Comparison, FEW, Success};
+use super::step::departure;
+use crate::core::compare::{By, Comparison, Departure, FEW, FirstDifference, Success, What};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
-use crate::ledger::{CompareFilter, Gathered, IndexError, View};
+use crate::ledger::{BodyReader, CompareFilter, Gathered, IndexError, View};
+
+/// Calls of two runs that are read to tell times and identifiers from what differs; those after them
+/// are taken to differ where their bytes do.
+const MAX_PAIRS_READ: usize = 200;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new().routes(routes!(compare))
@@ -188,7 +193,7 @@ impl Ask {
         told.partial = gathered.partial;
         told.notes = notes(&told, &gathered);
         if let [a, b] = self.filter.runs.as_slice() {
-            told.first_difference = view.part(a, b)?;
+            told.first_difference = parting(view, (a, b))?;
         }
         Ok(told)
     }
@@ -208,6 +213,21 @@ impl Ask {
             )))
         })
     }
+}
+
+/// Where two runs part, with what they say there.
+fn parting(view: &View, runs: (&Label, &Label)) -> Result<Option<FirstDifference>, IndexError> {
+    let (mut bodies, mut read) = (BodyReader::new(view), 0);
+    view.part(runs, |one, other| {
+        read += 1;
+        if read > MAX_PAIRS_READ {
+            return Ok(Some(Departure::of(What::Request, "", "")));
+        }
+        match (view.call(one.id)?, view.call(other.id)?) {
+            (Some(one), Some(other)) => departure((&one, &other), &mut bodies),
+            _ => Ok(Some(Departure::of(What::Request, "", ""))),
+        }
+    })
 }
 
 fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
@@ -316,7 +336,10 @@ mod tests {
     fn two_names_alone_are_runs_and_nothing_is_variants() {
         assert_eq!(ask("a=x&b=y").unwrap().filter.by, By::Run);
         assert_eq!(ask("").unwrap().filter.by, By::Variant);
-        assert_eq!(ask("by=tag.Team").unwrap().filter.by, By::Tag("team".to_owned()));
+        assert_eq!(
+            ask("by=tag.Team").unwrap().filter.by,
+            By::Tag("team".to_owned())
+        );
     }
 
     #[test]

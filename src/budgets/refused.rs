@@ -88,7 +88,9 @@ impl Budgets {
     }
 
     fn record_refusal(&self, run: &Label, agent: &Label, why: &Refusal) {
-        let of = why.rule().map_or_else(String::new, |rule| format!(", budget \"{rule}\""));
+        let of = why
+            .rule()
+            .map_or_else(String::new, |rule| format!(", budget \"{rule}\""));
         let details = format!("{}{of}; agent {agent}, run {run}", why.kind());
         let scope = Scope::new(About::Run, run).with_key(agent);
         self.event(Event::RUN_REFUSED, details, Signal::of(scope));

@@ -12,15 +12,15 @@ pub mod bootstrap;
 mod by;
 mod measure;
 mod normal;
+mod parting;
 mod report;
 mod success;
 mod words;
 
 pub use self::by::{By, ByError};
 pub use self::measure::{Measure, Unit};
-pub use self::report::{
-    Arm, Compared, ComparedAgent, Comparison, FirstDifference, LeftOut, Side, Verdict, What,
-};
+pub use self::parting::{Departure, FirstDifference, What};
+pub use self::report::{Arm, Compared, ComparedAgent, Comparison, LeftOut, Side, Verdict};
 pub use self::success::{Success, SuccessError};
 pub use self::words::{signed, spoken};
 

@@ -88,7 +88,10 @@ fn differing(first: &str, second: &str) -> (Range<usize>, Range<usize>) {
     let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
     let start = first.get(..floor(first, same)).unwrap_or_default();
     let start = start.rfind(char::is_whitespace).map_or(0, |at| {
-        at + start.get(at..).and_then(|it| it.chars().next()).map_or(0, char::len_utf8)
+        at + start
+            .get(at..)
+            .and_then(|it| it.chars().next())
+            .map_or(0, char::len_utf8)
     });
     let (rest, other) = (
         first.get(start..).unwrap_or_default(),
@@ -147,7 +150,10 @@ impl Told {
         let diff = TextDiff::from_words(one, other);
         let (mut alike, mut all) = (0, 0);
         for change in diff.iter_all_changes() {
-            let (is_same, size) = (change.tag() == ChangeTag::Equal, change.value().trim().len());
+            let (is_same, size) = (
+                change.tag() == ChangeTag::Equal,
+                change.value().trim().len(),
+            );
             alike += if is_same { 2 * size } else { 0 };
             all += if is_same { 2 * size } else { size };
         }
@@ -198,7 +204,10 @@ impl Told {
     }
 
     fn settle(&mut self) {
-        let (first, second) = (std::mem::take(&mut self.first), std::mem::take(&mut self.second));
+        let (first, second) = (
+            std::mem::take(&mut self.first),
+            std::mem::take(&mut self.second),
+        );
         self.push(Side::First, first);
         self.push(Side::Second, second);
     }
@@ -221,11 +230,19 @@ mod tests {
     #[test]
     fn changed_words_stand_among_what_is_the_same() {
         for (one, other, told) in [
-            ("user: Rome or Oslo?", "user: Rome or Bergen?", "user: Rome or [-Oslo?-]{+Bergen?+}"),
+            (
+                "user: Rome or Oslo?",
+                "user: Rome or Bergen?",
+                "user: Rome or [-Oslo?-]{+Bergen?+}",
+            ),
             ("a b c d e", "a b x c d e", "a b {+x +}c d e"),
             ("", "new", "{+new+}"),
             ("be very brief now", "be now", "be [-very brief -]now"),
-            ("one two three", "one 2 3 three four", "one [-two-]{+2 3+} three{+ four+}"),
+            (
+                "one two three",
+                "one 2 3 three four",
+                "one [-two-]{+2 3+} three{+ four+}",
+            ),
             ("caf\u{e9} x", "caf\u{e8} x", "[-caf\u{e9}-]{+caf\u{e8}+} x"),
             ("same", "same", ""),
         ] {
@@ -247,8 +264,14 @@ mod tests {
         let other = format!("{long}there {long}");
         let diff = Diff::of(&one, &other);
         let marked = diff.marked();
-        assert!(marked.starts_with("... ") && marked.ends_with(" ..."), "{marked}");
-        assert!(marked.contains("[-here-]{+there+}") && marked.len() < 300, "{marked}");
+        assert!(
+            marked.starts_with("... ") && marked.ends_with(" ..."),
+            "{marked}"
+        );
+        assert!(
+            marked.contains("[-here-]{+there+}") && marked.len() < 300,
+            "{marked}"
+        );
         let wholly = Diff::of(&"a ".repeat(9000), &"b ".repeat(9000));
         assert!(wholly.is_cut);
         let size: usize = wholly.pieces.iter().map(|it| it.text.len()).sum();

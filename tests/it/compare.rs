@@ -248,7 +248,10 @@ async fn runs_that_a_breaker_stopped_are_told_as_such_and_are_no_successes() {
     assert_eq!(share("calls"), (Some(2.0), Some(mean)), "no refused ones");
     let by_agent = api(&proxy, "by=agent").await;
     let rate = measure(&by_agent, "trip_rate");
-    assert_eq!((&rate["a"]["value"], &rate["b"]["value"]), (&object!(1.0), &object!(0.25)));
+    assert_eq!(
+        (&rate["a"]["value"], &rate["b"]["value"]),
+        (&object!(1.0), &object!(0.25))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -279,7 +282,7 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
     assert_eq!(runs.code, Some(0), "{}", runs.err);
     for part in [
         "One run each",
-        "first call that differs is no. 1, which sends something else",
+        "They part here: message 2 of call 1 differs.\n  user: [-one:-]{+two:+} question 0?\nA: open-aiops show ",
     ] {
         assert!(runs.out.contains(part), "{part:?} is not in {}", runs.out);
     }
@@ -300,5 +303,89 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
         let ended = process::run(proxy.dir.path(), wrong).await;
         assert_eq!(ended.code, Some(code), "{wrong:?}: {}", ended.err);
         assert!(ended.err.contains(says), "{wrong:?}: {}", ended.err);
+    }
+}
+
+/// One call of a run with this body, fields of `more` in it.
+async fn sent(proxy: &Proxy, run: &str, question: &str, more: &Value) {
+    let mut body = object!({"model": "gpt-4o-mini", "messages": [
+        {"role": "system", "content": "You plan."}, {"role": "user", "content": question},
+    ]});
+    let fields = more.as_object().unwrap().clone();
+    body.as_object_mut().unwrap().extend(fields);
+    let ask = post("/v1/chat/completions", body.to_string())
+        .header("x-aiops-run", run)
+        .header("x-aiops-agent", "planner");
+    assert_eq!(proxy.call(&ask).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_part_where_more_than_a_time_differs_and_the_words_are_told() {
+    let upstream = model().await;
+    let proxy = proxy(&upstream).await;
+    let tool = |name: &str, about: &str| object!({"tools": [{"type": "function", "function": {"name": name, "description": about}}]});
+    let none = object!({});
+    for (run, time, ask, more) in [
+        ("same", "2026-11-30T06:12:34Z", "Which tide is it?", &none),
+        ("later", "2026-12-02T07:01:00Z", "Which tide is it?", &none),
+        (
+            "word",
+            "2026-11-30T06:12:34Z",
+            "Which <b>moon</b> is it?",
+            &none,
+        ),
+        (
+            "warm",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &object!({"temperature": 1.5}),
+        ),
+        (
+            "tool",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &tool("search", "Looks it up."),
+        ),
+        (
+            "told",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &tool("search", "Looks all up."),
+        ),
+    ] {
+        sent(&proxy, run, "Begin.", &none).await;
+        sent(&proxy, run, &format!("It is {time}. {ask}"), more).await;
+    }
+    within("the end of all calls", proxy.app.settled()).await;
+    for (a, b, what, said) in [
+        (
+            "same",
+            "word",
+            "message",
+            "Which [-tide-]{+<b>moon</b>+} is it?",
+        ),
+        ("same", "warm", "settings", "{+temperature: 1.5+}"),
+        ("same", "tool", "tools", "{+search+}"),
+        ("tool", "told", "tools", "[-it-]{+all+} up."),
+    ] {
+        let told = api(&proxy, &format!("a={a}&b={b}")).await;
+        let parting = &told["first_difference"];
+        assert_eq!(
+            (&parting["number"], &parting["what"]),
+            (&1.into(), &what.into())
+        );
+        let ended = process::run(proxy.dir.path(), &["compare", a, b]).await;
+        assert!(ended.out.contains(said), "{said} is not in {}", ended.out);
+    }
+    let alike = api(&proxy, "a=same&b=later").await;
+    assert_eq!(alike["first_difference"], Value::Null);
+    let page = records::ask(proxy.app.admin_address(), "/compare?a=same&b=word").await;
+    let page = page.text();
+    for part in [
+        "then message 2 of call 2 differs. ",
+        "Which <del>tide</del><ins>&lt;b&gt;moon&lt;/b&gt;</ins> is it?",
+        "The call of A</a>",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
     }
 }

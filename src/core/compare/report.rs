@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use super::bootstrap::{self, Estimate, Value};
 use super::words;
-use super::{FEW, Measure, RunFigures, Success, Unit};
-use crate::core::id::{CallId, Label};
+use super::{FEW, FirstDifference, Measure, RunFigures, Success, Unit};
+use crate::core::id::Label;
 
 /// Agents that are told apart, those with the most calls first.
 const MAX_AGENTS: usize = 10;
@@ -63,27 +63,6 @@ pub struct LeftOut {
     pub running: u64,
     /// Some of their calls are not recorded any more, or too many to read.
     pub incomplete: u64,
-}
-
-/// Where two runs part.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-pub struct FirstDifference {
-    /// The number of the calls in their runs, from 0.
-    pub number: u64,
-    pub a: Option<CallId>,
-    pub b: Option<CallId>,
-    pub what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    Agent,
-    Model,
-    /// What was sent.
-    Request,
-    /// One run has no more calls.
-    Length,
 }
 
 /// One measure of both arms.

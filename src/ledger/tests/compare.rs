@@ -68,8 +68,13 @@ fn fates(ledger: &Ledger, by: By, agent: Option<Label>) -> BTreeMap<String, (boo
     let found = ledger.view().gather(&filter).unwrap();
     let runs = found.runs.into_iter();
     let runs = runs.flat_map(|(arm, runs)| runs.into_iter().map(move |run| (arm.clone(), run)));
-    runs.map(|(arm, run)| (format!("{arm} {}", run.run), (run.is_stopped, run.ended_well)))
-        .collect()
+    runs.map(|(arm, run)| {
+        (
+            format!("{arm} {}", run.run),
+            (run.is_stopped, run.ended_well),
+        )
+    })
+    .collect()
 }
 
 fn expected(all: &[(&str, bool, bool)]) -> BTreeMap<String, (bool, bool)> {
@@ -95,7 +100,10 @@ fn breakers_are_told_of_runs_and_of_the_agents_that_they_stopped() {
     });
     tripped(&machine, &ledger, &open);
     refused(&machine, &ledger, "spent", "planner");
-    ledger.act(act(&machine, Deed::RunStopped(label("ended")))).unwrap().block();
+    ledger
+        .act(act(&machine, Deed::RunStopped(label("ended"))))
+        .unwrap()
+        .block();
     let whole = expected(&[
         ("base ended", false, false),
         ("base fine", false, true),
@@ -142,7 +150,10 @@ fn what_never_had_a_call_is_not_made_up_by_its_refusal() {
     let agents = run("one").unwrap().row.agents;
     let agents: Vec<&str> = agents.iter().map(Label::as_str).collect();
     assert_eq!(agents, ["planner"]);
-    assert_eq!(fates(&ledger, By::Variant, None), expected(&[("base one", true, false)]));
+    assert_eq!(
+        fates(&ledger, By::Variant, None),
+        expected(&[("base one", true, false)])
+    );
 }
 
 #[test]
