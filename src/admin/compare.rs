@@ -13,7 +13,9 @@ use super::params::When;
 use super::problem::Problem;
 use super::records::Records;
 use super::step::departure;
-use crate::core::compare::{By, Comparison, Departure, FEW, FirstDifference, Success, What};
+use crate::core::compare::{
+    By, Compared, Comparison, Departure, FEW, FirstDifference, Success, Verdict, What,
+};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::{BodyReader, CompareFilter, Gathered, IndexError, View};
@@ -21,6 +23,9 @@ use crate::ledger::{BodyReader, CompareFilter, Gathered, IndexError, View};
 /// Calls of two runs that are read to tell times and identifiers from what differs; those after them
 /// are taken to differ where their bytes do.
 const MAX_PAIRS_READ: usize = 200;
+
+/// A run that did something within this may still go on.
+const FRESH_US: i64 = 5 * 60 * 1_000_000;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new().routes(routes!(compare))
@@ -97,6 +102,9 @@ impl CompareParams {
             until,
             agent: self.agent,
             metrics: wanted,
+            fresh_since: Some(Timestamp::from_micros(
+                now.micros().saturating_sub(FRESH_US),
+            )),
             ..CompareFilter::default()
         };
         let names = (self.a.as_deref(), self.b.as_deref());
@@ -274,9 +282,39 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
         "run has calls whose price is not known: its cost is not compared.",
         "runs have calls whose price is not known: their cost is not compared.",
     );
+    say(
+        gathered.fresh,
+        "run was active in the last 5 minutes: if it goes on, its figures change.",
+        "runs were active in the last 5 minutes: if they go on, their figures change.",
+    );
     if gathered.partial {
         notes.push(
             "There are more runs, calls or measurements than are read: these are the newest."
+                .to_owned(),
+        );
+    }
+    cautions(told, &mut notes);
+    notes
+}
+
+/// What a reader might take the figures for and they are not.
+fn cautions(told: &Comparison, notes: &mut Vec<String>) {
+    let (Some(a), Some(b)) = (&told.a, &told.b) else {
+        return;
+    };
+    for it in &told.measures {
+        let is_said = it.key == "success_rate" || it.key.starts_with("metric.");
+        if is_said && (it.a.n < a.runs || it.b.n < b.runs) && told.by != "run" {
+            notes.push(format!(
+                "{}: {} of {} and {} of {} runs say it. Those that do not may be others than those that do.",
+                it.title, it.a.n, a.runs, it.b.n, b.runs
+            ));
+        }
+    }
+    if told.by == "agent" {
+        notes.push(
+            "Agents that work in the same runs hang together, and the intervals take them as if they did \
+             not."
                 .to_owned(),
         );
     }
@@ -289,13 +327,20 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
              least {FEW} runs of each."
         ));
     }
-    notes
+    let differs = |it: &Compared| matches!(it.verdict, Verdict::Lower | Verdict::Higher);
+    if told.measures.iter().any(differs) {
+        notes.push(
+            "That they differ does not say why: the tasks may have been others, or the time of day."
+                .to_owned(),
+        );
+    }
 }
 
 /// Two groups of runs side by side: figures, differences, 95 % intervals, and what they allow to say
 ///
-/// The unit is the run: those that began in the span and have ended, up to the newest 10,000 runs and
-/// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
+/// The unit is the run: those that began in the span and have no open call, up to the newest 10,000 runs and
+/// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals of the difference are bias-corrected
+/// bootstrap intervals, of shares of runs score intervals (Newcombe); the same for the same data.
 /// Runs whose calls name more than one arm are left out and counted; by agent, each run has a part in
 /// the arm of each of its agents. Refused calls are no calls and in no figure but that of the runs that
 /// a breaker stopped: a loop was stopped, or a budget or a limit refused a call for good.

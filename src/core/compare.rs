@@ -13,6 +13,7 @@ mod by;
 mod measure;
 mod normal;
 mod parting;
+mod proportion;
 mod report;
 mod success;
 mod words;

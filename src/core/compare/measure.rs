@@ -107,6 +107,11 @@ impl Measure {
         }
     }
 
+    /// Of each run it says yes or no. A custom metric may.
+    pub(super) fn may_be_share_of_runs(&self) -> bool {
+        matches!(self, Self::Success(_) | Self::TripRate | Self::Metric(_))
+    }
+
     /// What a run adds; none where it has nothing to say.
     pub fn of(&self, run: &RunFigures) -> Option<Value> {
         let count = |count: u64| Some(Value::new(count as f64));

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bootstrap::{self, Estimate, Value};
+use super::proportion::{self, Share};
 use super::words;
 use super::{FEW, FirstDifference, Measure, RunFigures, Success, Unit};
 use crate::core::id::Label;
@@ -81,7 +82,7 @@ pub struct Compared {
     /// Of 95 %, around the difference; none below five runs of each.
     pub low: Option<f64>,
     pub high: Option<f64>,
-    /// How likely so much is by chance.
+    /// How often chance alone would make as much of nothing.
     pub p: Option<f64>,
     /// The same, corrected for how many measures were looked at.
     pub p_corrected: Option<f64>,
@@ -215,9 +216,8 @@ fn side(values: &[Value]) -> Side {
 }
 
 fn compared(measure: &Measure, (a, b): Values, steps: usize) -> Compared {
-    let draws = bootstrap::resamples(a.len() + b.len(), steps);
     let fits = a.len().min(b.len()) >= LEAST;
-    let estimate = fits.then(|| bootstrap::difference(&a, &b, draws)).flatten();
+    let estimate = fits.then(|| estimate(measure, (&a, &b), steps)).flatten();
     let (a, b) = (side(&a), side(&b));
     let both = a.value.zip(b.value);
     Compared {
@@ -238,6 +238,18 @@ fn compared(measure: &Measure, (a, b): Values, steps: usize) -> Compared {
             Verdict::NotComparable
         },
     }
+}
+
+fn estimate(measure: &Measure, (a, b): (&[Value], &[Value]), steps: usize) -> Option<Estimate> {
+    if measure.may_be_share_of_runs()
+        && let (Some(a), Some(b)) = (Share::of(a), Share::of(b))
+    {
+        return Some(proportion::difference(a, b));
+    }
+    let draws = bootstrap::resamples(a.len() + b.len(), steps);
+    let found = bootstrap::difference(a, b, draws)?;
+    let p = bootstrap::level(&found, a, b);
+    Some(Estimate { p, ..found })
 }
 
 /// Says of each measure what all of them together allow to say.

@@ -47,6 +47,8 @@ pub struct CompareFilter {
     pub agent: Option<Label>,
     /// Custom metrics that are asked for, by name.
     pub metrics: Vec<String>,
+    /// Runs that were active since then are counted: they may go on.
+    pub fresh_since: Option<Timestamp>,
 }
 
 /// Runs by arm.
@@ -56,6 +58,8 @@ pub struct Gathered {
     pub left_out: LeftOut,
     /// Runs with a cost that is not wholly known.
     pub unpriced: u64,
+    /// Runs of arms that were active of late.
+    pub fresh: u64,
     /// There were more runs, calls or measurements than are read.
     pub partial: bool,
 }
@@ -157,7 +161,12 @@ impl Gather<'_> {
         }
         let (means, is_cut) = Means::of(txn, run, &self.filter.metrics, &mut self.measured_left)?;
         self.found.partial |= is_cut;
-        self.place(txn, (run, summary), parts, means)
+        let before = self.gathered;
+        self.place(txn, (run, summary), parts, means)?;
+        let since = self.filter.fresh_since;
+        let is_fresh = since.is_some_and(|since| summary.last_at >= since);
+        self.found.fresh += u64::from(is_fresh && self.gathered > before);
+        Ok(())
     }
 
     /// Reads the calls of a run; says whether there was room for all of them.
