@@ -13,7 +13,9 @@ use open_aiops::core::compare::{By as Arms, Comparison, Success};
 use open_aiops::core::id::Label;
 use open_aiops::core::time::Timestamp;
 use open_aiops::ledger::check::open_read_only;
-use open_aiops::ledger::{By, CallFilter, CompareFilter, RunFilter, SeriesFilter, SpanFilter, Standing, View};
+use open_aiops::ledger::{
+    By, CallFilter, CompareFilter, RunFilter, SeriesFilter, SpanFilter, Standing, View,
+};
 
 #[path = "../examples/fill_ledger/made.rs"]
 mod made;
@@ -194,7 +196,12 @@ fn comparisons(criterion: &mut Criterion, view: &View, now: Timestamp) {
         group.bench_function(format!("figures and intervals by {by}"), |bencher| {
             bencher.iter(|| {
                 let how = (&Success::Outcome, [].as_slice());
-                black_box(Comparison::new(by.to_string(), &gathered.runs, (None, None), how))
+                black_box(Comparison::new(
+                    by.to_string(),
+                    &gathered.runs,
+                    (None, None),
+                    how,
+                ))
             });
         });
     }

@@ -278,6 +278,11 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
         );
     }
     say(
+        left.absent,
+        "run has no call of the agent and is left out.",
+        "runs have no call of the agent and are left out.",
+    );
+    say(
         gathered.unpriced,
         "run has calls whose price is not known: its cost is not compared.",
         "runs have calls whose price is not known: their cost is not compared.",
@@ -310,6 +315,12 @@ fn cautions(told: &Comparison, notes: &mut Vec<String>) {
                 it.title, it.a.n, a.runs, it.b.n, b.runs
             ));
         }
+    }
+    if told.by != "run" && told.agents.len() > 1 {
+        notes.push(
+            "Of single agents nothing is concluded: of so many intervals some miss zero by chance."
+                .to_owned(),
+        );
     }
     if told.by == "agent" {
         notes.push(

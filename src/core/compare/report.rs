@@ -62,6 +62,8 @@ pub struct LeftOut {
     pub unnamed: u64,
     /// A call of them is open.
     pub running: u64,
+    /// The agent that is asked for made no call in them.
+    pub absent: u64,
     /// Some of their calls are not recorded any more, or too many to read.
     pub incomplete: u64,
 }
@@ -115,7 +117,8 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct ComparedAgent {
     pub agent: Label,
-    /// Cost, calls and failures. Without a verdict: these are too many to be tested one by one.
+    /// Cost, calls and failures. Without a verdict: these are too many to be tested one by one. No cost
+    /// where the price of one of its calls is not known.
     pub measures: Vec<Compared>,
 }
 
@@ -294,9 +297,14 @@ fn agents(pair: Pair<'_>) -> Vec<Label> {
 }
 
 fn of_agent(agent: Label, pair: Pair<'_>, steps: usize) -> ComparedAgent {
+    let figures = |run: &RunFigures| run.agents.get(&agent).copied().unwrap_or_default();
+    // The runs that are left without those would mostly be such that it did nothing in.
+    let is_unpriced = |run: &RunFigures| figures(run).unpriced_calls > 0;
+    let is_unpriced = pair.a.iter().chain(pair.b).any(is_unpriced);
     let of = |measure: &Measure, runs: &[RunFigures]| -> Vec<Value> {
-        let figures = |run: &RunFigures| run.agents.get(&agent).copied().unwrap_or_default();
+        let is_known = !is_unpriced || *measure != Measure::Cost;
         runs.iter()
+            .filter(|_| is_known)
             .filter_map(|run| measure.of_agent(figures(run)))
             .collect()
     };

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::bootstrap::{Value, difference, holm, median, statistic};
-use super::{Compared, Comparison, RunFigures, Success, Verdict};
+use super::{AgentFigures, Compared, Comparison, RunFigures, Success, Verdict};
 use crate::core::id::Label;
 
 /// Made by `tests/compare/scipy_golden.py`.
@@ -99,9 +99,8 @@ fn values_all_alike_have_an_interval_without_width() {
     assert_eq!((same.low, same.high, same.p), (0.0, 0.0, 1.0));
 }
 
-/// Two arms of runs, each with four calls, so many of which failed; every other figure is alike.
-fn told(a: &[u64], b: &[u64]) -> Comparison {
-    let run = |n: usize, errors: u64| RunFigures {
+fn run(n: usize, errors: u64, agents: BTreeMap<Label, AgentFigures>) -> RunFigures {
+    RunFigures {
         run: Label::parse(&format!("run-{n}")).unwrap(),
         calls: 4,
         errors,
@@ -114,13 +113,17 @@ fn told(a: &[u64], b: &[u64]) -> Comparison {
         is_stopped: errors > 0,
         ended_well: errors == 0,
         metrics: BTreeMap::new(),
-        agents: BTreeMap::new(),
-    };
+        agents,
+    }
+}
+
+/// Two arms of runs, each with four calls, so many of which failed; every other figure is alike.
+fn told(a: &[u64], b: &[u64]) -> Comparison {
     let arm = |errors: &[u64]| {
         errors
             .iter()
             .enumerate()
-            .map(|(n, it)| run(n, *it))
+            .map(|(n, it)| run(n, *it, BTreeMap::new()))
             .collect()
     };
     let arms = BTreeMap::from([("a".to_owned(), arm(a)), ("b".to_owned(), arm(b))]);
@@ -172,6 +175,32 @@ fn a_dozen_runs_of_each_conclude_nothing_however_far_apart_they_are() {
     assert!(found.measures.iter().all(|it| it.p_corrected.is_none()));
     let is_told = |it: &Compared| matches!(it.verdict, Verdict::Lower | Verdict::Higher);
     assert!(!found.measures.iter().any(is_told));
+}
+
+#[test]
+fn agent_whose_price_is_not_known_does_not_seem_to_be_free() {
+    let run = |n: usize, unpriced_calls: u64| {
+        let agent = AgentFigures {
+            calls: unpriced_calls,
+            unpriced_calls,
+            ..AgentFigures::default()
+        };
+        run(n, 0, [(Label::parse("tutor").unwrap(), agent)].into())
+    };
+    let arm = |unpriced: u64| {
+        (0..8)
+            .map(|n| run(n, if n == 0 { unpriced } else { 0 }))
+            .collect()
+    };
+    let cost = |unpriced: u64| {
+        let arms = BTreeMap::from([("a".to_owned(), arm(0)), ("b".to_owned(), arm(unpriced))]);
+        let how = (&Success::Outcome, [].as_slice());
+        let told = Comparison::new("variant".to_owned(), &arms, (None, None), how);
+        told.agents[0].measures[0].clone()
+    };
+    assert_eq!((cost(0).a.value, cost(0).b.value), (Some(0.0), Some(0.0)));
+    assert_eq!((cost(3).a.value, cost(3).b.value), (None, None));
+    assert_eq!(cost(3).verdict, Verdict::NotComparable);
 }
 
 #[test]

@@ -212,6 +212,7 @@ impl Gather<'_> {
         mut means: Means,
     ) -> Result<(), IndexError> {
         if parts.whole.calls == 0 {
+            self.found.left_out.absent += u64::from(self.filter.agent.is_some());
             return Ok(());
         }
         if self.filter.by == By::Agent {

@@ -8,6 +8,7 @@ use crate::core::compare::By;
 use crate::core::id::Label;
 use crate::core::loops::finding::{Scope as Reach, Signal as Sign};
 use crate::core::loops::trip::{Closed, ClosedBy, Evidence, Trip};
+use crate::core::time::Timestamp;
 
 use super::super::fake::{IndexDisk, Loss};
 use super::super::{CompareFilter, Event, Ledger};
@@ -135,6 +136,24 @@ fn breakers_are_told_of_runs_and_of_the_agents_that_they_stopped() {
         assert_eq!(planner["base looping"], (false, true));
         assert_eq!(planner["base spent"], (true, false));
     }
+}
+
+#[test]
+fn runs_without_a_call_of_the_agent_and_runs_of_late_are_counted() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    made(&machine, &ledger, "old", "planner");
+    machine.clock.advance_micros(HOUR_US);
+    made(&machine, &ledger, "new", "planner");
+    made(&machine, &ledger, "other", "coder");
+    let filter = CompareFilter {
+        agent: Some(label("planner")),
+        fresh_since: Some(Timestamp::from_micros(START.micros() + HOUR_US)),
+        ..CompareFilter::default()
+    };
+    let found = ledger.view().gather(&filter).unwrap();
+    assert_eq!((found.runs["base"].len(), found.fresh), (2, 1));
+    assert_eq!(found.left_out.absent, 1);
 }
 
 #[test]

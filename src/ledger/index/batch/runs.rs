@@ -41,22 +41,22 @@ impl Batch<'_> {
             if let Some(run) = &trip.run {
                 self.acted_on(run, event.at)?.trips += 1;
                 let key = Key::RunAgent(run.clone(), trip.agent.clone());
-                self.known(key, |summary| summary.trips += 1)?;
+                self.known(&key, |summary| summary.trips += 1)?;
             }
         } else if let Some((run, agent)) = event.refuses() {
             let key = agent.map(|agent| Key::RunAgent(run.clone(), agent));
             for key in [Some(Key::Run(run)), key].into_iter().flatten() {
-                self.known(key, |summary| summary.refused += 1)?;
+                self.known(&key, |summary| summary.refused += 1)?;
             }
         }
         Ok(())
     }
 
     /// Changes a summary that there is: what never had a call is not made up.
-    fn known(&mut self, key: Key, change: impl FnOnce(&mut Summary)) -> Result<(), IndexError> {
+    fn known(&mut self, key: &Key, change: impl FnOnce(&mut Summary)) -> Result<(), IndexError> {
         let summary = self.summary(key.clone())?;
         if summary.last_at == Timestamp::default() {
-            self.changed.remove(&key);
+            self.changed.remove(key);
         } else {
             change(summary);
         }
