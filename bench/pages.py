@@ -55,7 +55,9 @@ def measure(admin):
     call = ask(admin, f"/api/v1/calls?run={run}&limit=1")["calls"][0]["id"]
     print(f"the longest run has {longest['calls']} calls\n")
     print(f"{'page':<34} {'median':>9} {'slowest':>9} {'size':>8}")
-    for path, name in pages(run, call):
+    other = next(it["run"] for it in runs if it["run"] != longest["run"])
+    other = urllib.request.quote(other, safe="")
+    for path, name in pages(run, other, call):
         took, size = [], 0
         for _ in range(TIMES):
             begun = time.perf_counter()
@@ -64,7 +66,7 @@ def measure(admin):
         print(f"{name:<34} {statistics.median(took):>6.1f} ms {max(took):>6.1f} ms {size // 1000:>5} KB")
 
 
-def pages(run, call):
+def pages(run, other, call):
     for reach in ["1h", "24h", "7d", "30d", "all"]:
         yield f"/?range={reach}", f"overview, {reach}"
     for reach in ["24h", "30d", "all"]:
@@ -81,6 +83,11 @@ def pages(run, call):
     yield "/loops?range=all", "loops"
     yield "/alerts?range=all", "alerts"
     yield "/search?q=nothing-like-this", "search in vain"
+    yield "/compare?by=variant&range=7d", "two variants, 7d"
+    yield "/compare?by=agent&range=7d", "two agents, 7d"
+    yield f"/compare?a={run}&b={other}", "two runs"
+    yield "/suggestions?range=7d", "suggestions, 7d"
+    yield "/api/v1/export/calls?since=7d", "a page of exported calls"
 
 
 def ask(admin, path):

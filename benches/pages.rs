@@ -9,10 +9,13 @@ use std::path::PathBuf;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 use open_aiops::clock::Clock;
+use open_aiops::core::compare::{By as Arms, Comparison, Success};
 use open_aiops::core::id::Label;
 use open_aiops::core::time::Timestamp;
 use open_aiops::ledger::check::open_read_only;
-use open_aiops::ledger::{By, CallFilter, RunFilter, SeriesFilter, SpanFilter, Standing, View};
+use open_aiops::ledger::{
+    By, CallFilter, CompareFilter, RunFilter, SeriesFilter, SpanFilter, Standing, View,
+};
 
 #[path = "../examples/fill_ledger/made.rs"]
 mod made;
@@ -174,6 +177,37 @@ fn calls(criterion: &mut Criterion, view: &View) {
     group.finish();
 }
 
+fn comparisons(criterion: &mut Criterion, view: &View, now: Timestamp) {
+    let mut group = criterion.benchmark_group("compare, 7d");
+    group.sample_size(10);
+    let week = now.micros().saturating_sub_unsigned(7 * 24 * HOUR_US);
+    for by in [Arms::Variant, Arms::Agent] {
+        let filter = CompareFilter {
+            by: by.clone(),
+            since: Some(Timestamp::from_micros(week)),
+            ..CompareFilter::default()
+        };
+        group.bench_function(format!("runs gathered by {by}"), |bencher| {
+            bencher.iter(|| black_box(view.gather(&filter).ok()));
+        });
+        let Ok(gathered) = view.gather(&filter) else {
+            continue;
+        };
+        group.bench_function(format!("figures and intervals by {by}"), |bencher| {
+            bencher.iter(|| {
+                let how = (&Success::Outcome, [].as_slice());
+                black_box(Comparison::new(
+                    by.to_string(),
+                    &gathered.runs,
+                    (None, None),
+                    how,
+                ))
+            });
+        });
+    }
+    group.finish();
+}
+
 #[expect(clippy::disallowed_methods, reason = "a bench has no other options")]
 fn option(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -213,6 +247,7 @@ fn pages(criterion: &mut Criterion) {
     spans(criterion, view, now);
     runs(criterion, view);
     calls(criterion, view);
+    comparisons(criterion, view, now);
 }
 
 criterion_group!(benches, pages);

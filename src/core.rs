@@ -8,6 +8,7 @@ pub mod budget;
 pub mod build;
 pub mod call;
 pub mod compare;
+pub mod diff;
 pub mod digest;
 pub mod id;
 pub mod lineage;

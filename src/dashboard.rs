@@ -13,6 +13,7 @@ mod chart;
 mod compare;
 mod deeds;
 mod desk;
+mod differs;
 mod export;
 mod figure;
 mod frame;

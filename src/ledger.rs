@@ -55,7 +55,7 @@ pub use index::IndexError;
 pub use lock::{Doors, Holder};
 pub use log::Damage;
 pub use query::{
-    Arms, BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
+    BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
     MeasuredCursor, MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums,
     Neighbours, OutcomeFilter, RunEvents, RunFilter, RunMetrics, SeriesFilter, Sought, SpanFilter,
     Standing, View, measured_identity,

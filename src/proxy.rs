@@ -93,7 +93,8 @@ pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<
         Err(fault) => return proxy.answer(fault),
     };
     let mut marks = received.marks();
-    let run = received.attribution.run.clone();
+    let who = &received.attribution;
+    let (run, agent) = (who.run.clone(), who.agent.clone());
     let answered = async {
         let admitted = received.admit(proxy, &mut marks.decision).await?;
         let forwarded = admitted.forward_unless_stopped(proxy).await?;
@@ -101,7 +102,8 @@ pub async fn handle(proxy: &Arc<Proxy>, request: Request<Incoming>) -> Response<
     };
     let mut response = answered.await.unwrap_or_else(|fault| {
         if let Fault::Refused(refused) = &fault {
-            proxy.budgets.note_refusal(run.as_ref(), &refused.refusal);
+            let budgets = &proxy.budgets;
+            budgets.note_refusal(run.as_ref(), &agent, &refused.refusal);
         }
         proxy.answer(fault)
     });

@@ -1,13 +1,10 @@
 //! Two groups of runs side by side.
 
-use std::fmt;
-use std::str::FromStr;
-
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,10 +12,20 @@ use utoipa_axum::routes;
 use super::params::When;
 use super::problem::Problem;
 use super::records::Records;
-use crate::core::compare::{Comparison, FEW, Success};
+use super::step::departure;
+use crate::core::compare::{
+    By, Compared, Comparison, Departure, FEW, FirstDifference, Success, Verdict, What,
+};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
-use crate::ledger::{Arms, CompareFilter, Gathered, IndexError, View};
+use crate::ledger::{BodyReader, CompareFilter, Gathered, IndexError, View};
+
+/// Calls of two runs that are read to tell times and identifiers from what differs; those after them
+/// are taken to differ where their bytes do.
+const MAX_PAIRS_READ: usize = 200;
+
+/// A run that did something within this may still go on.
+const FRESH_US: i64 = 5 * 60 * 1_000_000;
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new().routes(routes!(compare))
@@ -52,8 +59,8 @@ pub struct CompareParams {
     /// Only what this agent did in each run
     #[arg(long)]
     pub agent: Option<Label>,
-    /// When a run is a success: outcome (its last call completed and no loop was stopped), or the mean
-    /// of a custom metric, such as metric:score>=0.5
+    /// When a run is a success: outcome (its last call completed, and neither a breaker nor an operator
+    /// stopped it), or the mean of a custom metric, such as metric:score>=0.5
     #[arg(long, value_name = "RULE")]
     #[param(value_type = Option<String>, example = "metric:score>=0.5")]
     pub success: Option<Success>,
@@ -62,76 +69,9 @@ pub struct CompareParams {
     pub metric: Option<String>,
 }
 
-/// What tells runs apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum By {
-    Variant,
-    Tag(String),
-    User,
-    Agent,
-    Model,
-    Upstream,
-    Run,
-    Time,
-}
-
-/// A text that is no [`By`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found `{0}`, expected variant, tag.<name>, user, agent, model, upstream, run or time")]
-pub struct ByError(String);
-
-impl FromStr for By {
-    type Err = ByError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "variant" => Self::Variant,
-            "user" => Self::User,
-            "agent" => Self::Agent,
-            "model" => Self::Model,
-            "upstream" => Self::Upstream,
-            "run" => Self::Run,
-            "time" => Self::Time,
-            _ => match text.strip_prefix("tag.").filter(|name| !name.is_empty()) {
-                Some(name) => Self::Tag(name.to_ascii_lowercase()),
-                None => return Err(ByError(text.to_owned())),
-            },
-        })
-    }
-}
-
-impl fmt::Display for By {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Variant => "variant",
-            Self::Tag(name) => return write!(f, "tag.{name}"),
-            Self::User => "user",
-            Self::Agent => "agent",
-            Self::Model => "model",
-            Self::Upstream => "upstream",
-            Self::Run => "run",
-            Self::Time => "time",
-        })
-    }
-}
-
-impl Serialize for By {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for By {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
 /// A comparison that can be carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
-    by: By,
     filter: CompareFilter,
     a: Option<String>,
     b: Option<String>,
@@ -157,22 +97,33 @@ impl CompareParams {
         let needed = success.metric().map(str::to_owned);
         let mut wanted = metrics.clone();
         wanted.extend(needed.filter(|name| !metrics.contains(name)));
-        let arms = arms(&by, (self.a.as_deref(), self.b.as_deref()), now)?;
-        let of_times = match &arms {
-            Arms::Times([(_, from, to), (_, other, end)]) => {
-                (Some(*from.min(other)), Some(*to.max(end)))
-            }
-            _ => (since, until),
+        let mut filter = CompareFilter {
+            since,
+            until,
+            agent: self.agent,
+            metrics: wanted,
+            fresh_since: Some(Timestamp::from_micros(
+                now.micros().saturating_sub(FRESH_US),
+            )),
+            ..CompareFilter::default()
         };
+        let names = (self.a.as_deref(), self.b.as_deref());
+        match by {
+            By::Run => {
+                let (a, b) = both(&by, names)?;
+                filter.runs = vec![run("a", &a)?, run("b", &b)?];
+            }
+            By::Time => {
+                let (a, b) = both(&by, names)?;
+                filter.times = apart(times("a", &a, now)?, times("b", &b, now)?)?;
+                filter.since = filter.times.iter().map(|span| span.1).min();
+                filter.until = filter.times.iter().map(|span| span.2).max();
+            }
+            _ => {}
+        }
+        filter.by = by;
         Ok(Ask {
-            by,
-            filter: CompareFilter {
-                arms,
-                since: of_times.0,
-                until: of_times.1,
-                agent: self.agent,
-                metrics: wanted,
-            },
+            filter,
             a: self.a,
             b: self.b,
             success,
@@ -181,47 +132,36 @@ impl CompareParams {
     }
 }
 
-fn arms(by: &By, (a, b): (Option<&str>, Option<&str>), now: Timestamp) -> Result<Arms, Problem> {
-    let both = |what: &str| {
-        a.zip(b).ok_or_else(|| {
-            Problem::bad_request(format!("query parameters: by={by} needs a and b: {what}"))
-        })
+/// Both names, which those who compare runs or spans must give.
+fn both(by: &By, (a, b): (Option<&str>, Option<&str>)) -> Result<(String, String), Problem> {
+    let what = match by {
+        By::Time => "two spans, such as 2026-11-01..2026-11-08",
+        _ => "the names of two runs",
     };
-    Ok(match by {
-        By::Variant => Arms::Variant,
-        By::Tag(name) => Arms::Tag(name.clone()),
-        By::User => Arms::User,
-        By::Agent => Arms::Agent,
-        By::Model => Arms::Model,
-        By::Upstream => Arms::Upstream,
-        By::Run => {
-            let (a, b) = both("the names of two runs")?;
-            let run = |name: &str, text: &str| {
-                Label::parse(text)
-                    .map_err(|error| Problem::bad_request(format!("{name}: the run {error}")))
-            };
-            Arms::Runs([run("a", a)?, run("b", b)?])
-        }
-        By::Time => {
-            let (a, b) = both("two spans, such as 2026-11-01..2026-11-08")?;
-            let spans = [times("a", a, now)?, times("b", b, now)?];
-            let [(_, from, to), (_, other, end)] = &spans;
-            if from < end && other < to {
-                return Err(Problem::bad_request(format!(
-                    "query parameters: a: {a} and b: {b} overlap: a run would be on both sides"
-                )));
-            }
-            Arms::Times(spans)
-        }
+    let both = a.zip(b).map(|(a, b)| (a.to_owned(), b.to_owned()));
+    both.ok_or_else(|| {
+        Problem::bad_request(format!("query parameters: by={by} needs a and b: {what}"))
     })
 }
 
+fn run(name: &str, text: &str) -> Result<Label, Problem> {
+    Label::parse(text).map_err(|error| Problem::bad_request(format!("{name}: the run {error}")))
+}
+
+type Span = (String, Timestamp, Timestamp);
+
+fn apart(a: Span, b: Span) -> Result<Vec<Span>, Problem> {
+    if a.1 < b.2 && b.1 < a.2 {
+        return Err(Problem::bad_request(format!(
+            "query parameters: a: {} and b: {} overlap: a run would be on both sides",
+            a.0, b.0
+        )));
+    }
+    Ok(vec![a, b])
+}
+
 /// `2026-11-01..2026-11-08`, `14d..7d`, `7d..`
-fn times(
-    name: &str,
-    text: &str,
-    now: Timestamp,
-) -> Result<(String, Timestamp, Timestamp), Problem> {
+fn times(name: &str, text: &str, now: Timestamp) -> Result<Span, Problem> {
     let wrong = |why: String| Problem::bad_request(format!("query parameters: {name}: {why}"));
     let (from, until) = text.split_once("..").ok_or_else(|| {
         wrong(format!(
@@ -245,7 +185,7 @@ fn times(
 impl Ask {
     /// Of runs that began in this span, unless it compares spans or two runs.
     pub(crate) fn within(mut self, since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        if !matches!(self.filter.arms, Arms::Times(_) | Arms::Runs(_)) {
+        if !matches!(self.filter.by, By::Time | By::Run) {
             (self.filter.since, self.filter.until) = (since, until);
         }
         self
@@ -256,21 +196,21 @@ impl Ask {
         let gathered = view.gather(&self.filter)?;
         let chosen = (self.a.as_deref(), self.b.as_deref());
         let how = (&self.success, self.metrics.as_slice());
-        let mut told = Comparison::new(self.by.to_string(), &gathered.runs, chosen, how);
+        let mut told = Comparison::new(self.filter.by.to_string(), &gathered.runs, chosen, how);
         told.left_out = gathered.left_out;
         told.partial = gathered.partial;
         told.notes = notes(&told, &gathered);
-        if let Arms::Runs([a, b]) = &self.filter.arms {
-            told.first_difference = view.part(a, b)?;
+        if let [a, b] = self.filter.runs.as_slice() {
+            told.first_difference = parting(view, (a, b))?;
         }
         Ok(told)
     }
 
     /// Says which of two runs is not there.
     pub(crate) fn check(&self, told: &Comparison) -> Result<(), Problem> {
-        let Arms::Runs(_) = &self.filter.arms else {
+        if self.filter.by != By::Run {
             return Ok(());
-        };
+        }
         let missing = [&told.a, &told.b].into_iter().flatten();
         let missing = missing.into_iter().find(|arm| arm.runs == 0);
         missing.map_or(Ok(()), |arm| {
@@ -281,6 +221,21 @@ impl Ask {
             )))
         })
     }
+}
+
+/// Where two runs part, with what they say there.
+fn parting(view: &View, runs: (&Label, &Label)) -> Result<Option<FirstDifference>, IndexError> {
+    let (mut bodies, mut read) = (BodyReader::new(view), 0);
+    view.part(runs, |one, other| {
+        read += 1;
+        if read > MAX_PAIRS_READ {
+            return Ok(Some(Departure::of(What::Request, "", "")));
+        }
+        match (view.call(one.id)?, view.call(other.id)?) {
+            (Some(one), Some(other)) => departure((&one, &other), &mut bodies),
+            _ => Ok(Some(Departure::of(What::Request, "", ""))),
+        }
+    })
 }
 
 fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
@@ -323,13 +278,54 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
         );
     }
     say(
+        left.absent,
+        "run has no call of the agent and is left out.",
+        "runs have no call of the agent and are left out.",
+    );
+    say(
         gathered.unpriced,
         "run has calls whose price is not known: its cost is not compared.",
         "runs have calls whose price is not known: their cost is not compared.",
     );
+    say(
+        gathered.fresh,
+        "run was active in the last 5 minutes: if it goes on, its figures change.",
+        "runs were active in the last 5 minutes: if they go on, their figures change.",
+    );
     if gathered.partial {
         notes.push(
             "There are more runs, calls or measurements than are read: these are the newest."
+                .to_owned(),
+        );
+    }
+    cautions(told, &mut notes);
+    notes
+}
+
+/// What a reader might take the figures for and they are not.
+fn cautions(told: &Comparison, notes: &mut Vec<String>) {
+    let (Some(a), Some(b)) = (&told.a, &told.b) else {
+        return;
+    };
+    for it in &told.measures {
+        let is_said = it.key == "success_rate" || it.key.starts_with("metric.");
+        if is_said && (it.a.n < a.runs || it.b.n < b.runs) && told.by != "run" {
+            notes.push(format!(
+                "{}: {} of {} and {} of {} runs say it. Those that do not may be others than those that do.",
+                it.title, it.a.n, a.runs, it.b.n, b.runs
+            ));
+        }
+    }
+    if told.by != "run" && told.agents.len() > 1 {
+        notes.push(
+            "Of single agents nothing is concluded: of so many intervals some miss zero by chance."
+                .to_owned(),
+        );
+    }
+    if told.by == "agent" {
+        notes.push(
+            "Agents that work in the same runs hang together, and the intervals take them as if they did \
+             not."
                 .to_owned(),
         );
     }
@@ -342,15 +338,23 @@ fn notes(told: &Comparison, gathered: &Gathered) -> Vec<String> {
              least {FEW} runs of each."
         ));
     }
-    notes
+    let differs = |it: &Compared| matches!(it.verdict, Verdict::Lower | Verdict::Higher);
+    if told.measures.iter().any(differs) {
+        notes.push(
+            "That they differ does not say why: the tasks may have been others, or the time of day."
+                .to_owned(),
+        );
+    }
 }
 
 /// Two groups of runs side by side: figures, differences, 95 % intervals, and what they allow to say
 ///
-/// The unit is the run: those that began in the span and have ended, up to the newest 10,000 runs and
-/// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals are bias-corrected bootstrap intervals of the difference, the same for the same data.
+/// The unit is the run: those that began in the span and have no open call, up to the newest 10,000 runs and
+/// 100,000 calls and as many measurements. Figures are means over runs, or ratios of sums. Intervals of the difference are bias-corrected
+/// bootstrap intervals, of shares of runs score intervals (Newcombe); the same for the same data.
 /// Runs whose calls name more than one arm are left out and counted; by agent, each run has a part in
-/// the arm of each of its agents. Refused calls are not recorded, and in no figure.
+/// the arm of each of its agents. Refused calls are no calls and in no figure but that of the runs that
+/// a breaker stopped: a loop was stopped, or a budget or a limit refused a call for good.
 #[utoipa::path(
     get,
     path = "/api/v1/compare",
@@ -386,9 +390,12 @@ mod tests {
 
     #[test]
     fn two_names_alone_are_runs_and_nothing_is_variants() {
-        assert_eq!(ask("a=x&b=y").unwrap().by, By::Run);
-        assert_eq!(ask("").unwrap().by, By::Variant);
-        assert_eq!(ask("by=tag.Team").unwrap().by, By::Tag("team".to_owned()));
+        assert_eq!(ask("a=x&b=y").unwrap().filter.by, By::Run);
+        assert_eq!(ask("").unwrap().filter.by, By::Variant);
+        assert_eq!(
+            ask("by=tag.Team").unwrap().filter.by,
+            By::Tag("team".to_owned())
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A call as a step of its conversation: what is new in it, what it answered, and which calls stand
 //! around it.
 
+mod departure;
 mod history;
 mod missing;
 mod pairs;
@@ -8,6 +9,7 @@ mod previews;
 mod routes;
 mod shape;
 
+pub(super) use self::departure::departure;
 use self::history::Change;
 pub use self::previews::{MAX_PREVIEWS, PreviewList, PreviewView, Said, previews};
 pub(super) use self::routes::routes;

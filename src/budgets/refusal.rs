@@ -84,6 +84,17 @@ impl Refusal {
         !matches!(self, Self::Busy(_) | Self::Paused(_))
     }
 
+    /// A breaker ends the run as it is, and no other record says so: that of a stopped loop and
+    /// that of an operator who stops a run do.
+    pub fn is_final(&self, now: Timestamp) -> bool {
+        let is_told = match self {
+            Self::Stopped(_) => true,
+            Self::Loop(of) => matches!(**of, loops::Refusal::Tripped(_)),
+            _ => false,
+        };
+        self.is_break() && !is_told && self.retry_after(now).is_none()
+    }
+
     /// What gave a loop away that is stopped with this call.
     pub fn stops_loop(&self) -> Option<Signal> {
         match self {

@@ -2,6 +2,7 @@
 
 use super::Budgets;
 use super::refusal::Refusal;
+use crate::core::alert::{About, Scope, Signal};
 use crate::core::budget::{Limits, MAX_ANCESTORS};
 use crate::core::id::Label;
 use crate::core::text::front;
@@ -32,7 +33,8 @@ pub struct Refused {
 pub(super) struct Refusals(Vec<Refused>);
 
 impl Refusals {
-    pub(super) fn add(&mut self, why: &Refusal, at: Timestamp) {
+    /// Says whether it is the first for its reason.
+    pub(super) fn add(&mut self, why: &Refusal, at: Timestamp) -> bool {
         let (kind, rule) = (why.kind(), why.rule());
         let known = self.0.iter();
         let known = known
@@ -59,6 +61,7 @@ impl Refusals {
             }
             None => self.0.push(refused),
         }
+        calls == 0
     }
 
     pub(super) fn to_vec(&self) -> Vec<Refused> {
@@ -68,16 +71,29 @@ impl Refusals {
 
 impl Budgets {
     /// A call of this run was refused, or ended for a reason of ours: that counts for its ancestors
-    /// too.
-    pub fn note_refusal(&self, run: Option<&Label>, why: &Refusal) {
+    /// too. The first for a reason that waiting does not help with is recorded.
+    pub fn note_refusal(&self, run: Option<&Label>, agent: &Label, why: &Refusal) {
         let now = self.clock.now();
         let mut next = run.cloned();
-        for _ in 0..=MAX_ANCESTORS {
+        for generation in 0..=MAX_ANCESTORS {
             let Some(run) = next.take().and_then(|name| self.runs.get(&name)) else {
                 return;
             };
-            next = run.refused(why, now);
+            let (parent, is_first) = run.refused(why, now);
+            if is_first && generation == 0 && why.is_final(now) {
+                self.record_refusal(&run.name, agent, why);
+            }
+            next = parent;
         }
+    }
+
+    fn record_refusal(&self, run: &Label, agent: &Label, why: &Refusal) {
+        let of = why
+            .rule()
+            .map_or_else(String::new, |rule| format!(", budget \"{rule}\""));
+        let details = format!("{}{of}; agent {agent}, run {run}", why.kind());
+        let scope = Scope::new(About::Run, run).with_key(agent);
+        self.event(Event::RUN_REFUSED, details, Signal::of(scope));
     }
 
     /// What was refused to a run and those it began, since it is in memory.

@@ -212,11 +212,13 @@ impl Run {
         inner.recorded = inner.recorded.tightened(limits);
     }
 
-    /// A call of it, or of a run that it began, was refused. Gives its parent.
-    pub(super) fn refused(&self, why: &Refusal, at: Timestamp) -> Option<Label> {
+    /// A call of it, or of a run that it began, was refused. Gives its parent, and whether it is the
+    /// first for its reason.
+    pub(super) fn refused(&self, why: &Refusal, at: Timestamp) -> (Option<Label>, bool) {
         let mut inner = self.lock();
-        inner.refusals.add(why, at);
-        inner.known.as_ref()?.parent.clone()
+        let is_first = inner.refusals.add(why, at);
+        let known = inner.known.as_ref();
+        (known.and_then(|known| known.parent.clone()), is_first)
     }
 
     pub(super) fn refusals(&self) -> Vec<Refused> {

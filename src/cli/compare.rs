@@ -1,5 +1,6 @@
 //! Two groups of runs side by side.
 
+use std::fmt::Write as _;
 use std::io;
 
 use super::source;
@@ -8,7 +9,7 @@ use super::table::{Output, Table};
 use super::{Common, Failure, command};
 use crate::admin::compare::CompareParams;
 use crate::core::compare::{
-    Compared, ComparedAgent, Comparison, FirstDifference, Unit, Verdict, What, signed, spoken,
+    Compared, ComparedAgent, Comparison, FirstDifference, Unit, Verdict, signed, spoken,
 };
 use crate::core::text;
 
@@ -157,18 +158,17 @@ fn arms(told: &Comparison, out: &mut Output<'_>) -> io::Result<()> {
     table.write(out)
 }
 
-fn parting(difference: &FirstDifference) -> String {
-    let number = difference.number + 1;
-    let what = match difference.what {
-        What::Agent => "is of another agent",
-        What::Model => "asks for another model",
-        What::Request => "sends something else",
-        What::Length => "is there in one of them only",
-    };
-    let id = |id: Option<crate::core::id::CallId>| id.map_or(NONE.to_owned(), |id| id.to_string());
-    format!(
-        "The first call that differs is no. {number}, which {what}: {} and {}",
-        id(difference.a),
-        id(difference.b)
-    )
+/// Where two runs part, what each says there, and how to see all of it.
+fn parting(it: &FirstDifference) -> String {
+    let mut told = format!("They part here: {}.", it.sentence());
+    let said = it.departure.said.marked();
+    for line in said.lines() {
+        _ = write!(told, "\n  {}", text::visible(line));
+    }
+    for (side, id) in [("A", it.a), ("B", it.b)] {
+        if let Some(id) = id {
+            _ = write!(told, "\n{side}: open-aiops show {id}");
+        }
+    }
+    told
 }

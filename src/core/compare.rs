@@ -9,16 +9,19 @@
 //! looked at (Holm), is at most 5 %.
 
 pub mod bootstrap;
+mod by;
 mod measure;
 mod normal;
+mod parting;
+mod proportion;
 mod report;
 mod success;
 mod words;
 
+pub use self::by::{By, ByError};
 pub use self::measure::{Measure, Unit};
-pub use self::report::{
-    Arm, Compared, ComparedAgent, Comparison, FirstDifference, LeftOut, Side, Verdict, What,
-};
+pub use self::parting::{Departure, FirstDifference, What};
+pub use self::report::{Arm, Compared, ComparedAgent, Comparison, LeftOut, Side, Verdict};
 pub use self::success::{MetricBound, MetricBoundError, Success, SuccessError};
 pub use self::words::{signed, spoken};
 
@@ -46,9 +49,9 @@ pub struct RunFigures {
     pub duration_us: u64,
     /// The median over its calls; none where no call got an answer.
     pub first_chunk_us: Option<f64>,
-    /// Loops of it that were stopped.
-    pub trips: u64,
-    /// Its last call completed and no loop was stopped.
+    /// A breaker stopped it: a loop of it was stopped, or a budget or a limit refused its calls for good.
+    pub is_stopped: bool,
+    /// Its last call completed, and neither a breaker nor an operator stopped it.
     pub ended_well: bool,
     /// Custom metrics of it, those that were asked for: of each the mean of its numbers, and of yes and no
     /// as 1 and 0.

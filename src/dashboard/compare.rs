@@ -8,14 +8,15 @@ use axum::Router;
 use maud::{Markup, html};
 
 use super::desk::Desk;
+use super::differs;
 use super::here::Here;
 use super::page::{Page, Place};
 use super::table::{Cell, Column, Row, Table};
 use super::{Answer, figure, link, text, view};
-use crate::admin::compare::{By, CompareParams};
+use crate::admin::compare::CompareParams;
 use crate::admin::problem::Problem;
 use crate::core::compare::{
-    Arm, Compared, Comparison, FirstDifference, Unit, Verdict, What, signed, spoken,
+    Arm, By, Compared, Comparison, FirstDifference, Unit, Verdict, signed, spoken,
 };
 use crate::core::id::{CallId, Label};
 use crate::ledger::{RunFilter, RunRow, SpanFilter};
@@ -287,20 +288,18 @@ fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
 }
 
 /// Where two runs part, with the calls to look at.
-fn parting(here: &Here, difference: &FirstDifference) -> Markup {
-    let what = match difference.what {
-        What::Agent => "is of another agent",
-        What::Model => "asks for another model",
-        What::Request => "sends something else",
-        What::Length => "is there in one of them only",
-    };
+fn parting(here: &Here, it: &FirstDifference) -> Markup {
     let to = |id: CallId| here.at(&link::call(id), [("show", "all")]);
     html! {
-        p {
-            "They part at call " (difference.number + 1) ", which " (what) ": "
-            @if let Some(a) = difference.a { a href=(to(a)) { "that of A" } }
-            @if difference.a.is_some() && difference.b.is_some() { ", " }
-            @if let Some(b) = difference.b { a href=(to(b)) { "that of B" } }
+        section {
+            h2 { "Where they part" }
+            p {
+                "Up to here they are the same but for times and identifiers; then " (it.sentence()) ". "
+                @if let Some(a) = it.a { a href=(to(a)) { "The call of A" } }
+                @if it.a.is_some() && it.b.is_some() { ", " }
+                @if let Some(b) = it.b { a href=(to(b)) { "the call of B" } }
+            }
+            (differs::draw(&it.departure.said))
         }
     }
 }

@@ -288,5 +288,13 @@ impl ErasedReport {
     }
 }
 
+#[cfg(test)]
 impl Removal {
+    /// Which records of a segment go.
+    pub(super) fn erased(&self) -> &[Erased] {
+        match &self.what {
+            Removed::Records { segments } => segments,
+            Removed::Front { .. } => &[],
+        }
+    }
 }

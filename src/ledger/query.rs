@@ -28,7 +28,7 @@ mod told;
 mod tops;
 
 pub use calls::{CallFilter, OutcomeFilter};
-pub use compare::{Arms, CompareFilter, Gathered, MAX_COMPARED_RUNS};
+pub use compare::{CompareFilter, Gathered, MAX_COMPARED_RUNS};
 pub use exported::MeasuredCursor;
 pub use measured::{
     MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums, RunMetrics,

@@ -15,6 +15,7 @@ use crate::core::alert::{About, Scope, Signal};
 use crate::core::budget::{AccountId, AccountName, Act, Deed, StoredAccount};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::id::Label;
 use crate::core::loops::trip::Trip;
 use crate::core::time::Timestamp;
 
@@ -440,6 +441,8 @@ impl Event {
     pub const LOG_SHORTER: &'static str = "log_shorter_than_index";
     /// Retention let the oldest segments go.
     pub const SEGMENTS_RETIRED: &'static str = "segments_retired";
+    /// Calls of a run are refused from now on, and waiting does not help.
+    pub const RUN_REFUSED: &'static str = "run_refused";
 
     /// Characters that are kept of what the program says of itself.
     pub(super) const MAX_DETAILS: usize = 4096;
@@ -468,6 +471,15 @@ impl Event {
             trip: None,
             signal: None,
         }
+    }
+
+    /// The run whose calls it says are refused for good, and the agent that met with it.
+    pub(crate) fn refuses(&self) -> Option<(Label, Option<Label>)> {
+        let scope = &self.signal.as_ref()?.scope;
+        let is_it = self.what == Self::RUN_REFUSED && scope.about == About::Run;
+        let run = Label::parse(&scope.name).ok().filter(|_| is_it)?;
+        let agent = scope.key.as_deref();
+        Some((run, agent.and_then(|agent| Label::parse(agent).ok())))
     }
 
     /// The same, saying `signal` to those who watch.

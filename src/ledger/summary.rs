@@ -174,9 +174,12 @@ pub(crate) struct Summary {
     /// Of a run: of each name the first value.
     #[cbor(n(10), default, skip_if = "BTreeMap::is_empty")]
     pub(crate) tags: BTreeMap<String, Label>,
-    /// Of a run: its loops that were stopped.
+    /// Of a run, or of an agent in it: loops that were stopped.
     #[cbor(n(11), default, skip_if = "is_zero")]
     pub(crate) trips: u64,
+    /// The same: how often it was recorded that a budget or a limit refuses its calls for good.
+    #[cbor(n(12), default, skip_if = "is_zero")]
+    pub(crate) refused: u64,
 }
 
 /// Most summaries have none of most things, and checkpoints hold many.
@@ -210,6 +213,11 @@ impl Summary {
                 self.tags.insert(name.clone(), value.clone());
             }
         }
+    }
+
+    /// Of a run: whether a call of it may have a tag of this name.
+    pub(crate) fn may_have_tag(&self, name: &str) -> bool {
+        self.tags.contains_key(name) || self.tags.len() >= MAX_TAGS
     }
 
     /// Of a run: what of it concerns its budgets.

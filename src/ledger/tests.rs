@@ -3,6 +3,7 @@
 mod audit;
 mod batches;
 mod budgets;
+mod compare;
 mod crash;
 mod damage;
 mod ends;

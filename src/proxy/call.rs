@@ -337,8 +337,10 @@ impl OpenCall {
     /// It is ended for a reason of ours.
     pub(super) fn refused(&self, why: &Refusal) {
         if let Some(open) = &self.open {
-            let run = open.call.origin.attribution.run.as_ref();
-            open.proxy.budgets.note_refusal(run, why);
+            let who = &open.call.origin.attribution;
+            open.proxy
+                .budgets
+                .note_refusal(who.run.as_ref(), &who.agent, why);
         }
     }
 

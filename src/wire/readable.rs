@@ -168,6 +168,16 @@ impl Transcript {
         &self.entries
     }
 
+    /// The tools in `body`, which this was made of, as they are written there.
+    pub fn written_tools(&self, body: &[u8]) -> String {
+        let texts = self.tools.iter().filter_map(|range| {
+            let text = body.get(range.clone())?;
+            let plain = without_marks(text);
+            Some(String::from_utf8_lossy(plain.as_deref().unwrap_or(text)).into_owned())
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    }
+
     /// The names of the tools in `body`, which this was made of.
     pub fn tools(&self, body: &[u8]) -> Tools {
         let texts = || {
@@ -253,6 +263,21 @@ impl Message {
         of(Kind::Text)
             .or_else(|| of(Kind::Refusal))
             .or_else(|| of(Kind::Error))
+    }
+
+    /// All of it in one text: `user: Weather?`, `assistant: weather({"city":"Rome"})`.
+    pub fn words(&self) -> String {
+        let pieces = self.pieces.iter().map(|piece| {
+            let name = piece.name.as_deref().unwrap_or_default();
+            match piece.kind {
+                Kind::ToolCall => format!("{name}({})", piece.said.text),
+                Kind::Media => format!("[{name} {} bytes]", piece.said.len),
+                _ => piece.said.text.clone(),
+            }
+        });
+        let pieces: Vec<String> = pieces.collect();
+        let role = format!("{:?}", self.role).to_ascii_lowercase();
+        format!("{role}: {}", pieces.join(" "))
     }
 
     pub fn tool_calls(&self) -> impl Iterator<Item = &Piece> {

@@ -19,6 +19,6 @@ if ! cmp -s "$here/package.json" "$home/package.json" || [ ! -d "$home/node_modu
 fi
 export BROWSER_TESTS_HOME=$home CHROMIUM=$chromium OPEN_AIOPS=$binary
 if [ "$script" = suite.mjs ]; then
-    exec node --test --test-concurrency=1 --test-reporter=spec "$here/suite.mjs"
+    exec node --test --test-concurrency=1 --test-reporter=spec "$here/suite.mjs" "$here/compare.mjs"
 fi
 exec node "$here/$script" "${@:3}"

@@ -67,3 +67,33 @@ export async function everything(proxy, model) {
   await looping(proxy, model, "circles-1");
   return ids;
 }
+
+export const COMPARED = `
+[suggestions]
+min_usd_per_day = 0.000001
+min_calls = 1
+`;
+
+// Runs of two variants that say how well they did: `terse` makes two calls less, and does no better.
+export async function variants(proxy, model, runs) {
+  for (let n = 0; n < runs; n++) {
+    for (const variant of ["base", "terse"]) {
+      const run = `${variant}-${n}`;
+      const calls = (variant === "base" ? 3 : 1) + n % 3;
+      for (let call = 0; call < calls; call++) {
+        const messages = [system(`You are the ${variant} planner. ${HOSTILE}`), user(`How high is tide ${n}? Part ${call}.`)];
+        model.says(() => ({ text: `High, ${n}, ${call}.`, usage: { prompt_tokens: 900 + 7 * n, completion_tokens: 60 + n % 5, total_tokens: 960 + 7 * n + n % 5 } }));
+        const score = { "x-aiops-metric-score": String(n % 5 / 4) };
+        await proxy.call({ run, agent: call % 2 ? "researcher" : "planner", messages, headers: { "x-aiops-variant": variant, ...(call + 1 === calls ? score : {}) } });
+      }
+    }
+  }
+}
+
+// Asks the same, time and again, in ever new runs.
+export async function repeating(proxy, model, times) {
+  model.says(() => ({ text: "It has none." }));
+  for (let n = 0; n < times; n++) {
+    await proxy.call({ run: `asked-${n}`, agent: "asker", messages: [system("You ask."), user("What is the capital of tides?")] });
+  }
+}

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json as object};
 
 use crate::harness::process;
-use crate::harness::talk::{Talk, saying};
+use crate::harness::talk::{Talk, calling, saying};
 use crate::harness::{Client, Proxy, Upstream, json, post, records, within};
 
 /// A model that answers at a length that changes from call to call.
@@ -192,6 +192,68 @@ async fn what_a_judge_says_of_a_run_counts_as_what_came_with_its_calls() {
     );
 }
 
+/// Calls a tool in vain until it is refused: how often it was answered.
+async fn loops(proxy: &Proxy, name: &str, variant: &str) -> u32 {
+    let mut talk = Talk::new("You are the coder.", "Mend the parser.")
+        .header("x-aiops-run", name)
+        .header("x-aiops-agent", "coder")
+        .header("x-aiops-variant", variant);
+    for answered in 0..8 {
+        let answer = proxy.call(&talk.ask()).await;
+        if answer.status() == 429 {
+            return answered;
+        }
+        talk = talk.heard(&answer).result("Error: no such file");
+    }
+    panic!("never refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_a_breaker_stopped_are_told_as_such_and_are_no_successes() {
+    let upstream = Upstream::with(|n, _| {
+        let arguments = object!({"path": "src/main.rs"});
+        json(calling(&format!("call_{n}"), "grep", &arguments).to_string())
+    })
+    .await;
+    let limits = "[loops]\nmax_delay = \"0s\"\n[[budget]]\nname = \"each run\"\nper = [\"run\"]\ncalls = 8\n";
+    let proxy = Proxy::with(&upstream).sections(limits).start().await;
+    run(&proxy, "base-1", Some("base"), (2, 0.0)).await;
+    run(&proxy, "base-2", Some("base"), (2, 0.0)).await;
+    let answered = loops(&proxy, "terse-1", "terse").await;
+    run(&proxy, "terse-2", Some("terse"), (2, 0.0)).await;
+    run(&proxy, "terse-3", Some("terse"), (8, 0.0)).await;
+    // Its calls are used up: what is refused now is no call of it, and ends it all the same.
+    for _ in 0..3 {
+        let talk = Talk::new("You are the planner.", "One more?")
+            .header("x-aiops-run", "terse-3")
+            .header("x-aiops-agent", "planner");
+        assert_eq!(proxy.call(&talk.ask()).await.status(), 429);
+    }
+    let events = records::ask(proxy.app.admin_address(), "/api/v1/events").await;
+    let events = events.json()["events"].as_array().unwrap().clone();
+    let refused = events.iter().filter(|it| it["what"] == "run_refused");
+    let details: Vec<&str> = refused.filter_map(|it| it["details"].as_str()).collect();
+    assert_eq!(
+        details,
+        ["budget_spent, budget \"each run\"; agent planner, run terse-3"]
+    );
+    let told = api(&proxy, "by=variant").await;
+    let share = |key: &str| {
+        let it = measure(&told, key);
+        (it["a"]["value"].as_f64(), it["b"]["value"].as_f64())
+    };
+    assert_eq!(share("trip_rate"), (Some(0.0), Some(2.0 / 3.0)));
+    assert_eq!(share("success_rate"), (Some(1.0), Some(1.0 / 3.0)));
+    let mean = f64::from(answered + 2 + 8) / 3.0;
+    assert_eq!(share("calls"), (Some(2.0), Some(mean)), "no refused ones");
+    let by_agent = api(&proxy, "by=agent").await;
+    let rate = measure(&by_agent, "trip_rate");
+    assert_eq!(
+        (&rate["a"]["value"], &rate["b"]["value"]),
+        (&object!(1.0), &object!(0.25))
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
     let upstream = model().await;
@@ -220,7 +282,7 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
     assert_eq!(runs.code, Some(0), "{}", runs.err);
     for part in [
         "One run each",
-        "first call that differs is no. 1, which sends something else",
+        "They part here: message 2 of call 1 differs.\n  user: [-one:-]{+two:+} question 0?\nA: open-aiops show ",
     ] {
         assert!(runs.out.contains(part), "{part:?} is not in {}", runs.out);
     }
@@ -241,5 +303,89 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
         let ended = process::run(proxy.dir.path(), wrong).await;
         assert_eq!(ended.code, Some(code), "{wrong:?}: {}", ended.err);
         assert!(ended.err.contains(says), "{wrong:?}: {}", ended.err);
+    }
+}
+
+/// One call of a run with this body, fields of `more` in it.
+async fn sent(proxy: &Proxy, run: &str, question: &str, more: &Value) {
+    let mut body = object!({"model": "gpt-4o-mini", "messages": [
+        {"role": "system", "content": "You plan."}, {"role": "user", "content": question},
+    ]});
+    let fields = more.as_object().unwrap().clone();
+    body.as_object_mut().unwrap().extend(fields);
+    let ask = post("/v1/chat/completions", body.to_string())
+        .header("x-aiops-run", run)
+        .header("x-aiops-agent", "planner");
+    assert_eq!(proxy.call(&ask).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_runs_part_where_more_than_a_time_differs_and_the_words_are_told() {
+    let upstream = model().await;
+    let proxy = proxy(&upstream).await;
+    let tool = |name: &str, about: &str| object!({"tools": [{"type": "function", "function": {"name": name, "description": about}}]});
+    let none = object!({});
+    for (run, time, ask, more) in [
+        ("same", "2026-11-30T06:12:34Z", "Which tide is it?", &none),
+        ("later", "2026-12-02T07:01:00Z", "Which tide is it?", &none),
+        (
+            "word",
+            "2026-11-30T06:12:34Z",
+            "Which <b>moon</b> is it?",
+            &none,
+        ),
+        (
+            "warm",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &object!({"temperature": 1.5}),
+        ),
+        (
+            "tool",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &tool("search", "Looks it up."),
+        ),
+        (
+            "told",
+            "2026-11-30T06:12:34Z",
+            "Which tide is it?",
+            &tool("search", "Looks all up."),
+        ),
+    ] {
+        sent(&proxy, run, "Begin.", &none).await;
+        sent(&proxy, run, &format!("It is {time}. {ask}"), more).await;
+    }
+    within("the end of all calls", proxy.app.settled()).await;
+    for (a, b, what, said) in [
+        (
+            "same",
+            "word",
+            "message",
+            "Which [-tide-]{+<b>moon</b>+} is it?",
+        ),
+        ("same", "warm", "settings", "{+temperature: 1.5+}"),
+        ("same", "tool", "tools", "{+search+}"),
+        ("tool", "told", "tools", "[-it-]{+all+} up."),
+    ] {
+        let told = api(&proxy, &format!("a={a}&b={b}")).await;
+        let parting = &told["first_difference"];
+        assert_eq!(
+            (&parting["number"], &parting["what"]),
+            (&1.into(), &what.into())
+        );
+        let ended = process::run(proxy.dir.path(), &["compare", a, b]).await;
+        assert!(ended.out.contains(said), "{said} is not in {}", ended.out);
+    }
+    let alike = api(&proxy, "a=same&b=later").await;
+    assert_eq!(alike["first_difference"], Value::Null);
+    let page = records::ask(proxy.app.admin_address(), "/compare?a=same&b=word").await;
+    let page = page.text();
+    for part in [
+        "then message 2 of call 2 differs. ",
+        "Which <del>tide</del><ins>&lt;b&gt;moon&lt;/b&gt;</ins> is it?",
+        "The call of A</a>",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
     }
 }

@@ -13,6 +13,7 @@
 )]
 
 use super::normal;
+use super::proportion::{self, Share};
 
 /// Draws, where there are not too many values for it.
 pub const RESAMPLES: usize = 10_000;
@@ -33,6 +34,19 @@ pub struct Value {
 impl Value {
     pub const fn new(top: f64) -> Self {
         Self { top, of: 1.0 }
+    }
+
+    /// It is a value of a run, and no ratio.
+    pub(super) const fn is_whole(self) -> bool {
+        self.of.to_bits() == 1.0_f64.to_bits()
+    }
+
+    pub(super) fn ratio(self) -> f64 {
+        if self.of > 0.0 {
+            self.top / self.of
+        } else {
+            0.0
+        }
     }
 }
 
@@ -94,6 +108,31 @@ pub struct Estimate {
 /// Draws for samples of so many values together, where `steps` values may be drawn in all.
 pub fn resamples(values: usize, steps: usize) -> usize {
     (steps / values.max(1)).clamp(LEAST_RESAMPLES, RESAMPLES)
+}
+
+/// The level of a difference, where an arm has values that are all alike. What is drawn from those is
+/// always the same, as if it were certain; that they are alike by chance is told by counting the runs
+/// of the other arm that lie where the difference is.
+pub(super) fn level(found: &Estimate, a: &[Value], b: &[Value]) -> f64 {
+    let against = |alike: &[Value], other: &[Value], sign: f64| {
+        let first = alike.first()?.ratio();
+        let is_first = |it: &Value| it.ratio().total_cmp(&first).is_eq();
+        if !alike.iter().all(is_first) {
+            return None;
+        }
+        let beyond = |it: &&Value| (it.ratio() - first) * sign * found.difference > 0.0;
+        let counted = Share {
+            count: other.iter().filter(beyond).count() as f64,
+            of: other.len() as f64,
+        };
+        let none = Share {
+            count: 0.0,
+            of: alike.len() as f64,
+        };
+        Some(proportion::difference(none, counted).p)
+    };
+    let levels = [against(a, b, 1.0), against(b, a, -1.0)];
+    levels.into_iter().flatten().fold(found.p, f64::max)
 }
 
 /// The difference of `b` to `a` and its interval from so many draws; none where a sample has fewer than

@@ -92,7 +92,7 @@ impl Measure {
             Self::Duration => "duration",
             Self::FirstChunk => "time to first chunk",
             Self::ErrorRate => "share of calls that failed",
-            Self::TripRate => "share of runs with a stopped loop",
+            Self::TripRate => "share of runs a breaker stopped",
         };
         title.to_owned()
     }
@@ -105,6 +105,11 @@ impl Measure {
             Self::Duration | Self::FirstChunk => Unit::Us,
             Self::Success(_) | Self::CachedShare | Self::ErrorRate | Self::TripRate => Unit::Share,
         }
+    }
+
+    /// Of each run it says yes or no. A custom metric may.
+    pub(super) fn may_be_share_of_runs(&self) -> bool {
+        matches!(self, Self::Success(_) | Self::TripRate | Self::Metric(_))
     }
 
     /// What a run adds; none where it has nothing to say.
@@ -128,7 +133,7 @@ impl Measure {
             Self::Duration => count(run.duration_us),
             Self::FirstChunk => run.first_chunk_us.map(Value::new),
             Self::ErrorRate => share(run.errors, run.calls),
-            Self::TripRate => Some(flag(run.trips > 0)),
+            Self::TripRate => Some(flag(run.is_stopped)),
         }
     }
 

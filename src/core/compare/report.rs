@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bootstrap::{self, Estimate, Value};
+use super::proportion::{self, Share};
 use super::words;
-use super::{FEW, Measure, RunFigures, Success, Unit};
-use crate::core::id::{CallId, Label};
+use super::{FEW, FirstDifference, Measure, RunFigures, Success, Unit};
+use crate::core::id::Label;
 
 /// Agents that are told apart, those with the most calls first.
 const MAX_AGENTS: usize = 10;
@@ -61,29 +62,10 @@ pub struct LeftOut {
     pub unnamed: u64,
     /// A call of them is open.
     pub running: u64,
+    /// The agent that is asked for made no call in them.
+    pub absent: u64,
     /// Some of their calls are not recorded any more, or too many to read.
     pub incomplete: u64,
-}
-
-/// Where two runs part.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-pub struct FirstDifference {
-    /// The number of the calls in their runs, from 0.
-    pub number: u64,
-    pub a: Option<CallId>,
-    pub b: Option<CallId>,
-    pub what: What,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum What {
-    Agent,
-    Model,
-    /// What was sent.
-    Request,
-    /// One run has no more calls.
-    Length,
 }
 
 /// One measure of both arms.
@@ -102,7 +84,7 @@ pub struct Compared {
     /// Of 95 %, around the difference; none below five runs of each.
     pub low: Option<f64>,
     pub high: Option<f64>,
-    /// How likely so much is by chance.
+    /// How often chance alone would make as much of nothing.
     pub p: Option<f64>,
     /// The same, corrected for how many measures were looked at.
     pub p_corrected: Option<f64>,
@@ -135,7 +117,8 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 pub struct ComparedAgent {
     pub agent: Label,
-    /// Cost, calls and failures. Without a verdict: these are too many to be tested one by one.
+    /// Cost, calls and failures. Without a verdict: these are too many to be tested one by one. No cost
+    /// where the price of one of its calls is not known.
     pub measures: Vec<Compared>,
 }
 
@@ -236,9 +219,8 @@ fn side(values: &[Value]) -> Side {
 }
 
 fn compared(measure: &Measure, (a, b): Values, steps: usize) -> Compared {
-    let draws = bootstrap::resamples(a.len() + b.len(), steps);
     let fits = a.len().min(b.len()) >= LEAST;
-    let estimate = fits.then(|| bootstrap::difference(&a, &b, draws)).flatten();
+    let estimate = fits.then(|| estimate(measure, (&a, &b), steps)).flatten();
     let (a, b) = (side(&a), side(&b));
     let both = a.value.zip(b.value);
     Compared {
@@ -259,6 +241,18 @@ fn compared(measure: &Measure, (a, b): Values, steps: usize) -> Compared {
             Verdict::NotComparable
         },
     }
+}
+
+fn estimate(measure: &Measure, (a, b): (&[Value], &[Value]), steps: usize) -> Option<Estimate> {
+    if measure.may_be_share_of_runs()
+        && let (Some(a), Some(b)) = (Share::of(a), Share::of(b))
+    {
+        return Some(proportion::difference(a, b));
+    }
+    let draws = bootstrap::resamples(a.len() + b.len(), steps);
+    let found = bootstrap::difference(a, b, draws)?;
+    let p = bootstrap::level(&found, a, b);
+    Some(Estimate { p, ..found })
 }
 
 /// Says of each measure what all of them together allow to say.
@@ -303,9 +297,14 @@ fn agents(pair: Pair<'_>) -> Vec<Label> {
 }
 
 fn of_agent(agent: Label, pair: Pair<'_>, steps: usize) -> ComparedAgent {
+    let figures = |run: &RunFigures| run.agents.get(&agent).copied().unwrap_or_default();
+    // The runs that are left without those would mostly be such that it did nothing in.
+    let is_unpriced = |run: &RunFigures| figures(run).unpriced_calls > 0;
+    let is_unpriced = pair.a.iter().chain(pair.b).any(is_unpriced);
     let of = |measure: &Measure, runs: &[RunFigures]| -> Vec<Value> {
-        let figures = |run: &RunFigures| run.agents.get(&agent).copied().unwrap_or_default();
+        let is_known = !is_unpriced || *measure != Measure::Cost;
         runs.iter()
+            .filter(|_| is_known)
             .filter_map(|run| measure.of_agent(figures(run)))
             .collect()
     };

@@ -10,7 +10,7 @@ use super::RunFigures;
 /// The rule that tells which runs succeeded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Success {
-    /// The last call completed and no loop was stopped.
+    /// The last call completed, and neither a breaker nor an operator stopped the run.
     #[default]
     Outcome,
     /// The mean of a custom metric in the run stands so to a bound.

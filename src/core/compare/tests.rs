@@ -1,9 +1,13 @@
 //! Differences and their intervals: against scipy, and what must hold of any data.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::bootstrap::{Value, difference, holm, median, statistic};
+use super::{AgentFigures, Compared, Comparison, RunFigures, Success, Verdict};
+use crate::core::id::Label;
 
 /// Made by `tests/compare/scipy_golden.py`.
 const GOLDEN: &str = include_str!("../../../tests/compare/golden.json");
@@ -93,6 +97,110 @@ fn values_all_alike_have_an_interval_without_width() {
     assert!(found.p < 0.01, "{found:?}");
     let same = difference(&plain(&[3.0; 25]), &plain(&[3.0; 25]), 1000).unwrap();
     assert_eq!((same.low, same.high, same.p), (0.0, 0.0, 1.0));
+}
+
+fn run(n: usize, errors: u64, agents: BTreeMap<Label, AgentFigures>) -> RunFigures {
+    RunFigures {
+        run: Label::parse(&format!("run-{n}")).unwrap(),
+        calls: 4,
+        errors,
+        input_tokens: 0,
+        output_tokens: 0,
+        cache_read_input_tokens: 0,
+        cost: None,
+        duration_us: 7,
+        first_chunk_us: None,
+        is_stopped: errors > 0,
+        ended_well: errors == 0,
+        metrics: BTreeMap::new(),
+        agents,
+    }
+}
+
+/// Two arms of runs, each with four calls, so many of which failed; every other figure is alike.
+fn told(a: &[u64], b: &[u64]) -> Comparison {
+    let arm = |errors: &[u64]| {
+        errors
+            .iter()
+            .enumerate()
+            .map(|(n, it)| run(n, *it, BTreeMap::new()))
+            .collect()
+    };
+    let arms = BTreeMap::from([("a".to_owned(), arm(a)), ("b".to_owned(), arm(b))]);
+    Comparison::new(
+        "variant".to_owned(),
+        &arms,
+        (None, None),
+        (&Success::Outcome, &[]),
+    )
+}
+
+fn of<'a>(told: &'a Comparison, key: &str) -> &'a Compared {
+    told.measures.iter().find(|it| it.key == key).unwrap()
+}
+
+#[test]
+fn arm_in_which_nothing_failed_is_not_taken_for_certain() {
+    let none = [0; 20];
+    let mut four = [0; 20];
+    four[..4].fill(2);
+    let found = told(&none, &four);
+    for key in ["trip_rate", "success_rate", "error_rate"] {
+        let it = of(&found, key);
+        assert_eq!(it.verdict, Verdict::NoDifferenceShown, "{key}: {it:?}");
+        // Four of twenty and none of twenty: Fisher's exact test says 0.11.
+        assert!(it.p.unwrap() > 0.03, "{key}: {it:?}");
+    }
+    let mut many = [2; 20];
+    many[..4].fill(0);
+    let found = told(&none, &many);
+    for key in ["trip_rate", "success_rate", "error_rate"] {
+        assert_ne!(of(&found, key).verdict, Verdict::NoDifferenceShown, "{key}");
+    }
+    assert!(
+        found
+            .sentence
+            .contains("share of runs a breaker stopped is higher by 80.0 points")
+    );
+}
+
+#[test]
+fn a_dozen_runs_of_each_conclude_nothing_however_far_apart_they_are() {
+    let found = told(&[0; 12], &[4; 12]);
+    assert!(
+        found
+            .sentence
+            .starts_with("Too few runs to conclude anything: a has 12, b has 12")
+    );
+    assert!(found.measures.iter().all(|it| it.p_corrected.is_none()));
+    let is_told = |it: &Compared| matches!(it.verdict, Verdict::Lower | Verdict::Higher);
+    assert!(!found.measures.iter().any(is_told));
+}
+
+#[test]
+fn agent_whose_price_is_not_known_does_not_seem_to_be_free() {
+    let run = |n: usize, unpriced_calls: u64| {
+        let agent = AgentFigures {
+            calls: unpriced_calls,
+            unpriced_calls,
+            ..AgentFigures::default()
+        };
+        run(n, 0, [(Label::parse("tutor").unwrap(), agent)].into())
+    };
+    let arm = |unpriced: u64| {
+        (0..8)
+            .map(|n| run(n, if n == 0 { unpriced } else { 0 }))
+            .collect()
+    };
+    let cost = |unpriced: u64| {
+        let arms = BTreeMap::from([("a".to_owned(), arm(0)), ("b".to_owned(), arm(unpriced))]);
+        let how = (&Success::Outcome, [].as_slice());
+        let told = Comparison::new("variant".to_owned(), &arms, (None, None), how);
+        told.agents[0].measures[0].clone()
+    };
+    assert_eq!((cost(0).a.value, cost(0).b.value), (Some(0.0), Some(0.0)));
+    assert_eq!((cost(3).a.value, cost(3).b.value), (None, None));
+    assert_eq!(cost(3).verdict, Verdict::NotComparable);
 }
 
 #[test]

@@ -110,10 +110,13 @@ pub(super) fn sentence(of: &Comparison) -> String {
 
 fn nothing(of: &Comparison) -> String {
     match (&of.a, &of.b) {
-        (Some(only), None) | (None, Some(only)) => format!(
-            "Only one arm was found, {} with {} runs: there is nothing to compare it with.",
-            only.name, only.runs
-        ),
+        (Some(only), None) | (None, Some(only)) => {
+            let runs = if only.runs == 1 { "run" } else { "runs" };
+            format!(
+                "Only one arm was found, {} with {} {runs}: there is nothing to compare it with.",
+                only.name, only.runs
+            )
+        }
         _ => format!("No run names its {}: there is nothing to compare.", of.by),
     }
 }
@@ -124,9 +127,18 @@ fn differences(measures: &[Compared]) -> Vec<String> {
     let mut told: Vec<String> = all.iter().take(TOLD).map(|it| difference(it)).collect();
     if all.len() > TOLD {
         let rest: Vec<&str> = all.iter().skip(TOLD).map(|it| it.title.as_str()).collect();
-        told.push(format!("{} differ, too", rest.join(", ")));
+        let differ = if rest.len() == 1 && !is_many(rest.concat().as_str()) {
+            "differs"
+        } else {
+            "differ"
+        };
+        told.push(format!("{} {differ}, too", rest.join(", ")));
     }
     told
+}
+
+fn is_many(title: &str) -> bool {
+    title.ends_with("tokens") || title == "calls"
 }
 
 /// `cost is lower by $0.01 (95 % interval -$0.02 to -$0.0080)`
@@ -141,11 +153,7 @@ fn difference(of: &Compared) -> String {
         Unit::Share => format!("{:.1} points", by * 100.0),
         unit => spoken(unit, by),
     };
-    let is = if of.title.ends_with("tokens") || of.title == "calls" {
-        "are"
-    } else {
-        "is"
-    };
+    let is = if is_many(&of.title) { "are" } else { "is" };
     let interval = of.low.zip(of.high).map_or_else(String::new, |(low, high)| {
         let unit = of.unit;
         format!(

@@ -1,25 +1,12 @@
-//! What changed in the messages since the call before, line by line.
+//! What changed in the messages since the call before, word by word.
 
 use maud::{Markup, html};
 
+use super::super::differs;
 use super::super::said::{self, Links};
-use super::super::text;
 use crate::admin::step::{History, Missing, StepView};
+use crate::core::diff::Diff;
 use crate::wire::readable::{Kind, Message};
-
-/// Lines of one difference that are shown.
-const MOST: usize = 400;
-
-/// Lines that are the same, before and after what differs.
-const AROUND: usize = 3;
-
-/// One line of a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line<'a> {
-    Same(&'a str),
-    Gone(&'a str),
-    New(&'a str),
-}
 
 pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
     let sent = &step.sent;
@@ -44,23 +31,12 @@ pub(super) fn draw(step: &StepView, links: &Links) -> Markup {
         .map(|it| written(&it.message))
         .collect();
     let (old, new) = (old.join("\n"), new.join("\n"));
-    let lines = near(lines(&old, &new));
-    let shown = lines.len().min(MOST);
     html! {
         p.note.warn {
             "From message " (sent.changed_at.unwrap_or(0) + 1) " on the history is another. Texts are \
              compared up to their first 4 KB."
         }
-        pre.text.diff dir="auto" {
-            @for line in lines.iter().take(MOST) {
-                @match line {
-                    Line::Same(line) => span { "  " (text::shown(line)) "\n" },
-                    Line::Gone(line) => del { "- " (text::shown(line)) "\n" },
-                    Line::New(line) => ins { "+ " (text::shown(line)) "\n" },
-                }
-            }
-        }
-        @if lines.len() > shown { p.muted { (lines.len() - shown) " more lines are not shown" } }
+        (differs::draw(&Diff::of(&old, &new)))
     }
 }
 
@@ -78,87 +54,4 @@ fn written(message: &Message) -> String {
         text.extend(["\n", piece.said.text.as_str()]);
     }
     text
-}
-
-/// What is the same at both ends, and what differs between.
-fn lines<'a>(old: &'a str, new: &'a str) -> Vec<Line<'a>> {
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let front = old
-        .iter()
-        .zip(&new)
-        .take_while(|(one, other)| one == other)
-        .count();
-    let rest = |lines: &[&'a str]| lines.iter().skip(front).copied().collect::<Vec<_>>();
-    let (old_rest, new_rest) = (rest(&old), rest(&new));
-    let ends = old_rest.iter().rev().zip(new_rest.iter().rev());
-    let end = ends.take_while(|(one, other)| one == other).count();
-    let (gone, added) = (old_rest.len() - end, new_rest.len() - end);
-    let same = |line: &&'a str| Line::Same(line);
-    let mut all: Vec<Line<'a>> = old.iter().take(front).map(same).collect();
-    all.extend(old_rest.iter().take(gone).map(|line| Line::Gone(line)));
-    all.extend(new_rest.iter().take(added).map(|line| Line::New(line)));
-    all.extend(old_rest.iter().skip(gone).map(same));
-    all
-}
-
-/// What differs, with a few lines around it.
-fn near(mut lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
-    let differs = |line: &Line<'_>| !matches!(line, Line::Same(_));
-    let Some(first) = lines.iter().position(differs) else {
-        return Vec::new();
-    };
-    let last = lines.iter().rposition(differs).unwrap_or(first);
-    lines.truncate(last + 1 + AROUND);
-    lines.drain(..first.saturating_sub(AROUND));
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_differs_stands_between_what_is_the_same() {
-        let found = lines("a\nb\nc\nd", "a\nx\ny\nd");
-        let expected = [
-            Line::Same("a"),
-            Line::Gone("b"),
-            Line::Gone("c"),
-            Line::New("x"),
-            Line::New("y"),
-            Line::Same("d"),
-        ];
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn what_is_the_same_is_shown_a_few_lines_far() {
-        let old = "1\n2\n3\n4\n5\nx\n7\n8\n9\n10";
-        let new = old.replace('x', "y");
-        let shown = near(lines(old, &new));
-        assert_eq!(shown.len(), 3 + 2 + 3);
-        assert_eq!((shown[0], shown[7]), (Line::Same("3"), Line::Same("9")));
-        assert_eq!(near(lines("a", "a")), Vec::new());
-    }
-
-    #[test]
-    fn every_line_of_both_is_there_once() {
-        for (old, new) in [
-            ("", ""),
-            ("a", ""),
-            ("", "a"),
-            ("a\na", "a"),
-            ("a\nb", "b\na"),
-        ] {
-            let found = lines(old, new);
-            let of = |wanted: fn(&Line<'_>) -> bool| found.iter().filter(|it| wanted(it)).count();
-            let (same, gone, added) = (
-                of(|it| matches!(it, Line::Same(_))),
-                of(|it| matches!(it, Line::Gone(_))),
-                of(|it| matches!(it, Line::New(_))),
-            );
-            assert_eq!(same + gone, old.lines().count(), "{old:?} {new:?}");
-            assert_eq!(same + added, new.lines().count(), "{old:?} {new:?}");
-        }
-    }
 }

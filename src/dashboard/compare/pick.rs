@@ -4,8 +4,7 @@ use maud::{Markup, html};
 
 use super::super::here::Here;
 use super::super::page::empty;
-use crate::admin::compare::By;
-use crate::core::compare::Arm;
+use crate::core::compare::{Arm, By};
 
 /// Fields that the form sets itself.
 const OWN: [&str; 6] = ["by", "a", "b", "agent", "success", "metric"];

@@ -194,7 +194,7 @@ impl<'t> Batch<'t> {
         } else if let Ok(event) = minicbor::decode::<Event>(payload)
             && self.note(event.at.micros(), payload, at)?
         {
-            self.trip(&event)?;
+            self.stopped(&event)?;
         }
         Ok(())
     }

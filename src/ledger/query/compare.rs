@@ -5,8 +5,9 @@ use std::mem;
 
 use redb::ReadTransaction;
 
+use crate::core::budget::Control;
 use crate::core::call::Outcome;
-use crate::core::compare::{AgentFigures, LeftOut, RunFigures, bootstrap};
+use crate::core::compare::{AgentFigures, By, LeftOut, RunFigures, bootstrap};
 use crate::core::id::{CallId, Label};
 use crate::core::metric;
 use crate::core::money::NanoUsd;
@@ -31,9 +32,13 @@ const MAX_CALLS: usize = 100_000;
 const MAX_MEASURED: usize = 100_000;
 
 /// Which runs, and what tells them apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct CompareFilter {
-    pub arms: Arms,
+    pub by: By,
+    /// By run: only these.
+    pub runs: Vec<Label>,
+    /// By time: runs that began in these spans, with the names of the spans.
+    pub times: Vec<(String, Timestamp, Timestamp)>,
     /// Begun in this span.
     pub since: Option<Timestamp>,
     /// The first moment after the span.
@@ -42,24 +47,8 @@ pub struct CompareFilter {
     pub agent: Option<Label>,
     /// Custom metrics that are asked for, by name.
     pub metrics: Vec<String>,
-}
-
-/// What tells runs apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Arms {
-    Variant,
-    /// The value of a tag of this name.
-    Tag(String),
-    User,
-    /// What each agent did of a run: a run has a part in the arm of every agent of it.
-    Agent,
-    /// Asked for by the calls of a run.
-    Model,
-    Upstream,
-    /// These two runs.
-    Runs([Label; 2]),
-    /// Runs that began in these spans, with their names.
-    Times([(String, Timestamp, Timestamp); 2]),
+    /// Runs that were active since then are counted: they may go on.
+    pub fresh_since: Option<Timestamp>,
 }
 
 /// Runs by arm.
@@ -69,6 +58,8 @@ pub struct Gathered {
     pub left_out: LeftOut,
     /// Runs with a cost that is not wholly known.
     pub unpriced: u64,
+    /// Runs of arms that were active of late.
+    pub fresh: u64,
     /// There were more runs, calls or measurements than are read.
     pub partial: bool,
 }
@@ -84,8 +75,11 @@ impl View {
             calls_left: MAX_CALLS,
             measured_left: MAX_MEASURED,
         };
-        self.index.read(|txn| match &filter.arms {
-            Arms::Runs(runs) => runs.iter().try_for_each(|run| gather.named(txn, run)),
+        self.index.read(|txn| match filter.by {
+            By::Run => filter
+                .runs
+                .iter()
+                .try_for_each(|run| gather.named(txn, run)),
             _ => gather.span(txn),
         })?;
         Ok(gather.found)
@@ -140,17 +134,17 @@ impl Gather<'_> {
         run: &Label,
         summary: &Summary,
     ) -> Result<(), IndexError> {
-        let is_named = match &self.filter.arms {
-            Arms::Variant => summary.variant.is_some(),
-            Arms::Tag(name) => summary.tags.contains_key(name),
-            Arms::Times(spans) => time_of(spans, summary.first_at).is_some(),
+        let is_named = match &self.filter.by {
+            By::Variant => summary.variant.is_some(),
+            By::Tag(name) => summary.may_have_tag(name),
+            By::Time => self.time_of(summary.first_at).is_some(),
             _ => true,
         };
         if !is_named {
             self.found.left_out.unnamed += 1;
             return Ok(());
         }
-        let single = matches!(self.filter.arms, Arms::Runs(_));
+        let single = self.filter.by == By::Run;
         if summary.open_calls > 0 {
             self.found.left_out.running += 1;
             if !single {
@@ -167,7 +161,11 @@ impl Gather<'_> {
         }
         let (means, is_cut) = Means::of(txn, run, &self.filter.metrics, &mut self.measured_left)?;
         self.found.partial |= is_cut;
-        self.place((run, summary), parts, means);
+        let before = self.gathered;
+        self.place(txn, (run, summary), parts, means)?;
+        let since = self.filter.fresh_since;
+        let is_fresh = since.is_some_and(|since| summary.last_at >= since);
+        self.found.fresh += u64::from(is_fresh && self.gathered > before);
         Ok(())
     }
 
@@ -201,50 +199,87 @@ impl Gather<'_> {
             {
                 continue;
             }
-            parts.add(&self.filter.arms, &call.row);
+            parts.add(&self.filter.by, &call.row);
         }
         Ok(true)
     }
 
-    fn place(&mut self, (run, summary): (&Label, &Summary), parts: Parts, mut means: Means) {
-        let Parts {
-            whole,
-            of_agents,
-            mut arms,
-            ..
-        } = parts;
-        let agent = self.filter.agent.as_ref();
-        let mut put = |arm: String, part: Part, metrics| {
-            let figures = part.figures(run, summary.trips, metrics);
-            self.found.unpriced += u64::from(figures.cost.is_none());
-            self.found.runs.entry(arm).or_default().push(figures);
-            self.gathered += 1;
-        };
-        match &self.filter.arms {
-            _ if whole.calls == 0 => {}
-            Arms::Agent => of_agents.into_iter().for_each(|(agent, part)| {
-                let metrics = means.take(Some(&agent));
-                put(agent.as_str().to_owned(), part, metrics);
-            }),
-            Arms::Runs(_) => put(run.as_str().to_owned(), whole, means.take(agent)),
-            Arms::Times(spans) => {
-                if let Some(name) = time_of(spans, summary.first_at) {
-                    put(name.to_owned(), whole, means.take(agent));
-                }
-            }
-            _ => match (arms.pop_first(), arms.is_empty()) {
-                (Some(arm), true) => put(arm, whole, means.take(agent)),
-                (Some(_), false) => self.found.left_out.mixed += 1,
-                (None, _) => self.found.left_out.unnamed += 1,
-            },
+    fn place(
+        &mut self,
+        txn: &ReadTransaction,
+        (run, summary): (&Label, &Summary),
+        parts: Parts,
+        mut means: Means,
+    ) -> Result<(), IndexError> {
+        if parts.whole.calls == 0 {
+            self.found.left_out.absent += u64::from(self.filter.agent.is_some());
+            return Ok(());
         }
+        if self.filter.by == By::Agent {
+            for (agent, part) in parts.of_agents {
+                let fate = Fate::of(txn, (run, summary), Some(&agent))?;
+                let figures = part.figures(run, fate, means.take(Some(&agent)));
+                self.put(agent.as_str().to_owned(), figures);
+            }
+            return Ok(());
+        }
+        let mut arms = parts.arms;
+        let arm = match self.filter.by {
+            By::Run => Some(run.as_str().to_owned()),
+            By::Time => self.time_of(summary.first_at).map(str::to_owned),
+            _ => arms.pop_first(),
+        };
+        let agent = self.filter.agent.as_ref();
+        match arm {
+            Some(arm) if arms.is_empty() => {
+                let fate = Fate::of(txn, (run, summary), agent)?;
+                let figures = parts.whole.figures(run, fate, means.take(agent));
+                self.put(arm, figures);
+            }
+            Some(_) => self.found.left_out.mixed += 1,
+            None => self.found.left_out.unnamed += 1,
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, arm: String, figures: RunFigures) {
+        self.found.unpriced += u64::from(figures.cost.is_none());
+        self.found.runs.entry(arm).or_default().push(figures);
+        self.gathered += 1;
+    }
+
+    fn time_of(&self, at: Timestamp) -> Option<&str> {
+        let mut spans = self.filter.times.iter();
+        let found = spans.find(|(_, from, until)| at >= *from && at < *until);
+        found.map(|(name, ..)| name.as_str())
     }
 }
 
-fn time_of(spans: &[(String, Timestamp, Timestamp); 2], at: Timestamp) -> Option<&str> {
-    let mut spans = spans.iter();
-    let found = spans.find(|(_, from, until)| at >= *from && at < *until);
-    found.map(|(name, ..)| name.as_str())
+/// What became of a run, or of what an agent did in it, beside its calls.
+#[derive(Clone, Copy)]
+struct Fate {
+    /// A breaker stopped it.
+    is_stopped: bool,
+    /// An operator did.
+    is_ended: bool,
+}
+
+impl Fate {
+    fn of(
+        txn: &ReadTransaction,
+        (run, summary): (&Label, &Summary),
+        agent: Option<&Label>,
+    ) -> Result<Self, IndexError> {
+        let is_stopped = |summary: &Summary| summary.trips > 0 || summary.refused > 0;
+        let of_run = is_stopped(summary);
+        let key = agent.filter(|_| of_run);
+        let key = key.map(|agent| Key::RunAgent(run.clone(), agent.clone()));
+        let of_agent = key.map(|key| self::summary(txn, &key)).transpose()?;
+        Ok(Self {
+            is_stopped: of_agent.map_or(of_run, |it| it.as_ref().is_some_and(is_stopped)),
+            is_ended: summary.control == Control::Stopped,
+        })
+    }
 }
 
 /// What custom metrics come to for a run, or for an agent in it: the mean of its numbers, and of yes
@@ -301,19 +336,19 @@ struct Parts {
 }
 
 impl Parts {
-    fn add(&mut self, by: &Arms, row: &CallRow) {
+    fn add(&mut self, by: &By, row: &CallRow) {
         let name = match by {
-            Arms::Variant => row.variant.as_ref(),
-            Arms::Tag(name) => row.tags.get(name),
-            Arms::User => row.user.as_ref(),
-            Arms::Model => row.request_model.as_ref().or(row.model.as_ref()),
-            Arms::Upstream => Some(&row.upstream),
-            Arms::Agent | Arms::Runs(_) | Arms::Times(_) => None,
+            By::Variant => row.variant.as_ref(),
+            By::Tag(name) => row.tags.get(name),
+            By::User => row.user.as_ref(),
+            By::Model => row.request_model.as_ref().or(row.model.as_ref()),
+            By::Upstream => Some(&row.upstream),
+            By::Agent | By::Run | By::Time => None,
         };
         if let Some(name) = name.filter(|name| !self.arms.contains(name.as_str())) {
             self.arms.insert(name.as_str().to_owned());
         }
-        if *by == Arms::Agent {
+        if *by == By::Agent {
             let part = self.of_agents.entry(row.agent.clone()).or_default();
             part.add(row);
             self.whole.calls += 1;
@@ -372,7 +407,7 @@ impl Part {
         agent.unpriced_calls += unpriced;
     }
 
-    fn figures(self, run: &Label, trips: u64, metrics: BTreeMap<String, f64>) -> RunFigures {
+    fn figures(self, run: &Label, fate: Fate, metrics: BTreeMap<String, f64>) -> RunFigures {
         let took = self.began.zip(self.ended).map_or(0, |(began, ended)| {
             let took = ended.micros().saturating_sub(began.micros());
             u64::try_from(took).unwrap_or(0)
@@ -387,8 +422,10 @@ impl Part {
             cost: (self.unpriced_calls == 0).then_some(self.cost),
             duration_us: took,
             first_chunk_us: bootstrap::median_of(&self.first_chunks),
-            trips,
-            ended_well: trips == 0 && self.last.is_some_and(|(_, _, is_well)| is_well),
+            is_stopped: fate.is_stopped,
+            ended_well: !fate.is_stopped
+                && !fate.is_ended
+                && self.last.is_some_and(|(_, _, is_well)| is_well),
             metrics,
             agents: self.agents,
         }

@@ -8,7 +8,7 @@ use crate::core::time::Timestamp;
 use super::super::super::record::{Checkpoint, Event};
 use super::super::super::rows::CallRow;
 use super::super::super::slices::SliceKey;
-use super::super::super::summary::{Key, keys_of_admission};
+use super::super::super::summary::{Key, Summary, keys_of_admission};
 use super::super::{IndexError, outcome_number};
 use super::{Batch, id_key};
 
@@ -35,13 +35,30 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Counts a loop that was stopped into its run.
-    pub(super) fn trip(&mut self, event: &Event) -> Result<(), IndexError> {
-        let Some(trip) = event.trip.as_ref().filter(|trip| trip.closed.is_none()) else {
-            return Ok(());
-        };
-        if let Some(run) = &trip.run {
-            self.acted_on(run, event.at)?.trips += 1;
+    /// Counts what a breaker did into its run, and into the agent that it befell.
+    pub(super) fn stopped(&mut self, event: &Event) -> Result<(), IndexError> {
+        if let Some(trip) = event.trip.as_ref().filter(|trip| trip.closed.is_none()) {
+            if let Some(run) = &trip.run {
+                self.acted_on(run, event.at)?.trips += 1;
+                let key = Key::RunAgent(run.clone(), trip.agent.clone());
+                self.known(&key, |summary| summary.trips += 1)?;
+            }
+        } else if let Some((run, agent)) = event.refuses() {
+            let key = agent.map(|agent| Key::RunAgent(run.clone(), agent));
+            for key in [Some(Key::Run(run)), key].into_iter().flatten() {
+                self.known(&key, |summary| summary.refused += 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes a summary that there is: what never had a call is not made up.
+    fn known(&mut self, key: &Key, change: impl FnOnce(&mut Summary)) -> Result<(), IndexError> {
+        let summary = self.summary(key.clone())?;
+        if summary.last_at == Timestamp::default() {
+            self.changed.remove(key);
+        } else {
+            change(summary);
         }
         Ok(())
     }
