@@ -29,7 +29,9 @@ use super::lock::Lock;
 use super::log::Segment;
 use super::record::{Header, kind};
 use super::recovery::open_catalog;
-use super::removal::{Erased, Removal, Removed};
+#[cfg(test)]
+use super::removal::Erased;
+use super::removal::{Removal, Removed};
 use super::storage::Storage;
 use plan::Plan;
 use stage::{Edits, Staging, carry_out, commit, discard, each_edited};

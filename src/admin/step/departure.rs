@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Request;
 use crate::core::compare::{Departure, What};
-use crate::core::loops::reading::steady;
+use crate::core::replay::steady;
 use crate::ledger::{BodyReader, CallDetail, IndexError};
 use crate::wire::readable::{Entry, Kind, Message};
 
@@ -57,7 +57,7 @@ fn message(a: &Request, b: &Request) -> Option<Departure> {
             })
         };
         let (was, is) = (words(&one), words(&other));
-        let is_same = steady(&was) == steady(&is) && !has_more(&one) && !has_more(&other);
+        let is_same = steady(&was).text == steady(&is).text && !has_more(&one) && !has_more(&other);
         (!is_same).then(|| Departure::of(What::Message, &was, &is).at(at as u64))
     })
 }
@@ -79,7 +79,7 @@ fn tools(a: &Request, b: &Request) -> Option<Departure> {
 
 fn settings(a: &Request, b: &Request) -> Option<Departure> {
     let (was, is) = (written(a), written(b));
-    (steady(&was) != steady(&is)).then(|| Departure::of(What::Settings, &was, &is))
+    (steady(&was).text != steady(&is).text).then(|| Departure::of(What::Settings, &was, &is))
 }
 
 /// Fields that are no part of the messages, one a line.
