@@ -202,10 +202,12 @@ impl Place {
     /// Takes away whatever is there, durably.
     pub(crate) fn clear(&self) -> io::Result<()> {
         remove_database(self)?;
-        match self {
-            Self::File(path) => path.parent().map_or(Ok(()), super::storage::sync_dir),
-            _ => Ok(()),
+        if let Self::File(path) = self
+            && let Some(dir) = path.parent()
+        {
+            super::storage::sync_dir(dir)?;
         }
+        Ok(())
     }
 
     /// Whether reading all of it takes no time to speak of.

@@ -45,9 +45,12 @@ async fn recorded() -> Proxy {
 
 fn files(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
-    let within = |entry: fs::DirEntry| match entry.file_type().unwrap().is_dir() {
-        true => files(&entry.path()),
-        false => vec![entry.path()],
+    let within = |entry: fs::DirEntry| {
+        if entry.file_type().unwrap().is_dir() {
+            files(&entry.path())
+        } else {
+            vec![entry.path()]
+        }
     };
     entries.flat_map(within).collect()
 }
