@@ -52,6 +52,8 @@ pub struct Asked {
     /// The answer or conversation, kept by the upstream, that it goes on with.
     pub goes_on: Option<Digest>,
     pub messages: Vec<Mark>,
+    /// Only the front of its body is known, and of its messages those that are whole.
+    pub is_cut: bool,
     /// Of all bytes of its body.
     pub body: Digest,
 }
@@ -138,7 +140,8 @@ impl Deck {
 
     /// The recorded call that asks the same; it is not played again.
     pub fn take(&mut self, asked: &Asked) -> Result<usize, Departure> {
-        match self.best(asked, |at| self.is_left(at)) {
+        let best = self.best(asked, |at| self.is_left(at));
+        match best.or_else(|| self.best_cut(asked)) {
             Some(at) if self.is_playable(at) => {
                 let is_same = self.calls.get(at).is_some_and(|call| call.says(asked));
                 set(&mut self.changed, at, !is_same);
@@ -195,6 +198,22 @@ impl Deck {
             )
         };
         fitting.max_by_key(rank).map(|(at, _)| at)
+    }
+
+    /// The call that a request may be of which only the front is on record, if none is more like it.
+    fn best_cut(&self, asked: &Asked) -> Option<usize> {
+        let begins = |at: usize| {
+            let call = self.calls.get(at).filter(|call| call.is_cut);
+            call.is_some_and(|call| {
+                (call.model.is_none() || call.model == asked.model)
+                    && self.common(call, asked) == call.messages.len()
+            })
+        };
+        let like = |at: usize| self.calls.get(at).map(|call| likeness(call, asked));
+        let is_open = |at: usize| self.is_left(at) && !self.is_playable(at) && begins(at);
+        let cut = self.nearest(asked, is_open)?;
+        let whole = self.stand_in(asked);
+        (whole.and_then(like) <= like(cut)).then_some(cut)
     }
 
     fn fits(&self, call: &Asked, asked: &Asked) -> bool {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use memchr::memmem;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ use crate::core::replay::{Asked, Mark};
 use crate::wire::decode::decode_all;
 use crate::wire::marks::without_marks;
 use crate::wire::readable::{Entry, Kind, Message, Transcript};
-use crate::wire::route::{Route, route};
+use crate::wire::route::{Reading, Route, route};
 use crate::wire::scan::{RequestFacts, SegmentKind, scan_front};
 
 pub use words::told;
@@ -75,6 +76,7 @@ impl Request {
     fn read(&self, marks: &mut Marks) -> Asked {
         let parts = self.parts();
         let entries = parts.transcript.entries().iter();
+        let is_cut = is_cut(&parts);
         Asked {
             agent: self.agent.clone(),
             operation: parts.route.operation,
@@ -84,7 +86,11 @@ impl Request {
             tools: parts.tools.map(|tools| Mark::of(&tools, "", SEED)),
             form: SEED.digest(parts.form.as_bytes()),
             goes_on: parts.goes_on.map(|id| SEED.digest(id.as_bytes())),
-            messages: entries.map(|entry| marks.of(entry, &parts.body)).collect(),
+            messages: entries
+                .filter(|entry| !is_cut || entry.kind().is_some())
+                .map(|entry| marks.of(entry, &parts.body))
+                .collect(),
+            is_cut,
             body: SEED.digest(&parts.body),
         }
     }
@@ -143,6 +149,13 @@ impl Request {
         last.filter(|_| is_known && self.method == Method::POST)
             .unwrap_or(&self.path)
     }
+}
+
+/// It begins as a body of its kind does, and does not end so.
+fn is_cut(parts: &Parts) -> bool {
+    parts.route.reading == Reading::Json
+        && parts.body.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<IgnoredAny>(&parts.body).is_err()
 }
 
 /// A form names its parts by a boundary that is made up for each request.

@@ -80,7 +80,9 @@ pub(super) fn likeness(call: &Asked, asked: &Asked) -> u64 {
         steady(call.tools.as_ref()) == steady(asked.tools.as_ref()),
         call.form == asked.form,
     ];
-    let frame: u64 = frame.into_iter().map(u64::from).sum();
+    // What is cut off may be the same.
+    let frame = frame.map(|is_same| u64::from(is_same || call.is_cut));
+    let frame: u64 = frame.into_iter().sum();
     said + frame * FRAME
 }
 

@@ -17,6 +17,7 @@ fn asked(texts: &[String]) -> Asked {
         tools: None,
         form: SEED.digest(b"stream"),
         goes_on: None,
+        is_cut: false,
         messages: texts.iter().map(|text| Mark::of(text, "", SEED)).collect(),
         body: SEED.digest(texts.join("\n").as_bytes()),
     }
@@ -397,6 +398,25 @@ fn call_that_cannot_be_played_is_named_with_its_reason() {
         assert_eq!(departure.unplayable.as_deref(), Some("it is too long"));
     }
     assert_eq!(deck.take(&calls[2]), Ok(2));
+}
+
+#[test]
+fn call_whose_body_is_cut_is_found_by_its_front_if_no_other_is_more_like_it() {
+    let cut = Asked {
+        is_cut: true,
+        model: None,
+        ..one(&["a"])
+    };
+    let calls = [one(&["a"]), cut, one(&["a", "list the ports"])];
+    let why_not = |at| (at == 1).then(|| "it is too long".to_owned());
+    let mut deck = Deck::new(calls.to_vec(), why_not);
+    let departure = deck.take(&one(&["a", "a long text"])).unwrap_err();
+    let found = (departure.call, departure.difference);
+    assert_eq!(found, (Some(1), Difference::Unplayable));
+    let departure = deck.take(&one(&["a", "list the piers"])).unwrap_err();
+    let found = (departure.call, departure.difference);
+    assert_eq!(found, (Some(2), Difference::Message(1)));
+    assert_eq!(deck.take(&calls[0]), Ok(0));
 }
 
 #[test]
