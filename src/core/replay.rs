@@ -3,7 +3,7 @@
 //!
 //! A request is taken for a recorded one when it asks the same of the same endpoint: model, tools, form
 //! of the answer, conversation that it goes on with, and every message. What changes by itself is passed
-//! over ([`steady`]), with one condition: a name that changed is one that the record does not know, and
+//! over ([`steady()`]), with one condition: a name that changed is one that the record does not know, and
 //! the same one throughout a request. So nobody gets an answer about another's order. Each recorded call
 //! is played once. Of several that fit, that goes first whose body is the same, then that with the most
 //! messages that are the same, then that of the same agent, then the earlier.

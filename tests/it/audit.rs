@@ -16,6 +16,8 @@ use crate::harness::{Client, Proxy, Upstream, json, post, within};
 
 const SETTINGS: &str = "segment_size = \"64 KiB\"";
 const HEAD: usize = 56;
+/// The kind of a record that says how a call ended.
+const SETTLEMENT: u8 = 3;
 
 /// What is on disk after calls, a loop that was stopped, and a run that a person stopped.
 struct Recorded {
@@ -326,13 +328,13 @@ async fn log_that_was_made_anew_is_found_by_an_anchor_alone() {
         let mut before: [u8; 16] = chain.unwrap_or_else(|| head[36..52].try_into().unwrap());
         head[36..52].copy_from_slice(&before);
         fix_head(&mut head);
-        for (at, range) in frames(&bytes).into_iter().enumerate() {
+        for range in frames(&bytes) {
+            let kind = bytes[range.start + 10];
             let mut payload = bytes[range.start + 27..range.end].to_vec();
-            if (number, at) == (2, 3) {
+            if number == 2 && kind == SETTLEMENT {
                 let last = payload.len() - 1;
                 payload[last] ^= 1;
             }
-            let kind = bytes[range.start + 10];
             before = next(before, kind, &payload);
             head.extend(frame(kind, before, &payload));
         }

@@ -180,6 +180,8 @@ struct Reading {
     meant: HashSet<CallId>,
     /// Calls that did not end so far.
     open: HashSet<CallId>,
+    /// Calls that had not ended where the base begins.
+    open_at_base: HashSet<CallId>,
     /// Settlements whose admission is in a checkpoint at most: what they refer to.
     orphans: HashMap<CallId, Vec<Digest>>,
     controls: HashMap<Label, Control>,
@@ -209,6 +211,7 @@ impl Reading {
             groups: Groups::default(),
             meant: HashSet::new(),
             open: HashSet::new(),
+            open_at_base: HashSet::new(),
             orphans: HashMap::new(),
             controls: HashMap::new(),
             base: first.filter(is_retired).map(|it| (it.number, u64::MAX)),
@@ -312,6 +315,7 @@ impl Reading {
             *base = checkpoint.before;
             let pending = checkpoint.pending.iter();
             self.plan.counted = pending.map(|(admission, _)| admission.id).collect();
+            self.open_at_base = checkpoint.open.iter().map(|it| it.id).collect();
         }
         for admission in &checkpoint.open {
             self.admission(admission);
@@ -340,6 +344,10 @@ impl Reading {
                 plan.unshared.extend(digests);
             }
         }
+        // An older checkpoint may tell of calls whose end went with the front.
+        let may_run = |id: &&CallId| self.open.contains(id) || self.open_at_base.contains(id);
+        plan.going
+            .extend(self.meant.iter().filter(|id| !may_run(id)));
         plan.running = self.meant.difference(&plan.going).count() as u64;
         plan.held.extend(self.controls.into_keys());
         plan.end = end;

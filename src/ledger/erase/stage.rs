@@ -125,15 +125,17 @@ impl<'s> Staging<'s> {
         let file = storage.stage(header.number)?;
         // On disk before anything else is staged: what is without it happened.
         storage.sync_dir()?;
+        let mut frames = Frames {
+            bytes: header.to_bytes(),
+            chain: header.continues,
+            records: 0,
+        };
+        frames.push_begun(header.created_at, header.seed);
         Ok(Self {
             storage,
             number: header.number,
             file,
-            frames: Frames {
-                bytes: header.to_bytes(),
-                chain: header.continues,
-                records: 0,
-            },
+            frames,
             removal,
         })
     }
