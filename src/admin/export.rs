@@ -130,7 +130,10 @@ impl Asked {
         Ok(Self {
             span: SpanFilter {
                 since,
-                until: until.or_else(|| (table != Table::Budgets).then_some(behind_now)),
+                until: match (table, until) {
+                    (Table::Budgets, until) => until,
+                    (_, until) => Some(until.map_or(behind_now, |until| until.min(behind_now))),
+                },
                 before: None,
                 limit: PAGE,
             },

@@ -404,7 +404,7 @@ async fn of_parent(parent: &Parent) -> Result<Proxy, Failure> {
     })
 }
 
-async fn own_or_running(
+pub(super) async fn own_or_running(
     config: Config,
     watcher: Watcher,
     variables: &Variables,
@@ -420,7 +420,7 @@ async fn own_or_running(
 }
 
 /// Addresses at which this proxy is meant: its own, and the configured one where nobody is.
-fn own_addresses(proxy: Option<SocketAddr>, configured: SocketAddr) -> Vec<SocketAddr> {
+pub(super) fn own_addresses(proxy: Option<SocketAddr>, configured: SocketAddr) -> Vec<SocketAddr> {
     let mut own: Vec<SocketAddr> = proxy.into_iter().collect();
     let is_taken = || TcpStream::connect_timeout(&configured, LISTENS).is_ok();
     if configured.port() != 0 && !own.contains(&configured) && !is_taken() {
@@ -439,7 +439,7 @@ fn endpoint(upstream: &UpstreamConfig) -> Endpoint {
 
 /// The upstreams of the proxy, which must be of this version: an older one takes tags of the base URL
 /// that it does not know for a path.
-async fn known(proxy: &Proxy, source: &Source) -> Result<Vec<Endpoint>, Failure> {
+pub(super) async fn known(proxy: &Proxy, source: &Source) -> Result<Vec<Endpoint>, Failure> {
     if let Proxy::Own(own) = proxy {
         return Ok(own.app().config().upstreams.iter().map(endpoint).collect());
     }
@@ -465,7 +465,7 @@ async fn known(proxy: &Proxy, source: &Source) -> Result<Vec<Endpoint>, Failure>
 }
 
 /// What the user set must be reached, and a proxy that runs already cannot be given an upstream.
-fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
+pub(super) fn refuse_lacking(lacking: &[Missing], proxy: &Proxy) -> Result<(), Failure> {
     if lacking.is_empty() {
         return Ok(());
     }
@@ -504,7 +504,7 @@ pub(super) fn identity(launch: &Launch, parent: Option<&Parent>) -> Result<Ident
     })
 }
 
-fn source(common: &Common, proxy: &Proxy) -> Result<Source, Failure> {
+pub(super) fn source(common: &Common, proxy: &Proxy) -> Result<Source, Failure> {
     match proxy {
         Proxy::Own(own) => {
             let live = admin::Source::Live(own.app().ledger().clone());

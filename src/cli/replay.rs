@@ -18,6 +18,7 @@ use super::table::{Output, Table};
 use super::{Common, Failure, command, source};
 use crate::core::id::Label;
 use crate::launch::child::Signals;
+use crate::launch::environment::Variables;
 use crate::launch::proxy::Log;
 use crate::replay::Speed;
 use crate::replay::server::{OnDivergence, Report};
@@ -154,6 +155,7 @@ pub(super) fn run(common: &Common, args: &ReplayArgs, out: &mut Output<'_>) -> R
         listen,
         name: None,
         launch: &Launch::default(),
+        variables: &Variables::new(),
         tells: true,
         repeats: true,
     };

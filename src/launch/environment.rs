@@ -165,9 +165,9 @@ pub fn changes(
 }
 
 /// What to set in `variables` for a program that is answered from a record at `origin`, whatever
-/// endpoint it uses. Nobody asks for keys there, and clients do not begin without: with `keys` those
-/// that are not set are made up.
-pub fn replayed(variables: &Variables, origin: &str, keys: bool) -> Result<Variables, NoUrl> {
+/// endpoint it uses. Nobody asks for keys there, and clients do not begin without: those that are not
+/// set are made up.
+pub fn replayed(variables: &Variables, origin: &str) -> Result<Variables, NoUrl> {
     let mut set = no_proxy(variables, origin);
     for variable in FAMILIES.iter().flat_map(|family| family.variables) {
         let path = match given(variables, variable) {
@@ -182,10 +182,21 @@ pub fn replayed(variables: &Variables, origin: &str, keys: bool) -> Result<Varia
     let lacking = clients::KEYS
         .iter()
         .filter(|key| !variables.contains_key(**key));
-    for key in lacking.filter(|_| keys) {
+    for key in lacking {
         set.insert((*key).to_owned(), "replayed".to_owned());
     }
     set.insert(URL.to_owned(), origin.to_owned());
+    Ok(set)
+}
+
+/// What to set in `variables` for a program that is answered from a record first, and goes on live: as
+/// for one that is launched, so that a key goes where it went.
+pub fn forked(variables: &Variables, behind: &Behind<'_>) -> Result<Variables, NoUrl> {
+    let mut set = no_proxy(variables, behind.origin);
+    for family in &FAMILIES {
+        set.extend(family_changes(family, variables, (behind.origin, behind))?);
+    }
+    set.insert(URL.to_owned(), behind.origin.to_owned());
     Ok(set)
 }
 

@@ -43,8 +43,6 @@ pub(super) struct Going<'a> {
     pub tagged: &'a Tagged<'a>,
     pub query: Option<&'a str>,
     pub headers: HeaderMap,
-    /// Where it goes unless it says so itself; the proxy chooses where neither does.
-    pub upstream: Option<&'a Label>,
 }
 
 impl Live {
@@ -70,7 +68,9 @@ impl Live {
     }
 }
 
-/// What the client said of itself in the path is said again, but for what the new run says.
+/// What the client said in the path is said again, but for what the new run says. Where it did not name
+/// an upstream the proxy chooses, as it did for the record: what is on record is no word of the client's,
+/// whose key must reach nobody that it is not for.
 fn target(origin: &str, tags: &str, going: &Going<'_>) -> String {
     let whole = format!("{tags}/v1");
     let ours = take_tags(&whole);
@@ -81,9 +81,7 @@ fn target(origin: &str, tags: &str, going: &Going<'_>) -> String {
             tag(&mut target, name, value);
         }
     }
-    let is_named = going.headers.contains_key(headers::UPSTREAM);
-    let recorded = going.upstream.filter(|_| !is_named).map(Label::as_str);
-    if let Some(upstream) = going.tagged.upstream.as_deref().or(recorded) {
+    if let Some(upstream) = going.tagged.upstream.as_deref() {
         tag(&mut target, "upstream", upstream);
     }
     target.push_str(&going.request.path);
@@ -200,7 +198,6 @@ mod tests {
             tagged,
             query: None,
             headers: HeaderMap::new(),
-            upstream: None,
         }
     }
 
@@ -216,30 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn call_goes_where_its_client_says_else_where_the_record_says() {
-        let groq = Label::parse("groq").unwrap();
-        let (plain, named) = (
-            take_tags("/v1/models"),
-            take_tags("/upstream/own/v1/models"),
-        );
-        let to = |tagged: &Tagged<'_>, upstream: Option<&Label>, header: bool| {
-            let mut going = Going {
-                upstream,
-                ..going(tagged, "{}")
-            };
-            if header {
-                let own = HeaderValue::from_static("own");
-                going.headers.insert(headers::UPSTREAM, own);
-            }
-            target("http://proxy", "/run/new", &going)
+    fn call_goes_where_its_client_says_else_where_the_proxy_chooses() {
+        let to = |path: &str| {
+            let tagged = take_tags(path);
+            target("http://proxy", "/run/new", &going(&tagged, "{}"))
         };
-        let recorded = "http://proxy/run/new/upstream/groq/v1/models";
-        let own = "http://proxy/run/new/upstream/own/v1/models";
-        let open = "http://proxy/run/new/v1/models";
-        assert_eq!(to(&plain, Some(&groq), false), recorded);
-        assert_eq!(to(&named, Some(&groq), false), own);
-        assert_eq!(to(&plain, Some(&groq), true), open);
-        assert_eq!(to(&plain, None, false), open);
+        let named = "http://proxy/run/new/upstream/own/v1/models";
+        assert_eq!(to("/upstream/own/v1/models"), named);
+        assert_eq!(to("/v1/models"), "http://proxy/run/new/v1/models");
     }
 
     #[test]

@@ -132,18 +132,24 @@ impl Playing {
         if let Some((at_us, piece)) = self.pieces.pop_front() {
             self.speed.until(self.start, at_us).await;
             // One that is cut may have been left by its client in the record already.
-            if (self.pieces.is_empty() || self.is_cut)
-                && let Some(taken) = self.taken.take()
-            {
-                taken.delivered();
+            if self.pieces.is_empty() || self.is_cut {
+                self.is_given();
             }
             return Some((Ok(piece), self));
         }
         if !std::mem::take(&mut self.is_cut) {
             return None;
         }
+        // A retry gets what came after it in the record.
+        self.is_given();
         broken_off().await;
         Some((Err(io::Error::other("the record breaks off here")), self))
+    }
+
+    fn is_given(&mut self) {
+        if let Some(taken) = self.taken.take() {
+            taken.delivered();
+        }
     }
 }
 

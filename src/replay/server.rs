@@ -206,14 +206,12 @@ async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
         (Step::Play(at), _) => play(&shared, at).await,
         (Step::Stop, told) => refusal(&request, (StatusCode::CONFLICT, DEPARTED), &told),
         (Step::Live, _) => {
-            let upstream = shared.tape.upstream_of(&request);
             request.body = body;
             let going = Going {
                 request,
                 tagged: &tagged,
                 query: parts.uri.query(),
                 headers: parts.headers,
-                upstream,
             };
             shared.go_live(going).await
         }

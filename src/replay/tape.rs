@@ -4,9 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::asked::Request;
-use super::model;
 use crate::core::id::{CallId, Label};
-use crate::wire::route::route;
 
 /// Calls of one tape.
 pub const MAX_CALLS: usize = 10_000;
@@ -26,7 +24,6 @@ pub struct Tape {
 pub struct Call {
     pub id: CallId,
     pub agent: Label,
-    pub upstream: Label,
     pub model: Option<Label>,
     pub request: Request,
     /// Or why it cannot be played, in words.
@@ -51,37 +48,6 @@ impl Tape {
     pub fn playable(&self) -> usize {
         self.calls.iter().filter(|call| call.reply.is_ok()).count()
     }
-
-    /// Where a request like this one went: the one upstream that calls of its endpoint and model went
-    /// to, else the one that calls of its endpoint did. None where that is not told, since the key that
-    /// comes with a request must reach no other company.
-    pub fn upstream_of(&self, request: &Request) -> Option<&Label> {
-        let endpoint = endpoint(request);
-        let same: Vec<&Call> = self
-            .calls
-            .iter()
-            .filter(|call| self::endpoint(&call.request) == endpoint)
-            .collect();
-        let model = request.asked().model;
-        let of_model = same.iter().filter(|call| call.model == model);
-        only(of_model.copied()).or_else(|| only(same.iter().copied()))
-    }
-}
-
-/// Method and path, whatever model the path names.
-fn endpoint(request: &Request) -> (&str, String) {
-    let path = match route(&request.method, &request.path).path_model {
-        Some(name) => model::in_path(&request.path, &name, "*"),
-        None => None,
-    };
-    let path = path.unwrap_or_else(|| request.path.clone());
-    (request.method.as_str(), path)
-}
-
-fn only<'a>(calls: impl Iterator<Item = &'a Call>) -> Option<&'a Label> {
-    let mut upstreams = calls.map(|call| &call.upstream);
-    let first = upstreams.next()?;
-    upstreams.all(|other| other == first).then_some(first)
 }
 
 impl Reply {
@@ -108,55 +74,7 @@ impl Reply {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
-
     use super::*;
-
-    fn request(path: &str, model: &str) -> Request {
-        Request {
-            method: Method::POST,
-            path: path.to_owned(),
-            agent: None,
-            encoding: None,
-            body: format!("{{\"model\":\"{model}\",\"messages\":[]}}").into(),
-        }
-    }
-
-    #[test]
-    fn request_goes_where_calls_of_its_endpoint_went_and_nowhere_else() {
-        let label = |text: &str| Label::parse(text).unwrap();
-        let call = |path: &str, model: &str, upstream: &str| Call {
-            id: CallId::from_uuid(uuid::Uuid::nil()),
-            agent: label("a"),
-            upstream: label(upstream),
-            model: Some(label(model)),
-            request: request(path, model),
-            reply: Err("no".to_owned()),
-        };
-        let gemini = "/v1beta/models/flash:generateContent";
-        let tape = Tape {
-            run: label("r"),
-            calls: vec![
-                call("/v1/chat/completions", "gpt", "openai"),
-                call("/v1/chat/completions", "deep", "deepseek"),
-                call("/v1/embeddings", "small", "openai"),
-                call(gemini, "flash", "google"),
-            ],
-        };
-        for (path, model, upstream) in [
-            ("/v1/chat/completions", "gpt", Some("openai")),
-            ("/v1/chat/completions", "deep", Some("deepseek")),
-            ("/v1/chat/completions", "other", None),
-            ("/v1/embeddings", "other", Some("openai")),
-            ("/v1/messages", "gpt", None),
-            ("/openai/v1/chat/completions", "gpt", None),
-            ("/v1beta/models/pro:generateContent", "pro", Some("google")),
-            ("/v1beta/models/pro:streamGenerateContent", "pro", None),
-        ] {
-            let found = tape.upstream_of(&request(path, model)).map(Label::as_str);
-            assert_eq!(found, upstream, "{path} {model}");
-        }
-    }
 
     #[test]
     fn pieces_are_the_body_whatever_the_marks_say() {

@@ -247,6 +247,24 @@ async fn fork_goes_on_live_with_another_model() {
 }
 
 #[tokio::test]
+async fn key_of_a_live_call_goes_nowhere_that_it_did_not_go_before() {
+    let (main, local) = (
+        Upstream::answers(plain("main")).await,
+        Upstream::answers(plain("local")).await,
+    );
+    let both = Proxy::with(&main).upstream("local", &local, "models = [\"m\"]");
+    let ask = chat(&["one"], false).header("authorization", "Bearer sk-of-the-client");
+    let (_, setup) = recorded(both, std::slice::from_ref(&ask)).await;
+    let serving = Serving::start(&setup, &["--fork-at", "1"]).await;
+    assert_eq!(serving.call(&ask).await.head.status(), 200);
+    serving.end().await;
+    assert_eq!((main.requests().len(), local.requests().len()), (0, 2));
+    for request in local.requests() {
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_replayed_is_said_with_the_reason() {
     let (_, setup, _upstream) = taped().await;
     for (arguments, code, says) in [

@@ -78,6 +78,23 @@ async fn answer_that_broke_off_breaks_off_after_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn answer_that_broke_off_before_its_body_is_played_once() {
+    let nothing = reply(200)
+        .header("content-length", "5")
+        .bare()
+        .then_closes();
+    let upstream = Upstream::answers_each([nothing, plain("second")]).await;
+    let asks = [chat(&["one"], false), chat(&["one"], false)];
+    let (live, setup) = recorded(Proxy::with(&upstream), &asks).await;
+    assert!(live[0].cut && live[0].body.data.is_empty());
+    drop(upstream);
+    let serving = Serving::start(&setup, &[]).await;
+    assert!(serving.call(&asks[0]).await.cut);
+    assert_eq!(serving.call(&asks[1]).await.text(), live[1].text());
+    serving.end().await;
+}
+
+#[tokio::test]
 async fn answer_of_the_proxy_itself_is_not_played_as_one_of_the_upstream() {
     let upstream = Upstream::answers(plain("first")).await;
     let setup = Proxy::with(&upstream);

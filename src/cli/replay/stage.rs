@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 
 use super::super::args::Launch;
-use super::super::launch::{identity, say};
+use super::super::launch::{self, identity, say};
 use super::super::source::impossible;
 use super::super::table::printable;
 use super::super::{Common, Failure, command};
 use super::How;
 use crate::config::{Config, Watcher};
 use crate::core::id::Label;
-use crate::launch::proxy::{Proxy, reach};
+use crate::launch::environment::{self, Endpoint, NoUrl, Variables};
+use crate::launch::proxy::Proxy;
 use crate::replay::server::{Options, Report, Server};
 use crate::replay::tape::Tape;
 use crate::replay::{Live, Speed};
@@ -25,6 +26,8 @@ pub(super) struct Wanted<'a> {
     /// Of the run that live calls are of.
     pub name: Option<&'a Label>,
     pub launch: &'a Launch,
+    /// What is set where the program is launched; nothing where it is not.
+    pub variables: &'a Variables,
     /// The first departure is told when it happens, not only at the end.
     pub tells: bool,
     /// Calls are played any number of times.
@@ -33,8 +36,16 @@ pub(super) struct Wanted<'a> {
 
 pub(super) struct Stage {
     server: Server,
-    proxy: Option<Proxy>,
+    behind: Option<Behind>,
     opening: String,
+}
+
+/// What live calls go through.
+struct Behind {
+    proxy: Proxy,
+    upstreams: Vec<Endpoint>,
+    /// Addresses that are the proxy's own.
+    own: Vec<SocketAddr>,
 }
 
 impl Stage {
@@ -51,9 +62,9 @@ impl Stage {
         warn_of(wanted.listen, how.goes_live())?;
         let (config, watcher) = command::load(common)?;
         let redaction = config.ledger.redact.clone();
-        let (proxy, live) = if how.goes_live() {
-            let (proxy, live) = live((config, watcher), &tape.run, wanted).await?;
-            (Some(proxy), Some(live))
+        let (behind, live) = if how.goes_live() {
+            let (behind, live) = live(common, (config, watcher), &tape.run, wanted).await?;
+            (Some(behind), Some(live))
         } else {
             (None, None)
         };
@@ -84,7 +95,7 @@ impl Stage {
         opening = format!("{opening}, http://{}", server.address());
         Ok(Self {
             server,
-            proxy,
+            behind,
             opening,
         })
     }
@@ -97,15 +108,30 @@ impl Stage {
         format!("http://{}", self.server.address())
     }
 
-    pub(super) fn goes_live(&self) -> bool {
-        self.proxy.is_some()
+    /// What to set for a program, beside what is set already.
+    pub(super) fn variables(&self, given: &Variables) -> Result<Variables, NoUrl> {
+        let origin = self.origin();
+        let Some(behind) = &self.behind else {
+            return environment::replayed(given, &origin);
+        };
+        let behind = environment::Behind {
+            origin: &origin,
+            upstreams: &behind.upstreams,
+            own: &behind.own,
+            ledger: "",
+        };
+        environment::forked(given, &behind)
     }
 
     /// Ends it; what went live is recorded by then.
     pub(super) async fn end(self) -> Report {
         let report = self.server.report();
         drop(self.server);
-        if let Some(Proxy::Own(own)) = self.proxy {
+        if let Some(Behind {
+            proxy: Proxy::Own(own),
+            ..
+        }) = self.behind
+        {
             own.stop().await;
         }
         report
@@ -182,12 +208,17 @@ fn place(tape: &Tape, at: &str) -> Result<usize, Failure> {
 }
 
 async fn live(
+    common: &Common,
     (config, watcher): (Config, Watcher),
     run: &Label,
     wanted: &Wanted<'_>,
-) -> Result<(Proxy, Live), Failure> {
-    let proxy = reach(config, watcher, |_, config| config).await;
-    let proxy = proxy.map_err(impossible)?;
+) -> Result<(Behind, Live), Failure> {
+    let (variables, listen) = (wanted.variables, config.proxy.listen);
+    let proxy = launch::own_or_running(config, watcher, variables).await?;
+    let own = launch::own_addresses(Some(proxy.doors().proxy), listen);
+    let upstreams = launch::known(&proxy, &launch::source(common, &proxy)?).await?;
+    let lacking = environment::missing(variables, &upstreams, &own).map_err(impossible)?;
+    launch::refuse_lacking(&lacking, &proxy)?;
     let named = Launch {
         name: wanted.name.or(Some(run)).cloned(),
         variant: wanted.launch.variant.clone(),
@@ -212,5 +243,10 @@ async fn live(
         model: wanted.how.model.clone(),
         client: client.map_err(impossible)?,
     };
-    Ok((proxy, live))
+    let behind = Behind {
+        proxy,
+        upstreams,
+        own,
+    };
+    Ok((behind, live))
 }

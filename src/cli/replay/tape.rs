@@ -148,7 +148,6 @@ async fn call(source: &Source, id: CallId, config: &Config) -> Result<(Call, u64
     let call = Call {
         id,
         agent: call.agent.clone(),
-        upstream: call.upstream.clone(),
         model: call.request_model.clone(),
         request,
         reply,

@@ -111,9 +111,11 @@ impl<'de> Deserialize<'de> for MetricBound {
 pub struct SuccessError(String);
 
 impl Success {
-    /// Whether a run succeeded; none where it has no such number.
+    /// Whether a run succeeded; none where it has no such number. One that a breaker stopped did not,
+    /// whatever was measured of it before.
     pub fn of(&self, run: &RunFigures) -> Option<bool> {
         match self {
+            _ if run.is_stopped => Some(false),
             Self::Outcome => Some(run.ended_well),
             Self::Metric { name, sign, bound } => {
                 let value = run.metrics.get(name)?;

@@ -163,6 +163,13 @@ impl Walk<'_> {
 
     /// A record that is as it was written, where it was written.
     fn take(&mut self, way: &mut Way<'_>, ahead: Ahead) -> io::Result<()> {
+        if way.left.is_some() {
+            // A failed write may leave anything behind the point that the next segment goes on from: it is
+            // no part of the log, and vouches for nothing.
+            self.chain = Some(ahead.chain);
+            way.pass(ahead.len);
+            return Ok(());
+        }
         let (at, record) = (way.position(), way.record);
         self.read(way, ahead)?;
         if is_stamped(ahead.kind) {
@@ -223,7 +230,9 @@ impl Walk<'_> {
 
     /// Compares the point that was reached with those that somebody vouches for.
     fn pass(&mut self, way: &mut Way<'_>) {
-        let Some(chain) = self.chain else { return };
+        let Some(chain) = self.chain.filter(|_| way.left.is_none()) else {
+            return;
+        };
         let here = Anchor {
             segment: way.number,
             chain,

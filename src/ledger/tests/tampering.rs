@@ -9,6 +9,7 @@ use crate::core::digest::DigestSeed;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 
+use super::super::Event;
 use super::super::audit::{AuditReport, Begin, FindingKind, Given, verify_given, verify_on};
 use super::super::fake::{FakeDisk, IndexDisk, Loss};
 use super::super::queue::commit;
@@ -51,21 +52,32 @@ fn tombstone(chain: Chain, stone: &Tombstone) -> Vec<u8> {
     frames.bytes
 }
 
+/// Appends a segment that goes on from a point with these records.
+fn append(machine: &Machine, (after, continues): (u64, Chain), written: &Frames) {
+    let last = Header::parse(&machine.disk.bytes(after)).unwrap();
+    let header = Header {
+        number: after + 1,
+        created_at: machine.clock.now(),
+        continues,
+        ..last
+    };
+    let mut file = machine.disk.create(after + 1).unwrap();
+    file.append(&[header.to_bytes(), written.bytes.clone()].concat())
+        .unwrap();
+    file.sync().unwrap();
+}
+
+fn after(chain: Chain) -> Frames {
+    Frames {
+        chain,
+        ..Frames::default()
+    }
+}
+
 /// Appends records that name what goes, in a segment of their own.
 fn put_on_record(machine: &Machine, all: impl IntoIterator<Item = Erased>) {
     let end = audit(machine).head.unwrap();
-    let number = end.segment + 1;
-    let last = Header::parse(&machine.disk.bytes(end.segment)).unwrap();
-    let header = Header {
-        number,
-        created_at: machine.clock.now(),
-        continues: end.chain,
-        ..last
-    };
-    let mut written = Frames {
-        chain: end.chain,
-        ..Frames::default()
-    };
+    let mut written = after(end.chain);
     for erased in all {
         let removal = Removal {
             at: machine.clock.now(),
@@ -77,10 +89,7 @@ fn put_on_record(machine: &Machine, all: impl IntoIterator<Item = Erased>) {
         };
         written.push(kind::REMOVAL, &removal);
     }
-    let mut file = machine.disk.create(number).unwrap();
-    file.append(&[header.to_bytes(), written.bytes].concat())
-        .unwrap();
-    file.sync().unwrap();
+    append(machine, (end.segment, end.chain), &written);
 }
 
 fn left(kind: u8, record: &impl minicbor::Encode<()>) -> Option<Residue> {
@@ -120,6 +129,21 @@ fn tombstone_that_says_what_a_call_did_is_forged_and_is_not_read() {
     put_on_record(&machine, [erased]);
     assert_eq!(kinds(&audit(&machine)), [FindingKind::ForgedTombstone]);
     assert_eq!(machine.disk.records(kind::ACT), 0);
+}
+
+#[test]
+fn bytes_that_the_next_segment_passes_over_vouch_for_nothing() {
+    let machine = filled();
+    let anchor = audit(&machine).head.unwrap();
+    let bytes = machine.disk.bytes(anchor.segment);
+    let first = parse_frame(&bytes[HEADER_LEN..]).unwrap().chain;
+    let mut other = after(first);
+    other.push(kind::EVENT, &Event::own(machine.clock.now(), "told", None));
+    append(&machine, (anchor.segment, first), &other);
+    let alone = audit(&machine);
+    assert!(alone.is_sound() && alone.given_up_bytes > 0, "{alone:?}");
+    let against = verify_on(&machine.disk, &[anchor], None);
+    assert_eq!(kinds(&against), [FindingKind::Rewritten]);
 }
 
 #[test]

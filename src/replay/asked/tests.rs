@@ -47,7 +47,6 @@ fn tape(requests: Vec<Request>) -> Tape {
     let calls = requests.into_iter().map(|request| Call {
         id: CallId::from_bytes([7; 16]),
         agent: Label::parse("planner").unwrap(),
-        upstream: Label::parse("openai").unwrap(),
         model: None,
         request,
         reply: Err("it is long".to_owned()),
