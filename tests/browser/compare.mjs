@@ -88,7 +88,7 @@ test("arms are chosen, and runs found, without a script", async () => {
   await page.getByRole("link", { name: "asked-29", exact: true }).click();
   assert.match(await page.locator("main").innerText(), /One run each: base-0 and asked-29/);
   await page.goto(`${proxy.url}/suggestions`);
-  assert.match(await page.locator("main").innerText(), /asker sent requests that had been answered before/);
+  assert.match(await page.locator("main").innerText(), /asker sent requests that had been answered within the hour before/);
   await page.context().close();
 });
 
@@ -96,7 +96,7 @@ test("a suggestion shows its evidence, and leads to the calls", async () => {
   const page = await open(chromium);
   await page.goto(`${proxy.url}/suggestions`);
   const card = page.locator(".card", { hasText: "asker sent" });
-  assert.match(await card.innerText(), /asker sent requests that had been answered before, byte for byte, 29 times more/);
+  assert.match(await card.innerText(), /asker sent requests that had been answered within the hour before, byte for byte, 29 times more/);
   const links = card.locator("a[href*='/calls/']");
   assert.ok(await links.count() > 0, "calls are linked");
   await links.first().click();
