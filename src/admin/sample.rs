@@ -230,6 +230,7 @@ pub(crate) async fn hold(budgets: &Budgets, claim: &mut Claim) -> Hold {
 
 fn capture(bytes: &[u8]) -> Capture {
     Capture {
+        is_broken: false,
         chunks: vec![Bytes::copy_from_slice(bytes)],
         len: bytes.len() as u64,
         segments: Vec::new(),

@@ -78,12 +78,14 @@ impl Redaction {
         as_it_stands.or(said)
     }
 
-    /// An answer that came in events: server-sent ones, lines of JSON, or a list of it.
-    pub fn stream(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// An answer that came in events: server-sent ones, lines of JSON, or a list of it. Of one that was
+    /// cut off each text loses its end, as [`Self::keeps_of_cut`] has it.
+    pub fn stream(&self, bytes: &[u8], is_cut: bool) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;
         }
-        let joined = stream::redacted(&self.rules, bytes);
+        let end = if is_cut { CUT } else { 0 };
+        let joined = stream::redacted(&self.rules, bytes, end);
         self.json(joined.as_deref().unwrap_or(bytes)).or(joined)
     }
 

@@ -27,6 +27,8 @@ pub struct Capture {
     pub segments: Vec<(Range<usize>, Digest)>,
     pub content_type: Option<String>,
     pub content_encoding: Option<String>,
+    /// It ended before it was whole: what its end says may go on.
+    pub is_broken: bool,
 }
 
 impl Capture {
@@ -127,6 +129,7 @@ impl Bodies {
             mut segments,
             content_type,
             mut content_encoding,
+            is_broken,
         } = capture;
         let mut bytes = Capture::into_bytes(chunks);
         let mut changed = false;
@@ -142,12 +145,14 @@ impl Bodies {
             bytes.truncate(self.max_body_bytes);
             truncated = true;
         }
-        if truncated {
+        let is_cut = truncated || is_broken;
+        if is_cut && !self.redact.is_empty() {
             bytes.truncate(self.redact.keeps_of_cut(bytes.len()));
+            truncated = true;
         }
         if segments.is_empty()
             && is_stream(content_type.as_deref(), &bytes)
-            && let Some(redacted) = self.redact.stream(&bytes)
+            && let Some(redacted) = self.redact.stream(&bytes, is_cut)
         {
             bytes = redacted.into();
             changed = true;

@@ -177,7 +177,7 @@ impl Books {
 
 fn settle(mut call: EndedCall, books: &Books) {
     let observed = call.observed.take();
-    let (mut facts, capture, marks, response_bytes) = match observed {
+    let (mut facts, mut capture, marks, response_bytes) = match observed {
         None => (ResponseFacts::default(), None, Vec::new(), 0),
         Some(observed) => take_apart(observed, call.origin.record),
     };
@@ -186,6 +186,12 @@ fn settle(mut call: EndedCall, books: &Books) {
     }
     let mut settlement = settlement(&mut call, &mut facts, books);
     settlement.chunks = marks;
+    if let Some(capture) = &mut capture {
+        capture.is_broken = matches!(
+            settlement.outcome,
+            Outcome::UpstreamCut | Outcome::ClientGone | Outcome::Cut | Outcome::Rejected
+        );
+    }
     settlement.response_bytes = settlement.response_bytes.saturating_add(response_bytes);
     books
         .metrics
@@ -331,6 +337,7 @@ fn take_apart(observed: Observed, record: RecordLevel) -> TakenApart {
         segments: Vec::new(),
         content_type,
         content_encoding,
+        is_broken: false,
     });
     (reader.finish(), capture, marks, bytes)
 }

@@ -183,6 +183,7 @@ impl Received {
             Some(_) => &[],
         };
         Some(Capture {
+            is_broken: false,
             chunks: vec![bytes.clone()],
             len: bytes.len() as u64,
             segments: segments

@@ -39,8 +39,8 @@ struct Piece {
     text: Vec<u8>,
 }
 
-/// None where no rule matched.
-pub(super) fn redacted(rules: &[Rule], bytes: &[u8]) -> Option<Vec<u8>> {
+/// None where no rule matched. Each text loses its last `end` bytes.
+pub(super) fn redacted(rules: &[Rule], bytes: &[u8], end: usize) -> Option<Vec<u8>> {
     let events = events(bytes);
     let mut texts: HashMap<String, Vec<Piece>> = HashMap::new();
     for (event, range) in events.iter().enumerate() {
@@ -58,7 +58,9 @@ pub(super) fn redacted(rules: &[Rule], bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let mut changed: HashMap<usize, HashMap<usize, String>> = HashMap::new();
     for mut pieces in texts.into_values() {
-        for at in redact(rules, &mut pieces) {
+        let mut changed_pieces = shorten(&mut pieces, end);
+        changed_pieces.extend(redact(rules, &mut pieces));
+        for at in changed_pieces {
             if let Some(Piece {
                 event,
                 string,
@@ -161,6 +163,28 @@ fn walk(
         }
         _ => {}
     }
+}
+
+/// Takes the last `end` bytes away; says of which pieces.
+fn shorten(pieces: &mut [Piece], mut end: usize) -> Vec<usize> {
+    let mut shortened = Vec::new();
+    for (at, piece) in pieces.iter_mut().enumerate().rev() {
+        if end == 0 {
+            break;
+        }
+        let less = piece.text.len().min(end);
+        if less > 0 {
+            let kept = piece.text.len() - less;
+            // A character that is cut in two goes as a whole.
+            let kept = (0..=kept)
+                .rev()
+                .find(|at| piece.text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
+            piece.text.truncate(kept.unwrap_or(0));
+            shortened.push(at);
+        }
+        end -= less;
+    }
+    shortened
 }
 
 /// Makes all rules in what the pieces come to together; says which pieces are not what they were.

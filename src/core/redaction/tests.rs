@@ -25,8 +25,8 @@ fn what_no_rule_matches_stays_as_it_is() {
     let rules = redaction("swordfish");
     assert_eq!(rules.bytes(b"tuna"), None);
     assert_eq!(rules.json(br#"{"a":"tu\u006ea"}"#), None);
-    assert_eq!(rules.stream(b"data: {\"a\":\"tuna\"}\n\n"), None);
-    assert_eq!(Redaction::default().stream(b"data: {}\n\n"), None);
+    assert_eq!(rules.stream(b"data: {\"a\":\"tuna\"}\n\n", false), None);
+    assert_eq!(Redaction::default().stream(b"data: {}\n\n", false), None);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_secret_in_pieces_is_found_in_each_form_of_stream() {
     let sse: String = said.iter().fold(String::new(), |all, it| {
         format!("{all}event: x\ndata: {it}\n\n")
     });
-    let kept = rules.stream(sse.as_bytes()).unwrap();
+    let kept = rules.stream(sse.as_bytes(), false).unwrap();
     let expected: Vec<Value> = [
         ("my [x]", 0),
         ("is sword", 1),
@@ -88,14 +88,14 @@ fn a_secret_in_pieces_is_found_in_each_form_of_stream() {
     let lines: String = said
         .iter()
         .fold(String::new(), |all, it| format!("{all}{it}\n"));
-    let kept = rules.stream(lines.as_bytes()).unwrap();
+    let kept = rules.stream(lines.as_bytes(), false).unwrap();
     let found: Vec<Value> = text(&kept)
         .lines()
         .map(|it| serde_json::from_str(it).unwrap())
         .collect();
     assert_eq!(found, expected);
     let list = serde_json::to_vec(&said).unwrap();
-    let kept: Vec<Value> = serde_json::from_slice(&rules.stream(&list).unwrap()).unwrap();
+    let kept: Vec<Value> = serde_json::from_slice(&rules.stream(&list, false).unwrap()).unwrap();
     assert_eq!(kept, expected);
 }
 
@@ -104,9 +104,28 @@ fn names_that_each_event_repeats_are_not_put_together() {
     let rules = redaction("c1c1");
     let event = r#"data: {"id":"c1","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
     assert_eq!(
-        rules.stream(format!("{event}\n\n{event}\n\n").as_bytes()),
+        rules.stream(format!("{event}\n\n{event}\n\n").as_bytes(), false),
         None
     );
+}
+
+#[test]
+fn each_text_of_a_stream_that_broke_off_loses_its_end() {
+    let rules = redaction("sk-[a-z0-9]{20,}");
+    let said = "x".repeat(300) + "sk-" + &"a1".repeat(9);
+    let events = said.as_bytes().chunks(7).fold(String::new(), |all, piece| {
+        format!("{all}data: {}\n\n", json!({"delta": text(piece)}))
+    });
+    let kept = rules.stream(events.as_bytes(), true).unwrap();
+    let joined: String = text(&kept)
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| {
+            let event: Value = serde_json::from_str(data).unwrap();
+            event["delta"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(joined, said[..said.len() - CUT]);
 }
 
 #[test]
@@ -129,7 +148,7 @@ proptest! {
         let events = texts.iter().fold(String::new(), |all, text| {
             format!("{all}data: {}\n\n", json!({"delta": text}))
         });
-        let kept = stream::redacted(&rules, events.as_bytes());
+        let kept = stream::redacted(&rules, events.as_bytes(), 0);
         let kept = kept.unwrap_or_else(|| events.into_bytes());
         let joined: String = text(&kept)
             .lines()

@@ -55,6 +55,7 @@ pub(super) fn said(text: &str) -> Value {
 fn capture(value: &Value) -> Capture {
     let bytes = Bytes::from(value.to_string());
     Capture {
+        is_broken: false,
         len: bytes.len() as u64,
         chunks: vec![bytes],
         segments: Vec::new(),

@@ -158,6 +158,41 @@ fn no_text_beside_names_keeps_a_secret() {
 }
 
 #[test]
+fn a_secret_at_the_end_of_an_answer_that_broke_off_is_not_left_in_part() {
+    let rule = Rule {
+        pattern: Regex::new("sk-[a-z0-9]{20,}").unwrap(),
+        replacement: "[key]".to_owned(),
+    };
+    let machine = Machine::new(crate::config::LedgerConfig {
+        redact: Redaction::new(vec![rule]),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let admission = machine.call("r", "a");
+    let said = format!("{} sk-abcdefgh1234567890", "word ".repeat(100));
+    let events = said.as_bytes()[..said.len() - 2]
+        .chunks(5)
+        .fold(String::new(), |all, piece| {
+            let piece = std::str::from_utf8(piece).unwrap();
+            format!("{all}data: {{\"delta\":\"{piece}\"}}\n\n")
+        });
+    let entry = ledger.admit(admission.clone(), None).unwrap();
+    let broken = Capture {
+        content_type: Some("text/event-stream".to_owned()),
+        is_broken: true,
+        ..plain(events.as_bytes())
+    };
+    entry.settle(settlement(&admission), Some(broken));
+    let body = ledger.view().response_body(admission.id).unwrap().unwrap();
+    assert!(body.truncated && !body.exact);
+    let kept = String::from_utf8(body.bytes).unwrap();
+    for part in ["sk-", "abcd", "1234"] {
+        assert!(!kept.contains(part), "{kept}");
+    }
+    assert!(kept.contains("word"));
+}
+
+#[test]
 fn a_secret_at_the_end_of_a_cut_body_is_not_left_in_part() {
     let machine = Machine::new(crate::config::LedgerConfig {
         max_body_bytes: 1000,
