@@ -151,40 +151,56 @@ pub(crate) async fn record(
     let turn = Arc::clone(&state.budgets.measuring).lock_owned().await;
     let (ledger, budgets) = (state.ledger.clone(), Arc::clone(&state.budgets));
     let write = move || {
-        let written = write_all(&ledger, &budgets, measurements);
+        let mut written = Written::default();
+        let done = write_all(&ledger, &budgets, measurements, &mut written);
         drop(turn);
-        Ok(written)
+        Ok((written, done))
     };
-    let (told, last) = state.records.read(write).await??;
+    let (Written { told, last }, done) = state.records.read(write).await?;
     // They are written in the order they came in.
     if let Some(last) = last {
         last.await;
     }
+    // Whatever became of the others: what is sent again takes the place of these.
+    for (measurement, before) in &told {
+        state.metrics.measured(measurement, before.as_ref());
+        state.alerts.measured(measurement, before.as_ref());
+    }
+    done?;
     if state.ledger.status().failing {
         return Err(Problem::unavailable(
             "the ledger cannot be written at the moment: they are recorded when it can; it does no \
              harm to send them again",
         ));
     }
-    for (measurement, before) in &told {
-        state.metrics.measured(measurement, before.as_ref());
-        state.alerts.measured(measurement, before.as_ref());
-    }
     Ok(told.len() as u64)
+}
+
+#[derive(Default)]
+struct Written {
+    told: Vec<Told>,
+    last: Option<Durable>,
 }
 
 fn write_all(
     ledger: &Ledger,
     budgets: &Budgets,
     measurements: Vec<Measurement>,
-) -> Result<(Vec<Told>, Option<Durable>), Problem> {
+    written: &mut Written,
+) -> Result<(), Problem> {
     let unreadable = |error: IndexError| {
         Problem::unavailable(format!("the ledger cannot be read at the moment: {error}"))
     };
-    let befores = ledger.view().measured_before(&measurements);
+    if !ledger.sync_index() {
+        return Err(Problem::unavailable(
+            "the ledger cannot be read to its end at the moment, so that nobody knows what these take \
+             the place of: none was recorded",
+        ));
+    }
+    let befores = ledger.peek().measured_before(&measurements);
     let befores = befores.map_err(unreadable)?;
     let mut same: HashMap<u128, Measurement> = HashMap::new();
-    let (mut told, all, mut last) = (Vec::new(), measurements.len(), None);
+    let all = measurements.len();
     for (it, before) in measurements.into_iter().zip(befores) {
         let id = measured_identity(&it);
         let before = same.remove(&id).or(before);
@@ -206,18 +222,20 @@ fn write_all(
         let record = |it: Measurement| Ok((ledger.measured(it.clone())?, it));
         match budgets.charge_measured(it, before.as_ref(), &whose, record) {
             Ok((durable, it)) => {
-                last = Some(durable);
+                written.last = Some(durable);
                 same.insert(id, it.clone());
-                told.push((it, before));
+                written.told.push((it, before));
             }
-            Err(NotCharged::Unreadable(error)) => return Err(not_all(told.len(), all, error)),
+            Err(NotCharged::Unreadable(error)) => {
+                return Err(not_all(written.told.len(), all, error));
+            }
             Err(NotCharged::Unrecorded(error)) => {
                 let error: Unavailable = error;
-                return Err(not_all(told.len(), all, error));
+                return Err(not_all(written.told.len(), all, error));
             }
         }
     }
-    Ok((told, last))
+    Ok(())
 }
 
 fn not_all(recorded: usize, all: usize, error: impl Display) -> Problem {

@@ -312,7 +312,7 @@ impl Held {
         now: Timestamp,
     ) {
         let amounts = Amounts {
-            micro_metric: claimed.micro_metric,
+            micro_metric: need.micro_metric(claimed.micro_metric),
             ..held_amounts(need, claimed.rule.on_unpriced, output_tokens)
         };
         state.held = state.held.plus(amounts);

@@ -344,6 +344,31 @@ fn limit_of_calls_counts_running_ones_as_made() {
 }
 
 #[test]
+fn call_that_is_made_again_adds_nothing_to_a_metric() {
+    let bank = Bank::default();
+    let limits = Limits {
+        micro_metric: Some(12),
+        ..Limits::default()
+    };
+    let account = Claimed {
+        micro_metric: 12,
+        ..claimed(&bank, &Arc::new(rule("documents", limits)))
+    };
+    let accounts = [account];
+    let first = held(once(&bank, &accounts, &need(60))).hold;
+    let again = Need {
+        calls: 0,
+        ..need(60)
+    };
+    let second = held(once(&bank, &accounts, &again)).hold;
+    first.settle(&used(10), NOW, drop);
+    second.settle(&used(10), NOW, drop);
+    let standing = refused(once(&bank, &accounts, &need(60)));
+    assert_eq!(standing.used.micro_metric, 12);
+    assert_eq!(standing.why, Some(Why::Spent(Measure::Metric)));
+}
+
+#[test]
 fn answer_longer_than_allowed_takes_more_while_there_is_room() {
     let bank = Bank::default();
     let accounts = [claimed(&bank, &Arc::new(rule("all", tokens(100))))];

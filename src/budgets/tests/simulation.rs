@@ -284,7 +284,7 @@ impl World {
         let (used, held, running) = self.model(claimed);
         for (measure, limit) in self.limits(claimed).each() {
             let wanted = Amounts {
-                micro_metric: claimed.micro_metric,
+                micro_metric: need.micro_metric(claimed.micro_metric),
                 ..need.amounts(claimed.rule.on_unpriced, need.most_output)
             };
             let taken = match measure {

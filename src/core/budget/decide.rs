@@ -98,6 +98,11 @@ impl Need {
         }
     }
 
+    /// What it adds to the sum of a metric, of what it says: a call that is made again said it before.
+    pub fn micro_metric(&self, said: i64) -> i64 {
+        if self.calls > 0 { said } else { 0 }
+    }
+
     /// What it takes of one account with so much output.
     pub fn amounts(&self, on_unpriced: OnUnpriced, output_tokens: i64) -> Amounts {
         Amounts {
@@ -235,17 +240,17 @@ fn share<'s, 'r: 's, I: Iterator<Item = (usize, &'s Seat<'r>)>>(
 impl Seat<'_> {
     fn wanted(&self, need: &Need, output: i64) -> Amounts {
         Amounts {
-            micro_metric: self.micro_metric,
+            micro_metric: need.micro_metric(self.micro_metric),
             ..need.amounts(self.rule.on_unpriced, output)
         }
     }
 
     /// The sum of the metric leaves the call no room, or is used up. What running calls say of
-    /// themselves is as good as used.
-    fn is_metric_spent(&self, limit: i64) -> bool {
+    /// themselves is as good as used; a call that is made again had its room.
+    fn is_metric_spent(&self, need: &Need, limit: i64) -> bool {
         let taken = self.used.plus(self.held).micro_metric;
         let wanted = self.micro_metric;
-        taken >= limit || (wanted > 0 && taken.saturating_add(wanted) > limit)
+        need.calls > 0 && (taken >= limit || (wanted > 0 && taken.saturating_add(wanted) > limit))
     }
 
     /// Whether a call with so much output fits beside what is used and held.
@@ -255,7 +260,7 @@ impl Seat<'_> {
         !self.is_queued
             && self.limits.each().all(|(measure, limit)| match measure {
                 Measure::Concurrent => self.running < limit,
-                Measure::Metric => !self.is_metric_spent(limit),
+                Measure::Metric => !self.is_metric_spent(need, limit),
                 counted => taken.of(counted) <= limit,
             })
     }
@@ -266,7 +271,7 @@ impl Seat<'_> {
         let wanted = self.wanted(need, output);
         let exceeded = |measure: Measure, limit: i64| match measure {
             Measure::Concurrent => limit <= 0,
-            Measure::Metric => self.is_metric_spent(limit),
+            Measure::Metric => self.is_metric_spent(need, limit),
             Measure::Calls => {
                 wanted.calls > 0 && self.used.plus(self.held).plus(wanted).calls > limit
             }

@@ -96,7 +96,7 @@ impl RunFilter {
         Ok(summary(txn, &key)?.is_some())
     }
 
-    /// `left` is how many values may still be read.
+    /// `left` is how many values the page may still read.
     fn has_metric(
         &self,
         txn: &ReadTransaction,
@@ -110,7 +110,10 @@ impl RunFilter {
             name: Some(bound.name.clone()),
             ..MetricFilter::of(MetricScope::Run(run.clone()))
         };
-        let sums = sums(txn, &of_run, left)?;
+        // Each run is judged by as much, so that it is found or not wherever a page ends.
+        let mut own = MAX_MEASURED;
+        let sums = sums(txn, &of_run, &mut own)?;
+        *left = left.saturating_sub(MAX_MEASURED - own);
         let mean = sums
             .by_name
             .get(&bound.name)

@@ -150,7 +150,9 @@ fn what_a_measurement_is_charged_counts_once_however_often_it_is_written() {
     let first = charged(measurement("docs", "10", run(), 1), 1, 10, None);
     let second = charged(measurement("docs", "4", run(), 2), 2, 4, Some((1, 10)));
     // A batch that failed is written again, and nobody knows what of it is on disk already.
-    for it in [&first, &second, &first, &second, &second] {
+    let none = measurement("docs", "0", run(), 1);
+    let all = [&none, &first, &second];
+    for it in all.into_iter().chain(all).chain([&second]) {
         record(&ledger, it.clone());
     }
     assert_eq!(spent_of_metric(&ledger), 4);

@@ -49,7 +49,8 @@ impl<'t> Measured<'t> {
         if let Some(at) = before {
             let charged = it.charged.as_ref().map(|charged| charged.at);
             let last = self.charged_at(it, at, id)?;
-            if charged.is_some() && last > charged {
+            // What comes later takes over what was charged, so one without is older too.
+            if last > charged {
                 return Ok(false);
             }
             is_new = charged.is_none() || last < charged;
