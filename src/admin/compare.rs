@@ -229,7 +229,7 @@ fn parting(view: &View, runs: (&Label, &Label)) -> Result<Option<FirstDifference
     view.part(runs, |one, other| {
         read += 1;
         if read > MAX_PAIRS_READ {
-            return Ok(Some(Departure::of(What::Request, "", "")));
+            return Ok(Some(Departure::of(What::Unread, "", "")));
         }
         match (view.call(one.id)?, view.call(other.id)?) {
             (Some(one), Some(other)) => departure((&one, &other), &mut bodies),

@@ -294,7 +294,7 @@ fn parting(here: &Here, it: &FirstDifference) -> Markup {
         section {
             h2 { "Where they part" }
             p {
-                "Up to here they are the same but for times and identifiers; then " (it.sentence()) ". "
+                "Up to here they are the same but for times and identifiers; " (it.sentence()) ". "
                 @if let Some(a) = it.a { a href=(to(a)) { "The call of A" } }
                 @if it.a.is_some() && it.b.is_some() { ", " }
                 @if let Some(b) = it.b { a href=(to(b)) { "the call of B" } }

@@ -20,6 +20,7 @@ use crate::core::digest::{Digest, DigestSeed};
 use crate::core::id::Label;
 use crate::core::redaction::Redaction;
 use crate::core::replay::{Asked, Mark};
+use crate::proxy::headers::redact_target;
 use crate::wire::decode::decode_all;
 use crate::wire::marks::without_marks;
 use crate::wire::readable::{Entry, Kind, Message, Transcript};
@@ -43,7 +44,17 @@ pub struct Request {
     pub agent: Option<Label>,
     /// The content encoding of the body, as its header says.
     pub encoding: Option<String>,
+    /// Of the target, as [`query`] has it.
+    pub query: String,
     pub body: Bytes,
+}
+
+/// The parameters of a target in order, without what may be a secret: the order is no matter.
+pub fn query(text: Option<&str>) -> String {
+    let masked = redact_target(&format!("?{}", text.unwrap_or_default()));
+    let mut pairs: Vec<&str> = masked.trim_start_matches('?').split('&').collect();
+    pairs.sort_unstable();
+    pairs.join("&")
 }
 
 /// A request, taken apart.
@@ -99,7 +110,11 @@ impl Request {
         let route = route(&self.method, &self.path);
         let body = self.plain();
         let facts = scan_front(route.operation, route.dialect, &body, SEED);
-        let (tools, form) = (tools(&facts, &body), form(&facts, &route, &body));
+        let (tools, mut form) = (tools(&facts, &body), form(&facts, &route, &body));
+        if !self.query.is_empty() {
+            form.push_str(", ?");
+            form.push_str(&self.query);
+        }
         let model = facts.model.or_else(|| route.path_model.clone());
         Parts {
             transcript: Transcript::of_segments(facts.segments, &body),
@@ -124,6 +139,9 @@ impl Request {
     pub fn redact(&mut self, rules: &Redaction) {
         if let Some(body) = rules.json(&self.body) {
             self.body = body.into();
+        }
+        if let Some(query) = rules.text(&self.query) {
+            self.query = query;
         }
     }
 
@@ -190,14 +208,15 @@ fn tools(facts: &RequestFacts, body: &[u8]) -> Option<String> {
 
 /// What the answer has to look like, in words.
 fn form(facts: &RequestFacts, route: &Route, body: &[u8]) -> String {
-    /// Settings of numbers that stand for a text.
+    /// Settings of numbers that stand for a text, and a prompt that the provider keeps.
     #[derive(Default, Deserialize)]
     #[serde(default)]
-    struct Numbers<'a> {
+    struct Settings<'a> {
         #[serde(borrow)]
         encoding_format: Option<&'a RawValue>,
         #[serde(borrow)]
         dimensions: Option<&'a RawValue>,
+        prompt: Option<Value>,
     }
     let mut form = format!("stream {}", facts.stream);
     if facts.choices > 1 {
@@ -209,12 +228,20 @@ fn form(facts: &RequestFacts, route: &Route, body: &[u8]) -> String {
         form.push_str(", ");
         form.push_str(&format);
     }
+    if !matches!(
+        route.operation,
+        Operation::Embeddings | Operation::Responses
+    ) {
+        return form;
+    }
+    let settings: Settings<'_> = serde_json::from_slice(body).unwrap_or_default();
     if route.operation == Operation::Embeddings {
-        let numbers: Numbers<'_> = serde_json::from_slice(body).unwrap_or_default();
-        for number in [numbers.encoding_format, numbers.dimensions] {
+        for number in [settings.encoding_format, settings.dimensions] {
             let text = number.map_or("null", RawValue::get);
             let _ = write!(form, ", {text}");
         }
+    } else if let Some(prompt) = settings.prompt {
+        let _ = write!(form, ", prompt {}", sorted(prompt));
     }
     form
 }

@@ -75,6 +75,7 @@ mod tests {
             path: path.to_owned(),
             agent: None,
             encoding: None,
+            query: String::new(),
             body: Bytes::from_static(body.as_bytes()),
         }
     }

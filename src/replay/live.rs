@@ -193,6 +193,7 @@ mod tests {
                 path: tagged.rest.to_owned(),
                 agent: None,
                 encoding: None,
+                query: String::new(),
                 body: Bytes::from_static(body.as_bytes()),
             },
             tagged,

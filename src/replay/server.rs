@@ -191,6 +191,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: axum::extract::Reque
     let mut request = Request {
         method: parts.method,
         path: tagged.rest.to_owned(),
+        query: asked::query(parts.uri.query()),
         agent: agent(&tagged, &parts.headers),
         encoding: encoding(&parts.headers),
         body: bytes::Bytes::new(),
@@ -333,6 +334,7 @@ mod tests {
             path: "/v1/messages".to_owned(),
             agent: None,
             encoding: None,
+            query: String::new(),
             body: bytes::Bytes::new(),
         };
         let error = to_bytes(Body::from("too long"), 3).await.unwrap_err();

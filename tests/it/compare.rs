@@ -382,10 +382,23 @@ async fn two_runs_part_where_more_than_a_time_differs_and_the_words_are_told() {
     let page = records::ask(proxy.app.admin_address(), "/compare?a=same&b=word").await;
     let page = page.text();
     for part in [
-        "then message 2 of call 2 differs. ",
+        "identifiers; message 2 of call 2 differs. ",
         "Which <del>tide</del><ins>&lt;b&gt;moon&lt;/b&gt;</ins> is it?",
         "The call of A</a>",
     ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_recorded_is_not_said_to_be_the_same() {
+    let upstream = model().await;
+    let setup = Proxy::with(&upstream).ledger_lines("record = \"meta\"");
+    let proxy = setup.start().await;
+    for (run, question) in [("one", "Which tide?"), ("other", "Which moon?")] {
+        sent(&proxy, run, question, &object!({})).await;
+    }
+    within("the end of all calls", proxy.app.settled()).await;
+    let parting = &api(&proxy, "a=one&b=other").await["first_difference"];
+    assert_eq!(parting["what"], "request");
 }

@@ -88,7 +88,10 @@ fn written(of: &Request) -> String {
         return String::new();
     };
     let fields = fields.iter();
-    let others = fields.filter(|(name, _)| !READ.contains(&name.as_str()));
+    // A prompt that the provider keeps is named by an object, and is no text.
+    let is_read =
+        |name: &str, it: &Value| READ.contains(&name) && !(name == "prompt" && it.is_object());
+    let others = fields.filter(|(name, it)| !is_read(name, it));
     let mut lines: Vec<String> = others.map(|(name, it)| format!("{name}: {it}")).collect();
     lines.sort_unstable();
     lines.join("\n")

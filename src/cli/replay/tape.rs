@@ -16,7 +16,7 @@ use crate::core::call::Operation;
 use crate::core::id::{CallId, Label};
 use crate::core::recorded::Level;
 use crate::replay::as_given;
-use crate::replay::asked::Request;
+use crate::replay::asked::{self, Request};
 use crate::replay::tape::{Call, MAX_BYTES, MAX_CALLS, Reply, Tape};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -128,9 +128,14 @@ async fn call(source: &Source, id: CallId, config: &Config) -> Result<(Call, u64
     };
     let len = (request.len() + response.len()) as u64;
     let call = &detail.call;
+    let (path, query) = match call.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (call.target.as_str(), None),
+    };
     let request = Request {
         method: call.method.parse().unwrap_or(Method::POST),
-        path: call.target.split('?').next().unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: asked::query(query),
         agent: Some(call.agent.clone()),
         encoding: detail
             .request_body

@@ -38,8 +38,10 @@ pub enum What {
     Tools,
     /// Any other field of the request.
     Settings,
-    /// What was sent, and it is not recorded what.
+    /// It is not recorded of both what was sent: it may be the same.
     Request,
+    /// So many calls were read that no more are: it may be the same.
+    Unread,
     /// One run has no more calls.
     Length,
 }
@@ -76,7 +78,10 @@ impl FirstDifference {
             What::Tools => format!("call {number} offers other tools"),
             What::Settings => format!("call {number} has other settings"),
             What::Request => {
-                format!("call {number} sends something else, and it is not recorded what")
+                format!("what call {number} sends is not recorded of both, so no more can be said")
+            }
+            What::Unread => {
+                format!("from call {number} on no more were read, so no more can be said")
             }
             What::Length => format!("call {number} is there in one of them only"),
         }

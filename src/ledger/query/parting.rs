@@ -54,7 +54,9 @@ impl View {
                 .and_then(|it| it.admission?.request)
                 .map(|body| body.parts))
         };
-        Ok(sent(a)? == sent(b)?)
+        // Two that are not recorded are not known to be the same.
+        let (a_sent, b_sent) = (sent(a)?, sent(b)?);
+        Ok(a_sent == b_sent && (a_sent.is_some() || a.request_bytes == 0))
     }
 }
 

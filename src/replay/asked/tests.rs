@@ -15,6 +15,7 @@ fn post(path: &str, body: &Value) -> Request {
         path: path.to_owned(),
         agent: None,
         encoding: None,
+        query: String::new(),
         body: body.to_string().into(),
     }
 }
@@ -178,6 +179,31 @@ fn embeddings_of_other_sizes_and_endpoints_of_other_names_are_not_the_same() {
         departs([&fetch("a")], &fetch("b")).difference,
         Difference::Endpoint
     );
+}
+
+#[test]
+fn stored_prompts_and_queries_are_part_of_what_is_asked() {
+    let stored = |city: &str| {
+        let prompt = json!({"id": "pmpt_1", "variables": {"city": city}});
+        post(
+            "/v1/responses",
+            &json!({"model": "m", "prompt": prompt, "input": "Go"}),
+        )
+    };
+    let (oslo, rome) = (stored("Oslo"), stored("Rome"));
+    assert_eq!(departs([&oslo], &rome).difference, Difference::Form);
+    let list = |text: &str| Request {
+        method: Method::GET,
+        query: query(Some(text)),
+        ..post("/v1/responses/r/input_items", &json!(null))
+    };
+    let first = list("after=a&limit=9&key=one");
+    assert_eq!(
+        departs([&first], &list("after=b&limit=9")).difference,
+        Difference::Form
+    );
+    let again = list("limit=9&key=other&after=a");
+    assert_eq!(deck([&first]).take(&again.asked()), Ok(0));
 }
 
 #[test]

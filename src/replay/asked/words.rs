@@ -5,7 +5,6 @@ use super::{Parts, Request};
 use crate::core::call::Operation;
 use crate::core::replay::{Departure, Difference};
 use crate::core::text::front;
-use crate::wire::readable::Kind;
 
 /// Of a text that differs so many bytes are shown from shortly before the difference on.
 const SHOWN: usize = 240;
@@ -120,18 +119,7 @@ impl Parts {
         let Some(entry) = self.transcript.entries().get(at) else {
             return String::new();
         };
-        let message = entry.read(&self.body, usize::MAX);
-        let pieces = message.pieces.iter().map(|piece| {
-            let name = piece.name.as_deref().unwrap_or_default();
-            match piece.kind {
-                Kind::ToolCall => format!("{name}({})", piece.said.text),
-                Kind::Media => format!("[{name} {} bytes]", piece.said.len),
-                _ => piece.said.text.clone(),
-            }
-        });
-        let pieces: Vec<String> = pieces.collect();
-        let role = format!("{:?}", message.role).to_ascii_lowercase();
-        format!("{role}: {}", pieces.join(" "))
+        entry.read(&self.body, usize::MAX).words()
     }
 
     fn raw_message(&self, at: usize) -> String {

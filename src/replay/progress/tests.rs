@@ -22,6 +22,7 @@ fn asked(texts: &[&str]) -> Asked {
         path: "/v1/chat/completions".to_owned(),
         agent: None,
         encoding: None,
+        query: String::new(),
         body: Bytes::from(body),
     };
     request.asked()
