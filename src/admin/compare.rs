@@ -198,7 +198,9 @@ impl Ask {
         let how = (&self.success, self.metrics.as_slice());
         let mut told = Comparison::new(self.filter.by.to_string(), &gathered.runs, chosen, how);
         told.left_out = gathered.left_out;
-        told.partial = gathered.partial;
+        if gathered.partial {
+            told = told.of_the_newest();
+        }
         told.notes = notes(&told, &gathered);
         if let [a, b] = self.filter.runs.as_slice() {
             told.first_difference = parting(view, (a, b))?;

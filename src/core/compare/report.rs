@@ -174,6 +174,17 @@ impl Comparison {
         told.sentence = words::sentence(&told);
         told
     }
+
+    /// The same, where only the newest of all runs, calls or measurements were read.
+    #[must_use]
+    pub fn of_the_newest(self) -> Self {
+        let mut told = Self {
+            partial: true,
+            ..self
+        };
+        told.sentence = words::sentence(&told);
+        told
+    }
 }
 
 fn arm(name: &str, runs: &[RunFigures]) -> Arm {

@@ -165,6 +165,28 @@ fn arm_in_which_nothing_failed_is_not_taken_for_certain() {
 }
 
 #[test]
+fn what_was_read_in_part_is_not_told_as_all() {
+    let whole = told(&[0; 20], &[2; 20]);
+    let newest = whole.clone().of_the_newest().sentence;
+    assert_eq!(
+        newest,
+        format!(
+            "Of the newest, which is all that is read: {}",
+            whole.sentence
+        )
+    );
+    let of_time = Comparison {
+        by: "time".to_owned(),
+        ..whole.clone()
+    };
+    let lacking = Comparison { b: None, ..whole };
+    for of in [of_time, lacking] {
+        let sentence = of.of_the_newest().sentence;
+        assert!(sentence.ends_with("choose a shorter span."), "{sentence}");
+    }
+}
+
+#[test]
 fn a_dozen_runs_of_each_conclude_nothing_however_far_apart_they_are() {
     let found = told(&[0; 12], &[4; 12]);
     assert!(

@@ -67,6 +67,24 @@ fn duration(micros: f64) -> String {
 
 /// What all of it comes to.
 pub(super) fn sentence(of: &Comparison) -> String {
+    if !of.partial {
+        return of_all(of);
+    }
+    let has_both = [&of.a, &of.b]
+        .into_iter()
+        .flatten()
+        .filter(|arm| arm.runs > 0)
+        .count()
+        == 2;
+    if of.by == "time" || !has_both {
+        return "There is more than is read, and the newest come first, so that an arm may be read in part \
+                or not at all: choose a shorter span."
+            .to_owned();
+    }
+    format!("Of the newest, which is all that is read: {}", of_all(of))
+}
+
+fn of_all(of: &Comparison) -> String {
     let (Some(a), Some(b)) = (&of.a, &of.b) else {
         return nothing(of);
     };
