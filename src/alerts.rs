@@ -10,6 +10,7 @@ mod message;
 mod post;
 mod report;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,7 +154,6 @@ impl Alerts {
         let book = recorded(ledger, repeat_us(&config.alerts), clock.now()).await;
         let alerts = Arc::new(Self::with(config, book, reporter, inbox.clone()));
         alerts.take_hooks(hooks);
-        alerts.recall(ledger).await;
         let metrics = Arc::clone(metrics);
         ledger.listen(Box::new(move |event| {
             if is_heard(event)
@@ -165,6 +165,8 @@ impl Alerts {
             }
         }));
         let hearing = tokio::spawn(Arc::clone(&alerts).hear(waiting));
+        // What turned while nobody watched is told like what turns now.
+        alerts.recall(ledger).await;
         let looking = tokio::spawn(Arc::clone(&alerts).look());
         lock(&alerts.tasks).extend([hearing, looking]);
         alerts
@@ -204,12 +206,30 @@ impl Alerts {
         let ledger = ledger.clone();
         let read = move || ledger.view().measured_since(&wanted);
         match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(all)) => lock(&self.watched).recall(&all, now),
+            Ok(Ok(all)) => {
+                for turn in self.recalled(&all, now) {
+                    self.turned(turn);
+                    // There may be more of them than the inbox holds.
+                    tokio::task::yield_now().await;
+                }
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "alerts of metrics begin with nothing: what was measured cannot be read");
             }
             Err(error) => tracing::warn!(%error, "alerts of metrics begin with nothing"),
         }
+    }
+
+    fn recalled(&self, all: &[Measurement], now: Timestamp) -> Vec<Turn> {
+        let told = lock(&self.book).list(now);
+        let off = told
+            .into_iter()
+            .filter(|it| it.is_open && it.rule == Rule::MetricOff);
+        let off: HashSet<_> = off.map(|it| (it.scope.name, it.scope.key)).collect();
+        let is_told = |name: &str, key: Option<&str>| {
+            off.contains(&(name.to_owned(), key.map(str::to_owned)))
+        };
+        lock(&self.watched).recall(all, now, is_told)
     }
 
     /// Hears of nothing and sends nothing, but for tests.

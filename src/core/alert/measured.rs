@@ -78,6 +78,12 @@ impl MetricRule {
         }
     }
 
+    /// `run nightly`
+    fn told_key(&self, key: &Label) -> Option<String> {
+        let per: &'static str = self.per?.into();
+        Some(format!("{per} {key}"))
+    }
+
     fn looks_at(&self, it: &Measurement) -> bool {
         it.name == self.metric && (self.per.is_none() || self.key(it).is_some())
     }
@@ -144,13 +150,21 @@ impl Window {
         ))
     }
 
-    /// The mean and of how many, if whether it is off changed with that.
-    fn turn(&mut self, rule: &MetricRule) -> Option<(f64, usize)> {
+    /// What to tell if whether it is off changed.
+    fn turned(&mut self, rule: &MetricRule, key: Option<String>) -> Option<Turn> {
         let (mean, count) = self.mean(rule)?;
         let is_off = rule.is_off(mean);
         let has_changed = is_off != self.is_off;
         self.is_off = is_off;
-        has_changed.then_some((mean, count))
+        has_changed.then(|| Turn {
+            rule: rule.name.clone(),
+            metric: rule.metric.clone(),
+            key,
+            begins: is_off,
+            mean,
+            count,
+            limit: rule.limit(),
+        })
     }
 
     fn is_idle(&self, rule: &MetricRule, now: Timestamp) -> bool {
@@ -185,17 +199,26 @@ impl Watched {
         wanted
     }
 
-    /// Takes in what was measured before it watched, at the time it was measured: what is off then
-    /// was told.
-    pub fn recall(&mut self, all: &[Measurement], now: Timestamp) {
+    /// Takes in what was measured before it watched, at the time it was measured. `is_told` says of a
+    /// rule and a key whether it is known to be off: what is otherwise turned meanwhile.
+    pub fn recall(
+        &mut self,
+        all: &[Measurement],
+        now: Timestamp,
+        is_told: impl Fn(&str, Option<&str>) -> bool,
+    ) -> Vec<Turn> {
         for it in all {
             self.take(it, None, it.at.min(now), now);
         }
+        let mut turns = Vec::new();
         for (rule, windows) in &mut self.0 {
-            for window in windows.values_mut() {
-                window.turn(rule);
+            for (key, window) in windows {
+                let key = key.as_ref().and_then(|key| rule.told_key(key));
+                window.is_off = is_told(rule.name.as_str(), key.as_deref());
+                turns.extend(window.turned(rule, key));
             }
         }
+        turns
     }
 
     /// Takes in what somebody measured at `at`, in the place of `before`.
@@ -215,19 +238,7 @@ impl Watched {
             let Some(window) = windows.get_mut(&key) else {
                 continue;
             };
-            let Some((mean, count)) = window.turn(rule) else {
-                continue;
-            };
-            let per: Option<&'static str> = rule.per.map(Into::into);
-            turns.push(Turn {
-                rule: rule.name.clone(),
-                metric: rule.metric.clone(),
-                key: key.and_then(|key| Some(format!("{} {key}", per?))),
-                begins: window.is_off,
-                mean,
-                count,
-                limit: rule.limit(),
-            });
+            turns.extend(window.turned(rule, key.and_then(|key| rule.told_key(&key))));
         }
         turns
     }
@@ -410,10 +421,30 @@ mod tests {
             before(5, 0.1),
             before(90, 9.0),
         ];
-        watched.recall(&all, now);
+        let turns = watched.recall(&all, now, |_, _| true);
+        assert_eq!(turns, [], "that was told");
         let turns = watched.note(&score("a", 0.1), None, (now, now));
         assert_eq!(turns, [], "it is off since before");
         let turns = watched.note(&score("a", 9.0), None, (now, now));
         assert_eq!((turns[0].begins, turns[0].count), (false, 5));
+    }
+
+    #[test]
+    fn what_turned_while_nobody_watched_is_told_at_the_start() {
+        let now = Timestamp::from_micros(3600 * SECOND);
+        let all = |value: f64| {
+            [5, 6, 7].map(|seconds| Measurement {
+                at: Timestamp::from_micros((3600 - seconds) * SECOND),
+                ..score("a", value)
+            })
+        };
+        for (value, was_off, begins) in [(0.1, false, true), (0.9, true, false)] {
+            let mut watched = watched(rule(None));
+            let turns = watched.recall(&all(value), now, |name, key| {
+                assert_eq!((name, key), (rule(None).name.as_str(), None));
+                was_off
+            });
+            assert_eq!((turns.len(), turns[0].begins), (1, begins));
+        }
     }
 }
