@@ -465,6 +465,34 @@ async fn what_redaction_takes_out_is_in_no_file_of_the_ledger() {
 }
 
 #[tokio::test]
+async fn front_of_a_secret_at_which_an_answer_breaks_off_is_not_kept() {
+    let event = |text: &str| {
+        let data = format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"
+        );
+        format!("{:x}\r\n{data}\r\n", data.len())
+    };
+    let words = event("words ").repeat(60);
+    let secret: String = ["swor", "dfish", "-73"].map(event).concat();
+    let broken = reply(200)
+        .header("content-type", "text/event-stream")
+        .header("transfer-encoding", "chunked")
+        .bare()
+        .then_writes(&format!("{words}{secret}"))
+        .then_closes();
+    let upstream = Upstream::answers(broken).await;
+    let rule = "[[ledger.redact]]\npattern = 'swordfish-[0-9]{4}'\nreplace = \"[word]\"";
+    let proxy = Proxy::with(&upstream).sections(rule).start().await;
+    let response = proxy.call(&post("/v1/chat/completions", CHAT)).await;
+    assert!(response.cut && response.text().contains("dfish"));
+    let record = proxy.record(&response).await;
+    assert_eq!(record.get("/response_body")["truncated"], true);
+    let kept = String::from_utf8(record.body("response").await.unwrap()).unwrap();
+    assert!(kept.contains("words") && !kept.contains("dfish"), "{kept}");
+    assert!(!kept.contains("swor") && !kept.contains("-73"), "{kept}");
+}
+
+#[tokio::test]
 async fn a_body_over_the_kept_size_is_cut_and_says_so() {
     let long = ANSWER.replace("Hello", &"long ".repeat(2000));
     let upstream = Upstream::answers(json(&long)).await;
