@@ -11,8 +11,10 @@ mod carried;
 pub mod change;
 mod cut;
 pub mod facts;
+mod least;
 mod model;
 mod net;
+pub mod nudge;
 mod parallel;
 mod repeated;
 mod timeouts;
@@ -86,8 +88,8 @@ impl Rule {
             Self::CutOutput => "Outputs are cut, and calls made to get the rest",
             Self::TimeoutRetries => "Calls come to nothing and are made again",
             Self::SmallerModel => "A cheaper model does the same kind of call",
-            Self::Parallel => "Independent calls run one after the other",
-            Self::Waiting => "An agent waits by asking again",
+            Self::Parallel => "Calls of one template run one after the other",
+            Self::Waiting => "An agent seems to wait by asking again",
         }
     }
 }

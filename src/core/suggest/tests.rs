@@ -77,6 +77,7 @@ fn part(kind: PartKind, text: &str, bytes: u32) -> Part {
         steady: bytes,
         words: None,
         calls: None,
+        is_nudge: text == "go on",
     }
 }
 
