@@ -6,9 +6,8 @@ use super::table::Output;
 use super::{Common, Failure, command, format};
 use crate::admin::suggestions::SuggestParams;
 use crate::core::id::CallId;
-use crate::core::money::NanoUsd;
-use crate::core::suggest::{Finding, Report, Saving};
-use crate::core::text::visible;
+use crate::core::suggest::{Finding, Report};
+use crate::core::text::{many, visible};
 
 /// Calls that are named of one finding; `--json` names more.
 const NAMED: usize = 3;
@@ -40,18 +39,18 @@ fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
     if report.findings.is_empty() {
         writeln!(out.writer, "nothing found that matters")?;
     } else {
-        let total = saved(&report.total);
+        let total = report.total.words(format::duration);
         writeln!(
             out.writer,
             "together: {total}; of several claims on one call the largest counts"
         )?;
     }
     let spent = report.spent_nano_usd.brief();
-    let calls = format::count(report.calls);
+    let calls = many(report.calls, "call");
     let (from, until) = (report.from, report.until);
     writeln!(
         out.writer,
-        "looked at {calls} calls from {from} to {until} that cost {spent}"
+        "looked at {calls} from {from} to {until} that cost {spent}"
     )?;
     if let Some(bound) = report.cut_by {
         writeln!(
@@ -64,8 +63,9 @@ fn show(report: &Report, out: &mut Output<'_>) -> io::Result<()> {
         writeln!(out.writer, "{line}")?;
     }
     if report.below > 0 {
-        let below = format::count(report.below);
-        writeln!(out.writer, "{below} findings are below what matters")?;
+        let are = if report.below == 1 { "is" } else { "are" };
+        let below = many(report.below, "finding");
+        writeln!(out.writer, "{below} {are} below what matters")?;
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ fn one(number: usize, finding: &Finding, out: &mut Output<'_>) -> io::Result<()>
         writer,
         "{number}. {} ({rule}): {}",
         finding.rule.title(),
-        saved(&finding.saving)
+        finding.saving.words(format::duration)
     )?;
     writeln!(writer, "   {}", visible(&finding.sentence))?;
     for it in &finding.evidence {
@@ -91,33 +91,8 @@ fn one(number: usize, finding: &Finding, out: &mut Output<'_>) -> io::Result<()>
         .take(NAMED)
         .map(CallId::to_string)
         .collect();
-    let count = format::count(finding.call_count);
-    writeln!(writer, "   {count} calls, as {}\n", calls.join(", "))
-}
-
-fn saved(saving: &Saving) -> String {
-    let mut parts = Vec::new();
-    if let Some(usd) = saving.nano_usd {
-        let daily = saving.nano_usd_per_day.unwrap_or(NanoUsd::ZERO);
-        parts.push(format!("{} ({} a day)", usd.brief(), daily.brief()));
-    }
-    if saving.tokens > 0 {
-        parts.push(format!("{} tokens", format::count(saving.tokens)));
-    }
-    if saving.duration_us > 0 {
-        parts.push(format!(
-            "{} s",
-            format::count(saving.duration_us / 1_000_000)
-        ));
-    }
-    if saving.unpriced > 0 {
-        let unpriced = format::count(saving.unpriced);
-        parts.push(format!("of {unpriced} calls no price is known"));
-    }
-    if parts.is_empty() {
-        parts.push("nothing".to_owned());
-    }
-    parts.join(", ")
+    let count = many(finding.call_count, "call");
+    writeln!(writer, "   {count}, as {}\n", calls.join(", "))
 }
 
 #[cfg(test)]
@@ -151,6 +126,26 @@ mod tests {
         };
         show(&work.report(), &mut out).unwrap();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn one_finding_below_what_matters_is_told_as_one() {
+        for (below, words) in [(1, "1 finding is below"), (2, "2 findings are below")] {
+            let report = Report {
+                below,
+                calls: 1,
+                ..Report::default()
+            };
+            let mut bytes = Vec::new();
+            let mut out = Output {
+                writer: &mut bytes,
+                terminal: false,
+            };
+            show(&report, &mut out).unwrap();
+            let shown = String::from_utf8(bytes).unwrap();
+            assert!(shown.contains(words), "{shown}");
+            assert!(shown.contains("looked at 1 call from "), "{shown}");
+        }
     }
 
     #[test]

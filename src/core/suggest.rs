@@ -11,8 +11,10 @@ mod carried;
 pub mod change;
 mod cut;
 pub mod facts;
+mod least;
 mod model;
 mod net;
+pub mod nudge;
 mod parallel;
 mod repeated;
 mod timeouts;
@@ -30,7 +32,7 @@ use utoipa::ToSchema;
 use self::facts::{CallFacts, Tariff};
 use super::id::{CallId, Label};
 use super::money::NanoUsd;
-use super::text::grouped;
+use super::text::{grouped, many};
 use super::time::Timestamp;
 
 const DAY_US: u64 = 86_400_000_000;
@@ -86,8 +88,8 @@ impl Rule {
             Self::CutOutput => "Outputs are cut, and calls made to get the rest",
             Self::TimeoutRetries => "Calls come to nothing and are made again",
             Self::SmallerModel => "A cheaper model does the same kind of call",
-            Self::Parallel => "Independent calls run one after the other",
-            Self::Waiting => "An agent waits by asking again",
+            Self::Parallel => "Calls of one template run one after the other",
+            Self::Waiting => "An agent seems to wait by asking again",
         }
     }
 }
@@ -223,6 +225,28 @@ pub struct Saving {
     pub unpriced: u64,
     /// Of time, in microseconds; 0 where only tokens are saved.
     pub duration_us: u64,
+}
+
+impl Saving {
+    /// As `$1.20 ($0.60 a day), 12,345 tokens`, with `duration` to say microseconds.
+    pub fn words(&self, duration: impl Fn(u64) -> String) -> String {
+        let usd = self.nano_usd.map(|usd| {
+            let daily = self.nano_usd_per_day.unwrap_or(NanoUsd::ZERO);
+            format!("{} ({} a day)", usd.brief(), daily.brief())
+        });
+        let tokens = (self.tokens > 0).then(|| many(self.tokens, "token"));
+        let time = (self.duration_us > 0).then(|| duration(self.duration_us));
+        let unpriced = (self.unpriced > 0)
+            .then(|| format!("of {} no price is known", many(self.unpriced, "call")));
+        let parts: Vec<String> = [usd, tokens, time, unpriced]
+            .into_iter()
+            .flatten()
+            .collect();
+        if parts.is_empty() {
+            return "nothing".to_owned();
+        }
+        parts.join(", ")
+    }
 }
 
 /// A figure that a finding rests on.

@@ -86,6 +86,12 @@ pub fn grouped(number: u64) -> String {
     grouped
 }
 
+/// `1 call`, `1,234 calls`
+pub fn many(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(count))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -45,8 +45,7 @@ pub(super) fn count(count: u64) -> String {
 
 /// `1 call`, `1,234 calls`
 pub(super) fn many(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {what}{plural}", self::count(count))
+    text::many(count, what)
 }
 
 /// `999`, `12.3k`, `4.5M`: for charts and tiles; the exact number belongs into a title.

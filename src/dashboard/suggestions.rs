@@ -11,8 +11,7 @@ use super::table::{Cell, Column, Row, Table};
 use super::{Answer, figure, text, view};
 use crate::admin::suggestions::report;
 use crate::core::id::CallId;
-use crate::core::money::NanoUsd;
-use crate::core::suggest::{Finding, Report, Rule, Saving};
+use crate::core::suggest::{Finding, Report, Rule};
 use crate::suggest::Question;
 
 /// Links to calls of one finding.
@@ -62,7 +61,7 @@ fn looked_at(found: &Report, here: &Here) -> String {
         figure::money(found.spent_nano_usd)
     )];
     if !found.findings.is_empty() {
-        let total = saved(&found.total);
+        let total = found.total.words(figure::duration);
         words.push(format!(
             "Together {total}: of several claims on one call the largest counts."
         ));
@@ -127,7 +126,7 @@ fn card(number: usize, finding: &Finding) -> Markup {
     let fix = format!("fix-{number}");
     html! {
         section.card id=(format!("finding-{number}")) {
-            h2 { (finding.rule.title()) ": " (saved(&finding.saving)) }
+            h2 { (finding.rule.title()) ": " (finding.saving.words(figure::duration)) }
             p.prose { (text::shown(&finding.sentence)) }
             ul { @for it in &finding.evidence {
                 li { (text::shown(&it.what)) ": " (text::shown(&it.value)) }
@@ -145,27 +144,4 @@ fn call(id: CallId) -> Markup {
     let name = id.to_string();
     let end = name.get(name.len().saturating_sub(6)..).unwrap_or_default();
     html! { a href=(link::call(id)) title=(name) { (end) } }
-}
-
-fn saved(saving: &Saving) -> String {
-    let mut parts = Vec::new();
-    if let Some(usd) = saving.nano_usd {
-        let daily = saving.nano_usd_per_day.unwrap_or(NanoUsd::ZERO);
-        parts.push(format!(
-            "{} ({} a day)",
-            figure::money(usd),
-            figure::money(daily)
-        ));
-    }
-    if saving.tokens > 0 {
-        parts.push(format!("{} tokens", figure::count(saving.tokens)));
-    }
-    if saving.duration_us > 0 {
-        parts.push(figure::duration(saving.duration_us));
-    }
-    if saving.unpriced > 0 {
-        let unpriced = figure::many(saving.unpriced, "call");
-        parts.push(format!("of {unpriced} no price is known"));
-    }
-    parts.join(", ")
 }

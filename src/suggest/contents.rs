@@ -97,6 +97,7 @@ impl Contents {
             steady: looked.steady,
             words: looked.words.clone(),
             calls: looked.calls.clone(),
+            is_nudge: looked.is_nudge,
         });
     }
 

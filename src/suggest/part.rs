@@ -8,6 +8,7 @@ use super::contents::SEED;
 use super::offer;
 use crate::core::digest::Digest;
 use crate::core::suggest::facts::PartKind;
+use crate::core::suggest::nudge::says_go_on;
 use crate::core::suggest::words::Words;
 use crate::wire::message::{self, Message, Piece, Role};
 use crate::wire::scan::{Segment, SegmentKind};
@@ -23,6 +24,7 @@ pub(super) struct Looked {
     pub(super) words: Option<Arc<Words>>,
     pub(super) calls: Option<Arc<[String]>>,
     pub(super) has_unseen: bool,
+    pub(super) is_nudge: bool,
 }
 
 pub(super) fn look(segment: &Segment, digest: Digest, raw: &[u8]) -> Looked {
@@ -33,6 +35,7 @@ pub(super) fn look(segment: &Segment, digest: Digest, raw: &[u8]) -> Looked {
         words: None,
         calls: None,
         has_unseen: segment.payloads > 0,
+        is_nudge: false,
     };
     if segment.kind == SegmentKind::Tools {
         looked.kind = PartKind::Tools;
@@ -74,6 +77,7 @@ fn fill(looked: &mut Looked, message: &Message, len: usize) {
                 looked.words = Some(Arc::new(Words::of(&text)));
             }
         }
+        PartKind::User if !looked.has_unseen => looked.is_nudge = says_go_on(&texts(message)),
         _ => {}
     }
     let calls: Vec<String> = message

@@ -1,18 +1,17 @@
 //! A request whose front differs from the one before in what should not differ, so that the
 //! provider cannot take the rest from its cache.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::align::{Break, How, part_from};
 use super::facts::{Caching, CallFacts, PartKind, Sent, price};
+use super::least::cached_from;
 use super::{Draft, Pair, Rule};
 use crate::core::id::Label;
 use crate::core::text::grouped;
 
 /// Providers keep a cache for five minutes at least after it was used.
 pub(super) const LIFETIME_US: i64 = 300_000_000;
-/// Shorter prompts are not cached.
-pub(super) const MIN_TOKENS: u64 = 1024;
 /// Caches are kept in steps of about so many tokens: less is no loss.
 const STEP: u64 = 256;
 /// Calls that a call is compared with: others may go on at the same time.
@@ -21,13 +20,17 @@ const RECENT: usize = 16;
 type Group<'a> = (&'a Label, Option<&'a Label>, &'a Label);
 
 pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
+    let caching = caching(calls);
     let mut recent: BTreeMap<Group<'_>, VecDeque<usize>> = BTreeMap::new();
     let mut found: BTreeMap<(Group<'_>, PartKind, How), Draft> = BTreeMap::new();
     for (at, call) in calls.iter().enumerate() {
         let Some(sent) = call.sent.as_ref().filter(|_| call.is_done()) else {
             continue;
         };
-        if sent.caching == Caching::NotAsked || !sent.is_countable() {
+        // Without a price for it, a model may know no cache at all.
+        let is_cached = call.rates.cache_read.is_some()
+            || caching.contains(&(&call.upstream, call.model.as_ref()));
+        if sent.caching == Caching::NotAsked || !sent.is_countable() || !is_cached {
             continue;
         }
         let group = (&call.agent, call.model.as_ref(), &call.upstream);
@@ -51,6 +54,14 @@ pub(super) fn find(calls: &[CallFacts]) -> Vec<Draft> {
         .collect();
     drafts.extend(super::uncached::find(calls));
     drafts
+}
+
+/// The models that were seen to read from a cache.
+fn caching(calls: &[CallFacts]) -> BTreeSet<(&Label, Option<&Label>)> {
+    let read = |call: &&CallFacts| call.usage.cache_read_input_tokens > 0;
+    let its = calls.iter().filter(read);
+    its.map(|call| (&call.upstream, call.model.as_ref()))
+        .collect()
 }
 
 fn first(other: &CallFacts, call: &CallFacts, broken: &Break) -> Draft {
@@ -104,7 +115,7 @@ fn lost<'a>(
     let could = call.tokens_of(broken.could);
     let read = call.usage.cache_read_input_tokens.max(call.tokens_of(kept));
     let lost = could.saturating_sub(read);
-    (could >= MIN_TOKENS && lost >= STEP).then_some((other, broken, lost))
+    (could >= cached_from(call.model.as_ref()) && lost >= STEP).then_some((other, broken, lost))
 }
 
 fn words(mut draft: Draft, kind: PartKind, how: How) -> Draft {
@@ -127,10 +138,12 @@ fn words(mut draft: Draft, kind: PartKind, how: How) -> Draft {
     );
     draft.evidence("how", &what);
     draft.assumption = "Counted at the price of input (of a cache write, where it was written anew) less that \
-                        of a cache read, for requests of 1,024 tokens or more within 5 minutes after one \
-                        that ended, less what was read from the cache all the same; tokens of a part are \
-                        its share of the text by bytes. Of a part that changes itself only the words \
-                        without digits count.";
+                        of a cache read, for requests within 5 minutes after one that ended, less what was \
+                        read from the cache all the same. A prompt is taken to be cached from 1,024 tokens on, \
+                        or from 2,048 or 4,096 where the provider is known to say so of the model; a model \
+                        without a price only where it was seen to read from a cache. Tokens of a part are its \
+                        share of the text by bytes. Of a part that changes itself only the words without \
+                        digits count.";
     draft.fix(match how {
         How::Reordered => "Sort the tools by name before each request.",
         How::Dropped => {

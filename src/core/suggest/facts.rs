@@ -106,6 +106,8 @@ pub struct Part {
     pub words: Option<Arc<Words>>,
     /// Names of the tools that it calls.
     pub calls: Option<Arc<[String]>>,
+    /// Of a user, and says no more than to go on.
+    pub is_nudge: bool,
 }
 
 /// A tool that is offered, and the bytes of its definition.

@@ -1,4 +1,4 @@
-//! Calls one after the other of which none needed the one before.
+//! Calls of one template, one after the other, of which none repeats what another answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +60,7 @@ fn goes_on(sequence: &Sequence, call: &CallFacts, calls: &[CallFacts]) -> bool {
         && has_the_same_front(before, sent)
         && before.body != sent.body
         && asked.is_known()
+        && is_of_one_template(asked, sequence, calls)
         && !leans_on(asked, sequence, calls)
 }
 
@@ -72,6 +73,14 @@ fn has_the_same_front(before: &Sent, sent: &Sent) -> bool {
     };
     let shared = front(sent);
     !shared.is_empty() && front(before) == shared
+}
+
+/// Whether most words are those of the first question. Steps of a program that need each other through
+/// what it does in between rarely ask the same of another thing.
+fn is_of_one_template(asked: &Words, sequence: &Sequence, calls: &[CallFacts]) -> bool {
+    let first = sequence.first().and_then(|at| calls.get(*at));
+    let first = first.and_then(question);
+    first.is_some_and(|(_, first)| asked.is_mostly(first))
 }
 
 /// Whether what is asked may be taken from what was answered in the sequence. An answer that is too
@@ -122,16 +131,18 @@ fn words(mut draft: Draft) -> Draft {
     let us: u64 = draft.claims.iter().map(|claim| claim.us).sum();
     let seconds = grouped(us / 1_000_000);
     draft.sentence = format!(
-        "{} makes {} calls one after the other that do not need each other: at once they would take {seconds} \
-         s less.",
+        "{} makes {} calls of one template one after the other, of which none repeats an answer of another: \
+         at once they would take {seconds} s less.",
         draft.agent,
         grouped(draft.claims.len() as u64),
     );
     draft.evidence("seconds saved", &seconds);
-    draft.assumption = "Calls of one run with the same instructions and another last message, each within 2 s \
-                        after the one before. None repeats four words in a row of an earlier answer, nor takes \
+    draft.assumption = "Calls of one run with the same instructions and another last message, of which most \
+                        words are those of the first, each within 2 s after the one before. None repeats four words in a row of an earlier answer, nor takes \
                         a quarter of its new words from there; answers of less than four words end a \
-                        sequence. At once they would take as long as the longest. No tokens are saved.";
-    draft.fix("Make these calls concurrently.");
+                        sequence. What a tool or a program made of an answer in between is not seen: where a \
+                        call needs the result of that, it has to wait. At once they would take as long as the \
+                        longest. No tokens are saved.";
+    draft.fix("Make these calls concurrently, if none needs what came of another.");
     draft
 }

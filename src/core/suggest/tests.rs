@@ -77,6 +77,7 @@ fn part(kind: PartKind, text: &str, bytes: u32) -> Part {
         steady: bytes,
         words: None,
         calls: None,
+        is_nudge: text == "go on",
     }
 }
 
@@ -208,6 +209,24 @@ fn below_the_threshold_nothing_is_said_and_what_is_ignored_is_not_looked_for() {
     assert_eq!(look(&calls, day(), &settings, &Tenth).findings.len(), 1);
     settings.ignore.push(Rule::RepeatedRequest);
     assert_eq!(look(&calls, day(), &settings, &Tenth).findings.len(), 0);
+}
+
+#[test]
+fn a_saving_reads_as_what_is_known_of_it() {
+    let seconds = |us: u64| format!("{} s", us / 1_000_000);
+    let mut saving = Saving::default();
+    assert_eq!(saving.words(seconds), "nothing");
+    saving.duration_us = 2_000_000;
+    assert_eq!(saving.words(seconds), "2 s");
+    saving = Saving {
+        nano_usd: Some(NanoUsd::new(2_000_000_000)),
+        nano_usd_per_day: Some(NanoUsd::new(1_000_000_000)),
+        tokens: 1,
+        unpriced: 1,
+        ..saving
+    };
+    let words = "$2.00 ($1.00 a day), 1 token, 2 s, of 1 call no price is known";
+    assert_eq!(saving.words(seconds), words);
 }
 
 fn any_call() -> impl Strategy<Value = (u8, u8, u8, u16, bool, u8, u8)> {

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::align::part_from;
-use super::cache::{LIFETIME_US, MIN_TOKENS};
+use super::cache::LIFETIME_US;
 use super::facts::{Caching, CallFacts, Talk, price};
+use super::least::cached_from;
 use super::net::Net;
 use super::{Draft, Rule};
 use crate::core::id::Label;
@@ -67,7 +68,8 @@ fn held(before: &CallFacts, call: &CallFacts) -> u64 {
         None => was.bytes().min(is.bytes()),
     };
     let tokens = call.tokens_of(kept);
-    if tokens < MIN_TOKENS { 0 } else { tokens }
+    let least = cached_from(call.model.as_ref());
+    if tokens < least { 0 } else { tokens }
 }
 
 /// What reading `held` tokens spares, less what writing the others costs.
@@ -93,7 +95,9 @@ fn words(mut draft: Draft) -> Draft {
     draft.assumption = "This provider caches only what the client marks, and no call of these conversations \
                         had marks. Counted is what a mark at the end of each request would have spared: \
                         reads in place of input for what the call before within 5 minutes had sent, less \
-                        what writing the rest to the cache costs more than input.";
+                        what writing the rest to the cache costs more than input. A prompt is taken to be \
+                        cached from 1,024 tokens on, or from 2,048 or 4,096 where the provider is known to \
+                        say so of the model.";
     draft.fix(
         "Set `cache_control` at the end of the instructions and of the last message of each request.",
     );

@@ -10,6 +10,9 @@ use crate::core::text::grouped;
 
 /// Asking so often in a row is waiting.
 const MIN_ROW: usize = 5;
+/// Between an answer and the call that repeats it. Who waits leaves time for something to change; who
+/// repeats at once is at work, as who presses a key.
+const PAUSE_US: i64 = 1_000_000;
 
 #[derive(Default)]
 struct Row<'a> {
@@ -91,17 +94,27 @@ fn close<'a>(row: &Row<'a>, calls: &'a [CallFacts], found: &mut Found<'a>) -> i6
     let Some((tool, _)) = row.asked else {
         return 0;
     };
-    let (Some((_, first)), Some((_, last))) = (its().next(), its().next_back()) else {
+    let Some((_, first)) = its().next() else {
         return 0;
     };
-    let waited = last.ended_at() - first.ended_at();
+    // The first asks: it would be there anyhow.
+    let repeats: Vec<(usize, i64)> = its()
+        .zip(its().skip(1))
+        .filter(|((_, before), (_, call))| call.at.micros() - before.ended_at() >= PAUSE_US)
+        .map(|((_, before), (at, call))| (at, call.ended_at() - before.ended_at()))
+        .collect();
+    if repeats.len() + 1 < MIN_ROW {
+        return 0;
+    }
+    let waited = repeats.iter().map(|(_, us)| us).sum();
     let (draft, all) = found
         .entry((&first.agent, first.model.as_ref(), tool))
         .or_insert_with(|| (Draft::new(Rule::Waiting, first), 0));
     *all += waited;
-    // The first asks: it would be there anyhow.
-    for (at, call) in its().skip(1) {
-        draft.claim(at, cost(call), call.tokens());
+    for (at, _) in repeats {
+        if let Some(call) = calls.get(at) {
+            draft.claim(at, cost(call), call.tokens());
+        }
     }
     waited
 }
@@ -109,8 +122,8 @@ fn close<'a>(row: &Row<'a>, calls: &'a [CallFacts], found: &mut Found<'a>) -> i6
 fn words(mut draft: Draft, tool: &str, waited: i64, all: i64) -> Draft {
     let count = grouped(draft.claims.len() as u64);
     draft.sentence = format!(
-        "{} called {tool} with the same arguments and was told the same until it changed: {count} calls of the model did \
-         nothing but ask again.",
+        "{} called {tool} with the same arguments and was told the same until it changed: {count} calls of the \
+         model asked again, as who waits does.",
         draft.agent
     );
     draft.evidence("tool", &tool);
@@ -125,8 +138,10 @@ fn words(mut draft: Draft, tool: &str, waited: i64, all: i64) -> Draft {
         ),
     );
     draft.assumption = "A wait is five calls in a row or more of one conversation that answer with the same \
-                        single tool call and are handed the same result each time, and then another; all but the \
-                        first are counted. Where the result never changes the calls may be work.";
+                        single tool call and are handed the same result each time, and then another; counted \
+                        are those that began a second or more after the answer before had ended. They may be \
+                        work all the same where the tool does something each time, as a key that is pressed: \
+                        then ignore this.";
     draft.fix(&format!(
         "Let {tool} wait for the result itself, and return when it is there, so that the model is asked once."
     ));

@@ -79,6 +79,12 @@ impl Words {
         rows.any(|row| long.rows.binary_search(row).is_ok())
     }
 
+    /// Whether more than half of the telling words of each are in the other.
+    pub fn is_mostly(&self, other: &Self) -> bool {
+        let shared = self.telling.iter().filter(|word| other.has(**word)).count();
+        shared * 2 > self.telling.len().max(other.telling.len())
+    }
+
     /// Its words that tell where it is from and that `other` does not have.
     pub fn beyond<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
         let its = self.telling.iter().copied();
@@ -125,6 +131,19 @@ mod tests {
         assert!(!Words::of("yes, of course").is_known());
         assert!(!Words::of(&"word ".repeat(MAX_WORDS + 1)).is_known());
         assert!(Words::of(&"word ".repeat(MAX_WORDS)).is_known());
+    }
+
+    #[test]
+    fn texts_of_one_template_have_most_of_their_words_in_common() {
+        let one = Words::of("Describe the taste of a pear");
+        assert!(Words::of("Describe the taste of a kiwi").is_mostly(&one));
+        assert!(!Words::of("Describe a pear").is_mostly(&Words::of("Describe a kiwi")));
+        let long = format!(
+            "Describe the taste of a pear. {}",
+            "Then 1 2 3 4 5 6 7 8 9."
+        );
+        assert!(!Words::of(&long).is_mostly(&one) && !one.is_mostly(&Words::of(&long)));
+        assert!(!Words::of("").is_mostly(&Words::of("")));
     }
 
     #[test]

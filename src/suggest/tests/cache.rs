@@ -211,3 +211,49 @@ fn without_marks_no_time_in_the_instructions_breaks_a_cache_and_with_them_writes
         }
     }
 }
+
+#[test]
+fn a_prompt_is_claimed_from_where_on_its_model_is_cached() {
+    for (model, bytes, count) in [
+        ("claude-haiku-4-5", 3900, 0),
+        ("claude-haiku-4-5", 5000, 1),
+        ("claude-sonnet-4-5", 3900, 1),
+    ] {
+        for is_marked in [false, true] {
+            let mut work = Work::new();
+            work.model(model);
+            let rules = prose(1, bytes);
+            for n in 10..16 {
+                let system = if is_marked {
+                    format!("Now: 2026-11-01T10:00:{n}Z. {rules}")
+                } else {
+                    rules.clone()
+                };
+                let mut talk = Talk::new(Api::Messages).system(&system).user("go on");
+                talk.is_marked = is_marked;
+                work.asks(&talk).cached(0).says("a");
+            }
+            let found = work.found(Rule::CacheBroken).len();
+            assert_eq!(found, count, "{model}, {bytes} bytes, marked: {is_marked}");
+        }
+    }
+}
+
+#[test]
+fn of_a_model_without_a_price_a_cache_is_claimed_only_where_it_was_seen() {
+    for (read, count) in [(0, 0), (1500, 1)] {
+        let mut work = Work::new();
+        work.model("house-model");
+        let rules = prose(1, 20_000);
+        for n in 10..15 {
+            let talk = timed(n, &rules).user(&format!("question {n}"));
+            work.asks(&talk).cached(0).says("a");
+        }
+        work.run("another");
+        let other = Talk::new(Api::Chat).user(&prose(2, 2000));
+        work.asks(&other).cached(read).says("a");
+        let found = work.found(Rule::CacheBroken);
+        assert_eq!(found.len(), count, "{read} tokens read");
+        assert!(found.iter().all(|it| it.saving.nano_usd.is_none()));
+    }
+}

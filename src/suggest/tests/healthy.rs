@@ -199,3 +199,61 @@ fn nothing_is_found_in_an_agent_that_presses_a_key_again_and_again() {
     }
     work.is_healthy();
 }
+
+#[test]
+fn nothing_is_found_in_an_agent_that_scrolls_to_the_end() {
+    let mut work = Work::new();
+    for run in 0..5 {
+        work.run(&format!("page-{run}"));
+        let mut talk = Talk::new(Api::Chat)
+            .system(&prose(1, 3000))
+            .user(&format!("Read page {run}."));
+        for step in 0..8 {
+            work.asks(&talk).after_ms(900).calls("scroll_down", "{}");
+            let told = if step == 7 { "the end" } else { "ok" };
+            talk = talk.result("scroll_down", "{}", told);
+        }
+        work.asks(&talk).says("It is read.");
+    }
+    work.is_healthy();
+}
+
+#[test]
+fn nothing_is_found_in_steps_of_a_program_that_uses_each_answer_for_the_next() {
+    let mut work = Work::new();
+    for run in 0..5 {
+        work.run(&format!("report-{run}"));
+        // A query is run, its rows are drawn, the picture is judged: no answer comes in a question.
+        for step in 0..4 {
+            let talk = Talk::new(Api::Chat)
+                .system("You help.")
+                .user(&prose(run * 10 + step, 500));
+            let ask = work.asks(&talk).after_ms(100).for_seconds(20);
+            ask.says(&format!("select {} from a table", 1000 + step));
+        }
+    }
+    work.is_healthy();
+}
+
+#[test]
+fn nothing_is_found_in_a_person_who_goes_on_after_a_cut_answer() {
+    let mut work = Work::new();
+    for chat in 0..12 {
+        work.run(&format!("chat-{chat}"));
+        let talk = Talk::new(Api::Chat)
+            .system(&prose(1, 3000))
+            .user(&prose(chat + 10, 200));
+        work.asks(&talk).output(4000).cut().says("half of it");
+        // What one says after any answer, and what but one says.
+        let talk = talk.said("half of it");
+        let thanks = talk.clone().user("Thanks!");
+        work.asks(&thanks).says("You are welcome.");
+        let other = thanks
+            .said("You are welcome.")
+            .user(&format!("And what of {chat}?"));
+        work.asks(&other).says("The same.");
+        work.asks(&other.said("The same.").user("Thanks!"))
+            .says("Bye.");
+    }
+    work.is_healthy();
+}

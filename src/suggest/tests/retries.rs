@@ -59,6 +59,32 @@ fn a_cut_answer_that_is_gone_on_with_costs_the_input_once_more() {
     assert_eq!(saved(&found), (Some(usd), tokens, 3));
 }
 
+/// In each of these conversations an answer is cut, and sent back with what is given. How many are claimed.
+fn gone_on_with(nexts: &[Option<&str>]) -> u64 {
+    let mut work = Work::new();
+    for (n, next) in nexts.iter().enumerate() {
+        work.run(&format!("chat-{n}"));
+        work.asks(&talk(n)).output(4000).cut().says("half of it");
+        let mut more = talk(n).said("half of it");
+        if let Some(next) = next {
+            more = more.user(next);
+        }
+        work.asks(&more).says("the rest");
+    }
+    let found = work.found(Rule::CutOutput);
+    found.iter().map(|it| it.call_count).sum()
+}
+
+#[test]
+fn a_short_message_after_a_cut_answer_asks_for_the_rest_only_where_it_says_so_or_comes_again() {
+    let own = Some("Only the JSON that is missing.");
+    assert_eq!(gone_on_with(&[None]), 1, "the answer is sent back alone");
+    assert_eq!(gone_on_with(&[Some("Please continue.")]), 1);
+    assert_eq!(gone_on_with(&[own]), 0);
+    assert_eq!(gone_on_with(&[Some("And for two?"), Some("In English")]), 0);
+    assert_eq!(gone_on_with(&[own, Some("And for two?"), own]), 2);
+}
+
 #[test]
 fn a_client_that_left_and_asked_again_within_ten_minutes_is_claimed() {
     for (seconds, count) in [(600, 1), (601, 0)] {

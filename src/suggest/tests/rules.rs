@@ -166,27 +166,30 @@ fn a_result_that_is_quoted_later_or_does_not_pay_off_is_carried_rightly() {
 
 #[test]
 fn an_agent_that_is_told_the_same_until_it_changes_is_charged_all_but_the_first_call() {
-    for (polls, count) in [(5, 1), (4, 0)] {
+    for (polls, pause, count) in [(5, 30_000, 1), (4, 30_000, 0), (5, 1000, 1), (5, 999, 0)] {
         let mut work = Work::new();
         let mut talk = Talk::new(Api::Chat).system("You wait.").user("Build it.");
         let (mut usd, mut tokens) = (0, 0);
         for step in 0..polls {
-            let cost = work.asks(&talk).calls("get_job", r#"{"id":7}"#).get();
+            let ask = work.asks(&talk).after_ms(pause);
+            let cost = ask.calls("get_job", r#"{"id":7}"#).get();
             if step > 0 {
                 (usd, tokens) = (usd + cost, tokens + talk.tokens() + 50);
             }
             let told = if step + 1 == polls { "done" } else { "running" };
             talk = talk.result("get_job", r#"{"id":7}"#, told);
         }
-        work.asks(&talk).says("It is built.");
+        work.asks(&talk).after_ms(pause).says("It is built.");
         let found = work.found(Rule::Waiting);
-        assert_eq!(found.len(), count);
+        assert_eq!(found.len(), count, "{polls} calls, {pause} ms");
         for found in found {
             assert_eq!(saved(&found), (Some(usd), tokens, 4));
-            // From the end of the first to the end of the last of five, 31 s apart; the run goes on for one more.
+            // From the end of the first to the end of the last of five; the run goes on for one more.
+            let each = pause / 1000 + 1;
+            let (waited, all) = (4 * each, 5 * each + 1);
             assert_eq!(
                 found.evidence[2].value,
-                "124 of the 156 s that these runs took"
+                format!("{waited} of the {all} s that these runs took")
             );
         }
     }
@@ -237,14 +240,32 @@ fn a_cheaper_model_is_named_where_another_variant_does_as_well_with_it() {
 }
 
 #[test]
-fn calls_in_a_row_that_do_not_need_each_other_could_run_at_once() {
+fn of_calls_in_a_row_only_repeats_after_a_pause_are_waits() {
+    let mut work = Work::new();
+    let mut talk = Talk::new(Api::Chat).system("You wait.").user("Build it.");
+    for step in 0..9 {
+        // Three of eight come at once.
+        let pause = if step % 3 == 1 { 200 } else { 5000 };
+        work.asks(&talk).after_ms(pause).calls("get_job", "{}");
+        let told = if step == 8 { "done" } else { "running" };
+        talk = talk.result("get_job", "{}", told);
+    }
+    work.asks(&talk).says("It is built.");
+    let found = work.one(Rule::Waiting);
+    assert_eq!(found.call_count, 5);
+    assert!(found.evidence[2].value.starts_with("30 of"), "{found:?}");
+}
+
+#[test]
+fn calls_of_one_template_in_a_row_could_run_at_once() {
     for (gap, count) in [(2000, 1), (2001, 0)] {
         let mut work = Work::new();
         for n in 0..8 {
             let seconds = if n == 3 { 20 } else { 10 };
-            let talk = Talk::new(Api::Chat)
-                .system("You sum up.")
-                .user(&prose(n, 500));
+            let talk = Talk::new(Api::Chat).system("You sum up.").user(&format!(
+                "Sum up what the report says about trade in the town of {}.",
+                prose(n, 14)
+            ));
             let ask = work.asks(&talk).after_ms(gap).for_seconds(seconds);
             ask.says(&format!("{n} It says nothing of {}", 1000 + n));
         }
