@@ -23,7 +23,8 @@ budgets. A record says how many calls went, when and by whom: `open-aiops audit 
 anchors from before stay good; a new one is printed, to be kept elsewhere. Names in calls of other runs,
 texts that their agents wrote, exports, and copies of the directory are not looked through. With --before a
 run that is stopped or paused stays so, and keeps its name. A call whose work goes on at the upstream (a
-batch, a video) stays until its result was fetched, or for 30 days: delete again then.";
+batch, an answer made in the background) stays until its result was fetched, or for 30 days: delete again
+then.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]

@@ -54,10 +54,8 @@ impl Anchor {
             let (before, after) = (line.get(..at)?, line.get(at + 1..)?);
             let digits = before.trim_end_matches(|it: char| it.is_ascii_digit());
             let segment = before.get(digits.len()..)?.parse().ok()?;
-            let is_longer = after
-                .bytes()
-                .nth(32)
-                .is_some_and(|it| it.is_ascii_hexdigit());
+            let next = after.as_bytes().get(32);
+            let is_longer = next.is_some_and(u8::is_ascii_hexdigit);
             let chain = after.get(..32).filter(|_| !is_longer)?;
             let chain = Chain::parse(chain)?;
             Some(Self { segment, chain })

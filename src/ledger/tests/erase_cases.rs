@@ -154,7 +154,7 @@ fn what_a_call_used_at_last_is_counted_among_the_children_of_its_parent_run() {
     let summaries = last_checkpoint(&world).summaries;
     let totals = |wanted: &Key| {
         let mut found = summaries.iter().filter(|(key, _)| key == wanted);
-        found.next().unwrap().1.totals.clone()
+        found.next().unwrap().1.totals
     };
     let name = label("run-named-0");
     let of_run = totals(&Key::Run(name.clone()));
