@@ -35,7 +35,8 @@ pub enum AuditCommand {
     /// Read every record and say what was edited, dropped, inserted, moved or cut off; exit code 1 if
     /// anything was
     Verify(VerifyArgs),
-    /// Print the anchor of the end of the log: keep it elsewhere, and verify against it later
+    /// Print the anchor of the end of the log: keep it elsewhere, and verify against it later; exit
+    /// code 1, and the anchor still, where `verify` would find anything
     Head,
     /// List what was decided, newest last, each with its place in the log and an anchor that stands
     /// for it: loops stopped, budgets spent, operators' acts, alerts, config changes, deletions
@@ -44,7 +45,7 @@ pub enum AuditCommand {
 
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
-    /// An anchor, or a file whose lines each end with one
+    /// An anchor, or a file: the last one of each line that has one, so a server's log serves too
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub against: Vec<String>,
     /// A finding that is known, such as a deletion after an anchor, as its words name it; or a file
@@ -93,7 +94,7 @@ pub(super) fn run(
     }
 }
 
-/// The last word of each line that has one: so an excerpt of a server's log serves as well.
+/// The last one of each line that has one: so an excerpt of a server's log serves as well.
 fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
     let mut anchors = Vec::new();
     for text in given {
@@ -103,28 +104,24 @@ fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
         }
         let lines = fs::read_to_string(text)
             .map_err(|error| Failure::Impossible(format!("{text} cannot be read: {error}")))?;
-        for line in lines.lines() {
-            if let Some(last) = line.split_whitespace().next_back() {
-                // As a server writes it to its log.
-                let last = last.strip_prefix("anchor=").unwrap_or(last);
-                let anchor = last.parse::<Anchor>();
-                anchors.push(anchor.map_err(|error| {
-                    Failure::Impossible(format!("in a line of {text}: {error}"))
-                })?);
-            }
+        let before = anchors.len();
+        anchors.extend(lines.lines().filter_map(Anchor::last_in));
+        if anchors.len() == before {
+            let words = format!("no line of {text} has an anchor, which `audit head` prints");
+            return Err(Failure::Impossible(words));
         }
     }
     Ok(anchors)
 }
 
 fn head(report: &AuditReport, out: &mut Output<'_>) -> Result<(), Failure> {
+    if let Some(head) = report.head {
+        writeln!(out.writer, "{head}")?;
+        return sound(report);
+    }
     sound(report)?;
-    let Some(head) = report.head else {
-        let words = "the log is empty: there is nothing to anchor yet";
-        return Err(Failure::Negative(words.to_owned()));
-    };
-    writeln!(out.writer, "{head}")?;
-    Ok(())
+    let words = "the log is empty: there is nothing to anchor yet";
+    Err(Failure::Negative(words.to_owned()))
 }
 
 fn show(common: &Common, report: &AuditReport, out: &mut Output<'_>) -> Result<(), Failure> {

@@ -22,7 +22,9 @@ that other calls share stays. Tokens and money that they spent stay counted, by 
 budgets. A record says how many calls went, when and by whom: `open-aiops audit verify` shows it, and
 anchors from before stay good; a new one is printed, to be kept elsewhere. Names in calls of other runs,
 texts that their agents wrote, exports, and copies of the directory are not looked through. With --before a
-run that is stopped or paused stays so, and keeps its name.";
+run that is stopped or paused stays so, and keeps its name. A call whose work goes on at the upstream (a
+batch, an answer made in the background) stays until its result was fetched, or for 30 days: delete again
+then.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -72,7 +74,7 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
         despite_damage: args.despite_damage,
     };
     if !args.yes {
-        let report = preview(&config.dir, &wish).map_err(|error| failed(&error))?;
+        let report = preview(&config.dir, &wish, clock.now()).map_err(|error| failed(&error))?;
         show(common, &report, "WOULD BE DELETED", out)?;
         if args.dry_run {
             return Ok(());
@@ -85,6 +87,10 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
         erase(&config.dir, &wish, &operate::who(), clock.now()).map_err(|error| failed(&error))?;
     show(common, &report, "DELETED", out)?;
     if report.calls == 0 && report.records == 0 {
+        if report.running_calls > 0 {
+            let words = "nothing was deleted: none of these calls has ended for good, see --help";
+            return Err(Failure::Negative(words.to_owned()));
+        }
         return Err(Failure::Negative("no such call is recorded".to_owned()));
     }
     Ok(())

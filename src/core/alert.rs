@@ -148,6 +148,33 @@ pub struct Scope {
     pub key: Option<String>,
 }
 
+impl Scope {
+    /// The run that it is about, or whose budget or metric.
+    pub fn run(&self) -> Option<&str> {
+        match self.about {
+            About::Run => Some(&self.name),
+            About::Loop => self.key.as_deref(),
+            About::Budget | About::Metric => self.named("run"),
+            _ => None,
+        }
+    }
+
+    /// The agent, likewise.
+    pub fn agent(&self) -> Option<&str> {
+        match self.about {
+            About::Run => self.key.as_deref(),
+            About::Budget | About::Metric => self.named("agent"),
+            _ => None,
+        }
+    }
+
+    /// What the key of an account names by this dimension: `run nightly-42, agent planner`.
+    fn named(&self, dimension: &str) -> Option<&str> {
+        let mut parts = self.key.iter().flat_map(|key| key.split(", "));
+        parts.find_map(|part| part.strip_prefix(dimension)?.strip_prefix(' '))
+    }
+}
+
 /// What an event says to those who watch, beside its words.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(map)]

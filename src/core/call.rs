@@ -349,6 +349,16 @@ pub struct LateUsage {
     pub is_estimated: bool,
 }
 
+impl LateUsage {
+    /// Upstreams keep a result for 30 days at most.
+    const WITHIN_US: i64 = 30 * 24 * 3_600_000_000;
+
+    /// Whether it may still be known, at `at`, of a call that began at `started_at`.
+    pub const fn may_come(started_at: Timestamp, at: Timestamp) -> bool {
+        started_at.micros() >= at.micros().saturating_sub(Self::WITHIN_US)
+    }
+}
+
 #[derive(IntoStaticStr, ToSchema)]
 #[strum(serialize_all = "snake_case")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]

@@ -48,6 +48,20 @@ impl Anchor {
         }
     }
 
+    /// The last one in a line of text, whatever stands around it.
+    pub fn last_in(line: &str) -> Option<Self> {
+        line.rmatch_indices(':').find_map(|(at, _)| {
+            let (before, after) = (line.get(..at)?, line.get(at + 1..)?);
+            let digits = before.trim_end_matches(|it: char| it.is_ascii_digit());
+            let segment = before.get(digits.len()..)?.parse().ok()?;
+            let next = after.as_bytes().get(32);
+            let is_longer = next.is_some_and(u8::is_ascii_hexdigit);
+            let chain = after.get(..32).filter(|_| !is_longer)?;
+            let chain = Chain::parse(chain)?;
+            Some(Self { segment, chain })
+        })
+    }
+
     /// The hash alone, without the segment.
     pub fn chain_text(&self) -> String {
         self.chain.to_string()

@@ -57,7 +57,9 @@ pub struct Wish {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErasedReport {
     pub calls: u64,
-    /// Calls that are meant but did not end yet: they stay.
+    /// Calls that are meant but did not end yet, or whose work goes on at the upstream so that what
+    /// they used may still become known: they stay, and so does what is kept of a run as a whole
+    /// that has one.
     pub running_calls: u64,
     /// Records of which a tombstone is left.
     pub records: u64,
@@ -87,17 +89,17 @@ pub enum EraseError {
     Io(#[from] io::Error),
 }
 
-/// Says what [`erase`] would do, and changes nothing.
-pub fn preview(dir: &Path, wish: &Wish) -> Result<ErasedReport, EraseError> {
+/// Says what [`erase`] would do at `at`, and changes nothing.
+pub fn preview(dir: &Path, wish: &Wish, at: Timestamp) -> Result<ErasedReport, EraseError> {
     let (storage, lock) = existing(dir)?;
-    let found = foreseen(&*storage, wish);
+    let found = foreseen(&*storage, wish, at);
     leave(lock.as_ref());
     found
 }
 
-fn foreseen(storage: &dyn Storage, wish: &Wish) -> Result<ErasedReport, EraseError> {
+fn foreseen(storage: &dyn Storage, wish: &Wish, at: Timestamp) -> Result<ErasedReport, EraseError> {
     let segments = open_catalog(storage)?.all();
-    let plan = Plan::read(storage, &segments, &wish.scope)?;
+    let plan = Plan::read(storage, &segments, (&wish.scope, at))?;
     let mut report = ErasedReport::of(&plan);
     each_edited((storage, &segments), &plan, |edits| {
         report.add(&edits, wish)
@@ -139,7 +141,7 @@ pub(super) fn erase_on(
     (who, at): (&str, Timestamp),
 ) -> Result<ErasedReport, EraseError> {
     let segments = open_catalog(storage)?.all();
-    let plan = Plan::read(storage, &segments, &wish.scope)?;
+    let plan = Plan::read(storage, &segments, (&wish.scope, at))?;
     let (header, removal) = beginning(&segments, &plan, (who, at));
     let Some(header) = header else {
         return Ok(ErasedReport::of(&plan));

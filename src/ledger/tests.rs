@@ -10,6 +10,7 @@ mod ends;
 mod erase;
 mod erase_any;
 mod erase_cases;
+mod erase_world;
 mod failure;
 mod files;
 pub(super) mod harness;

@@ -58,7 +58,7 @@ fn audit_is_quiet_about_a_sound_log_and_names_what_was_edited() {
     let mut bytes = std::fs::read(&segment).unwrap();
     let at = bytes.len() - 9;
     bytes[at] ^= 1;
-    std::fs::write(&segment, bytes).unwrap();
+    std::fs::write(&segment, &bytes).unwrap();
     let edited = ran(&["audit", "verify", "--dir", path]);
     check_code(&edited, 1);
     assert!(edited.out.contains("\nedited\t1\t"), "{}", edited.out);
@@ -67,7 +67,56 @@ fn audit_is_quiet_about_a_sound_log_and_names_what_was_edited() {
         "{}",
         edited.errors
     );
-    check_code(&ran(&["audit", "head", "--dir", path]), 1);
+    let endless = ran(&["audit", "head", "--dir", path]);
+    check_code(&endless, 1);
+    assert_eq!(endless.out, "", "its end cannot be known");
+
+    bytes[at] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let rotten = ran(&["audit", "head", "--dir", path]);
+    check_code(&rotten, 1);
+    assert_eq!(rotten.out, head, "it is printed all the same");
+    let words = "not what was written";
+    assert!(rotten.errors.contains(words), "{}", rotten.errors);
+    let since = rotten.out.trim();
+    let verified = ran(&["audit", "verify", "--against", since, "--dir", path]);
+    assert!(
+        verified.out.contains("anchors met\t1\n"),
+        "{}",
+        verified.out
+    );
+}
+
+#[test]
+fn anchors_are_found_in_logs_of_any_form() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let head = printed(dir.path(), &["audit", "head"]);
+    let head = head.trim();
+    let file = dir.path().join("anchors");
+    let against = file.to_str().unwrap();
+    let lines = [
+        format!("{{\"at\":\"12:30:00\",\"fields\":{{\"anchor\":\"{head}\"}},\"n\":7}}"),
+        format!(
+            "\u{1b}[2m12:30:00\u{1b}[0m \u{1b}[3manchor\u{1b}[0m\u{1b}[2m=\u{1b}[0m{head}\u{1b}[0m"
+        ),
+        format!("{head} 2026-11-30, by hand"),
+        format!("a line of another kind\n\n  {head}  "),
+    ];
+    for line in lines {
+        std::fs::write(&file, &line).unwrap();
+        let met = ran(&["audit", "verify", "--against", against, "--dir", path]);
+        check_code(&met, 0);
+        assert!(met.out.contains("anchors met\t1\n"), "{line}: {}", met.out);
+    }
+    for none in ["", "a line of another kind", &format!("{head}0")] {
+        std::fs::write(&file, none).unwrap();
+        let met = ran(&["audit", "verify", "--against", against, "--dir", path]);
+        check_code(&met, 2);
+        assert!(met.errors.contains("no line of"), "{}", met.errors);
+    }
 }
 
 #[test]

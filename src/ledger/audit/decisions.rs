@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::core::alert::{About, Scope};
 use crate::core::budget::{Act, Deed};
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::id::{CallId, Label};
@@ -195,8 +194,12 @@ fn told(kind: u8, payload: &[u8]) -> Option<Told> {
 
 fn of_event(event: Event) -> Told {
     let scope = event.signal.as_ref().map(|signal| &signal.scope);
-    let (mut run, agent) = scope.map_or((None, None), of_scope);
-    run = run.or_else(|| event.details.as_deref().and_then(run_in).map(str::to_owned));
+    let run = scope.and_then(|scope| scope.run());
+    let run = run.or_else(|| event.details.as_deref().and_then(run_in));
+    let (run, agent) = (
+        run.map(str::to_owned),
+        scope.and_then(|scope| scope.agent()).map(str::to_owned),
+    );
     let trip = event.trip;
     let name = |label: &Label| label.as_str().to_owned();
     Told {
@@ -209,26 +212,6 @@ fn of_event(event: Event) -> Told {
         agent: trip.as_ref().map_or(agent, |trip| Some(name(&trip.agent))),
         call: trip.map(|trip| trip.id),
         details: event.details,
-    }
-}
-
-/// The run and the agent that an event is about.
-fn of_scope(scope: &Scope) -> (Option<String>, Option<String>) {
-    let key = scope.key.as_deref();
-    match scope.about {
-        About::Run => (Some(scope.name.clone()), key.map(str::to_owned)),
-        About::Loop => (key.map(str::to_owned), None),
-        About::Budget | About::Metric => {
-            let part = |dimension: &str| {
-                let parts = key.into_iter().flat_map(|key| key.split(", "));
-                parts
-                    .filter_map(|part| part.strip_prefix(dimension))
-                    .find_map(|rest| rest.strip_prefix(' '))
-                    .map(str::to_owned)
-            };
-            (part("run"), part("agent"))
-        }
-        _ => (None, None),
     }
 }
 

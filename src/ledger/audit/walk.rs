@@ -427,8 +427,8 @@ impl Walk<'_> {
         let taken = std::mem::take(&mut self.taken);
         for reaching in taken.tell(&mut self.report, self.accepted) {
             let words = format!(
-                "{} records before the anchor {} were taken out after it was taken: accept it as {} if \
-                 that was you",
+                "{} records before the anchor {} were taken out or replaced after it was taken, and others \
+                 may have been put before them: accept it as {} if that was you",
                 reaching.records, reaching.anchor, reaching.accept
             );
             self.whole(FindingKind::TakenOut, (reaching.at, 0), words)?;

@@ -85,6 +85,11 @@ fn undescribe(plan: &Plan, key: &Key, summary: &mut Summary) -> bool {
 
 /// Sums that hold the estimate of a call get what it really used: what says so later goes.
 fn correct(plan: &Plan, it: &mut Checkpoint, going: Vec<(Admission, Settlement)>) {
+    let parents: HashMap<&Key, &Label> = it
+        .summaries
+        .iter()
+        .filter_map(|(key, summary)| Some((key, summary.parent.as_ref()?)))
+        .collect();
     let mut exchanged: HashMap<Key, Vec<(Totals, Totals)>> = HashMap::new();
     let mut days = HashMap::new();
     let mut charges: HashMap<AccountId, Vec<(Charge, &LateUsage)>> = HashMap::new();
@@ -99,7 +104,8 @@ fn correct(plan: &Plan, it: &mut Checkpoint, going: Vec<(Admission, Settlement)>
         };
         row.settle_late(late);
         let exchange = (estimate, Totals::of_row(&row).unwrap_or_default());
-        for key in keys_of_row(&row, None) {
+        let parent = row.run.clone().and_then(|run| parents.get(&Key::Run(run)));
+        for key in keys_of_row(&row, parent.copied()) {
             exchanged.entry(key).or_default().push(exchange);
         }
         let day = Grain::Day.floor(row.started_at);

@@ -27,7 +27,7 @@ pub(super) struct Plan {
     pub(super) scope: Scope,
     /// Calls that go.
     pub(super) going: HashSet<CallId>,
-    /// How many are meant but did not end.
+    /// How many are meant but did not end, or whose work goes on at the upstream: they stay.
     pub(super) running: u64,
     /// Contents of calls that go and of no call that stays.
     pub(super) unshared: HashSet<Digest>,
@@ -53,9 +53,9 @@ impl Plan {
     pub(super) fn read(
         storage: &dyn Storage,
         segments: &[Segment],
-        scope: &Scope,
+        (scope, at): (&Scope, Timestamp),
     ) -> io::Result<Self> {
-        let mut reading = Reading::of(scope, segments.first());
+        let mut reading = Reading::of(scope, segments.first(), at);
         let mut reader = LogReader::from_start(storage, segments);
         while let Some(step) = reader.next()? {
             if let Step::Record { kind, payload, .. } = step {
@@ -95,7 +95,8 @@ impl Plan {
     pub(super) fn forgets(&self, run: &Label, last: Timestamp) -> bool {
         let is_over = || !self.live.contains(run) && !self.holds(run);
         match &self.scope {
-            Scope::Run(meant) => run == meant,
+            // What a call that stays will have used is put right in what is kept of its run.
+            Scope::Run(meant) => run == meant && self.running == 0,
             Scope::User(_) => self.named.contains(run) && is_over(),
             // A call that began before may have been charged later.
             Scope::Before(at) => (last < *at || self.named.contains(run)) && is_over(),
@@ -182,16 +183,20 @@ struct Reading {
     open: HashSet<CallId>,
     /// Calls that had not ended where the base begins.
     open_at_base: HashSet<CallId>,
+    /// Calls that were settled by an estimate, and when they began.
+    pending: HashMap<CallId, Timestamp>,
     /// Settlements whose admission is in a checkpoint at most: what they refer to.
     orphans: HashMap<CallId, Vec<Digest>>,
     controls: HashMap<Label, Control>,
     /// Where the log's front is gone: the first segment, and the border of the checkpoint that stands
     /// for what was before it.
     base: Option<(u64, u64)>,
+    /// The time of the deletion.
+    at: Timestamp,
 }
 
 impl Reading {
-    fn of(scope: &Scope, first: Option<&Segment>) -> Self {
+    fn of(scope: &Scope, first: Option<&Segment>, at: Timestamp) -> Self {
         let is_retired = |it: &&Segment| it.continues().is_some_and(|it| it != Chain::GENESIS);
         Self {
             plan: Plan {
@@ -212,9 +217,11 @@ impl Reading {
             meant: HashSet::new(),
             open: HashSet::new(),
             open_at_base: HashSet::new(),
+            pending: HashMap::new(),
             orphans: HashMap::new(),
             controls: HashMap::new(),
             base: first.filter(is_retired).map(|it| (it.number, u64::MAX)),
+            at,
         }
     }
 
@@ -281,8 +288,12 @@ impl Reading {
     fn settlement(&mut self, settlement: Settlement) {
         let id = settlement.id;
         let was_open = self.open.remove(&id);
+        if settlement.is_pending {
+            self.pending.insert(id, settlement.started_at);
+        }
         let response = settlement.response.as_ref();
         if self.meant.contains(&id) || self.plan.means_settlement(&settlement) {
+            self.meant.insert(id);
             self.plan.going.insert(id);
             let unshared = &mut self.plan.unshared;
             self.groups.each(response, |digest| {
@@ -320,8 +331,13 @@ impl Reading {
         for admission in &checkpoint.open {
             self.admission(admission);
         }
+        // An older one may tell of a call whose late usage went with the front.
+        let first = self.base.map_or(0, |(first, _)| first);
         for (admission, _) in &checkpoint.pending {
             self.admission(admission);
+            if checkpoint.before >= first {
+                self.pending.insert(admission.id, admission.started_at);
+            }
             if self.plan.means_admission(admission) {
                 self.plan.going.insert(admission.id);
             }
@@ -348,6 +364,12 @@ impl Reading {
         let may_run = |id: &&CallId| self.open.contains(id) || self.open_at_base.contains(id);
         plan.going
             .extend(self.meant.iter().filter(|id| !may_run(id)));
+        // Its estimate would stand for good.
+        let goes_on = |id: &CallId| {
+            let began = self.pending.get(id).filter(|_| !plan.late.contains_key(id));
+            began.is_some_and(|began| LateUsage::may_come(*began, self.at))
+        };
+        plan.going.retain(|id| !goes_on(id));
         plan.running = self.meant.difference(&plan.going).count() as u64;
         plan.held.extend(self.controls.into_keys());
         plan.end = end;

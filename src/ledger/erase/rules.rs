@@ -200,13 +200,7 @@ impl Plan {
         let scope = event.signal.as_ref().map(|signal| &signal.scope);
         let of_signal = scope.is_some_and(|scope| {
             let key = scope.key.as_deref();
-            let run = match scope.about {
-                About::Run => Some(scope.name.as_str()),
-                About::Loop => key,
-                About::Budget | About::Metric => key.and_then(|it| it.strip_prefix("run ")),
-                _ => None,
-            };
-            let run = run.and_then(|run| Label::parse(run).ok());
+            let run = scope.run().and_then(|run| Label::parse(run).ok());
             run.as_ref().is_some_and(forgets) || key.is_some_and(|key| self.is_in(key))
         });
         let of_calls = scope.is_some_and(|scope| {
@@ -227,10 +221,11 @@ impl Plan {
 
     /// Whether a text holds the name that is meant, and not as a part of a longer one.
     fn is_in(&self, text: &str) -> bool {
-        let (Scope::Run(name) | Scope::User(name)) = &self.scope else {
-            return false;
+        let name = match &self.scope {
+            Scope::Run(run) if self.running == 0 => run.as_str(),
+            Scope::User(user) => user.as_str(),
+            _ => return false,
         };
-        let name = name.as_str();
         let part =
             |it: Option<char>| it.is_some_and(|it| it.is_alphanumeric() || "-_".contains(it));
         text.match_indices(name).any(|(at, _)| {

@@ -1,48 +1,22 @@
 //! Whatever was recorded, and whichever of it is deleted: nothing of it is left, what was spent is
 //! what it was, and what stays reads the same - also when the process ends within the deletion.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::config::LedgerConfig;
-use crate::core::budget::{
-    AccountId, AccountName, Amounts, Charge, Deed, Dimension, StoredAccount,
-};
-use crate::core::call::{Admission, CostSource, LateUsage, Settlement};
-use crate::core::digest::Digest;
+use crate::core::budget::{AccountId, StoredAccount};
 use crate::core::id::CallId;
-use crate::core::loops::finding;
-use crate::core::loops::trip::{Evidence, Trip};
-use crate::core::metric::{Measurement, Subject};
-use crate::core::money::NanoUsd;
-use crate::core::recorded::HeaderLines;
-use crate::core::time::Timestamp;
-use crate::core::usage::{Provenance, Usage};
 
+use super::super::View;
 use super::super::audit::{FindingKind, verify_on};
 use super::super::erase::{EraseError, ErasedReport, Scope, Wish, erase_on, resume};
 use super::super::fake::{IndexDisk, Loss};
 use super::super::index::Place;
 use super::super::storage::Storage as _;
-use super::super::{Entry, Event, Ledger, View};
-use super::budgets::act;
 use super::erase::holds;
+use super::erase_world::{Planted, Step, World, hour, run_name, user_name};
 use super::harness::*;
-
-#[derive(Clone, Debug)]
-pub(super) enum Step {
-    /// Run, user, whether it names a smaller limit for its run.
-    Admit(u8, u8, bool),
-    /// Which of those that are open, whether it is settled late.
-    Settle(u8, bool),
-    Late(u8),
-    /// A loop of this call and the one before it was stopped.
-    Trip(u8),
-    Measure(u8),
-    Stop(u8),
-    Restart(bool),
-}
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -62,310 +36,6 @@ fn scope() -> impl Strategy<Value = Scope> {
         (0..3u8).prop_map(|user| Scope::User(label(&user_name(user)))),
         (0..60i64).prop_map(|hours| Scope::Before(hour(hours))),
     ]
-}
-
-pub(super) fn hour(hours: i64) -> Timestamp {
-    Timestamp::from_micros(START.micros() + hours * HOUR_US)
-}
-
-fn run_name(run: u8) -> String {
-    format!("run-named-{run}")
-}
-
-fn user_name(user: u8) -> String {
-    format!("user-named-{user}")
-}
-
-/// A call and what it alone said.
-#[derive(Clone)]
-struct Planted {
-    admission: Admission,
-    words: Vec<String>,
-    tightens: bool,
-}
-
-impl Planted {
-    fn run(&self) -> String {
-        self.admission.attribution.run.clone().unwrap().to_string()
-    }
-
-    fn is_meant(&self, scope: &Scope) -> bool {
-        let who = &self.admission.attribution;
-        match scope {
-            Scope::Run(run) => who.run.as_ref() == Some(run),
-            Scope::User(user) => who.user.as_ref() == Some(user),
-            Scope::Before(at) => self.admission.started_at < *at,
-        }
-    }
-}
-
-pub(super) struct World {
-    pub(super) machine: Machine,
-    ledger: Option<Ledger>,
-    open: Vec<(usize, Entry)>,
-    pending: Vec<(usize, Timestamp)>,
-    calls: Vec<Planted>,
-    stopped: BTreeSet<String>,
-    opened: BTreeSet<u8>,
-}
-
-pub(super) fn account(number: u8) -> AccountId {
-    AccountId(Digest::from_bytes([number; 16]))
-}
-
-fn charges(run: u8, user: u8, nano_usd: i64) -> Vec<Charge> {
-    let charge = |number| Charge {
-        account: account(number),
-        bucket: START,
-        amounts: Amounts {
-            calls: i64::from(nano_usd > 0),
-            nano_usd,
-            ..Amounts::default()
-        },
-    };
-    [run, 10 + user, 20].map(charge).into()
-}
-
-impl World {
-    pub(super) fn new(keep_bytes: u64) -> Self {
-        let machine = Machine::new(LedgerConfig {
-            segment_bytes: 4000,
-            keep_bytes: Some(keep_bytes),
-            ..config()
-        });
-        let ledger = Some(machine.open().0);
-        Self {
-            machine,
-            ledger,
-            open: Vec::new(),
-            pending: Vec::new(),
-            calls: Vec::new(),
-            stopped: BTreeSet::new(),
-            opened: BTreeSet::new(),
-        }
-    }
-
-    pub(super) fn ledger(&self) -> Ledger {
-        self.ledger.clone().unwrap()
-    }
-
-    pub(super) fn play(&mut self, step: &Step) {
-        self.machine.clock.advance_micros(HOUR_US);
-        let ledger = self.ledger();
-        match *step {
-            Step::Admit(run, user, tightens) => self.admit((run, user), tightens),
-            Step::Settle(at, is_pending) if !self.open.is_empty() => {
-                let (call, entry) = self.open.remove(usize::from(at) % self.open.len());
-                self.settle(call, entry, is_pending);
-            }
-            Step::Late(at) if !self.pending.is_empty() => {
-                let (call, at) = self.pending.remove(usize::from(at) % self.pending.len());
-                self.late(call, at);
-            }
-            Step::Trip(at) if !self.calls.is_empty() => {
-                self.trip(usize::from(at) % self.calls.len());
-            }
-            Step::Measure(at) if !self.calls.is_empty() => {
-                let call = usize::from(at) % self.calls.len();
-                ledger.measured(self.measurement(call)).unwrap().block();
-            }
-            Step::Stop(run) => {
-                let name = run_name(run);
-                let stop = Deed::RunStopped(label(&name));
-                ledger.act(act(&self.machine, stop)).unwrap().block();
-                self.stopped.insert(name);
-            }
-            Step::Restart(keeps_index) if self.open.is_empty() => {
-                self.close();
-                drop(ledger);
-                if !keeps_index {
-                    self.machine.index = IndexDisk::default();
-                }
-                self.ledger = Some(self.machine.open().0);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn admit(&mut self, (run, user): (u8, u8), tightens: bool) {
-        let (ledger, nth) = (self.ledger(), self.calls.len());
-        let mut admission = self.machine.call(&run_name(run), "researcher");
-        let word = |what: &str| format!("{what}-of-call-{nth}-only");
-        let who = &mut admission.attribution;
-        who.user = Some(label(&user_name(user)));
-        who.tags = BTreeMap::from([("team".to_owned(), label(&word("tag")))]);
-        who.variant = Some(label(&word("variant")));
-        admission.client = Some(label(&word("client")));
-        let mut headers = HeaderLines::default();
-        headers.show("x-said", &word("header"));
-        admission.headers = Some(headers);
-        admission.hold = charges(run, user, 7);
-        if tightens {
-            admission.tightened.nano_usd = Some(1000);
-        }
-        for (number, dimension, name) in [
-            (run, Dimension::Run, run_name(run)),
-            (10 + user, Dimension::User, user_name(user)),
-        ] {
-            let key = vec![(dimension, Some(label(&name)))];
-            let rule = label("each");
-            if self.opened.insert(number) {
-                let name = AccountName { rule, key };
-                assert!(ledger.open_account(account(number), &name));
-            }
-        }
-        let texts = [word("text"), format!("shared by some {}", nth % 2)];
-        let messages = texts.map(|text| format!("{{\"content\":\"{}\"}}", [&*text; 8].join(" ")));
-        let request = conversation(ledger.seed(), &messages);
-        let entry = ledger.admit(admission.clone(), Some(request)).unwrap();
-        entry.durable().block();
-        self.open.push((nth, entry));
-        let words = ["tag", "variant", "client", "header", "text", "answer"];
-        let more = ["note", "sample"];
-        let words = words.iter().chain(&more).map(|what| word(what)).collect();
-        self.calls.push(Planted {
-            admission,
-            words,
-            tightens,
-        });
-    }
-
-    fn numbers(&self, call: usize) -> (u8, u8) {
-        let hold = &self.calls[call].admission.hold;
-        let number = |charge: &Charge| charge.account.0.to_bytes()[0];
-        (number(&hold[0]), number(&hold[1]) - 10)
-    }
-
-    fn settle(&mut self, call: usize, entry: Entry, is_pending: bool) {
-        let (run, user) = self.numbers(call);
-        let now = self.machine.clock.now();
-        let (answer, settlement) = (
-            format!("answer-of-call-{call}-only"),
-            Settlement {
-                charges: charges(run, user, 5),
-                settled_at: Some(now),
-                is_pending,
-                provenance: if is_pending {
-                    Provenance::Estimated
-                } else {
-                    Provenance::Reported
-                },
-                ..settlement(&self.calls[call].admission)
-            },
-        );
-        entry.settle(settlement, Some(plain(answer.as_bytes())));
-        if is_pending {
-            self.pending.push((call, now));
-        }
-    }
-
-    fn late(&self, call: usize, charged_at: Timestamp) {
-        let (run, user) = self.numbers(call);
-        let late = LateUsage {
-            id: self.calls[call].admission.id,
-            at: self.machine.clock.now(),
-            usage: Usage {
-                output_tokens: 700,
-                ..Usage::default()
-            },
-            cost: Some(NanoUsd::new(20)),
-            cost_source: Some(CostSource::Table),
-            charges: charges(run, user, -3),
-            charged_at,
-            is_estimated: false,
-        };
-        assert!(self.ledger().late(late));
-    }
-
-    /// Nobody says of which run, as where the attribution of calls differs.
-    fn trip(&self, call: usize) {
-        let (at, ledger) = (self.machine.clock.now(), self.ledger());
-        let calls = [call.saturating_sub(1), call];
-        let evidence = Evidence {
-            signal: finding::Signal::SameAnswer,
-            scope: finding::Scope::Run,
-            period: 1,
-            count: 2,
-            agents: vec![label("researcher")],
-            calls: calls.map(|call| self.calls[call].admission.id).into(),
-            since: at,
-            tokens: 1,
-            sample: calls
-                .map(|call| format!("sample-of-call-{call}-only"))
-                .into(),
-        };
-        let mut event = Event::own(at, "loop_tripped", None);
-        event.trip = Some(Box::new(Trip {
-            id: self.calls[call].admission.id,
-            at,
-            run: None,
-            conversation: None,
-            agent: label("researcher"),
-            caller: None,
-            evidence,
-            refused: 1,
-            closed: None,
-        }));
-        ledger.event(event).unwrap().block();
-    }
-
-    fn measurement(&self, call: usize) -> Measurement {
-        let admission = &self.calls[call].admission;
-        Measurement {
-            at: self.machine.clock.now(),
-            name: "solved".to_owned(),
-            value: "true".parse().unwrap(),
-            subject: Subject::Call(admission.id),
-            who: label("judge"),
-            note: Some(format!("note-of-call-{call}-only")),
-            key: None,
-            run: admission.attribution.run.clone(),
-            agent: Some(admission.attribution.agent.clone()),
-            charged: None,
-        }
-    }
-
-    pub(super) fn close(&mut self) {
-        let ledger = self.ledger.take().unwrap();
-        ledger.sync_index();
-        block_on(ledger.close()).unwrap();
-    }
-
-    /// Calls of another run and user until the first segments are gone.
-    pub(super) fn push_out_the_front(&mut self) {
-        let first = self.machine.disk.segments()[0];
-        while self.machine.disk.segments()[0] == first {
-            let open = self.open.len();
-            self.play(&Step::Admit(2, 2, false));
-            let (call, entry) = self.open.remove(open);
-            self.settle(call, entry, false);
-            self.ledger().sync_index();
-        }
-    }
-
-    /// Plays all of it; the last calls that are open end with the process, and are settled by the next.
-    pub(super) fn played(keep_bytes: u64, steps: &[Step]) -> Self {
-        let mut world = Self::new(keep_bytes);
-        for step in steps {
-            world.play(step);
-        }
-        world.end();
-        world
-    }
-
-    pub(super) fn reopen(&mut self) {
-        self.ledger = Some(self.machine.open().0);
-    }
-
-    pub(super) fn end(&mut self) {
-        for (_, entry) in self.open.drain(..) {
-            std::mem::forget(entry);
-        }
-        self.close();
-        self.machine.config.keep_bytes = None;
-        self.reopen();
-        self.close();
-    }
 }
 
 /// What of a ledger must not change; told of an index made anew.
@@ -435,13 +105,20 @@ fn gone(world: &World, scope: &Scope, before: &Told) -> Vec<String> {
     let seen = |call: &&Planted| before.calls.contains_key(&call.admission.id);
     let going = || {
         let seen = world.calls.iter().filter(seen);
-        seen.filter(|call| call.is_meant(scope))
+        seen.filter(|call| world.goes(call, scope))
     };
     // A summary may tell of calls that are gone.
     let is_old = matches!(scope, Scope::Before(_));
     let staying = |run: &str| {
         let mut calls = world.calls.iter().filter(|call| call.run() == run);
-        calls.any(|call| !call.is_meant(scope) && (is_old || seen(&call)))
+        calls.any(|call| !world.goes(call, scope) && (is_old || seen(&call)))
+    };
+    let is_awaited = |name: &str| {
+        let mut calls = world.calls.iter().filter(|call| world.is_awaited(call));
+        calls.any(|call| {
+            let user = call.admission.attribution.user.as_ref();
+            call.run() == name || user.is_some_and(|user| user.as_str() == name)
+        })
     };
     let mut words: Vec<_> = going().flat_map(|call| call.words.clone()).collect();
     for call in going() {
@@ -456,24 +133,28 @@ fn gone(world: &World, scope: &Scope, before: &Told) -> Vec<String> {
             words.push(user.to_string());
         }
     }
+    words.retain(|word| !is_awaited(word));
     words.sort();
     words.dedup();
     words
 }
 
 pub(super) fn check(world: &World, scope: &Scope, before: &Told, machine: &Machine) {
-    let is_meant = |id: &CallId| {
+    let goes = |id: &CallId| {
         let mut calls = world.calls.iter();
-        calls.any(|call| call.admission.id == *id && call.is_meant(scope))
+        calls.any(|call| call.admission.id == *id && world.goes(call, scope))
     };
     for word in gone(world, scope, before) {
         assert!(!holds(&machine.disk, &word), "{word} is left, {scope:?}");
     }
     let after = told(machine);
     let mut calls = before.calls.clone();
-    calls.retain(|id, _| !is_meant(id));
+    calls.retain(|id, _| !goes(id));
     let mut controls = before.controls.clone();
-    if let Scope::Run(run) = scope {
+    let stays = |call: &Planted| call.is_meant(scope) && world.is_awaited(call);
+    if let Scope::Run(run) = scope
+        && !world.calls.iter().any(stays)
+    {
         controls.remove(run.as_str());
     }
     let expected = Told {
@@ -536,8 +217,12 @@ proptest! {
         keep_bytes in prop_oneof![Just(12_000u64), Just(1 << 20)],
         scopes in prop::collection::vec(scope(), 1..3),
         ends in prop::collection::vec((any::<u64>(), any::<bool>(), 0..4usize), 2),
+        is_later in prop::bool::weighted(0.3),
     ) {
         let world = World::played(keep_bytes, &steps);
+        if is_later {
+            world.machine.clock.advance_micros(31 * 24 * HOUR_US);
+        }
         let (ledger, _) = world.machine.open();
         let live = told_by(ledger.view());
         drop(ledger);
@@ -547,9 +232,12 @@ proptest! {
             let untouched = world.machine.disk.after(Loss::Nothing);
             let done = world.machine.with_disk(untouched.clone());
             let report = try_delete(&done, scope).unwrap();
-            let meant = world.calls.iter().filter(|call| call.is_meant(scope));
-            let seen = meant.filter(|call| before.calls.contains_key(&call.admission.id));
-            prop_assert!(report.calls >= seen.count() as u64);
+            let seen = |call: &&Planted| before.calls.contains_key(&call.admission.id);
+            let seen = || world.calls.iter().filter(seen);
+            let going = seen().filter(|call| world.goes(call, scope)).count();
+            prop_assert!(report.calls >= going as u64);
+            let meant = seen().filter(|call| call.is_meant(scope)).count();
+            prop_assert_eq!(report.running_calls, (meant - going) as u64);
             if report.records == 0 {
                 continue;
             }

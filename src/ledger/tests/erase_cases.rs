@@ -4,20 +4,24 @@ use std::fs;
 
 use crate::clock::Clock;
 use crate::config::LedgerConfig;
+use crate::core::alert::{self, About, Signal};
 use crate::core::budget::Deed;
 
 use super::super::audit::verify_on;
+use super::super::checkpoint;
 use super::super::erase::{EraseError, Scope, Wish, erase, erase_on, preview};
 use super::super::fake::IndexDisk;
 use super::super::fake::Loss;
 use super::super::index::Place;
 use super::super::log::{LogReader, Step as Read, catalog};
-use super::super::record::kind;
+use super::super::record::{Checkpoint, kind};
 use super::super::removal::{Erased, Removal};
-use super::super::{SpanFilter, open};
+use super::super::summary::Key;
+use super::super::{Event, SpanFilter, open};
 use super::budgets::act;
 use super::erase::holds;
-use super::erase_any::{Step, World, account, check, hour, told, try_delete};
+use super::erase_any::{check, told, try_delete};
+use super::erase_world::{Step, World, account, hour};
 use super::harness::*;
 
 fn run(number: u8) -> Scope {
@@ -81,6 +85,104 @@ fn what_a_call_used_at_last_stays_counted_wherever_its_estimate_lies() {
     for scope in [run(0), user(0), Scope::Before(hour(2))] {
         deleted(&world, &scope);
     }
+}
+
+#[test]
+fn pending_call_stays_until_what_it_used_is_known_or_cannot_be_any_more() {
+    for is_awaited in [true, false] {
+        let mut world = World::new(1 << 20);
+        for is_pending in [true, false] {
+            world.play(&Step::Admit(0, 0, false));
+            world.play(&Step::Settle(0, is_pending));
+        }
+        world.play(&Step::Stop(0));
+        world.end();
+        if !is_awaited {
+            world.machine.clock.advance_micros(31 * 24 * HOUR_US);
+            let before = told(&world.machine);
+            assert_eq!(try_delete(&world.machine, &run(0)).unwrap().calls, 2);
+            check(&world, &run(0), &before, &world.machine);
+            continue;
+        }
+        let before = told(&world.machine);
+        let report = try_delete(&world.machine, &run(0)).unwrap();
+        assert_eq!((report.calls, report.running_calls), (1, 1));
+        check(&world, &run(0), &before, &world.machine);
+        world.machine.index = IndexDisk::default();
+        world.reopen();
+        world.play(&Step::Late(0));
+        world.close();
+        let spent = told(&world.machine);
+        assert_ne!(spent.rollups, before.rollups, "it counts what it used");
+        assert_eq!(spent.controls.len(), 1, "its run is still stopped");
+        assert_eq!(try_delete(&world.machine, &run(0)).unwrap().calls, 1);
+        check(&world, &run(0), &spent, &world.machine);
+        assert!(!holds(&world.machine.disk, "run-named-0"));
+    }
+}
+
+/// What the last checkpoint says.
+fn last_checkpoint(world: &World) -> Checkpoint {
+    let segments = catalog(&world.machine.disk).unwrap().all();
+    let mut reader = LogReader::from_start(&world.machine.disk, &segments);
+    let mut last = None;
+    while let Some(step) = reader.next().unwrap() {
+        if let Read::Record { kind, payload, .. } = step
+            && kind == kind::CHECKPOINT
+        {
+            last = checkpoint::parse(payload);
+        }
+    }
+    last.unwrap()
+}
+
+#[test]
+fn what_a_call_used_at_last_is_counted_among_the_children_of_its_parent_run() {
+    let mut world = World::new(SMALL);
+    world.parent = Some("run-above".to_owned());
+    world.play(&Step::Admit(0, 0, false));
+    world.play(&Step::Settle(0, true));
+    world.play(&Step::Admit(0, 1, false));
+    world.play(&Step::Settle(0, false));
+    world.parent = None;
+    // So that the run is not over.
+    world.play(&Step::Stop(0));
+    world.push_out_the_front();
+    world.play(&Step::Late(0));
+    world.end();
+    assert_eq!(try_delete(&world.machine, &user(0)).unwrap().calls, 1);
+    let summaries = last_checkpoint(&world).summaries;
+    let totals = |wanted: &Key| {
+        let mut found = summaries.iter().filter(|(key, _)| key == wanted);
+        found.next().unwrap().1.totals
+    };
+    let name = label("run-named-0");
+    let of_run = totals(&Key::Run(name.clone()));
+    assert_eq!(totals(&Key::Child(label("run-above"), name)), of_run);
+    assert!(of_run.output_tokens >= 700);
+}
+
+#[test]
+fn event_about_a_budget_of_several_dimensions_goes_with_the_run_that_it_names() {
+    let mut world = World::new(1 << 20);
+    world.play(&Step::Admit(0, 0, false));
+    world.play(&Step::Settle(0, false));
+    let mut event = Event::own(world.machine.clock.now(), "budget_spent", None);
+    event.signal = Some(Box::new(Signal {
+        scope: alert::Scope {
+            about: About::Budget,
+            name: "each".to_owned(),
+            key: Some("agent researcher, run run-named-0, model m".to_owned()),
+        },
+        value: None,
+        limit: None,
+        until: None,
+        account: None,
+        delivery: None,
+    }));
+    world.ledger().event(event).unwrap().block();
+    world.end();
+    deleted(&world, &user(0));
 }
 
 #[test]
@@ -274,10 +376,10 @@ fn preview_changes_no_byte_and_keeps_what_a_crash_left_in_doubt() {
         despite_damage: false,
     };
     let lock = dir.path().join("lock");
-    assert_eq!(preview(dir.path(), &wish).unwrap().calls, 1);
+    assert_eq!(preview(dir.path(), &wish, clock.now()).unwrap().calls, 1);
     assert_eq!(fs::read(&lock).unwrap(), b"");
     fs::write(&lock, "pid = 1\n").unwrap();
-    assert_eq!(preview(dir.path(), &wish).unwrap().calls, 1);
+    assert_eq!(preview(dir.path(), &wish, clock.now()).unwrap().calls, 1);
     assert_ne!(
         fs::read(&lock).unwrap(),
         b"",

@@ -147,6 +147,29 @@ fn bytes_that_the_next_segment_passes_over_vouch_for_nothing() {
 }
 
 #[test]
+fn records_behind_forged_ones_of_the_same_segment_vouch_for_nothing() {
+    let machine = filled();
+    let anchor = audit(&machine).head.unwrap();
+    let segment = anchor.segment;
+    let written = machine.disk.bytes(segment);
+    let header = Header::parse(&written).unwrap();
+    let told = Event::own(machine.clock.now(), "told", None);
+    let mut forged = after(header.continues);
+    forged.push_begun(header.created_at, header.seed);
+    forged.push(kind::EVENT, &told);
+    machine.disk.change(segment, |bytes| {
+        let bytes_of = [&written[..HEADER_LEN], &forged.bytes, &[0]].concat();
+        *bytes = [&bytes_of, &written[HEADER_LEN..]].concat();
+    });
+    let mut other = after(forged.chain);
+    other.push(kind::EVENT, &told);
+    append(&machine, (segment, forged.chain), &other);
+    let against = verify_on(&machine.disk, &[anchor], None);
+    assert!(kinds(&against).contains(&FindingKind::Rewritten));
+    assert_eq!(against.anchors_met, 0);
+}
+
+#[test]
 fn tombstone_that_leads_nowhere_is_found_although_it_is_on_record() {
     let machine = filled();
     let mut erased = Erased::of(2);
@@ -213,6 +236,7 @@ fn deletion_after_an_anchor_is_found_until_somebody_accepts_it() {
     assert_eq!(report.anchors_met, 1);
     let words = &report.findings[0].words;
     assert!(words.contains(&row.accept.to_string()), "{words}");
+    assert!(words.contains("taken out or replaced"), "{words}");
     let accepting = |accepted: &[_]| {
         let with = Given {
             accepted,

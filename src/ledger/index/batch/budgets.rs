@@ -25,9 +25,6 @@ const DAY_US: i64 = 24 * 3_600_000_000;
 /// does what its clients allow it.
 pub(super) const RUN_ACCOUNT_US: i64 = 30 * DAY_US;
 
-/// Upstreams keep a result for 30 days at most: a call that began before that is never settled late.
-const PENDING_US: i64 = 30 * DAY_US;
-
 pub(crate) fn account_key(id: AccountId) -> u128 {
     u128::from_be_bytes(id.0.to_bytes())
 }
@@ -193,9 +190,8 @@ impl Batch<'_> {
         let mut calls = Vec::new();
         for entry in self.pending.iter()? {
             let id = CallId::from_bytes(entry?.0.value().to_be_bytes());
-            let since = at.micros().saturating_sub(PENDING_US);
             let call = self.call(id)?;
-            calls.extend(call.filter(|call| call.row.started_at.micros() >= since));
+            calls.extend(call.filter(|call| LateUsage::may_come(call.row.started_at, at)));
         }
         Ok(calls)
     }
