@@ -116,8 +116,7 @@ impl CompareParams {
             By::Time => {
                 let (a, b) = both(&by, names)?;
                 filter.times = apart(times("a", &a, now)?, times("b", &b, now)?)?;
-                filter.since = filter.times.iter().map(|span| span.1).min();
-                filter.until = filter.times.iter().map(|span| span.2).max();
+                (filter.since, filter.until) = (None, None);
             }
             _ => {}
         }

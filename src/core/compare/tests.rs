@@ -179,11 +179,25 @@ fn what_was_read_in_part_is_not_told_as_all() {
         by: "time".to_owned(),
         ..whole.clone()
     };
+    let sentence = of_time.of_the_newest().sentence;
+    assert!(
+        sentence.starts_with("Of the newest in each span, "),
+        "{sentence}"
+    );
     let lacking = Comparison { b: None, ..whole };
-    for of in [of_time, lacking] {
-        let sentence = of.of_the_newest().sentence;
-        assert!(sentence.ends_with("choose a shorter span."), "{sentence}");
-    }
+    let sentence = lacking.of_the_newest().sentence;
+    assert!(sentence.ends_with("choose a shorter span."), "{sentence}");
+}
+
+#[test]
+fn run_that_a_breaker_stopped_is_no_success_whatever_was_measured() {
+    let success: Success = "metric:score>=0.5".parse().unwrap();
+    let mut scored = run(1, 0, BTreeMap::new());
+    assert_eq!(success.of(&scored), None);
+    scored.metrics.insert("score".to_owned(), 0.9);
+    assert_eq!(success.of(&scored), Some(true));
+    scored.is_stopped = true;
+    assert_eq!(success.of(&scored), Some(false));
 }
 
 #[test]

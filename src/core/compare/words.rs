@@ -76,12 +76,17 @@ pub(super) fn sentence(of: &Comparison) -> String {
         .filter(|arm| arm.runs > 0)
         .count()
         == 2;
-    if of.by == "time" || !has_both {
+    if !has_both {
         return "There is more than is read, and the newest come first, so that an arm may be read in part \
                 or not at all: choose a shorter span."
             .to_owned();
     }
-    format!("Of the newest, which is all that is read: {}", of_all(of))
+    let newest = if of.by == "time" {
+        "Of the newest in each span"
+    } else {
+        "Of the newest"
+    };
+    format!("{newest}, which is all that is read: {}", of_all(of))
 }
 
 fn of_all(of: &Comparison) -> String {

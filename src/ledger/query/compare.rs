@@ -66,32 +66,59 @@ pub struct Gathered {
 
 impl View {
     /// Gathers runs into arms: those that began in the span, each as a whole, newest first. Reads up to
-    /// 100,000 calls and as many measurements.
+    /// 100,000 calls and as many measurements; by time, an equal share of them for each span.
     pub fn gather(&self, filter: &CompareFilter) -> Result<Gathered, IndexError> {
         let mut gather = Gather {
             filter,
             found: Gathered::default(),
-            gathered: 0,
-            calls_left: MAX_CALLS,
-            measured_left: MAX_MEASURED,
+            left: Left::share_of(1),
         };
         self.index.read(|txn| match filter.by {
             By::Run => filter
                 .runs
                 .iter()
                 .try_for_each(|run| gather.named(txn, run)),
-            _ => gather.span(txn),
+            By::Time => filter.times.iter().try_for_each(|(_, from, until)| {
+                gather.left = Left::share_of(filter.times.len());
+                gather.span(txn, Some(*from), Some(*until))
+            }),
+            _ => gather.span(txn, filter.since, filter.until),
         })?;
         Ok(gather.found)
+    }
+}
+
+/// What may still be read.
+struct Left {
+    runs: usize,
+    looked_at: usize,
+    calls: usize,
+    measured: usize,
+}
+
+impl Left {
+    fn share_of(spans: usize) -> Self {
+        let spans = spans.max(1);
+        Self {
+            runs: MAX_COMPARED_RUNS / spans,
+            looked_at: MAX_LOOKED_AT / spans,
+            calls: MAX_CALLS / spans,
+            measured: MAX_MEASURED / spans,
+        }
+    }
+
+    /// Takes one run to look at; says whether there is room for it.
+    fn look_at(&mut self) -> bool {
+        let has_room = self.runs > 0 && self.calls > 0 && self.looked_at > 0;
+        self.looked_at = self.looked_at.saturating_sub(1);
+        has_room
     }
 }
 
 struct Gather<'a> {
     filter: &'a CompareFilter,
     found: Gathered,
-    gathered: usize,
-    calls_left: usize,
-    measured_left: usize,
+    left: Left,
 }
 
 impl Gather<'_> {
@@ -102,15 +129,22 @@ impl Gather<'_> {
         self.run(txn, run, &summary)
     }
 
-    fn span(&mut self, txn: &ReadTransaction) -> Result<(), IndexError> {
+    fn span(
+        &mut self,
+        txn: &ReadTransaction,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> Result<(), IndexError> {
         let Some(by_activity) = table(txn, RUNS_BY_ACTIVITY)? else {
             return Ok(());
         };
-        // Whatever began in the span was active after that began.
-        let from = self.filter.since.map_or(i64::MIN, Timestamp::micros);
-        for (looked_at, entry) in by_activity.range((from, "")..)?.rev().enumerate() {
-            let is_full = self.gathered >= MAX_COMPARED_RUNS || self.calls_left == 0;
-            if is_full || looked_at >= MAX_LOOKED_AT {
+        let from = since.map_or(i64::MIN, Timestamp::micros);
+        let end = until.map_or(i64::MAX, Timestamp::micros).max(from);
+        // Whatever began in the span was active after that began: most of it ended in the span, too, and
+        // the rest soon after.
+        let within = by_activity.range((from, "")..(end, ""))?.rev();
+        for entry in within.chain(by_activity.range((end, "")..)?) {
+            if !self.left.look_at() {
                 self.found.partial = true;
                 break;
             }
@@ -118,8 +152,8 @@ impl Gather<'_> {
             let run = Label::parse(entry.0.value().1).map_err(|_| IndexError::Damaged)?;
             let summary = summary(txn, &Key::Run(run.clone()))?.ok_or(IndexError::Damaged)?;
             let begun = summary.first_at;
-            let is_early = self.filter.since.is_some_and(|since| begun < since);
-            if is_early || self.filter.until.is_some_and(|until| begun >= until) {
+            let is_early = since.is_some_and(|since| begun < since);
+            if is_early || until.is_some_and(|until| begun >= until) {
                 continue;
             }
             self.run(txn, &run, &summary)?;
@@ -159,13 +193,13 @@ impl Gather<'_> {
                 return Ok(());
             }
         }
-        let (means, is_cut) = Means::of(txn, run, &self.filter.metrics, &mut self.measured_left)?;
+        let (means, is_cut) = Means::of(txn, run, &self.filter.metrics, &mut self.left.measured)?;
         self.found.partial |= is_cut;
-        let before = self.gathered;
+        let before = self.left.runs;
         self.place(txn, (run, summary), parts, means)?;
         let since = self.filter.fresh_since;
         let is_fresh = since.is_some_and(|since| summary.last_at >= since);
-        self.found.fresh += u64::from(is_fresh && self.gathered > before);
+        self.found.fresh += u64::from(is_fresh && self.left.runs < before);
         Ok(())
     }
 
@@ -181,11 +215,11 @@ impl Gather<'_> {
         };
         let all = (run.as_str(), 0)..=(run.as_str(), u128::MAX);
         for entry in by_run.range(all)? {
-            if self.calls_left == 0 {
+            if self.left.calls == 0 {
                 self.found.partial = true;
                 return Ok(false);
             }
-            self.calls_left -= 1;
+            self.left.calls -= 1;
             let Some(stored) = calls.get(entry?.0.value().1)? else {
                 continue;
             };
@@ -245,7 +279,7 @@ impl Gather<'_> {
     fn put(&mut self, arm: String, figures: RunFigures) {
         self.found.unpriced += u64::from(figures.cost.is_none());
         self.found.runs.entry(arm).or_default().push(figures);
-        self.gathered += 1;
+        self.left.runs = self.left.runs.saturating_sub(1);
     }
 
     fn time_of(&self, at: Timestamp) -> Option<&str> {

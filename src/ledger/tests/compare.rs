@@ -192,3 +192,31 @@ fn runs_are_found_by_a_tag_beyond_those_that_are_kept_of_a_run() {
         assert_eq!(found.len(), runs, "{tag}");
     }
 }
+
+#[test]
+fn older_of_two_spans_is_read_however_much_the_newer_holds() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let from = machine.clock.now();
+    for n in 0..3 {
+        made(&machine, &ledger, &format!("old-{n}"), "writer");
+    }
+    machine.clock.advance_micros(1_000);
+    let between = machine.clock.now();
+    for n in 0..5_100 {
+        made(&machine, &ledger, &format!("new-{n}"), "writer");
+    }
+    machine.clock.advance_micros(1_000);
+    let filter = CompareFilter {
+        by: By::Time,
+        times: vec![
+            ("old".to_owned(), from, between),
+            ("new".to_owned(), between, machine.clock.now()),
+        ],
+        ..CompareFilter::default()
+    };
+    let found = ledger.view().gather(&filter).unwrap();
+    let runs: BTreeMap<_, _> = found.runs.iter().map(|it| (&**it.0, it.1.len())).collect();
+    assert_eq!(runs, BTreeMap::from([("new", 5_000), ("old", 3)]));
+    assert!(found.partial);
+}
