@@ -185,6 +185,27 @@ fn numbers_keep_every_bit_on_their_way_through_json() {
 }
 
 #[test]
+fn values_of_each_kind_are_read_as_they_were_written() {
+    let row: Row = vec![
+        Value::Null,
+        Value::Flag(true),
+        Value::Integer(-7),
+        Value::Integer(i64::MAX),
+        Value::Number(5.0),
+        Value::Text("a \"b\"".to_owned()),
+    ];
+    let json = serde_json::to_string(&row).unwrap();
+    assert_eq!(json, r#"[null,true,-7,9223372036854775807,5.0,"a \"b\""]"#);
+    assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), row);
+    let error = serde_json::from_str::<Row>("[{}]").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("expected null, a truth, a number or a text")
+    );
+}
+
+#[test]
 fn rows_beyond_one_row_group_are_all_there() {
     let count = 100_003_i64;
     let rows: Vec<Row> = (0..count)
