@@ -107,10 +107,15 @@ async fn measure(
     State(state): State<AdminState>,
     asked: Result<Asked<serde_json::Value>, Problem>,
 ) -> Result<Json<Recorded>, Problem> {
-    let mut measurements = order::read(asked?.0, state.clock.now())?;
-    place(&state.records, &mut measurements).await?;
-    let recorded = record(&state, measurements).await?;
+    let recorded = take(&state, asked?.0).await?;
     Ok(Json(Recorded { recorded }))
+}
+
+/// Records what is asked for, all or none; says how many that are.
+pub(crate) async fn take(state: &AdminState, asked: serde_json::Value) -> Result<u64, Problem> {
+    let mut measurements = order::read(asked, state.clock.now())?;
+    place(&state.records, &mut measurements).await?;
+    record(state, measurements).await
 }
 
 /// Finds out whose the calls are.
@@ -144,10 +149,7 @@ async fn place(records: &Records, measurements: &mut [Measurement]) -> Result<()
 type Told = (Measurement, Option<Measurement>);
 
 /// Records them all, then tells those who watch.
-pub(crate) async fn record(
-    state: &AdminState,
-    measurements: Vec<Measurement>,
-) -> Result<u64, Problem> {
+async fn record(state: &AdminState, measurements: Vec<Measurement>) -> Result<u64, Problem> {
     // What one takes the place of must be known before the next one is.
     let turn = Arc::clone(&state.budgets.measuring).lock_owned().await;
     let (ledger, budgets) = (state.ledger.clone(), Arc::clone(&state.budgets));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde_json::{Map, Number, Value as Json};
 
@@ -109,7 +110,16 @@ fn value(value: &Value) -> Cell {
 }
 
 /// All that was measured of a call.
-pub(super) fn of_call(all: &[Measurement], zone: &jiff::tz::TimeZone) -> Table {
+pub(super) fn of_call(all: &[Measurement], zone: &TimeZone) -> Table {
+    each("metrics", "Custom metrics", all, zone)
+}
+
+/// What was said of a run itself, not of its calls.
+pub(super) fn of_itself(all: &[Measurement], zone: &TimeZone) -> Table {
+    each("said", "Custom metrics of the run itself", all, zone)
+}
+
+fn each(name: &'static str, caption: &str, all: &[Measurement], zone: &TimeZone) -> Table {
     let rows = all.iter().map(|it| {
         let of = it.key.as_ref().map_or("", Label::as_str);
         Row {
@@ -127,8 +137,8 @@ pub(super) fn of_call(all: &[Measurement], zone: &jiff::tz::TimeZone) -> Table {
         }
     });
     Table {
-        name: "metrics",
-        caption: "Custom metrics".to_owned(),
+        name,
+        caption: caption.to_owned(),
         columns: &OF_CALL,
         rows: rows.collect(),
         more: None,

@@ -297,6 +297,37 @@ test("a run is paused, and resumed", async () => {
   await page.context().close();
 });
 
+test("a person gives a run and a call a score, and sees it", async () => {
+  const page = await open(chromium);
+  page.expected.push(/400 \(Bad Request\)/);
+  const enter = async (name, value) => {
+    await page.getByText("Add a metric", { exact: true }).first().click();
+    const form = page.getByRole("form", { name: "Add a metric" });
+    await form.getByLabel("Metric").fill(name);
+    await form.getByLabel("Value").fill(value);
+    await form.getByRole("button", { name: "Add it" }).click();
+  };
+  await page.goto(`${proxy.url}/runs/nightly-1`);
+  await enter("two words", "0.8");
+  await page.getByRole("alert").filter({ hasText: "name: expected letters" }).waitFor();
+  assert.equal(await page.getByLabel("Value").inputValue(), "0.8", "what was typed stays");
+  assert.deepEqual(await barriers(page), []);
+  await page.getByRole("textbox", { name: "Metric" }).fill("quality");
+  await page.getByLabel("Value").press("Enter");
+  await page.waitForURL(/\/runs\/nightly-1/);
+  await page.getByText("quality = 0.8 was recorded for the run nightly-1.").waitFor();
+  const row = page.getByRole("row").filter({ hasText: "quality" }).filter({ hasText: "dashboard" });
+  assert.match(await row.innerText(), /0\.8/);
+  await page.goto(`${proxy.url}/calls/${calls[0]}`);
+  await enter("solved", "true");
+  await page.getByText("solved = true was recorded").waitFor();
+  await page.getByRole("row").filter({ hasText: "solved" }).filter({ hasText: "dashboard" }).waitFor();
+  const { measurements } = await proxy.ask("/api/v1/metrics/quality?run=nightly-1");
+  assert.deepEqual(measurements.map((it) => [it.value, it.who]), [[0.8, "dashboard"]]);
+  nothingWrong(page);
+  await page.context().close();
+});
+
 test("a loop that was stopped is shown with its evidence, and let go on", async () => {
   const page = await open(chromium);
   await looping(proxy, model, "circles-2");
