@@ -28,7 +28,7 @@ after(async () => {
   await model?.stop();
 });
 
-const LISTS = ["/", "/graph", "/runs", "/budgets", "/loops", "/compare", "/alerts", "/search?q=tides"];
+const LISTS = ["/", "/graph", "/runs", "/runs?sort=score&metric=score%3E0", "/budgets", "/loops", "/compare", "/alerts", "/search?q=tides"];
 const full = () => [...LISTS, "/runs/nightly-1", "/runs/nightly-1?view=steps", "/runs/circles-1", "/graph?run=nightly-1", ...["messages", "raw", "headers", "usage", "attribution", "decisions"].map((tab) => `/calls/${calls[2]}?tab=${tab}`)];
 
 for (const theme of ["light", "dark"]) {
