@@ -18,7 +18,7 @@ pub mod export;
 mod guard;
 mod login;
 pub(crate) mod loops;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod order;
 pub mod params;
 pub mod problem;

@@ -484,6 +484,12 @@ impl Ledger {
         &self.open.view
     }
 
+    /// How often the index was [synced](Self::sync_index).
+    #[cfg(test)]
+    pub(crate) fn syncs(&self) -> u64 {
+        self.open.progress.waits()
+    }
+
     /// A number that changes whenever something was written.
     pub fn written(&self) -> u64 {
         self.open.progress.written()

@@ -19,6 +19,7 @@ use super::view::{MeasurementList, MetricList, Recorded};
 use crate::budgets::Budgets;
 use crate::budgets::ask::{Ask, Measured};
 use crate::budgets::measured::NotCharged;
+use crate::core::call::Admission;
 use crate::core::id::{CallId, Label};
 use crate::core::metric::{Measurement, Subject};
 use crate::ledger::{Durable, IndexError, Ledger, Unavailable, measured_identity};
@@ -106,10 +107,15 @@ async fn measure(
     State(state): State<AdminState>,
     asked: Result<Asked<serde_json::Value>, Problem>,
 ) -> Result<Json<Recorded>, Problem> {
-    let mut measurements = order::read(asked?.0, state.clock.now())?;
-    place(&state.records, &mut measurements).await?;
-    let recorded = record(&state, measurements).await?;
+    let recorded = take(&state, asked?.0).await?;
     Ok(Json(Recorded { recorded }))
+}
+
+/// Records what is asked for, all or none; says how many that are.
+pub(crate) async fn take(state: &AdminState, asked: serde_json::Value) -> Result<u64, Problem> {
+    let mut measurements = order::read(asked, state.clock.now())?;
+    place(&state.records, &mut measurements).await?;
+    record(state, measurements).await
 }
 
 /// Finds out whose the calls are.
@@ -143,10 +149,7 @@ async fn place(records: &Records, measurements: &mut [Measurement]) -> Result<()
 type Told = (Measurement, Option<Measurement>);
 
 /// Records them all, then tells those who watch.
-pub(crate) async fn record(
-    state: &AdminState,
-    measurements: Vec<Measurement>,
-) -> Result<u64, Problem> {
+async fn record(state: &AdminState, measurements: Vec<Measurement>) -> Result<u64, Problem> {
     // What one takes the place of must be known before the next one is.
     let turn = Arc::clone(&state.budgets.measuring).lock_owned().await;
     let (ledger, budgets) = (state.ledger.clone(), Arc::clone(&state.budgets));
@@ -197,45 +200,81 @@ fn write_all(
              the place of: none was recorded",
         ));
     }
-    let befores = ledger.peek().measured_before(&measurements);
-    let befores = befores.map_err(unreadable)?;
+    let all = gathered(ledger, budgets, measurements).map_err(unreadable)?;
+    let asked = all
+        .iter()
+        .map(|(it, before, whose)| (it, before.as_ref(), whose.measured()));
+    let loaded = budgets.load_measured(asked).map_err(unreadable)?;
     let mut same: HashMap<u128, Measurement> = HashMap::new();
-    let all = measurements.len();
-    for (it, before) in measurements.into_iter().zip(befores) {
+    let count = all.len();
+    for (it, before, whose) in all {
         let id = measured_identity(&it);
         let before = same.remove(&id).or(before);
-        let call = match &it.subject {
-            Subject::Call(id) if budgets.count_metric(&it.name) => {
-                ledger.peek().call(*id).map_err(unreadable)?
-            }
-            _ => None,
-        };
-        let admission = call.and_then(|call| call.admission);
-        let key = admission.as_ref().and_then(|it| it.key);
-        let key = key.and_then(|key| Label::parse(&key.to_string()).ok());
-        let (run, agent) = (it.run().cloned(), it.agent().cloned());
-        let whose = Measured {
-            call: admission.as_ref().map(|it| Ask::of(it, key.as_ref())),
-            run: run.as_ref(),
-            agent: agent.as_ref(),
-        };
         let record = |it: Measurement| Ok((ledger.measured(it.clone())?, it));
-        match budgets.charge_measured(it, before.as_ref(), &whose, record) {
+        match budgets.charge_measured(it, before.as_ref(), &whose.measured(), record) {
             Ok((durable, it)) => {
                 written.last = Some(durable);
                 same.insert(id, it.clone());
                 written.told.push((it, before));
             }
             Err(NotCharged::Unreadable(error)) => {
-                return Err(not_all(written.told.len(), all, error));
+                return Err(not_all(written.told.len(), count, error));
             }
             Err(NotCharged::Unrecorded(error)) => {
                 let error: Unavailable = error;
-                return Err(not_all(written.told.len(), all, error));
+                return Err(not_all(written.told.len(), count, error));
             }
         }
     }
+    drop(loaded);
     Ok(())
+}
+
+/// Whose a measurement is, as far as budgets ask.
+struct Whose {
+    admission: Option<Admission>,
+    key: Option<Label>,
+    run: Option<Label>,
+    agent: Option<Label>,
+}
+
+impl Whose {
+    fn of(it: &Measurement, admission: Option<Admission>) -> Self {
+        let key = admission.as_ref().and_then(|it| it.key);
+        Self {
+            key: key.and_then(|key| Label::parse(&key.to_string()).ok()),
+            admission,
+            run: it.run().cloned(),
+            agent: it.agent().cloned(),
+        }
+    }
+
+    fn measured(&self) -> Measured<'_> {
+        let call = self.admission.as_ref();
+        Measured {
+            call: call.map(|it| Ask::of(it, self.key.as_ref())),
+            run: self.run.as_ref(),
+            agent: self.agent.as_ref(),
+        }
+    }
+}
+
+/// What each takes the place of, and whose it is.
+fn gathered(
+    ledger: &Ledger,
+    budgets: &Budgets,
+    measurements: Vec<Measurement>,
+) -> Result<Vec<(Measurement, Option<Measurement>, Whose)>, IndexError> {
+    let befores = ledger.peek().measured_before(&measurements)?;
+    let of = |(it, before): (Measurement, Option<Measurement>)| {
+        let call = match &it.subject {
+            Subject::Call(id) if budgets.count_metric(&it.name) => ledger.peek().call(*id)?,
+            _ => None,
+        };
+        let whose = Whose::of(&it, call.and_then(|call| call.admission));
+        Ok((it, before, whose))
+    };
+    measurements.into_iter().zip(befores).map(of).collect()
 }
 
 fn not_all(recorded: usize, all: usize, error: impl Display) -> Problem {

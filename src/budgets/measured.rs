@@ -3,7 +3,8 @@
 //!
 //! What came with a call by header is held and charged with that.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Budgets;
@@ -34,10 +35,39 @@ impl Budgets {
         rules.any(|rules| rules.count_metric(name))
     }
 
+    /// Has every account in memory that one of these is charged to, or that what it takes the place
+    /// of was. They stay there as long as what this gives does, so that none of many measurements
+    /// has to look for its own ones: the ledger is caught up with once for all. Waits for the disk.
+    pub fn load_measured<'m>(
+        &self,
+        all: impl Iterator<Item = (&'m Measurement, Option<&'m Measurement>, Measured<'m>)>,
+    ) -> Result<Vec<Arc<Cell>>, IndexError> {
+        let mut cells = BTreeMap::new();
+        for (it, before, whose) in all {
+            let claimed = self.claimed(it, &whose)?;
+            cells.extend(claimed.into_iter().map(|it| (it.cell.id, Some(it.cell))));
+            let replaced = before.and_then(|before| before.charged.as_ref());
+            for id in replaced.into_iter().flat_map(Charged::accounts) {
+                if let Entry::Vacant(place) = cells.entry(id) {
+                    place.insert(self.named(id)?);
+                }
+            }
+        }
+        let cells: Vec<Arc<Cell>> = cells.into_values().flatten().collect();
+        if cells.iter().any(|cell| !cell.is_loaded()) {
+            let known = self.ledger.view();
+            for cell in cells.iter().filter(|cell| !cell.is_loaded()) {
+                cell.load(known.account(cell.id)?);
+            }
+        }
+        Ok(cells)
+    }
+
     /// Charges a measurement of `whose` to the budgets that limit its metric, in the place of
     /// `before`, which said the same of the same. `record` puts it into the ledger with what it is
-    /// charged before anybody else can see that; where it cannot, nothing changes. Waits for the
-    /// disk, and must be done for one measurement after the other.
+    /// charged before anybody else can see that; where it cannot, nothing changes. Its accounts
+    /// should be [loaded](Self::load_measured): for one that is not, this waits for the disk. Must be
+    /// done for one measurement after the other.
     pub fn charge_measured<T, E>(
         &self,
         mut it: Measurement,
@@ -80,13 +110,7 @@ impl Budgets {
         before: Option<&Measurement>,
         (whose, now): (&Measured<'_>, Timestamp),
     ) -> Result<Option<Charged>, IndexError> {
-        let micro = it.value.as_micro().unwrap_or(0);
-        let counts = micro != 0 && self.count_metric(&it.name);
-        let claimed = if counts {
-            self.claimed(&it.name, micro, whose)?
-        } else {
-            Vec::new()
-        };
+        let claimed = self.claimed(it, whose)?;
         let before = before.and_then(|before| before.charged.as_ref());
         if claimed.is_empty() && before.is_none() {
             return Ok(None);
@@ -111,12 +135,12 @@ impl Budgets {
         }))
     }
 
-    fn claimed(
-        &self,
-        name: &str,
-        micro: i64,
-        whose: &Measured<'_>,
-    ) -> Result<Vec<Claimed>, IndexError> {
+    /// The accounts that a measurement adds to.
+    fn claimed(&self, it: &Measurement, whose: &Measured<'_>) -> Result<Vec<Claimed>, IndexError> {
+        let (name, micro) = (it.name.as_str(), it.value.as_micro().unwrap_or(0));
+        if micro == 0 || !self.count_metric(name) {
+            return Ok(Vec::new());
+        }
         let runs = match whose.run {
             Some(run) => self.known_chain(run)?,
             None => Vec::new(),
@@ -126,11 +150,7 @@ impl Budgets {
             return Ok(Vec::new());
         };
         let (bank, seed) = (&self.bank, self.ledger.seed());
-        let claimed = rules.accounts_of_metric(bank, seed, (name, micro), (whose, &runs));
-        for Claimed { cell, .. } in &claimed {
-            self.look_up(cell)?;
-        }
-        Ok(claimed)
+        Ok(rules.accounts_of_metric(bank, seed, (name, micro), (whose, &runs)))
     }
 
     /// A run and its ancestors, as far as calls named them.
@@ -152,29 +172,26 @@ impl Budgets {
         Ok(chain)
     }
 
-    /// All accounts that are changed, in the order they are locked. None where the ledger does not
-    /// know what one is called: then only the index counts it.
+    /// All accounts that are changed, in the order they are locked.
     fn cells(&self, charged: &Charged) -> Result<Vec<Account>, IndexError> {
         let cell = |id: AccountId| {
-            if let Some(cell) = self.bank.get(id) {
-                self.look_up(&cell)?;
-                return Ok((id, Some(cell)));
-            }
-            let name = self.ledger.view().account(id)?.and_then(|it| it.name);
-            let cell = name.map(|name| self.bank.cell(id, || name));
-            if let Some(cell) = &cell {
-                self.look_up(cell)?;
+            let cell = self.named(id)?;
+            // Rules that changed meanwhile may count it elsewhere than where was looked before.
+            if let Some(cell) = cell.as_ref().filter(|cell| !cell.is_loaded()) {
+                cell.load(self.ledger.view().account(cell.id)?);
             }
             Ok((id, cell))
         };
         charged.accounts().into_iter().map(cell).collect()
     }
 
-    /// Has an account in memory say what the ledger knows of it.
-    fn look_up(&self, cell: &Cell) -> Result<(), IndexError> {
-        if !cell.is_loaded() {
-            cell.load(self.ledger.view().account(cell.id)?);
+    /// An account in memory, whether loaded or not. None where the ledger does not know what it is
+    /// called: then only the index counts it.
+    fn named(&self, id: AccountId) -> Result<Option<Arc<Cell>>, IndexError> {
+        if let Some(cell) = self.bank.get(id) {
+            return Ok(Some(cell));
         }
-        Ok(())
+        let name = self.ledger.peek().account(id)?.and_then(|it| it.name);
+        Ok(name.map(|name| self.bank.cell(id, || name)))
     }
 }

@@ -13,6 +13,7 @@ use axum::Router;
 use maud::{Markup, html};
 use strum::{IntoEnumIterator, IntoStaticStr};
 
+use super::deeds;
 use super::desk::Desk;
 use super::here::Here;
 use super::measured;
@@ -23,7 +24,7 @@ use crate::admin::problem::Problem;
 use crate::admin::step::{self, Around, MAX_PREVIEW, Options, StepView};
 use crate::core::call::Outcome;
 use crate::core::id::CallId;
-use crate::core::metric::Measurement;
+use crate::core::metric::{Measurement, Subject};
 use crate::core::money::NanoUsd;
 use crate::ledger::{CallDetail, CallRow, MetricFilter, MetricScope};
 
@@ -139,6 +140,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         (around(&here, &known))
         (part("head", &facts(&desk, &here, &known.detail.row)))
         (part("metrics", &measured::draw(&measured, &here)))
+        (deeds::measure::of(&here, &Subject::Call(id)))
         (tabs(&here, tab))
         (part("content", &content))
     };

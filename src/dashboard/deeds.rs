@@ -3,6 +3,7 @@
 //! reader is sent back with a note of what was done. GET changes nothing; what is sent twice is done
 //! once.
 
+pub(super) mod measure;
 mod memory;
 mod order;
 
@@ -117,7 +118,7 @@ impl Deed {
 
 pub(super) fn routes() -> Router<Desk> {
     let add = |router: Router<Desk>, deed: Deed| router.route(deed.path(), methods(deed));
-    Deed::iter().fold(Router::new(), add)
+    Deed::iter().fold(measure::routes(), add)
 }
 
 fn methods(deed: Deed) -> MethodRouter<Desk> {
@@ -154,9 +155,13 @@ async fn carried_out(desk: Desk, deed: Deed, sent: Sent) -> Result<String, Probl
         Begun::First(doing) => doing.end(order.carry_out(&desk).await)?,
         Begun::Again(told) => told.result().await?,
     }
-    let back = back(fields.get(BACK), deed);
+    Ok(told_at(&back(fields.get(BACK), deed.home()), once))
+}
+
+/// Where the reader came from, with the note of what was done.
+fn told_at(back: &str, once: CallId) -> String {
     let mark = if back.contains('?') { '&' } else { '?' };
-    Ok(format!("{back}{mark}{DONE}={once}"))
+    format!("{back}{mark}{DONE}={once}")
 }
 
 /// Which form was sent.
@@ -194,8 +199,8 @@ fn once(desk: &Desk, fields: &Fields) -> Result<CallId, Problem> {
 }
 
 /// Where the reader came from: one of our pages, without what is there once only.
-fn back(said: Option<&str>, deed: Deed) -> String {
-    let said = said.and_then(own_path).unwrap_or(deed.home());
+fn back(said: Option<&str>, home: &str) -> String {
+    let said = said.and_then(own_path).unwrap_or(home);
     let said = said.split('#').next().unwrap_or_default();
     let (path, query) = said.split_once('?').unwrap_or((said, ""));
     let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
@@ -226,7 +231,7 @@ async fn form(desk: &Desk, here: &Here, deed: Deed) -> Answer {
         Ok(_) => StatusCode::OK,
         Err(_) => StatusCode::BAD_REQUEST,
     };
-    let back = back(fields.get(BACK), deed);
+    let back = back(fields.get(BACK), deed.home());
     let main = html! {
         @if let Some(inputs) = inputs { (inputs) }
         @match effect {
@@ -336,13 +341,13 @@ mod tests {
 
     #[test]
     fn the_way_back_leads_to_our_own_pages_and_to_no_export() {
-        let of = |said: &str| back(Some(said), Deed::Raise);
+        let of = |said: &str| back(Some(said), Deed::Raise.home());
         assert_eq!(of("/budgets?rule=a%2Fb"), "/budgets?rule=a%2Fb");
         assert_eq!(of("/budgets?export=budgets.csv&rule=a"), "/budgets?rule=a");
         assert_eq!(of("/runs/a%2Fb?done=x#top"), "/runs/a%2Fb");
         for foreign in ["//evil.example", "https://evil.example", "javascript:x", ""] {
             assert_eq!(of(foreign), "/budgets", "{foreign}");
         }
-        assert_eq!(back(None, Deed::LetGo), "/loops");
+        assert_eq!(back(None, Deed::LetGo.home()), "/loops");
     }
 }

@@ -118,6 +118,11 @@ impl Here {
         link::to(path, range.chain(query))
     }
 
+    /// The same with what a form was filled in with, so that links of the page lead back to it.
+    pub(super) fn filled_in(self, query: Vec<(String, String)>) -> Self {
+        Self { query, ..self }
+    }
+
     /// All parameters as they came, empty ones among them.
     pub(super) fn pairs(&self) -> &[(String, String)] {
         &self.query

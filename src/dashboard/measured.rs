@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use serde_json::{Map, Number, Value as Json};
 
@@ -109,7 +110,16 @@ fn value(value: &Value) -> Cell {
 }
 
 /// All that was measured of a call.
-pub(super) fn of_call(all: &[Measurement], zone: &jiff::tz::TimeZone) -> Table {
+pub(super) fn of_call(all: &[Measurement], zone: &TimeZone) -> Table {
+    each("metrics", "Custom metrics", all, zone)
+}
+
+/// What was said of a run itself, not of its calls.
+pub(super) fn of_itself(all: &[Measurement], zone: &TimeZone) -> Table {
+    each("said", "Custom metrics of the run itself", all, zone)
+}
+
+fn each(name: &'static str, caption: &str, all: &[Measurement], zone: &TimeZone) -> Table {
     let rows = all.iter().map(|it| {
         let of = it.key.as_ref().map_or("", Label::as_str);
         Row {
@@ -127,8 +137,8 @@ pub(super) fn of_call(all: &[Measurement], zone: &jiff::tz::TimeZone) -> Table {
         }
     });
     Table {
-        name: "metrics",
-        caption: "Custom metrics".to_owned(),
+        name,
+        caption: caption.to_owned(),
         columns: &OF_CALL,
         rows: rows.collect(),
         more: None,
@@ -141,15 +151,15 @@ pub(super) fn draw(table: &Table, here: &Here) -> Markup {
     html! { @if !table.rows.is_empty() { (table.draw(here)) } }
 }
 
-/// The metrics that `?metric=score,docs` chooses; none where nothing is chosen.
+/// The metrics that `?columns=score,docs` chooses; none where nothing is chosen.
 pub(super) fn chosen(here: &Here) -> Result<Vec<String>, Problem> {
-    let said = here.get("metric").unwrap_or_default();
+    let said = here.get("columns").unwrap_or_default();
     let names = said.split(',').filter(|name| !name.trim().is_empty());
     let parse = |name: &str| {
         let wrong = || {
             let found: String = name.chars().take(64).collect();
             Problem::bad_request(format!(
-                "query parameters: metric: found `{found}`, expected names of custom metrics such as \
+                "columns: found `{found}`, expected names of custom metrics such as \
                  score,docs"
             ))
         };
@@ -158,10 +168,18 @@ pub(super) fn chosen(here: &Here) -> Result<Vec<String>, Problem> {
     names.map(parse).collect()
 }
 
-/// What metrics come to, in one cell: those that are chosen, else the first few.
-pub(super) fn sums(by_name: &BTreeMap<String, Summary>, chosen: &[String]) -> Cell {
+/// What metrics come to, in one cell: those that are chosen, else the first few, with one of them
+/// before the others.
+pub(super) fn sums(
+    by_name: &BTreeMap<String, Summary>,
+    chosen: &[String],
+    first: Option<&str>,
+) -> Cell {
+    let is_first = |name: &str| first == Some(name);
     let wanted: Vec<(&String, &Summary)> = if chosen.is_empty() {
-        by_name.iter().take(SHOWN).collect()
+        let before = by_name.iter().filter(|(name, _)| is_first(name));
+        let others = by_name.iter().filter(|(name, _)| !is_first(name));
+        before.chain(others).take(SHOWN).collect()
     } else {
         let known = |name| by_name.get_key_value(name);
         chosen.iter().filter_map(known).collect()

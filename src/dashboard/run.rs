@@ -36,6 +36,7 @@ use crate::admin::problem::Problem;
 use crate::budgets::RuleRow;
 use crate::core::id::Label;
 use crate::core::loops::trip::Trip;
+use crate::core::metric::Subject;
 
 pub(super) use self::costs::usd;
 pub(super) use self::head::{amount, standing};
@@ -61,10 +62,9 @@ async fn page(desk: Desk, here: Here) -> Answer {
         here: &here,
     };
     let agents = costs::table(&shown.facts.detail, &here);
-    let measured = measured(&desk, &asked.run).await?;
+    let (measured, said) = measured(&desk, &asked.run).await?;
     let main = html! {
         (timeline::patterns())
-        (deeds::note(&desk, &here))
         div.columns {
             (part("run-head", &head.draw()))
             (part("run-agents", &html! {
@@ -74,14 +74,18 @@ async fn page(desk: Desk, here: Here) -> Answer {
                 }
             }))
         }
-        (part("run-metrics", &measured::draw(&measured, &here)))
+        (part("run-metrics", &html! {
+            (measured::draw(&measured, &here))
+            (measured::draw(&said, &here))
+        }))
+        (deeds::measure::of(&here, &Subject::Run(asked.run.clone())))
         (part("run-trips", &head.trips()))
         (part("run-chips", &head.chips(asked.agent.as_ref())))
         (part("run-map", &map::draw(&shown, &here, &map::scale(&shown.calls, asked.true_scale))))
         (tabs(&here, asked.tab))
         (calls(&shown, &asked, &head))
     };
-    let mut tables = vec![agents, measured];
+    let mut tables = vec![agents, measured, said];
     if asked.is_export {
         let ids: Vec<_> = shown.rows.keys().copied().collect();
         let metrics = desk.ask(move |view| {
@@ -118,11 +122,12 @@ fn calls(shown: &Shown, asked: &Asked, head: &Head<'_>) -> Markup {
     }
 }
 
-/// What its custom metrics come to.
-async fn measured(desk: &Desk, run: &Label) -> Result<Table, Problem> {
+/// What its custom metrics come to, and what was said of the run itself.
+async fn measured(desk: &Desk, run: &Label) -> Result<(Table, Table), Problem> {
     let run = run.clone();
     let metrics = desk.ask(move |view| view.run_metrics(&run)).await?;
-    Ok(measured::of_run(&metrics))
+    let said = measured::of_itself(&metrics.own, &desk.zone);
+    Ok((measured::of_run(&metrics), said))
 }
 
 /// The budgets that this run has to itself.

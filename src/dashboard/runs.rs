@@ -1,5 +1,7 @@
 //! The list of runs.
 
+mod sorted;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -7,12 +9,13 @@ use std::sync::Arc;
 use axum::Router;
 use maud::{Markup, html};
 
+use self::sorted::{Found, Sorted};
 use super::desk::Desk;
 use super::figure;
 use super::here::Here;
 use super::link;
 use super::measured;
-use super::page::{Page, Place, empty, held};
+use super::page::{Page, Place, empty, held, part};
 use super::run::{amount, standing, usd};
 use super::table::{Cell, Column, Row, Table};
 use super::text;
@@ -51,7 +54,7 @@ const FILTERS: [(&str, &str); 8] = [
     ("variant", "variant"),
     ("tag", "tag"),
     ("cost", "cost at least $"),
-    ("bound", "metric "),
+    ("metric", "metric "),
     ("text", "name contains"),
     ("problems", "only problems"),
 ];
@@ -62,7 +65,15 @@ pub(super) fn routes() -> Router<Desk> {
 
 async fn page(desk: Desk, here: Here) -> Answer {
     let filter = filter(&here)?;
-    let found = desk.ask(move |view| view.runs(&filter)).await?;
+    let sorted = Sorted::read(&here)?;
+    let bound = filter.metric.as_ref().map(|bound| bound.name.clone());
+    let first = sorted.as_ref().map(|sorted| sorted.name.clone()).or(bound);
+    let (order, rows) = (sorted.clone(), here.rows(ROWS));
+    let asking = desk.ask(move |view| sorted::find(view, filter, (order.as_ref(), rows)));
+    let Found {
+        page: found,
+        left_out,
+    } = asking.await?;
     let open: HashSet<Label> = desk
         .state
         .loops
@@ -79,6 +90,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
         budgets: &budgets,
         metrics: &metrics,
         chosen: &chosen,
+        first: first.as_deref(),
         desk: &desk,
     };
     let next = found.next.map(|next| next.to_string());
@@ -92,8 +104,10 @@ async fn page(desk: Desk, here: Here) -> Answer {
     };
     let main = html! {
         (form(&here))
+        (part("runs-sort", &sorted::links(&here, sorted.as_ref(), &chosen, &metrics)))
         (held("runs", "runs", &html! {
             (table.draw(&here))
+            @if let Some(left_out) = &left_out { p.muted { (text::shown(left_out)) } }
             @if found.partial {
                 p.muted { "So many runs did not match that looking for more was put off: go on with Older." }
                 @if table.rows.is_empty() && let Some(more) = &table.more {
@@ -179,7 +193,7 @@ fn filter(here: &Here) -> Result<RunFilter, Problem> {
         text: here.get("text").map(str::to_owned),
         min_cost: least.map(|least| least.0),
         only_problems: here.is_on("problems"),
-        metric: here.read("bound")?,
+        metric: here.read("metric")?,
     })
 }
 
@@ -201,7 +215,7 @@ fn form(here: &Here) -> Markup {
     let own: Vec<&str> = FILTERS
         .iter()
         .map(|(name, _)| *name)
-        .chain(["metric", "before"])
+        .chain(["columns", "before"])
         .collect();
     let field = |name: &'static str, what: &str, size: u32, hint: &str| {
         html! { label { (what) input name=(name) size=(size) placeholder=(hint) value=[here.get(name)]; } }
@@ -221,8 +235,8 @@ fn form(here: &Here) -> Markup {
             (field("variant", "Variant", 8, ""))
             (field("tag", "Tag", 12, "team=search"))
             (field("cost", "Cost \u{2265} $", 6, "1.50"))
-            (field("bound", "Where", 10, "score<0.5"))
-            (field("metric", "Metrics", 12, "score,docs"))
+            (field("metric", "Metric", 10, "score<0.5"))
+            (field("columns", "Show metrics", 12, "score,docs"))
             label { input type="checkbox" name="problems" value="on" checked[here.is_on("problems")]; "only problems" }
             button { "Filter" }
             @if is_filtered(here) { a href=(cleared(here)) { "Clear" } }
@@ -354,6 +368,8 @@ struct Listed<'a> {
     metrics: &'a HashMap<Label, BTreeMap<String, Summary>>,
     /// Metrics that are shown; the first few where there are none.
     chosen: &'a [String],
+    /// The metric that is sorted or filtered by: among those that are shown.
+    first: Option<&'a str>,
     desk: &'a Desk,
 }
 
@@ -394,7 +410,7 @@ impl Listed<'_> {
                 Self::flags(row),
                 self.metrics
                     .get(&row.run)
-                    .map_or_else(Cell::none, |of| measured::sums(of, self.chosen)),
+                    .map_or_else(Cell::none, |of| measured::sums(of, self.chosen, self.first)),
             ],
         }
     }

@@ -6,6 +6,7 @@ mod call;
 mod deeds;
 mod graph;
 mod loops;
+mod measure;
 mod overview;
 mod palette;
 mod rules;

@@ -28,6 +28,7 @@ pub const BUDGETS: &[Field<StoredBudget>] = &[
     field("used_input_tokens", Integer, "input tokens", |it| used(it).input_tokens.into()),
     field("used_output_tokens", Integer, "output tokens", |it| used(it).output_tokens.into()),
     field("used_calls", Integer, "calls", |it| used(it).calls.into()),
+    field("used_micro_metric", Integer, "of the custom metric that the budget limits, in millionths", |it| used(it).micro_metric.into()),
     field("used_by_time", Json, "list of the same by the time it counts for", buckets),
     field("raises", Json, "list of what operators put on top", |it| raises(&it.1.raises)),
 ];
@@ -55,6 +56,7 @@ fn buckets(account: &StoredBudget) -> Value {
             "input_tokens": of.input_tokens,
             "output_tokens": of.output_tokens,
             "calls": of.calls,
+            "micro_metric": of.micro_metric,
         })
     });
     Value::json(&buckets.collect::<Vec<_>>())
@@ -69,6 +71,7 @@ fn raises(raises: &[Raise]) -> Value {
             "output_tokens": by.output_tokens,
             "calls": by.calls,
             "concurrent": by.concurrent,
+            "micro_metric": by.micro_metric,
             "until": until,
         })
     });
@@ -110,6 +113,7 @@ pub const CHARGES: &[Field<Charged>] = &[
     field("input_tokens", Integer, "input tokens", |it| it.charge.amounts.input_tokens.into()),
     field("output_tokens", Integer, "output tokens", |it| it.charge.amounts.output_tokens.into()),
     field("calls", Integer, "calls", |it| it.charge.amounts.calls.into()),
+    field("micro_metric", Integer, "of the custom metric that the budget limits, in millionths, as far as it came with the call; what is posted is in metrics", |it| it.charge.amounts.micro_metric.into()),
 ];
 
 /// What a call was charged when it settled, and when it became known what it used; or what it holds.

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use strum::VariantNames;
 
 use super::*;
+use crate::core::budget::{AccountId, Amounts, Charge, Limits, Raise, StoredAccount};
+use crate::core::digest::Digest;
+use crate::core::time::Timestamp;
 
 const ODD: [&str; 8] = [
     "",
@@ -136,6 +139,53 @@ fn parquet_is_read_back_as_it_was_written() {
             Value::Number(number) => assert_eq!(*fields[VALUE], Read::Double(*number)),
             _ => assert_eq!(*fields[VALUE], Read::Null),
         }
+    }
+}
+
+#[test]
+fn what_is_used_of_a_custom_metric_is_in_every_format() {
+    let charge = Charge {
+        account: AccountId(Digest::from_bytes([7; 16])),
+        bucket: Timestamp::default(),
+        amounts: Amounts {
+            micro_metric: 2_500_000,
+            ..Amounts::default()
+        },
+    };
+    let mut account = StoredAccount::new(None);
+    account.charge(&charge, Timestamp::default());
+    let by = Limits {
+        micro_metric: Some(9),
+        ..Limits::default()
+    };
+    account.raises.push(Raise { by, until: None });
+    let budget = row(BUDGETS, &(charge.account, account));
+    let charged = row(CHARGES, &unrecorded(Timestamp::default(), charge));
+    for (table, row, column) in [
+        (Table::Budgets, budget, "used_micro_metric"),
+        (Table::Charges, charged, "micro_metric"),
+    ] {
+        let rows = [row];
+        let lines = written(table, Format::Jsonl, &rows);
+        let line: serde_json::Value = serde_json::from_slice(&lines).unwrap();
+        assert_eq!(line[column], 2_500_000);
+        if table == Table::Budgets {
+            assert_eq!(line["used_by_time"][0]["micro_metric"], 2_500_000);
+            assert_eq!(line["raises"][0]["micro_metric"], 9);
+        }
+        let at = table.columns().iter().position(|it| it.name == column);
+        let csv = String::from_utf8(written(table, Format::Csv, &rows)).unwrap();
+        let (head, line) = csv.split_once("\r\n").unwrap();
+        assert_eq!(head.split(',').position(|it| it == column), at);
+        assert!(
+            line.contains(",2500000,") || line.ends_with(",2500000\r\n"),
+            "{line}"
+        );
+        let file = Bytes::from(written(table, Format::Parquet, &rows));
+        let file = SerializedFileReader::new(file).unwrap();
+        let read = file.get_row_iter(None).unwrap().next().unwrap().unwrap();
+        let found = read.get_column_iter().find(|(name, _)| *name == column);
+        assert_eq!(found.unwrap().1, &Read::Long(2_500_000));
     }
 }
 

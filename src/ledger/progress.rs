@@ -26,6 +26,9 @@ struct State {
     /// The index cannot follow at the moment: nobody should wait for it.
     index_stuck: bool,
     writer_done: bool,
+    /// How often somebody waited for the index.
+    #[cfg(test)]
+    waits: u64,
 }
 
 impl State {
@@ -95,6 +98,10 @@ impl Progress {
     /// Waits until the index has covered all that is written by now, or cannot.
     pub(crate) fn wait_indexed(&self) {
         let mut state = self.lock();
+        #[cfg(test)]
+        {
+            state.waits += 1;
+        }
         let target = state.written.position;
         state.wanted = state.wanted.max(target);
         self.changed.notify_all();
@@ -104,6 +111,11 @@ impl Progress {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waits(&self) -> u64 {
+        self.lock().waits
     }
 
     /// Waits until it is time to index.

@@ -28,7 +28,7 @@ after(async () => {
   await model?.stop();
 });
 
-const LISTS = ["/", "/graph", "/runs", "/budgets", "/loops", "/compare", "/alerts", "/search?q=tides"];
+const LISTS = ["/", "/graph", "/runs", "/runs?sort=score&metric=score%3E0", "/budgets", "/loops", "/compare", "/alerts", "/search?q=tides"];
 const full = () => [...LISTS, "/runs/nightly-1", "/runs/nightly-1?view=steps", "/runs/circles-1", "/graph?run=nightly-1", ...["messages", "raw", "headers", "usage", "attribution", "decisions"].map((tab) => `/calls/${calls[2]}?tab=${tab}`)];
 
 for (const theme of ["light", "dark"]) {
@@ -293,6 +293,37 @@ test("a run is paused, and resumed", async () => {
   await page.locator("section.deed button").click();
   await page.waitForURL(/\/runs\/nightly-1/);
   assert.equal((await proxy.ask("/api/v1/runs/nightly-1")).control, "running");
+  nothingWrong(page);
+  await page.context().close();
+});
+
+test("a person gives a run and a call a score, and sees it", async () => {
+  const page = await open(chromium);
+  page.expected.push(/400 \(Bad Request\)/);
+  const enter = async (name, value) => {
+    await page.getByText("Add a metric", { exact: true }).first().click();
+    const form = page.getByRole("form", { name: "Add a metric" });
+    await form.getByLabel("Metric").fill(name);
+    await form.getByLabel("Value").fill(value);
+    await form.getByRole("button", { name: "Add it" }).click();
+  };
+  await page.goto(`${proxy.url}/runs/nightly-1`);
+  await enter("two words", "0.8");
+  await page.getByRole("alert").filter({ hasText: "name: expected letters" }).waitFor();
+  assert.equal(await page.getByLabel("Value").inputValue(), "0.8", "what was typed stays");
+  assert.deepEqual(await barriers(page), []);
+  await page.getByRole("textbox", { name: "Metric" }).fill("quality");
+  await page.getByLabel("Value").press("Enter");
+  await page.waitForURL(/\/runs\/nightly-1/);
+  await page.getByText("quality = 0.8 was recorded for the run nightly-1.").waitFor();
+  const row = page.getByRole("row").filter({ hasText: "quality" }).filter({ hasText: "dashboard" });
+  assert.match(await row.innerText(), /0\.8/);
+  await page.goto(`${proxy.url}/calls/${calls[0]}`);
+  await enter("solved", "true");
+  await page.getByText("solved = true was recorded").waitFor();
+  await page.getByRole("row").filter({ hasText: "solved" }).filter({ hasText: "dashboard" }).waitFor();
+  const { measurements } = await proxy.ask("/api/v1/metrics/quality?run=nightly-1");
+  assert.deepEqual(measurements.map((it) => [it.value, it.who]), [[0.8, "dashboard"]]);
   nothingWrong(page);
   await page.context().close();
 });

@@ -144,7 +144,7 @@ async fn pages_show_custom_metrics() {
             ["Custom metrics", "&lt;b&gt;thin", "travel"],
         ),
         (
-            "/runs?metric=score".to_owned(),
+            "/runs?columns=score".to_owned(),
             ["Metrics", "<bdi>score</bdi> <bdi>0.25</bdi>", "score"],
         ),
         ("/".to_owned(), ["Custom metrics", "100 % true", "docs"]),

@@ -20,7 +20,7 @@ use crate::core::loops::refusal;
 use crate::core::loops::trip::Trip;
 
 /// Who is recorded to have done it.
-const WHO: &str = "dashboard";
+pub(super) const WHO: &str = "dashboard";
 /// What the names of the fields of a key begin with: `key.run`.
 pub(in crate::dashboard) const KEY: &str = "key.";
 
@@ -35,6 +35,7 @@ const MEASURES: [Measure; 7] = [
 ];
 
 /// What a form was filled in with.
+#[derive(Clone, Default)]
 pub(super) struct Fields(Vec<(String, String)>);
 
 impl Fields {

@@ -104,7 +104,7 @@ fn tags_are_read_as_they_are_written() {
 }
 
 /// What is wrong with a page.
-fn complaints(path: &str, shown: &Shown) -> Vec<String> {
+pub(super) fn complaints(path: &str, shown: &Shown) -> Vec<String> {
     let mut wrong: Vec<String> = Vec::new();
     let tags = tags(&shown.html);
     let mut ids = BTreeSet::new();

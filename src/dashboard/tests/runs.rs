@@ -6,6 +6,7 @@ use super::Site;
 use super::run::Made;
 use crate::admin::sample::rules;
 use crate::core::call::Outcome;
+use crate::ledger::RunFilter;
 
 fn made(run: &str) -> Made {
     Made {
@@ -175,4 +176,107 @@ async fn a_run_with_a_budget_to_itself_shows_how_much_of_it_is_used() {
         run.contains("Budget <a href=\"/budgets?rule=each%20run\">"),
         "{run}"
     );
+}
+
+/// With these runs, in the order they are made, and what was said of them.
+async fn measured(runs: &[(&str, Option<&str>)]) -> Site {
+    let site = Site::new(&[]);
+    for (run, quality) in runs {
+        site.make(&made(run));
+        if let Some(quality) = quality {
+            let fields = [("name", "quality"), ("value", *quality)];
+            let shown = site.post(&format!("/measure?run={run}"), &fields).await;
+            assert_eq!(shown.status, 303, "{}", shown.html);
+        }
+    }
+    site
+}
+
+#[tokio::test]
+async fn runs_are_chosen_and_sorted_by_a_metric_as_the_api_names_it() {
+    let site = measured(&[
+        ("bad", Some("0.2")),
+        ("good", Some("0.9")),
+        ("none", None),
+        ("fair", Some("0.5")),
+    ])
+    .await;
+    assert_eq!(names(&site, "metric=quality%3C0.6").await, ["fair", "bad"]);
+    let listed = site.state.ledger.view().runs(&RunFilter {
+        metric: "quality<0.6".parse().ok(),
+        ..RunFilter::default()
+    });
+    let listed = listed.unwrap().items.into_iter();
+    let listed: Vec<String> = listed.map(|row| row.run.to_string()).collect();
+    assert_eq!(listed, ["fair", "bad"], "as the API has it");
+    assert_eq!(
+        names(&site, "sort=quality").await,
+        ["good", "fair", "bad", "none"]
+    );
+    assert_eq!(
+        names(&site, "sort=-quality").await,
+        ["bad", "fair", "good", "none"]
+    );
+    assert_eq!(
+        names(&site, "sort=-quality&metric=quality%3E0.4").await,
+        ["fair", "good"]
+    );
+    for (query, words) in [
+        (
+            "metric=quality",
+            "expected a custom metric and a bound, such as score&lt;0.5",
+        ),
+        (
+            "sort=two+words",
+            "expected the name of a custom metric such as score",
+        ),
+        (
+            "columns=two+words",
+            "expected names of custom metrics such as score,docs",
+        ),
+    ] {
+        let shown = site.get(&format!("/runs?{query}")).await;
+        assert_eq!(shown.status, 400, "{query}");
+        assert!(shown.html.contains(words), "{query}: {}", shown.html);
+    }
+}
+
+#[tokio::test]
+async fn links_sort_runs_by_their_metrics_and_turn_the_order_around() {
+    let site = measured(&[("one", Some("1")), ("two", Some("2"))]).await;
+    let html = site.page("/runs").await;
+    assert!(html.contains("href=\"/runs?sort=quality\""), "{html}");
+    let html = site.page("/runs?sort=quality&metric=quality%3E0").await;
+    assert!(
+        html.contains("most first") && !html.contains("least first"),
+        "{html}"
+    );
+    assert!(
+        html.contains("href=\"/runs?metric=quality%3E0&amp;sort=-quality\""),
+        "the filter stays: {html}"
+    );
+    assert!(
+        html.contains("<td><bdi>quality</bdi> <bdi>2</bdi>"),
+        "{html}"
+    );
+    let html = site.page("/runs?sort=score").await;
+    let cell = "<td><bdi>score</bdi>";
+    assert!(html.contains(cell), "what is sorted by comes first: {html}");
+    let html = site.page("/runs?columns=score").await;
+    assert!(!html.contains("<td><bdi>quality"), "{html}");
+    assert!(
+        html.contains("href=\"/runs?columns=score&amp;sort=score\""),
+        "{html}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_sorted_runs_says_how_many_it_leaves_out() {
+    let site = Site::new(&[]);
+    for index in 0..130 {
+        site.make(&made(&format!("run-{index:03}")));
+    }
+    let html = site.page("/runs?range=all&sort=quality").await;
+    assert_eq!(html.matches("<tr id=\"runs-").count(), 100);
+    assert!(html.contains("These are the first 100 of 130."), "{html}");
 }

@@ -21,6 +21,8 @@ type Rows = ReadOnlyTable<(&'static str, &'static str, i64, u64), &'static [u8]>
 
 /// Names that one answer tells of.
 const MAX_NAMES: usize = 100;
+/// Measurements of a run itself that are told one by one.
+const MAX_OWN: usize = 100;
 /// Measurements that are read for one answer.
 pub(super) const MAX_MEASURED: usize = 50_000;
 
@@ -119,6 +121,8 @@ pub struct RunMetrics {
     pub all: MetricSums,
     /// What was said of the run itself is of none.
     pub by_agent: BTreeMap<Option<Label>, BTreeMap<String, Summary>>,
+    /// What was said of the run itself, newest first within each name; the first 100.
+    pub own: Vec<Measurement>,
 }
 
 /// The same for whatever takes each other's place.
@@ -202,6 +206,9 @@ pub(super) fn of_run(
     metrics.all.is_cut = fold(txn, &filter, left, |it| {
         let all = metrics.all.by_name.entry(it.name.clone()).or_default();
         all.add(it.at, &it.value);
+        if metrics.own.len() < MAX_OWN && matches!(it.subject, Subject::Run(_)) {
+            metrics.own.push(it.clone());
+        }
         let agent = metrics.by_agent.entry(it.agent().cloned()).or_default();
         let sum = agent.entry(it.name.clone()).or_default();
         sum.add(it.at, &it.value);
