@@ -101,19 +101,20 @@ pub(crate) mod kind {
     pub(crate) const SUM: u8 = 12;
     /// What the head of the segment says that it is in: see [`Begun`](super::Begun).
     pub(crate) const BEGUN: u8 = 13;
+    /// What budgets were charged for a measurement that is gone. Within tombstones only.
+    pub(crate) const CHARGED: u8 = 14;
 }
 
 /// Whether a tombstone of a record of one kind may still say what a record of another does: what was
 /// spent, that something was done, what outlives older segments. All else could be made up.
 pub(crate) fn may_leave(was: u8, left: u8, payload: &[u8]) -> bool {
-    let act = (left == kind::ACT).then(|| minicbor::decode::<Act>(payload).ok());
-    let act = act.flatten();
     match (was, left) {
-        (kind::SETTLEMENT | kind::SUM, kind::SUM) | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
-        (kind::ACT, kind::ACT) => act.is_some_and(|act| act.details == DELETED),
-        (kind::MEASUREMENT, kind::ACT) => act.is_some_and(|act| {
-            act.details == DELETED && matches!(act.deed, Deed::MetricCharged(_))
-        }),
+        (kind::SETTLEMENT | kind::SUM, kind::SUM)
+        | (kind::MEASUREMENT | kind::CHARGED, kind::CHARGED)
+        | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
+        (kind::ACT, kind::ACT) => {
+            minicbor::decode::<Act>(payload).is_ok_and(|act| act.details == DELETED)
+        }
         _ => false,
     }
 }

@@ -10,10 +10,12 @@ use crate::core::budget::{Act, Control, Deed, Limits};
 use crate::core::call::{Admission, LateUsage, Part, Settlement, StoredBody};
 use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
+use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
 
 use super::super::body::unpack_content;
 use super::super::checkpoint;
+use super::super::index::batch::measured::identity;
 use super::super::log::{Cursor, LogReader, Segment, Step};
 use super::super::record::{Chain, Checkpoint, Content, kind};
 use super::super::storage::Storage;
@@ -39,6 +41,8 @@ pub(super) struct Plan {
     pub(super) said: HashMap<Label, HashSet<Said>>,
     /// Calls whose settlement the front of the log counts already.
     pub(super) counted: HashSet<CallId>,
+    /// Of each measurement how many of its records go because they are old.
+    pub(super) past: HashMap<u128, u64>,
     /// Where the log ends.
     pub(super) end: Cursor,
     /// Runs of calls that go.
@@ -208,6 +212,7 @@ impl Reading {
                 tightened: BTreeMap::new(),
                 said: HashMap::new(),
                 counted: HashSet::new(),
+                past: HashMap::new(),
                 end: Cursor::default(),
                 named: HashSet::new(),
                 live: HashSet::new(),
@@ -251,6 +256,12 @@ impl Reading {
             kind::ACT => {
                 if let Ok(act) = minicbor::decode::<Act>(payload) {
                     self.act(&act);
+                }
+            }
+            kind::MEASUREMENT => {
+                let measurement = minicbor::decode::<Measurement>(payload).ok();
+                if let Some(it) = measurement.filter(|it| self.plan.is_past(it)) {
+                    *self.plan.past.entry(identity(&it)).or_default() += 1;
                 }
             }
             kind::CHECKPOINT => {

@@ -1,6 +1,6 @@
 //! Which records go, and what is left of each.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use crate::core::alert::About;
@@ -12,6 +12,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
 
 use super::super::checkpoint;
+use super::super::index::batch::measured::identity;
 use super::super::record::{Content, DELETED, Event, NewAccount, kind};
 use super::super::removal::Residue;
 use super::Scope;
@@ -28,12 +29,20 @@ pub(super) struct Judge<'p> {
     plan: &'p Plan,
     /// Calls that stay counted already: what is written again after a failure counts once.
     counted: HashSet<CallId>,
+    /// What was charged for measurements that go, and when: likewise once.
+    charged: HashSet<(u128, Timestamp)>,
+    /// Of each measurement how many records are still to come that go because they are old.
+    past: HashMap<u128, u64>,
 }
 
 impl<'p> Judge<'p> {
     pub(super) fn of(plan: &'p Plan) -> Self {
-        let counted = plan.counted.clone();
-        Self { plan, counted }
+        Self {
+            plan,
+            counted: plan.counted.clone(),
+            charged: HashSet::new(),
+            past: plan.past.clone(),
+        }
     }
 
     pub(super) fn judge(&mut self, kind: u8, payload: &[u8]) -> io::Result<Verdict> {
@@ -45,7 +54,7 @@ impl<'p> Judge<'p> {
             }
             kind::ADMISSION => decode(payload).is_some_and(|it: Admission| of_call(it.id)),
             kind::LATE => decode(payload).is_some_and(|it: LateUsage| of_call(it.id)),
-            kind::MEASUREMENT => return measurement(plan, payload),
+            kind::MEASUREMENT => return self.measurement(payload),
             kind::EVENT => decode(payload).is_some_and(|it: Event| plan.tells(&it)),
             kind::ACCOUNT => {
                 decode(payload).is_some_and(|it: NewAccount| plan.names(&it.name.key, it.at))
@@ -78,22 +87,26 @@ impl<'p> Judge<'p> {
         let sum = sum(settlement, self.plan);
         Residue::of(kind::SUM, &sum).map(|sum| Verdict::Goes(Some(sum)))
     }
-}
 
-/// What budgets were charged for it stays counted.
-fn measurement(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
-    let it = decode::<Measurement>(payload);
-    let Some(it) = it.filter(|it| plan.means_measurement(it)) else {
-        return Ok(Verdict::Stays);
-    };
-    let left = it.charged.map(|charged| Act {
-        at: charged.at,
-        who: "open-aiops".to_owned(),
-        deed: Deed::MetricCharged(charged),
-        details: DELETED.to_owned(),
-    });
-    let left = left.map(|act| Residue::of(kind::ACT, &act)).transpose()?;
-    Ok(Verdict::Goes(left))
+    /// What budgets were charged for it stays counted, once. What one that goes took the place of goes
+    /// with it: else it would be the latest again, and what it was charged given back once more.
+    fn measurement(&mut self, payload: &[u8]) -> io::Result<Verdict> {
+        let Some(it) = decode::<Measurement>(payload) else {
+            return Ok(Verdict::Stays);
+        };
+        let id = identity(&it);
+        let mut goes = self.plan.means_measurement(&it);
+        if let Some(to_come) = self.past.get_mut(&id).filter(|to_come| **to_come > 0) {
+            *to_come -= u64::from(self.plan.is_past(&it));
+            goes = true;
+        }
+        if !goes {
+            return Ok(Verdict::Stays);
+        }
+        let charged = it.charged.filter(|it| self.charged.insert((id, it.at)));
+        let left = charged.map(|charged| Residue::of(kind::CHARGED, &charged));
+        left.transpose().map(Verdict::Goes)
+    }
 }
 
 fn act(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
@@ -164,13 +177,18 @@ fn sum(settlement: Settlement, plan: &Plan) -> Settlement {
 }
 
 impl Plan {
+    /// Whether it goes since it is that old.
+    pub(super) fn is_past(&self, it: &Measurement) -> bool {
+        matches!(self.scope, Scope::Before(at) if it.at < at)
+    }
+
     fn means_measurement(&self, it: &Measurement) -> bool {
         let of_run = it.run().is_some_and(|run| self.forgets(run, it.at));
         let of_call = matches!(&it.subject, Subject::Call(id) if self.going.contains(id));
         let is_own = match &self.scope {
             Scope::Run(_) => false,
             Scope::User(user) => it.who == *user,
-            Scope::Before(at) => it.at < *at,
+            Scope::Before(_) => self.is_past(it),
         };
         of_run || of_call || is_own
     }

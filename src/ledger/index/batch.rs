@@ -8,7 +8,7 @@ use std::mem;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::core::budget::{Act, Control, MAX_ANCESTORS, StoredAccount};
+use crate::core::budget::{Act, Charged, Control, MAX_ANCESTORS, StoredAccount};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::metric::Measurement;
@@ -151,6 +151,11 @@ impl<'t> Batch<'t> {
             kind::SUM => {
                 if let Ok(sum) = minicbor::decode::<Settlement>(payload) {
                     self.count_deleted(&sum)?;
+                }
+            }
+            kind::CHARGED => {
+                if let Ok(charged) = minicbor::decode::<Charged>(payload) {
+                    self.charge_measured(&charged)?;
                 }
             }
             kind::CHECKPOINT => {
