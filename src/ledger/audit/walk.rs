@@ -296,8 +296,8 @@ impl Walk<'_> {
     fn skip(&mut self, way: &mut Way<'_>, kind: FindingKind, len: Option<u64>) -> io::Result<bool> {
         let (from, limit) = (way.offset, way.frames.limit);
         let found = way.frames.resync(from, len)?;
-        let ends_torn = found.is_none() && len.is_none() && way.next.is_none();
-        if ends_torn {
+        let ends = found.is_none() && way.next.is_none();
+        if ends && (len.is_none() || !self.is_awaited(way.number)) {
             self.report.unfinished_bytes = limit - from;
             return Ok(false);
         }
@@ -311,6 +311,15 @@ impl Walk<'_> {
         way.offset = to;
         way.record += 1;
         Ok(found.is_some())
+    }
+
+    /// Whether somebody says that the log goes on in this segment or behind it, which was not met.
+    /// Without that, a record at its end whose checksum does not hold is one that was never finished:
+    /// what of it is on disk after a loss of power is anybody's guess.
+    fn is_awaited(&self, segment: u64) -> bool {
+        let anchors = self.anchors.iter().map(|(anchor, met)| (anchor, *met));
+        let mut all = anchors.chain(self.seen.iter().map(|(seen, met)| (seen, *met)));
+        all.any(|(anchor, met)| !met && anchor.segment >= segment)
     }
 
     /// The end of a segment.
