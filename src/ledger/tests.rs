@@ -1,5 +1,6 @@
 //! The ledger as a whole, on fake disks.
 
+mod accepting;
 mod audit;
 mod batches;
 mod budgets;

@@ -62,7 +62,7 @@ pub(super) fn head(machine: &Machine) -> Anchor {
 }
 
 pub(super) fn kinds(report: &AuditReport) -> Vec<FindingKind> {
-    report.findings.iter().map(|it| it.kind).collect()
+    report.unaccepted().map(|it| it.kind).collect()
 }
 
 /// Where the frames of a segment lie.
