@@ -103,6 +103,8 @@ pub(crate) mod kind {
     pub(crate) const BEGUN: u8 = 13;
     /// What budgets were charged for a measurement that is gone. Within tombstones only.
     pub(crate) const CHARGED: u8 = 14;
+    /// Which run one is part of, as a call said that is gone. Within tombstones only.
+    pub(crate) const LINK: u8 = 15;
 }
 
 /// Whether a tombstone of a record of one kind may still say what a record of another does: what was
@@ -111,12 +113,26 @@ pub(crate) fn may_leave(was: u8, left: u8, payload: &[u8]) -> bool {
     match (was, left) {
         (kind::SETTLEMENT | kind::SUM, kind::SUM)
         | (kind::MEASUREMENT | kind::CHARGED, kind::CHARGED)
+        | (kind::ADMISSION | kind::LINK, kind::LINK)
         | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
         (kind::ACT, kind::ACT) => {
             minicbor::decode::<Act>(payload).is_ok_and(|act| act.details == DELETED)
         }
         _ => false,
     }
+}
+
+/// A run that stays is part of another, or was part of one that was part of that.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Link {
+    /// When the call began that said so.
+    #[n(0)]
+    pub(crate) at: Timestamp,
+    #[n(1)]
+    pub(crate) run: Label,
+    #[n(2)]
+    pub(crate) parent: Label,
 }
 
 /// What an act says of itself whose words are gone.

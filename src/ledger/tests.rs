@@ -11,6 +11,7 @@ mod ends;
 mod erase;
 mod erase_any;
 mod erase_cases;
+mod erase_runs;
 mod erase_world;
 mod failure;
 mod files;

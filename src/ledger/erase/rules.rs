@@ -13,7 +13,7 @@ use crate::core::usage::Provenance;
 
 use super::super::checkpoint;
 use super::super::index::batch::measured::identity;
-use super::super::record::{Content, DELETED, Event, NewAccount, kind};
+use super::super::record::{Content, DELETED, Event, Link, NewAccount, kind};
 use super::super::removal::Residue;
 use super::Scope;
 use super::checkpoints;
@@ -33,6 +33,8 @@ pub(super) struct Judge<'p> {
     charged: HashSet<(u128, Timestamp)>,
     /// Of each measurement how many records are still to come that go because they are old.
     past: HashMap<u128, u64>,
+    /// Runs of which it is told whose part they are.
+    linked: HashSet<Label>,
 }
 
 impl<'p> Judge<'p> {
@@ -42,6 +44,7 @@ impl<'p> Judge<'p> {
             counted: plan.counted.clone(),
             charged: HashSet::new(),
             past: plan.past.clone(),
+            linked: HashSet::new(),
         }
     }
 
@@ -52,7 +55,8 @@ impl<'p> Judge<'p> {
             kind::CONTENT => {
                 decode(payload).is_some_and(|it: Content<'_>| plan.unshared.contains(&it.digest))
             }
-            kind::ADMISSION => decode(payload).is_some_and(|it: Admission| of_call(it.id)),
+            kind::ADMISSION => return self.admission(payload),
+            kind::LINK => return link(plan, payload),
             kind::LATE => decode(payload).is_some_and(|it: LateUsage| of_call(it.id)),
             kind::MEASUREMENT => return self.measurement(payload),
             kind::EVENT => decode(payload).is_some_and(|it: Event| plan.tells(&it)),
@@ -73,6 +77,25 @@ impl<'p> Judge<'p> {
         } else {
             Verdict::Stays
         })
+    }
+
+    /// A run that stays would be cut off from those it is part of, and from their budgets.
+    fn admission(&mut self, payload: &[u8]) -> io::Result<Verdict> {
+        let admission = decode::<Admission>(payload);
+        let Some(it) = admission.filter(|it| self.plan.going.contains(&it.id)) else {
+            return Ok(Verdict::Stays);
+        };
+        let run = it.attribution.run;
+        let run = run.filter(|run| self.linked.insert(run.clone()));
+        let link = run.and_then(|run| {
+            Some(Link {
+                at: it.started_at,
+                parent: self.plan.parent_of(&run)?,
+                run,
+            })
+        });
+        let left = link.map(|link| Residue::of(kind::LINK, &link));
+        left.transpose().map(Verdict::Goes)
     }
 
     /// What was spent stays counted, once.
@@ -107,6 +130,19 @@ impl<'p> Judge<'p> {
         let left = charged.map(|charged| Residue::of(kind::CHARGED, &charged));
         left.transpose().map(Verdict::Goes)
     }
+}
+
+/// What calls said that an earlier deletion took out: likewise told as long as its run is.
+fn link(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
+    let Some(link) = decode::<Link>(payload) else {
+        return Ok(Verdict::Stays);
+    };
+    let parent = plan.parent_of(&link.run);
+    if parent.as_ref() == Some(&link.parent) {
+        return Ok(Verdict::Stays);
+    }
+    let left = parent.map(|parent| Residue::of(kind::LINK, &Link { parent, ..link }));
+    left.transpose().map(Verdict::Goes)
 }
 
 fn act(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {

@@ -16,7 +16,7 @@ use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls, Packed, Packing};
 use super::super::log::{Cursor, read_record};
-use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
+use super::super::record::{Checkpoint, Content, Event, Link, NewAccount, Position, kind};
 use super::super::removal::Removal;
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
@@ -156,6 +156,11 @@ impl<'t> Batch<'t> {
             kind::CHARGED => {
                 if let Ok(charged) = minicbor::decode::<Charged>(payload) {
                     self.charge_measured(&charged)?;
+                }
+            }
+            kind::LINK => {
+                if let Ok(link) = minicbor::decode::<Link>(payload) {
+                    self.link(link)?;
                 }
             }
             kind::CHECKPOINT => {
