@@ -478,7 +478,7 @@ async fn front_of_a_secret_at_which_an_answer_breaks_off_is_not_kept() {
         .header("content-type", "text/event-stream")
         .header("transfer-encoding", "chunked")
         .bare()
-        .then_writes(&format!("{words}{secret}"))
+        .then_writes(format!("{words}{secret}"))
         .then_closes();
     let upstream = Upstream::answers(broken).await;
     let rule = "[[ledger.redact]]\npattern = 'swordfish-[0-9]{4}'\nreplace = \"[word]\"";
