@@ -21,14 +21,14 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   open-aiops audit verify
   open-aiops audit head >> /mnt/elsewhere/anchors
-  open-aiops audit verify --against /mnt/elsewhere/anchors
+  open-aiops audit verify --against /mnt/elsewhere/anchors --accept /mnt/elsewhere/known
   open-aiops audit log --since 1d --run nightly-42
 
 The chain finds whatever was edited, dropped, inserted or moved. It has no key: who can write the
 files could make all of it anew from some point on, or delete calls as `ledger delete` does. Keep
 anchors where that person cannot write: against one, whatever was changed or taken out before it is
-found, but for what retention let go. A deletion of your own is found as well: --accept takes what
-`verify` prints of it. A server writes anchors to its own log too, at start, every hour and at the end.";
+found, but for what retention let go. A deletion of your own is found as well, and so is damage that
+a disk did: --accept takes what `verify` prints of it, as long as that stays what it is. A server writes anchors to its own log too, at start, every hour and at the end.";
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -48,8 +48,8 @@ pub struct VerifyArgs {
     /// An anchor, or a file: the last one of each line that has one, so a server's log serves too
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub against: Vec<String>,
-    /// A finding that is known, such as a deletion after an anchor, as its words name it; or a file
-    /// of such lines
+    /// A finding that you looked into, such as damage or a deletion after an anchor, by what TO ACCEPT
+    /// says of it; or a file of such lines. It is shown, and no reason to exit with 1
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub accept: Vec<String>,
 }
@@ -137,14 +137,18 @@ fn show(common: &Common, report: &AuditReport, out: &mut Output<'_>) -> Result<(
 }
 
 fn sound(report: &AuditReport) -> Result<(), Failure> {
-    let count = report.findings.len() as u64 + report.more_findings;
-    let Some(first) = report.findings.first() else {
+    if report.is_sound() {
         return Ok(());
-    };
-    let kind: &'static str = first.kind.into();
+    }
+    let count = report.unaccepted().count() as u64 + report.more_findings;
+    let first = report.unaccepted().next().map(|first| {
+        let (kind, at): (&'static str, _) = (first.kind.into(), first.at);
+        let (segment, byte) = (at.segment, at.offset);
+        format!(", the first in segment {segment} at byte {byte} ({kind})")
+    });
+    let first = first.unwrap_or_default();
     Err(Failure::Negative(format!(
-        "the log is not what was written: {count} findings, the first in segment {} at byte {} ({kind})",
-        first.at.segment, first.at.offset
+        "the log is not what was written: {count} findings{first}"
     )))
 }
 
@@ -206,7 +210,7 @@ fn removals(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
 }
 
 fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
-    if report.is_sound() {
+    if report.findings.is_empty() {
         return Ok(());
     }
     let mut table = Table::new(&[
@@ -217,6 +221,7 @@ fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
         ("AFTER (UTC)", Left),
         ("BEFORE (UTC)", Left),
         ("WHAT", Left),
+        ("TO ACCEPT", Left),
     ]);
     let time = |at: Option<_>| at.map_or_else(|| "-".to_owned(), format::time);
     for finding in &report.findings {
@@ -229,16 +234,22 @@ fn findings(report: &AuditReport, out: &mut Output<'_>) -> io::Result<()> {
             time(finding.after),
             time(finding.before),
             finding.words.clone(),
+            match finding.accept {
+                Some(accept) if finding.accepted => format!("accepted as {accept}"),
+                Some(accept) => accept.to_string(),
+                None => "-".to_owned(),
+            },
         ]);
     }
     writeln!(out.writer)?;
     table.write(out)?;
-    if report.more_findings > 0 {
-        writeln!(
-            out.writer,
-            "and {} more",
-            format::count(report.more_findings)
-        )?;
+    for (count, what) in [
+        (report.more_findings, "more"),
+        (report.more_accepted, "more that were accepted"),
+    ] {
+        if count > 0 {
+            writeln!(out.writer, "and {} {what}", format::count(count))?;
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! point, kept where the files' owner cannot change it - and, for the end, the index, which knows up
 //! to where it saw the log.
 
+mod damage;
 mod decisions;
 mod frames;
 mod graves;
@@ -83,8 +84,8 @@ impl Serialize for Anchor {
 /// What was given is no anchor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "found `{0}`, expected what `open-aiops audit head` prints: the number of a segment, a colon and \
-     32 hexadecimal digits"
+    "found `{0}`, expected what `open-aiops audit head` prints, or `verify` to accept a finding: the \
+     number of a segment, a colon and 32 hexadecimal digits"
 )]
 pub struct BadAnchor(String);
 
@@ -107,7 +108,7 @@ impl FromStr for Anchor {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Given<'a> {
     pub(crate) anchors: &'a [Anchor],
-    /// Points behind what took records out, or found the log shorter, by somebody's leave.
+    /// What findings that somebody looked into are to be accepted by.
     pub(crate) accepted: &'a [Anchor],
     /// Up to where the index saw it.
     pub(crate) seen: Option<Cursor>,
@@ -119,7 +120,7 @@ pub(crate) struct Given<'a> {
 const ATTEMPTS: usize = 8;
 
 /// Reads the whole log of `dir` and says whatever is not as it was written, or not as `anchors` say;
-/// what is found behind a point of `accepted` is known. A server may run on it: what it writes
+/// findings that `accepted` names are told as such. A server may run on it: what it writes
 /// meanwhile is left out.
 pub fn verify(
     dir: &Path,

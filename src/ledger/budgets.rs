@@ -27,7 +27,6 @@ impl Ledger {
         let texts = act.details.len() + act.who.len();
         let charges = match &act.deed {
             Deed::ChargesRecorded(charges) => charges_room(charges),
-            Deed::MetricCharged(charged) => charges_room(&charged.charges),
             _ => 0,
         };
         let is_heard = matches!(act.deed, Deed::BudgetRaised(..) | Deed::BudgetReset(_));

@@ -162,7 +162,7 @@ impl CheckReport {
             kind::ACT => &mut self.acts,
             kind::LATE => &mut self.late_usages,
             kind::MEASUREMENT => &mut self.measurements,
-            kind::TOMBSTONE | kind::SUM => &mut self.deleted,
+            kind::TOMBSTONE | kind::SUM | kind::CHARGED | kind::LINK => &mut self.deleted,
             kind::REMOVAL => &mut self.removals,
             kind::BEGUN => &mut self.heads,
             _ => &mut self.unknown,

@@ -101,21 +101,38 @@ pub(crate) mod kind {
     pub(crate) const SUM: u8 = 12;
     /// What the head of the segment says that it is in: see [`Begun`](super::Begun).
     pub(crate) const BEGUN: u8 = 13;
+    /// What budgets were charged for a measurement that is gone. Within tombstones only.
+    pub(crate) const CHARGED: u8 = 14;
+    /// Which run one is part of, as a call said that is gone. Within tombstones only.
+    pub(crate) const LINK: u8 = 15;
 }
 
 /// Whether a tombstone of a record of one kind may still say what a record of another does: what was
 /// spent, that something was done, what outlives older segments. All else could be made up.
 pub(crate) fn may_leave(was: u8, left: u8, payload: &[u8]) -> bool {
-    let act = (left == kind::ACT).then(|| minicbor::decode::<Act>(payload).ok());
-    let act = act.flatten();
     match (was, left) {
-        (kind::SETTLEMENT | kind::SUM, kind::SUM) | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
-        (kind::ACT, kind::ACT) => act.is_some_and(|act| act.details == DELETED),
-        (kind::MEASUREMENT, kind::ACT) => act.is_some_and(|act| {
-            act.details == DELETED && matches!(act.deed, Deed::MetricCharged(_))
-        }),
+        (kind::SETTLEMENT | kind::SUM, kind::SUM)
+        | (kind::MEASUREMENT | kind::CHARGED, kind::CHARGED)
+        | (kind::ADMISSION | kind::LINK, kind::LINK)
+        | (kind::CHECKPOINT, kind::CHECKPOINT) => true,
+        (kind::ACT, kind::ACT) => {
+            minicbor::decode::<Act>(payload).is_ok_and(|act| act.details == DELETED)
+        }
         _ => false,
     }
+}
+
+/// A run that stays is part of another, or was part of one that was part of that.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(crate) struct Link {
+    /// When the call began that said so.
+    #[n(0)]
+    pub(crate) at: Timestamp,
+    #[n(1)]
+    pub(crate) run: Label,
+    #[n(2)]
+    pub(crate) parent: Label,
 }
 
 /// What an act says of itself whose words are gone.

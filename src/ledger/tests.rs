@@ -1,5 +1,6 @@
 //! The ledger as a whole, on fake disks.
 
+mod accepting;
 mod audit;
 mod batches;
 mod budgets;
@@ -10,6 +11,7 @@ mod ends;
 mod erase;
 mod erase_any;
 mod erase_cases;
+mod erase_runs;
 mod erase_world;
 mod failure;
 mod files;

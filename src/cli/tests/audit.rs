@@ -90,6 +90,47 @@ fn audit_is_quiet_about_a_sound_log_and_names_what_was_edited() {
 }
 
 #[test]
+fn damage_is_accepted_by_what_is_printed_of_it_until_it_changes() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let segment = segments(dir.path()).remove(0);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let verify = ["audit", "verify", "--dir", path];
+    let rotten = ran(&verify);
+    check_code(&rotten, 1);
+    let accept = rotten.out.lines().last().unwrap().rsplit('\t').next();
+    let by_hand = accept.unwrap().to_owned();
+    let file = dir.path().join("known");
+    std::fs::write(&file, &rotten.out).unwrap();
+    for accept in [by_hand.as_str(), file.to_str().unwrap()] {
+        let accepting = [&verify[..], &["--accept", accept]].concat();
+        let known = ran(&accepting);
+        check_code(&known, 0);
+        assert!(known.out.contains("\nedited\t1\t"), "{}", known.out);
+        let told = format!("\taccepted as {by_hand}\n");
+        assert!(known.out.ends_with(&told), "{}", known.out);
+        let json = ran(&[&accepting[..], &["--json"]].concat());
+        check_code(&json, 0);
+        let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+        let told = &report["findings"][0];
+        assert_eq!(told["accept"], by_hand);
+        assert_eq!(told["accepted"], true);
+    }
+    bytes[middle] ^= 2;
+    std::fs::write(&segment, &bytes).unwrap();
+    let changed = ran(&[&verify[..], &["--accept", &by_hand]].concat());
+    check_code(&changed, 1);
+    assert!(
+        changed
+            .errors
+            .contains("1 findings, the first in segment 1")
+    );
+}
+
+#[test]
 fn anchors_are_found_in_logs_of_any_form() {
     let dir = closed();
     let path = dir.path().to_str().unwrap();

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::super::id::Label;
 use super::super::time::Timestamp;
-use super::account::{AccountId, Charge, Charged, Raise};
+use super::account::{AccountId, Charge, Raise};
 use super::amounts::Limits;
 
 /// One deed of an operator, or of a client. Two that are equal are one that was recorded twice.
@@ -45,9 +45,6 @@ pub enum Deed {
     /// By the program itself: what was charged while no record could be written.
     #[n(6)]
     ChargesRecorded(#[n(0)] Vec<Charge>),
-    /// What is left of a measurement that was deleted: what was spent stays counted.
-    #[n(7)]
-    MetricCharged(#[n(0)] Charged),
 }
 
 /// Whether a run may go on.
@@ -102,8 +99,7 @@ impl Deed {
             Self::BudgetRaised(..)
             | Self::BudgetReset(_)
             | Self::RunTightened(..)
-            | Self::ChargesRecorded(_)
-            | Self::MetricCharged(_) => None,
+            | Self::ChargesRecorded(_) => None,
             Self::RunPaused(run) => Some((run, Control::Paused)),
             Self::RunResumed(run) => Some((run, Control::Running)),
             Self::RunStopped(run) => Some((run, Control::Stopped)),

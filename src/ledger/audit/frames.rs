@@ -79,6 +79,14 @@ impl Frames {
         }))
     }
 
+    /// Where the frame at `offset` ends; where there is none, `offset`.
+    pub(super) fn end_of(&mut self, offset: u64) -> io::Result<u64> {
+        Ok(match self.peek(offset, None)? {
+            Peek::Good(ahead) => offset + ahead.len,
+            _ => offset,
+        })
+    }
+
     /// The payload of the frame at `offset`, at which the last look was.
     pub(super) fn payload(&self, offset: u64) -> &[u8] {
         let bytes = self.window.from(offset);

@@ -30,8 +30,10 @@ pub struct AuditReport {
     pub head: Option<Anchor>,
     /// The first of what is not as it was written.
     pub findings: Vec<Finding>,
-    /// How many more there are.
+    /// How many more there are that nobody accepted.
     pub more_findings: u64,
+    /// How many more there are that somebody did.
+    pub more_accepted: u64,
     /// Anchors whose point the log holds.
     pub anchors_met: u64,
     /// Anchors of segments that retention let go since.
@@ -90,6 +92,12 @@ pub struct Finding {
     pub after: Option<Timestamp>,
     pub before: Option<Timestamp>,
     pub words: String,
+    /// What accepts it, where that is possible: of a deletion, and where a server found its log
+    /// shorter, the point behind the record that says so; of damage a hash of its kind, its place and
+    /// the bytes there, up to where the chain can be verified again.
+    pub accept: Option<Anchor>,
+    /// Somebody did.
+    pub accepted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
@@ -124,15 +132,36 @@ pub enum FindingKind {
     Rewritten,
 }
 
+impl FindingKind {
+    /// Whether no failed write leaves that.
+    pub(super) fn is_by_hand(self) -> bool {
+        !matches!(self, Self::Edited | Self::Unreadable)
+    }
+}
+
 impl AuditReport {
-    /// Whether all is as it was written.
+    /// Whether all is as it was written, but for what somebody accepted.
     pub fn is_sound(&self) -> bool {
-        self.findings.is_empty()
+        self.more_findings == 0 && self.unaccepted().next().is_none()
+    }
+
+    /// The findings that nobody accepted.
+    pub fn unaccepted(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|it| !it.accepted)
     }
 
     pub(super) fn add(&mut self, finding: Finding) {
         if self.findings.len() < MAX_FINDINGS {
             self.findings.push(finding);
+        } else {
+            self.count(finding.accepted);
+        }
+    }
+
+    /// Counts a finding that is not told.
+    pub(super) fn count(&mut self, accepted: bool) {
+        if accepted {
+            self.more_accepted += 1;
         } else {
             self.more_findings += 1;
         }

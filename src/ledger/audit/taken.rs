@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::record::{Chain, Position};
+use super::super::record::{Chain, Event, Position};
 use super::super::removal::{Removal, Removed};
 use super::Anchor;
 use super::graves::Graves;
@@ -19,13 +19,13 @@ pub(super) struct Reaching {
 #[derive(Default)]
 pub(super) struct Taken {
     rows: VecDeque<OnRecord>,
-    more: u64,
+    more_rows: u64,
     /// Of the newest row, while more may be added to it.
     reaching: Option<Reaching>,
-    /// Those that nobody accepted, the first of them.
-    unaccepted: Vec<Reaching>,
-    /// That were not kept.
-    more_unaccepted: u64,
+    /// The first of all of them.
+    found: Vec<Reaching>,
+    /// How many more nobody accepted, and how many somebody did.
+    more: [u64; 2],
     /// Where retention had the log begin.
     fronts: Vec<(u64, Chain)>,
 }
@@ -110,29 +110,28 @@ impl Taken {
         self.close(accepted);
         if self.rows.len() == MAX_FINDINGS {
             self.rows.pop_front();
-            self.more += 1;
+            self.more_rows += 1;
         }
         self.rows.push_back(row);
     }
 
     /// Nothing is added to the newest row any more.
     fn close(&mut self, accepted: &[Anchor]) {
-        let reaching = self.reaching.take();
-        let Some(reaching) = reaching.filter(|it| !accepted.contains(&it.accept)) else {
+        let Some(reaching) = self.reaching.take() else {
             return;
         };
-        if self.unaccepted.len() < MAX_FINDINGS {
-            self.unaccepted.push(reaching);
+        if self.found.len() < MAX_FINDINGS {
+            self.found.push(reaching);
         } else {
-            self.more_unaccepted += 1;
+            self.more[usize::from(accepted.contains(&reaching.accept))] += 1;
         }
     }
 
     /// Whether retention is on record to have let go all before `first`, with others since: what the
-    /// segments of the log go on from tells.
-    pub(super) fn lets_begin(&self, first: u64, continues: impl Fn(u64) -> Option<Chain>) -> bool {
+    /// segments of the log go on from tells, where that can be read.
+    pub(super) fn lets_begin(&self, first: u64, goes_on: impl Fn(u64, Chain) -> bool) -> bool {
         let mut fronts = self.fronts.iter();
-        fronts.any(|(before, chain)| *before >= first && continues(*before) == Some(*chain))
+        fronts.any(|(before, chain)| *before >= first && goes_on(*before, *chain))
     }
 
     /// Hands over the rows; what reaches before an anchor is left to be found.
@@ -142,9 +141,10 @@ impl Taken {
             row.words = row.what.words();
         }
         report.on_record = self.rows.into();
-        report.more_on_record = self.more;
-        report.more_findings += self.more_unaccepted;
-        self.unaccepted
+        report.more_on_record = self.more_rows;
+        report.more_findings += self.more[0];
+        report.more_accepted += self.more[1];
+        self.found
     }
 }
 
@@ -189,4 +189,12 @@ impl TakenOut {
             } => format!("{records} records of segments {first} to {last}, by a deletion"),
         }
     }
+}
+
+/// What an event says of a log that was shorter than it had been.
+pub(super) fn shortened(payload: &[u8]) -> Option<String> {
+    memchr::memmem::find(payload, Event::LOG_SHORTER.as_bytes())?;
+    let event: Event = minicbor::decode(payload).ok()?;
+    let is_that = event.what == Event::LOG_SHORTER;
+    event.details.filter(|_| is_that)
 }

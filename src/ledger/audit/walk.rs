@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 
 use super::super::log::Segment;
-use super::super::record::{Chain, Event, HEADER_LEN, Header, Position, kind};
+use super::super::record::{Chain, HEADER_LEN, Header, Position, kind};
 use super::super::removal::Removal;
 use super::super::storage::Storage;
 use super::frames::{Ahead, Frames, Peek};
 use super::graves::Graves;
 use super::heads::Heads;
 use super::report::{AuditReport, Begin, Finding, FindingKind, MAX_FINDINGS};
-use super::taken::Taken;
+use super::taken::{Taken, shortened};
 use super::times::{LastTime, is_stamped, is_timed};
-use super::{Anchor, Given};
+use super::{Anchor, Given, damage};
 
 /// How far from its place a record is looked for.
 const LOOK: usize = 64;
@@ -140,15 +141,27 @@ impl Walk<'_> {
             Ok(header) if header.number == segment.number => Ok(Some(header.continues)),
             Ok(header) => {
                 let words = format!("this file was written as segment {}", header.number);
-                self.find(way, FindingKind::Header, words)?;
+                self.find_head(way, words)?;
                 Ok(Some(header.continues))
             }
             Err(_) => {
                 let words = "the head of the segment does not have its checksum".to_owned();
-                self.find(way, FindingKind::Header, words)?;
+                self.find_head(way, words)?;
                 Ok(None)
             }
         }
+    }
+
+    /// The first record is followed from nothing that can be read.
+    fn find_head(&mut self, way: &mut Way<'_>, words: String) -> io::Result<()> {
+        let end = way.frames.end_of(way.offset)?;
+        let accept = self.damage(way, FindingKind::Header, 0..end)?;
+        let at = (way.offset, way.record);
+        self.find_at(way, FindingKind::Header, at, words, Some(accept))
+    }
+
+    fn damage(&self, way: &Way<'_>, kind: FindingKind, bytes: Range<u64>) -> io::Result<Anchor> {
+        damage::accept(self.storage, (way.number, kind), bytes)
     }
 
     fn step(&mut self, way: &mut Way<'_>) -> io::Result<bool> {
@@ -212,17 +225,24 @@ impl Walk<'_> {
                 let words =
                     "its head says of when it was begun, or of its secret, what is not on record";
                 let head = (0, 0);
-                self.find_at(way, FindingKind::Header, head, words.to_owned())
+                let accept = self.damage(way, FindingKind::Header, 0..HEADER_LEN as u64)?;
+                self.find_at(
+                    way,
+                    FindingKind::Header,
+                    head,
+                    words.to_owned(),
+                    Some(accept),
+                )
             }
-            kind::EVENT if self.retells && !self.accepted.contains(&here) => {
+            kind::EVENT if self.retells => {
                 let Some(told) = shortened(payload) else {
                     return Ok(());
                 };
                 let words = format!(
-                    "{told} (with `durability = \"relaxed\"` a loss of power does that as well; accept \
-                     it as {here})"
+                    "{told} (with `durability = \"relaxed\"` a loss of power does that as well)"
                 );
-                self.find(way, FindingKind::Shortened, words)
+                let at = (at.offset, way.record);
+                self.find_at(way, FindingKind::Shortened, at, words, Some(here))
             }
             _ => Ok(()),
         }
@@ -259,7 +279,8 @@ impl Walk<'_> {
                 way.astray.remove(index);
                 self.chain = Some(found.chain);
                 let words = format!("it belongs before record {}", way.record);
-                return self.find_at(way, FindingKind::Reordered, (offset, record), words);
+                let at = (offset, record);
+                return self.find_at(way, FindingKind::Reordered, at, words, None);
             }
         }
         if self.comes(way, ahead)? {
@@ -269,7 +290,16 @@ impl Walk<'_> {
         }
         let words = "its checksum holds, but it does not follow from what is before it: it was \
                      changed, or records before it are gone";
-        self.find(way, FindingKind::ChainBroken, words.to_owned())?;
+        let bytes = way.offset..way.offset + ahead.len;
+        let accept = self.damage(way, FindingKind::ChainBroken, bytes)?;
+        let at = (way.offset, way.record);
+        self.find_at(
+            way,
+            FindingKind::ChainBroken,
+            at,
+            words.to_owned(),
+            Some(accept),
+        )?;
         self.chain = Some(ahead.chain);
         way.pass(ahead.len);
         self.pass(way);
@@ -296,8 +326,8 @@ impl Walk<'_> {
     fn skip(&mut self, way: &mut Way<'_>, kind: FindingKind, len: Option<u64>) -> io::Result<bool> {
         let (from, limit) = (way.offset, way.frames.limit);
         let found = way.frames.resync(from, len)?;
-        let ends_torn = found.is_none() && len.is_none() && way.next.is_none();
-        if ends_torn {
+        let ends = found.is_none() && way.next.is_none();
+        if ends && (len.is_none() || !self.is_awaited(way.number)) {
             self.report.unfinished_bytes = limit - from;
             return Ok(false);
         }
@@ -306,23 +336,32 @@ impl Walk<'_> {
             FindingKind::Edited => "its bytes do not have its checksum".to_owned(),
             _ => format!("no record can be told in {} bytes", to - from),
         };
-        self.find(way, kind, words)?;
+        // Of the record there nobody can say what it follows from.
+        let bytes = from..way.frames.end_of(to)?;
+        let accept = self.damage(way, kind, bytes)?;
+        let at = (from, way.record);
+        self.find_at(way, kind, at, words, Some(accept))?;
         self.chain = None;
         way.offset = to;
         way.record += 1;
         Ok(found.is_some())
     }
 
+    /// Whether somebody says that the log goes on in this segment or behind it, which was not met.
+    /// Without that, a record at its end whose checksum does not hold is one that was never finished:
+    /// what of it is on disk after a loss of power is anybody's guess.
+    fn is_awaited(&self, segment: u64) -> bool {
+        let anchors = self.anchors.iter().map(|(anchor, met)| (anchor, *met));
+        let mut all = anchors.chain(self.seen.iter().map(|(seen, met)| (seen, *met)));
+        all.any(|(anchor, met)| !met && anchor.segment >= segment)
+    }
+
     /// The end of a segment.
     fn leave(&mut self, mut way: Way<'_>) -> io::Result<()> {
         for (offset, record) in std::mem::take(&mut way.astray) {
             let words = "it follows from nothing: it was put here, or belongs to another place";
-            self.find_at(
-                &mut way,
-                FindingKind::Inserted,
-                (offset, record),
-                words.to_owned(),
-            )?;
+            let at = (offset, record);
+            self.find_at(&mut way, FindingKind::Inserted, at, words.to_owned(), None)?;
         }
         let left = way.left.filter(|left| *left < way.offset);
         let limit = left.unwrap_or(way.frames.limit);
@@ -330,7 +369,7 @@ impl Walk<'_> {
         if let Some(left) = left {
             // A failed write may leave anything there, but not whole records that follow from nothing.
             way.findings
-                .retain(|it| it.at.offset < left || is_by_hand(it.kind));
+                .retain(|it| it.at.offset < left || it.kind.is_by_hand());
             self.report.given_up_bytes += way.frames.limit - left;
             self.chain = way.next.and_then(Segment::continues);
         }
@@ -339,7 +378,7 @@ impl Walk<'_> {
     }
 
     fn find(&mut self, way: &mut Way<'_>, kind: FindingKind, words: String) -> io::Result<()> {
-        self.find_at(way, kind, (way.offset, way.record), words)
+        self.find_at(way, kind, (way.offset, way.record), words, None)
     }
 
     fn find_at(
@@ -348,9 +387,13 @@ impl Walk<'_> {
         kind: FindingKind,
         (offset, record): (u64, u64),
         words: String,
+        accept: Option<Anchor>,
     ) -> io::Result<()> {
+        let accepted = self.is_accepted(accept);
         if self.is_full(way.findings.len()) {
-            self.report.more_findings += u64::from(way.left.is_none() || is_by_hand(kind));
+            if way.left.is_none() || kind.is_by_hand() {
+                self.report.count(accepted);
+            }
             return Ok(());
         }
         let at = Position {
@@ -364,8 +407,14 @@ impl Walk<'_> {
             after: self.time.get(self.storage)?,
             before: None,
             words,
+            accept,
+            accepted,
         });
         Ok(())
+    }
+
+    fn is_accepted(&self, accept: Option<Anchor>) -> bool {
+        accept.is_some_and(|accept| self.accepted.contains(&accept))
     }
 
     /// Whether further findings are only counted, beside `more` that are not handed over yet.
@@ -396,13 +445,11 @@ impl Walk<'_> {
             segment: last.number,
             chain,
         });
-        if let Some(first) = segments.iter().find(|it| it.header.is_some()) {
-            self.front(first, segments)?;
-        }
+        self.front(segments)?;
         self.judge(segments)?;
         let end = segments.last().map(Segment::end).unwrap_or_default();
         for words in self.unmet(segments) {
-            self.whole(FindingKind::Rewritten, (end, 0), words)?;
+            self.whole(FindingKind::Rewritten, (end, 0), words, None)?;
         }
         for finding in std::mem::take(&mut self.untold) {
             self.report.add(finding);
@@ -414,24 +461,27 @@ impl Walk<'_> {
     fn judge(&mut self, segments: &[Segment]) -> io::Result<()> {
         for (segment, words) in self.heads.judge(self.storage)? {
             let at = Position { segment, offset: 0 };
-            self.whole(FindingKind::Header, (at, 0), words)?;
+            let damaged = (segment, FindingKind::Header);
+            let accept = damage::accept(self.storage, damaged, 0..HEADER_LEN as u64)?;
+            self.whole(FindingKind::Header, (at, 0), words, Some(accept))?;
         }
         let first = segments.first();
         let start = first.and_then(Segment::continues).unwrap_or_default();
         let mut wrong = self.graves.judge(first.map_or(0, |first| first.number));
         wrong.extend(self.graves.loops(self.storage, start)?);
         for (kind, at, record, words) in wrong {
-            self.whole(kind, (at, record), words.to_owned())?;
+            self.whole(kind, (at, record), words.to_owned(), None)?;
         }
         self.report.deleted = self.graves.count();
         let taken = std::mem::take(&mut self.taken);
         for reaching in taken.tell(&mut self.report, self.accepted) {
             let words = format!(
                 "{} records before the anchor {} were taken out or replaced after it was taken, and others \
-                 may have been put before them: accept it as {} if that was you",
-                reaching.records, reaching.anchor, reaching.accept
+                 may have been put before them: accept it if that was you",
+                reaching.records, reaching.anchor
             );
-            self.whole(FindingKind::TakenOut, (reaching.at, 0), words)?;
+            let at = (reaching.at, 0);
+            self.whole(FindingKind::TakenOut, at, words, Some(reaching.accept))?;
         }
         Ok(())
     }
@@ -472,23 +522,30 @@ impl Walk<'_> {
     }
 
     /// Where the log begins, and by whose leave.
-    fn front(&mut self, first: &Segment, segments: &[Segment]) -> io::Result<()> {
-        if first.continues() == Some(Chain::GENESIS) {
+    fn front(&mut self, segments: &[Segment]) -> io::Result<()> {
+        let begun = segments.iter().find_map(Segment::continues);
+        let (Some(first), Some(begun)) = (segments.first(), begun) else {
+            return Ok(());
+        };
+        // A head that cannot be read is a finding of its own: nothing is missing before the first.
+        let is_first = first.header.is_none() && first.number == 1;
+        if is_first || begun == Chain::GENESIS {
             return Ok(());
         }
         let segment = first.number;
-        let continues = |number| {
+        let goes_on = |number, chain| {
             let border = segments.iter().find(|it| it.number == number);
-            border.and_then(Segment::continues)
+            border.is_some_and(|it| it.continues().is_none_or(|from| from == chain))
         };
-        if self.taken.lets_begin(segment, continues) {
+        if self.taken.lets_begin(segment, goes_on) {
             self.report.begins = Begin::AfterRetention { segment };
             return Ok(());
         }
         self.report.begins = Begin::Unexplained { segment };
         let words = "the segments before this one are gone, and no record says that retention let \
                      them go";
-        self.whole(FindingKind::Missing, (first.start(), 0), words.to_owned())
+        let at = (first.start(), 0);
+        self.whole(FindingKind::Missing, at, words.to_owned(), None)
     }
 
     fn whole(
@@ -496,9 +553,11 @@ impl Walk<'_> {
         kind: FindingKind,
         (at, record): (Position, u64),
         words: String,
+        accept: Option<Anchor>,
     ) -> io::Result<()> {
+        let accepted = self.is_accepted(accept);
         if self.is_full(0) {
-            self.report.more_findings += 1;
+            self.report.count(accepted);
             return Ok(());
         }
         let ended = at.offset > HEADER_LEN as u64;
@@ -514,6 +573,8 @@ impl Walk<'_> {
             after,
             before: None,
             words,
+            accept,
+            accepted,
         });
         Ok(())
     }
@@ -531,17 +592,4 @@ impl Way<'_> {
         self.offset += len;
         self.record += 1;
     }
-}
-
-/// Whether no failed write leaves that.
-fn is_by_hand(kind: FindingKind) -> bool {
-    !matches!(kind, FindingKind::Edited | FindingKind::Unreadable)
-}
-
-/// What an event says of a log that was shorter than it had been.
-fn shortened(payload: &[u8]) -> Option<String> {
-    memchr::memmem::find(payload, Event::LOG_SHORTER.as_bytes())?;
-    let event: Event = minicbor::decode(payload).ok()?;
-    let is_that = event.what == Event::LOG_SHORTER;
-    event.details.filter(|_| is_that)
 }

@@ -37,6 +37,17 @@ fn strip(plan: &Plan, it: &mut Checkpoint) -> bool {
         .partition(|(admission, _)| plan.going.contains(&admission.id));
     it.pending = staying;
     correct(plan, it, going);
+    let mut changed = false;
+    for (key, summary) in &mut it.summaries {
+        let told = |run: &Label| !plan.forgets(run, summary.last_at);
+        if let Key::Child(parent, run) = key
+            && !told(parent)
+            && let Some(above) = plan.above(run, told)
+        {
+            *parent = above;
+            changed = true;
+        }
+    }
     it.summaries.retain(|(key, summary)| {
         let parent = match key {
             Key::Child(parent, _) => Some(parent),
@@ -45,7 +56,7 @@ fn strip(plan: &Plan, it: &mut Checkpoint) -> bool {
         let mut runs = key.run().into_iter().chain(parent);
         !runs.any(|run| plan.forgets(run, summary.last_at))
     });
-    let mut changed = before != count(it);
+    changed |= before != count(it);
     for (key, summary) in &mut it.summaries {
         changed |= undescribe(plan, key, summary);
     }
@@ -65,7 +76,7 @@ fn undescribe(plan: &Plan, key: &Key, summary: &mut Summary) -> bool {
     let before = summary.clone();
     let parent = summary.parent.as_ref();
     if parent.is_some_and(|parent| plan.forgets(parent, summary.last_at)) {
-        summary.parent = None;
+        summary.parent = plan.above(run, |it| !plan.forgets(it, summary.last_at));
     }
     let said = plan.said.get(run);
     let is_gone = |name: &str, value: &Label| {

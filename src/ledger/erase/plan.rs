@@ -6,16 +6,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 
-use crate::core::budget::{Act, Control, Deed, Limits};
+use crate::core::budget::{Act, Control, Deed, Limits, MAX_ANCESTORS};
 use crate::core::call::{Admission, LateUsage, Part, Settlement, StoredBody};
 use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
+use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
 
 use super::super::body::unpack_content;
 use super::super::checkpoint;
+use super::super::index::batch::measured::identity;
 use super::super::log::{Cursor, LogReader, Segment, Step};
-use super::super::record::{Chain, Checkpoint, Content, kind};
+use super::super::record::{Chain, Checkpoint, Content, Link, kind};
 use super::super::storage::Storage;
 use super::super::summary::Key;
 use super::Scope;
@@ -39,6 +41,10 @@ pub(super) struct Plan {
     pub(super) said: HashMap<Label, HashSet<Said>>,
     /// Calls whose settlement the front of the log counts already.
     pub(super) counted: HashSet<CallId>,
+    /// Of each measurement how many of its records go because they are old.
+    pub(super) past: HashMap<u128, u64>,
+    /// Whose part each run is, as its first call said that named one.
+    parents: HashMap<Label, Label>,
     /// Where the log ends.
     pub(super) end: Cursor,
     /// Runs of calls that go.
@@ -106,6 +112,44 @@ impl Plan {
     /// Whether a run stays in what it may, although its calls go.
     pub(super) fn holds(&self, run: &Label) -> bool {
         !matches!(self.scope, Scope::Run(_)) && self.held.contains(run)
+    }
+
+    /// The run that one stays a part of although calls go that said so.
+    pub(super) fn parent_of(&self, run: &Label) -> Option<Label> {
+        let is_meant = matches!(&self.scope, Scope::Run(meant) if meant == run);
+        let lasts = self.live.contains(run) || (self.held.contains(run) && !is_meant);
+        let is_told = |parent: &Label| {
+            let stays = match &self.scope {
+                Scope::Run(meant) => parent != meant,
+                Scope::User(_) => !self.named.contains(parent),
+                Scope::Before(_) => false,
+            };
+            stays || self.live.contains(parent) || self.holds(parent)
+        };
+        lasts.then(|| self.above(run, is_told)).flatten()
+    }
+
+    /// The first of a run's ancestors that is still told of.
+    pub(super) fn above(&self, run: &Label, is_told: impl Fn(&Label) -> bool) -> Option<Label> {
+        let mut next = self.parents.get(run);
+        for _ in 0..MAX_ANCESTORS {
+            let parent = next?;
+            if is_told(parent) && parent != run {
+                return Some(parent.clone());
+            }
+            next = self.parents.get(parent);
+        }
+        None
+    }
+
+    /// The first that is named counts.
+    fn name_parent(&mut self, run: Option<&Label>, parent: Option<&Label>) {
+        if let (Some(run), Some(parent)) = (run, parent)
+            && run != parent
+            && !self.parents.contains_key(run)
+        {
+            self.parents.insert(run.clone(), parent.clone());
+        }
     }
 
     /// Takes out what a record that stays has a part in.
@@ -208,6 +252,8 @@ impl Reading {
                 tightened: BTreeMap::new(),
                 said: HashMap::new(),
                 counted: HashSet::new(),
+                past: HashMap::new(),
+                parents: HashMap::new(),
                 end: Cursor::default(),
                 named: HashSet::new(),
                 live: HashSet::new(),
@@ -253,6 +299,17 @@ impl Reading {
                     self.act(&act);
                 }
             }
+            kind::LINK => {
+                if let Ok(link) = minicbor::decode::<Link>(payload) {
+                    self.plan.name_parent(Some(&link.run), Some(&link.parent));
+                }
+            }
+            kind::MEASUREMENT => {
+                let measurement = minicbor::decode::<Measurement>(payload).ok();
+                if let Some(it) = measurement.filter(|it| self.plan.is_past(it)) {
+                    *self.plan.past.entry(identity(&it)).or_default() += 1;
+                }
+            }
             kind::CHECKPOINT => {
                 if let Some(checkpoint) = checkpoint::parse(payload) {
                     self.checkpoint(checkpoint);
@@ -264,6 +321,8 @@ impl Reading {
 
     fn admission(&mut self, admission: &Admission) {
         let plan = &mut self.plan;
+        let who = &admission.attribution;
+        plan.name_parent(who.run.as_ref(), who.parent_run.as_ref());
         if !plan.means_admission(admission) {
             return;
         }
@@ -344,6 +403,7 @@ impl Reading {
         }
         for (key, summary) in checkpoint.summaries {
             let Key::Run(run) = key else { continue };
+            self.plan.name_parent(Some(&run), summary.parent.as_ref());
             if !summary.tightened.is_empty() {
                 self.plan.held.insert(run.clone());
             }

@@ -1,6 +1,6 @@
 //! Which records go, and what is left of each.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 
 use crate::core::alert::About;
@@ -12,7 +12,8 @@ use crate::core::time::Timestamp;
 use crate::core::usage::Provenance;
 
 use super::super::checkpoint;
-use super::super::record::{Content, DELETED, Event, NewAccount, kind};
+use super::super::index::batch::measured::identity;
+use super::super::record::{Content, DELETED, Event, Link, NewAccount, kind};
 use super::super::removal::Residue;
 use super::Scope;
 use super::checkpoints;
@@ -28,12 +29,23 @@ pub(super) struct Judge<'p> {
     plan: &'p Plan,
     /// Calls that stay counted already: what is written again after a failure counts once.
     counted: HashSet<CallId>,
+    /// What was charged for measurements that go, and when: likewise once.
+    charged: HashSet<(u128, Timestamp)>,
+    /// Of each measurement how many records are still to come that go because they are old.
+    past: HashMap<u128, u64>,
+    /// Runs of which it is told whose part they are.
+    linked: HashSet<Label>,
 }
 
 impl<'p> Judge<'p> {
     pub(super) fn of(plan: &'p Plan) -> Self {
-        let counted = plan.counted.clone();
-        Self { plan, counted }
+        Self {
+            plan,
+            counted: plan.counted.clone(),
+            charged: HashSet::new(),
+            past: plan.past.clone(),
+            linked: HashSet::new(),
+        }
     }
 
     pub(super) fn judge(&mut self, kind: u8, payload: &[u8]) -> io::Result<Verdict> {
@@ -43,9 +55,10 @@ impl<'p> Judge<'p> {
             kind::CONTENT => {
                 decode(payload).is_some_and(|it: Content<'_>| plan.unshared.contains(&it.digest))
             }
-            kind::ADMISSION => decode(payload).is_some_and(|it: Admission| of_call(it.id)),
+            kind::ADMISSION => return self.admission(payload),
+            kind::LINK => return link(plan, payload),
             kind::LATE => decode(payload).is_some_and(|it: LateUsage| of_call(it.id)),
-            kind::MEASUREMENT => return measurement(plan, payload),
+            kind::MEASUREMENT => return self.measurement(payload),
             kind::EVENT => decode(payload).is_some_and(|it: Event| plan.tells(&it)),
             kind::ACCOUNT => {
                 decode(payload).is_some_and(|it: NewAccount| plan.names(&it.name.key, it.at))
@@ -66,6 +79,25 @@ impl<'p> Judge<'p> {
         })
     }
 
+    /// A run that stays would be cut off from those it is part of, and from their budgets.
+    fn admission(&mut self, payload: &[u8]) -> io::Result<Verdict> {
+        let admission = decode::<Admission>(payload);
+        let Some(it) = admission.filter(|it| self.plan.going.contains(&it.id)) else {
+            return Ok(Verdict::Stays);
+        };
+        let run = it.attribution.run;
+        let run = run.filter(|run| self.linked.insert(run.clone()));
+        let link = run.and_then(|run| {
+            Some(Link {
+                at: it.started_at,
+                parent: self.plan.parent_of(&run)?,
+                run,
+            })
+        });
+        let left = link.map(|link| Residue::of(kind::LINK, &link));
+        left.transpose().map(Verdict::Goes)
+    }
+
     /// What was spent stays counted, once.
     fn settlement(&mut self, payload: &[u8]) -> io::Result<Verdict> {
         let settlement = decode::<Settlement>(payload);
@@ -78,22 +110,39 @@ impl<'p> Judge<'p> {
         let sum = sum(settlement, self.plan);
         Residue::of(kind::SUM, &sum).map(|sum| Verdict::Goes(Some(sum)))
     }
+
+    /// What budgets were charged for it stays counted, once. What one that goes took the place of goes
+    /// with it: else it would be the latest again, and what it was charged given back once more.
+    fn measurement(&mut self, payload: &[u8]) -> io::Result<Verdict> {
+        let Some(it) = decode::<Measurement>(payload) else {
+            return Ok(Verdict::Stays);
+        };
+        let id = identity(&it);
+        let mut goes = self.plan.means_measurement(&it);
+        if let Some(to_come) = self.past.get_mut(&id).filter(|to_come| **to_come > 0) {
+            *to_come -= u64::from(self.plan.is_past(&it));
+            goes = true;
+        }
+        if !goes {
+            return Ok(Verdict::Stays);
+        }
+        let charged = it.charged.filter(|it| self.charged.insert((id, it.at)));
+        let left = charged.map(|charged| Residue::of(kind::CHARGED, &charged));
+        left.transpose().map(Verdict::Goes)
+    }
 }
 
-/// What budgets were charged for it stays counted.
-fn measurement(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
-    let it = decode::<Measurement>(payload);
-    let Some(it) = it.filter(|it| plan.means_measurement(it)) else {
+/// What calls said that an earlier deletion took out: likewise told as long as its run is.
+fn link(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
+    let Some(link) = decode::<Link>(payload) else {
         return Ok(Verdict::Stays);
     };
-    let left = it.charged.map(|charged| Act {
-        at: charged.at,
-        who: "open-aiops".to_owned(),
-        deed: Deed::MetricCharged(charged),
-        details: DELETED.to_owned(),
-    });
-    let left = left.map(|act| Residue::of(kind::ACT, &act)).transpose()?;
-    Ok(Verdict::Goes(left))
+    let parent = plan.parent_of(&link.run);
+    if parent.as_ref() == Some(&link.parent) {
+        return Ok(Verdict::Stays);
+    }
+    let left = parent.map(|parent| Residue::of(kind::LINK, &Link { parent, ..link }));
+    left.transpose().map(Verdict::Goes)
 }
 
 fn act(plan: &Plan, payload: &[u8]) -> io::Result<Verdict> {
@@ -164,13 +213,18 @@ fn sum(settlement: Settlement, plan: &Plan) -> Settlement {
 }
 
 impl Plan {
+    /// Whether it goes since it is that old.
+    pub(super) fn is_past(&self, it: &Measurement) -> bool {
+        matches!(self.scope, Scope::Before(at) if it.at < at)
+    }
+
     fn means_measurement(&self, it: &Measurement) -> bool {
         let of_run = it.run().is_some_and(|run| self.forgets(run, it.at));
         let of_call = matches!(&it.subject, Subject::Call(id) if self.going.contains(id));
         let is_own = match &self.scope {
             Scope::Run(_) => false,
             Scope::User(user) => it.who == *user,
-            Scope::Before(at) => it.at < *at,
+            Scope::Before(_) => self.is_past(it),
         };
         of_run || of_call || is_own
     }

@@ -8,7 +8,7 @@ use std::mem;
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::core::budget::{Act, Control, MAX_ANCESTORS, StoredAccount};
+use crate::core::budget::{Act, Charged, Control, MAX_ANCESTORS, StoredAccount};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::{CallId, Label};
 use crate::core::metric::Measurement;
@@ -16,7 +16,7 @@ use crate::core::time::Timestamp;
 
 use super::super::checkpoint::{self, Calls, Packed, Packing};
 use super::super::log::{Cursor, read_record};
-use super::super::record::{Checkpoint, Content, Event, NewAccount, Position, kind};
+use super::super::record::{Checkpoint, Content, Event, Link, NewAccount, Position, kind};
 use super::super::removal::Removal;
 use super::super::rows::CallRow;
 use super::super::storage::Storage;
@@ -151,6 +151,16 @@ impl<'t> Batch<'t> {
             kind::SUM => {
                 if let Ok(sum) = minicbor::decode::<Settlement>(payload) {
                     self.count_deleted(&sum)?;
+                }
+            }
+            kind::CHARGED => {
+                if let Ok(charged) = minicbor::decode::<Charged>(payload) {
+                    self.charge_measured(&charged)?;
+                }
+            }
+            kind::LINK => {
+                if let Ok(link) = minicbor::decode::<Link>(payload) {
+                    self.link(link)?;
                 }
             }
             kind::CHECKPOINT => {

@@ -5,8 +5,9 @@ use std::ops::Range;
 use crate::config::LedgerConfig;
 
 use super::super::audit::{Anchor, AuditReport, Begin, FindingKind, verify_on};
-use super::super::fake::{FakeDisk, Loss};
+use super::super::fake::{FakeDisk, IndexDisk, Loss};
 use super::super::index::Index;
+use super::super::log::Cursor;
 use super::super::record::{Frames, HEADER_LEN, Header, frame_len, parse_frame};
 use super::harness::*;
 
@@ -61,7 +62,7 @@ pub(super) fn head(machine: &Machine) -> Anchor {
 }
 
 pub(super) fn kinds(report: &AuditReport) -> Vec<FindingKind> {
-    report.findings.iter().map(|it| it.kind).collect()
+    report.unaccepted().map(|it| it.kind).collect()
 }
 
 /// Where the frames of a segment lie.
@@ -123,7 +124,7 @@ pub(super) fn forge(disk: &FakeDisk, from: u64, keep: impl Fn(u64, usize, &mut V
     }
 }
 
-fn seen(machine: &Machine) -> Option<super::super::log::Cursor> {
+fn seen(machine: &Machine) -> Option<Cursor> {
     let place = super::super::index::Place::Fake(machine.index.copy());
     Index::open(place, false).unwrap().seen()
 }
@@ -342,6 +343,77 @@ fn unfinished_record_at_the_end_is_no_tampering() {
     let report = audit(&machine);
     assert!(report.is_sound());
     assert_eq!(report.unfinished_bytes, 20);
+}
+
+/// A ledger whose last record is on disk in its whole length, and not with all of its bytes: what was
+/// known before it and behind it, and how long it is.
+fn half_written() -> (Machine, [(Anchor, Option<Cursor>); 2], u64) {
+    let machine = filled();
+    let known = |machine: &Machine| (head(machine), seen(machine));
+    let behind = known(&machine);
+    let whole = machine.disk.after(Loss::Nothing);
+    let last = *machine.disk.segments().last().unwrap();
+    let mut len = 0;
+    machine.disk.change(last, |bytes| {
+        let frame = frames(bytes).pop().unwrap();
+        len = frame.len();
+        bytes.truncate(frame.start);
+    });
+    let before = (head(&machine), None);
+    machine.disk.become_copy_of(&whole);
+    machine.disk.change(last, |bytes| {
+        let end = bytes.len();
+        bytes[end - 8..].fill(0);
+    });
+    (machine, [before, behind], u64::try_from(len).unwrap())
+}
+
+#[test]
+fn record_at_the_end_that_nobody_saw_whole_was_never_finished() {
+    let (machine, [(before, _), _], len) = half_written();
+    let unmet = Anchor {
+        segment: before.segment - 1,
+        ..before
+    };
+    for (anchors, found) in [
+        (&[][..], &[][..]),
+        (&[before][..], &[][..]),
+        (&[before, unmet][..], &[FindingKind::Rewritten][..]),
+    ] {
+        let report = verify_on(&machine.disk, anchors, None);
+        assert_eq!(kinds(&report), found, "{report:?}");
+        assert_eq!(report.unfinished_bytes, len);
+        assert_eq!(report.head, Some(before), "from there on it goes on");
+    }
+    let next = Machine {
+        index: IndexDisk::default(),
+        ..machine
+    };
+    add(&next, 1);
+    let report = verify_on(&next.disk, &[before], None);
+    assert!(report.is_sound() && report.unfinished_bytes == 0);
+}
+
+#[test]
+fn record_at_the_end_that_an_anchor_or_the_index_saw_whole_was_edited() {
+    let (machine, [_, (anchor, seen)], _) = half_written();
+    let last = anchor.segment;
+    for (anchors, seen) in [(&[anchor][..], None), (&[][..], seen)] {
+        let report = verify_on(&machine.disk, anchors, seen);
+        let expected = [FindingKind::Edited, FindingKind::Rewritten];
+        assert_eq!(
+            (kinds(&report), report.unfinished_bytes),
+            (expected.into(), 0)
+        );
+    }
+    machine.disk.change(last, |bytes| {
+        let end = bytes.len();
+        bytes.truncate(end - 8);
+    });
+    for (anchors, seen) in [(&[anchor][..], None), (&[][..], seen)] {
+        let report = verify_on(&machine.disk, anchors, seen);
+        assert_eq!(kinds(&report), [FindingKind::Rewritten], "it is cut");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::core::budget::{AccountId, Amounts, Charge, Charged, Window};
 use crate::core::call::Admission;
 use crate::core::digest::Digest;
 use crate::core::metric::{Measurement, Subject};
+use crate::core::time::Timestamp;
 
 use super::super::audit::{Begin, FindingKind, verify_on};
 use super::super::body::unpack_content;
@@ -17,7 +18,7 @@ use super::super::index::Place;
 use super::super::log::{LogReader, Step, catalog};
 use super::super::record::{Frames, HEADER_LEN, kind, parse_frame};
 use super::super::storage::Storage as _;
-use super::super::{Event, View};
+use super::super::{Event, Ledger, SpanFilter, View};
 use super::harness::*;
 
 const SECRET: &str = "what only the run r1 was ever told";
@@ -85,35 +86,102 @@ fn judged(machine: &Machine, subject: Subject, note: Option<String>) -> Measurem
     }
 }
 
-#[test]
-fn what_a_deleted_measurement_was_charged_stays_counted() {
-    let machine = Machine::new(config());
-    let (ledger, _) = machine.open();
-    let charge = Charge {
+fn charged(
+    it: Measurement,
+    at: Timestamp,
+    micro: i64,
+    replaced: Option<(Timestamp, i64)>,
+) -> Measurement {
+    let charge = |micro_metric| Charge {
         account: AccountId(Digest::from_bytes([9; 16])),
-        bucket: machine.clock.now(),
+        bucket: START,
         amounts: Amounts {
-            micro_metric: 7,
+            micro_metric,
             ..Amounts::default()
         },
     };
-    let it = Measurement {
+    let replaced = replaced.map(|(at, micro)| (at, vec![charge(micro)]));
+    Measurement {
         charged: Some(Charged {
-            at: machine.clock.now(),
-            charges: vec![charge],
-            replaced: None,
+            at,
+            charges: vec![charge(micro)],
+            replaced,
         }),
-        ..judged(&machine, Subject::Run(label("secret")), None)
-    };
-    ledger.measured(it).unwrap().block();
+        ..it
+    }
+}
+
+fn record(ledger: &Ledger, all: &[Measurement]) {
+    for it in all {
+        ledger.measured(it.clone()).unwrap().block();
+    }
+}
+
+fn spent_of_metric(view: &View) -> i64 {
+    let mut accounts = all_accounts(view).into_values();
+    let account = accounts.next().unwrap();
+    assert_eq!(accounts.next(), None);
+    account.used(&Window::Total, START).micro_metric
+}
+
+#[test]
+fn each_charge_of_deleted_measurements_stays_counted_once_and_is_no_event() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let now = machine.clock.now();
+    let of = |run: &str| judged(&machine, Subject::Run(label(run)), None);
+    // Alike in all that they were charged.
+    let alike = ["secret-a", "secret-b"].map(|run| charged(of(run), now, 7, None));
+    let later = Timestamp::from_micros(now.micros() + 1);
+    let third = charged(of("secret-a"), later, 4, Some((now, 7)));
+    let all = [&alike[..], &[third]].concat();
+    // A batch that failed is written again, and nobody knows what of it is on disk already.
+    record(&ledger, &[all.clone(), all].concat());
+    let before = all_accounts(ledger.view());
+    assert_eq!(spent_of_metric(ledger.view()), 11);
     block_on(ledger.close()).unwrap();
-    delete(&machine, &run("secret"));
-    let fresh = anew(&machine, machine.disk.clone());
-    let (ledger, _) = fresh.open();
+    drop(ledger);
+    machine.clock.advance_micros(10);
+    delete(&machine, &Scope::Before(machine.clock.now()));
     assert!(!holds(&machine.disk, "secret"));
-    let stored = ledger.view().account(charge.account).unwrap().unwrap();
-    let used = stored.used(&Window::Total, charge.bucket);
-    assert_eq!(used.micro_metric, 7);
+    assert_eq!(machine.disk.records(kind::CHARGED), 3);
+    for machine in [&machine, &anew(&machine, machine.disk.clone())] {
+        let (ledger, _) = machine.open();
+        assert_eq!(all_accounts(ledger.view()), before);
+        let events = ledger.view().events(&SpanFilter::default()).unwrap().items;
+        let mut events: Vec<_> = events.into_iter().map(|it| it.what).collect();
+        events.retain(|what| !["started", "stopped", "recovered"].contains(&&**what));
+        assert_eq!(events, ["calls_deleted"]);
+        block_on(ledger.close()).unwrap();
+    }
+    assert!(verify_on(&machine.disk, &[], None).is_sound());
+}
+
+#[test]
+fn measurement_goes_with_an_older_one_that_took_its_place_and_is_not_given_back_again() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let at = |hours: i64| Timestamp::from_micros(START.micros() + hours * HOUR_US);
+    let of = |moment| Measurement {
+        at: moment,
+        ..judged(&machine, Subject::Run(label("kept")), None)
+    };
+    let first = charged(of(at(5)), at(5), 10, None);
+    // Of a time before it.
+    let second = charged(of(at(1)), at(6), 4, Some((at(5), 10)));
+    let other = Measurement {
+        who: label("ada"),
+        ..of(at(5))
+    };
+    record(&ledger, &[first.clone(), other.clone(), second]);
+    block_on(ledger.close()).unwrap();
+    drop(ledger);
+    delete(&machine, &Scope::Before(at(3)));
+    let (ledger, _) = anew(&machine, machine.disk.clone()).open();
+    assert_eq!(spent_of_metric(ledger.view()), 4);
+    assert_eq!(all_measured(ledger.view()), [other]);
+    let before = ledger.view().measured_before(&[first]).unwrap();
+    assert_eq!(before, [None], "what comes next gives nothing back");
 }
 
 fn try_delete(machine: &Machine, scope: &Scope) -> Result<ErasedReport, EraseError> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::LedgerConfig;
-use crate::core::budget::{AccountId, AccountName, Amounts, Charge, Deed, Dimension};
+use crate::core::budget::{AccountId, AccountName, Amounts, Charge, Charged, Deed, Dimension};
 use crate::core::call::{Admission, CostSource, LateUsage, Settlement};
 use crate::core::digest::Digest;
 use crate::core::loops::finding;
@@ -77,6 +77,8 @@ pub(super) struct World {
     pub(super) calls: Vec<Planted>,
     pub(super) stopped: BTreeSet<String>,
     opened: BTreeSet<u8>,
+    /// What the latest measurement of each call was charged.
+    charged: BTreeMap<usize, (Timestamp, Charge)>,
     /// Of the runs of calls that come.
     pub(super) parent: Option<String>,
 }
@@ -114,6 +116,7 @@ impl World {
             calls: Vec::new(),
             stopped: BTreeSet::new(),
             opened: BTreeSet::new(),
+            charged: BTreeMap::new(),
             parent: None,
         }
     }
@@ -140,7 +143,8 @@ impl World {
             }
             Step::Measure(at) if !self.calls.is_empty() => {
                 let call = usize::from(at) % self.calls.len();
-                ledger.measured(self.measurement(call)).unwrap().block();
+                let measured = self.measurement(call);
+                ledger.measured(measured).unwrap().block();
             }
             Step::Stop(run) => {
                 let name = run_name(run);
@@ -283,10 +287,26 @@ impl World {
         ledger.event(event).unwrap().block();
     }
 
-    fn measurement(&self, call: usize) -> Measurement {
+    /// One after the other of the same call, each charged in the place of the one before.
+    fn measurement(&mut self, call: usize) -> Measurement {
+        let at = self.machine.clock.now();
         let admission = &self.calls[call].admission;
+        let charge = Charge {
+            account: account(30),
+            bucket: START,
+            amounts: Amounts {
+                micro_metric: 5 + i64::try_from(self.charged.len()).unwrap(),
+                ..Amounts::default()
+            },
+        };
+        let before = self.charged.insert(call, (at, charge));
+        let charged = Charged {
+            at,
+            charges: vec![charge],
+            replaced: before.map(|(at, charge)| (at, vec![charge])),
+        };
         Measurement {
-            at: self.machine.clock.now(),
+            at,
             name: "solved".to_owned(),
             value: "true".parse().unwrap(),
             subject: Subject::Call(admission.id),
@@ -295,7 +315,7 @@ impl World {
             key: None,
             run: admission.attribution.run.clone(),
             agent: Some(admission.attribution.agent.clone()),
-            charged: None,
+            charged: Some(charged),
         }
     }
 

@@ -82,7 +82,6 @@ impl Batch<'_> {
             Deed::BudgetRaised(id, raise) => self.account(*id)?.raise(*raise, act.at),
             Deed::BudgetReset(id) => self.account(*id)?.reset(act.at),
             Deed::ChargesRecorded(charges) => self.charge(charges, act.at)?,
-            Deed::MetricCharged(charged) => self.charge_measured(charged)?,
             Deed::RunTightened(run, limits) => {
                 let summary = self.acted_on(run, act.at)?;
                 summary.tightened = summary.tightened.tightened(limits);

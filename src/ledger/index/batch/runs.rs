@@ -5,7 +5,7 @@ use crate::core::call::Admission;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
-use super::super::super::record::{Checkpoint, Event};
+use super::super::super::record::{Checkpoint, Event, Link};
 use super::super::super::rows::CallRow;
 use super::super::super::slices::SliceKey;
 use super::super::super::summary::{Key, Summary, keys_of_admission};
@@ -31,6 +31,16 @@ impl Batch<'_> {
             let agent = admission.attribution.agent.clone();
             self.sliced.join(agent.clone(), at);
             self.summary(Key::Agent(agent))?.runs += 1;
+        }
+        Ok(())
+    }
+
+    /// Keeps what calls that are gone said of whose part their run is.
+    pub(super) fn link(&mut self, link: Link) -> Result<(), IndexError> {
+        self.acted_on(&link.run, link.at)?;
+        if let Some(parent) = self.parent(Some(&link.run), Some(&link.parent))? {
+            let child = self.summary(Key::Child(parent, link.run))?;
+            child.cover(link.at, link.at);
         }
         Ok(())
     }
