@@ -137,7 +137,8 @@ pub struct StoredBody {
     /// Redaction or decoding made the stored bytes differ from the wire.
     #[n(4)]
     pub changed: bool,
-    /// Only the first part was kept: the body was longer than the configured limit.
+    /// Only the first part was kept: the body was longer than the configured limit, or broke off and
+    /// lost its end to redaction.
     #[n(5)]
     pub truncated: bool,
 }

@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use regex::bytes::Regex;
 
+use super::text::front;
+
 mod stream;
 
 /// What a pattern matches becomes the replacement, which may name groups as `$1`.
@@ -30,8 +32,8 @@ pub struct Redaction {
     rules: Vec<Rule>,
 }
 
-/// Bytes that a text which was cut off loses besides, since the front of a match may be there: a
-/// secret that is no longer is not left in part.
+/// Bytes that a text which was cut off loses, since the front of a match may be there: a secret that
+/// is no longer is not left in part.
 const CUT: usize = 256;
 
 impl Redaction {
@@ -78,24 +80,52 @@ impl Redaction {
         as_it_stands.or(said)
     }
 
-    /// An answer that came in events: server-sent ones, lines of JSON, or a list of it. Of one that was
-    /// cut off each text loses its end, as [`Self::keeps_of_cut`] has it.
-    pub fn stream(&self, bytes: &[u8], is_cut: bool) -> Option<Vec<u8>> {
+    /// An answer that came in events: server-sent ones, lines of JSON, or a list of it.
+    pub fn stream(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.is_empty() {
             return None;
         }
-        let end = if is_cut { CUT } else { 0 };
-        let joined = stream::redacted(&self.rules, bytes, end);
+        let joined = stream::redacted(&self.rules, bytes).map(|it| it.bytes);
         self.json(joined.as_deref().unwrap_or(bytes)).or(joined)
     }
 
-    /// How much of the front of something that was cut off may be kept.
-    pub fn keeps_of_cut(&self, len: usize) -> usize {
+    /// The same of what was cut off, or broke off: what the rules make of it, without its end. A match
+    /// may begin there and end where nobody knows.
+    pub fn front_of_text(&self, text: &str) -> String {
         if self.is_empty() {
-            len
-        } else {
-            len.saturating_sub(CUT)
+            return text.to_owned();
         }
+        let mut redacted = self.text(text).unwrap_or_else(|| text.to_owned());
+        let end = CUT + redacted.len().saturating_sub(text.len());
+        let kept = front(&redacted, redacted.len().saturating_sub(end)).len();
+        redacted.truncate(kept);
+        redacted
+    }
+
+    /// The same of JSON.
+    pub fn front_of_json(&self, bytes: &[u8]) -> Vec<u8> {
+        if self.is_empty() {
+            return bytes.to_vec();
+        }
+        let mut redacted = self.json(bytes).unwrap_or_else(|| bytes.to_vec());
+        let end = CUT + redacted.len().saturating_sub(bytes.len());
+        redacted.truncate(redacted.len().saturating_sub(end));
+        redacted
+    }
+
+    /// The same of a stream, of which each text loses its end, and an event that is not whole goes.
+    pub fn front_of_stream(&self, bytes: &[u8]) -> Vec<u8> {
+        if self.is_empty() {
+            return bytes.to_vec();
+        }
+        let joined = stream::redacted(&self.rules, bytes);
+        // What stands in the place of matches does not count for what is taken away.
+        let mut end = CUT + joined.as_ref().map_or(0, |it| it.growth);
+        let joined = joined.map_or_else(|| bytes.to_vec(), |it| it.bytes);
+        let redacted = self.json(&joined);
+        let grown = redacted.as_ref().map_or(0, Vec::len);
+        end += grown.saturating_sub(joined.len());
+        stream::front(redacted.unwrap_or(joined), end)
     }
 
     /// The strings of JSON that say something else than they look like.

@@ -145,19 +145,20 @@ impl Bodies {
             bytes.truncate(self.max_body_bytes);
             truncated = true;
         }
-        let is_cut = truncated || is_broken;
-        if is_cut && !self.redact.is_empty() {
-            bytes.truncate(self.redact.keeps_of_cut(bytes.len()));
-            truncated = true;
-        }
-        if segments.is_empty()
-            && is_stream(content_type.as_deref(), &bytes)
-            && let Some(redacted) = self.redact.stream(&bytes, is_cut)
-        {
-            bytes = redacted.into();
-            changed = true;
+        // Of what was cut off rules take the end, too.
+        let mut is_cut = (truncated || is_broken) && !self.redact.is_empty();
+        truncated |= is_cut;
+        if segments.is_empty() && is_stream(content_type.as_deref(), &bytes) {
+            if std::mem::take(&mut is_cut) {
+                bytes = self.redact.front_of_stream(&bytes).into();
+                changed = true;
+            } else if let Some(redacted) = self.redact.stream(&bytes) {
+                bytes = redacted.into();
+                changed = true;
+            }
         }
         let mut storing = Storing {
+            is_cut,
             bodies: self,
             frames,
             segment,
@@ -260,6 +261,8 @@ struct Storing<'a> {
     segment: u64,
     parts: Vec<Part>,
     changed: bool,
+    /// It ends before its end, and rules may match there.
+    is_cut: bool,
 }
 
 impl Storing<'_> {
@@ -273,11 +276,12 @@ impl Storing<'_> {
             if range.start < from || message.len() < MIN_CONTENT {
                 continue;
             }
-            self.literal(bytes.get(from..range.start).unwrap_or_default());
+            self.literal(bytes.get(from..range.start).unwrap_or_default(), false);
             self.message(message, digest);
             from = range.end;
         }
-        self.literal(bytes.get(from..).unwrap_or_default());
+        let is_cut = self.is_cut;
+        self.literal(bytes.get(from..).unwrap_or_default(), is_cut);
     }
 
     fn message(&mut self, message: &[u8], digest: Digest) {
@@ -295,13 +299,17 @@ impl Storing<'_> {
         self.parts.push(Part::Content(digest));
     }
 
-    fn literal(&mut self, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let redacted = self.bodies.redact.json(bytes);
+    fn literal(&mut self, bytes: &[u8], is_cut: bool) {
+        let redacted = if is_cut {
+            Some(self.bodies.redact.front_of_json(bytes))
+        } else {
+            self.bodies.redact.json(bytes)
+        };
         self.changed |= redacted.is_some();
         let kept = redacted.as_deref().unwrap_or(bytes);
+        if kept.is_empty() {
+            return;
+        }
         self.parts.push(match self.bodies.compress(kept) {
             Some(packed) => Part::Compressed(u32::try_from(kept.len()).unwrap_or(u32::MAX), packed),
             None => Part::Literal(kept.to_vec()),

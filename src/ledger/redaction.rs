@@ -14,18 +14,14 @@ pub(super) fn admission(rules: &Redaction, admission: &mut Admission) {
     if rules.is_empty() {
         return;
     }
-    text(rules, &mut admission.target);
-    text(rules, &mut admission.method);
-    // Of a client that was cut off no more is known than its front.
+    text(rules, &mut admission.target, false);
+    text(rules, &mut admission.method, false);
     let client = admission.client.take();
     admission.client = client.and_then(|client| {
         let is_cut = client.as_str().len() == Label::MAX_BYTES;
-        let end = if is_cut {
-            rules.keeps_of_cut(Label::MAX_BYTES)
-        } else {
-            Label::MAX_BYTES
-        };
-        label(rules, front(client.as_str(), end))
+        let mut client = client.as_str().to_owned();
+        text(rules, &mut client, is_cut);
+        Label::parse(front(&client, Label::MAX_BYTES)).ok()
     });
     headers(rules, admission.headers.as_mut());
     body(rules, admission.request.as_mut());
@@ -35,27 +31,30 @@ pub(super) fn settlement(rules: &Redaction, settlement: &mut Settlement) {
     if rules.is_empty() {
         return;
     }
-    settlement.error.iter_mut().for_each(|it| text(rules, it));
+    settlement
+        .error
+        .iter_mut()
+        .for_each(|it| text(rules, it, false));
     headers(rules, settlement.headers.as_mut());
     body(rules, settlement.response.as_mut());
 }
 
 pub(super) fn event(rules: &Redaction, event: &mut Event) {
     if let Some(details) = event.details.as_mut() {
-        if details.chars().count() >= Event::MAX_DETAILS {
-            let end = rules.keeps_of_cut(details.len());
-            details.truncate(front(details, end).len());
-        }
-        text(rules, details);
+        let is_cut = details.chars().count() >= Event::MAX_DETAILS;
+        text(rules, details, is_cut);
     }
     let delivery = event.signal.as_mut().and_then(|it| it.delivery.as_mut());
     if let Some(sent) = delivery {
-        text(rules, &mut sent.answer);
+        text(rules, &mut sent.answer, false);
     }
 }
 
 pub(super) fn measurement(rules: &Redaction, measurement: &mut Measurement) {
-    measurement.note.iter_mut().for_each(|it| text(rules, it));
+    measurement
+        .note
+        .iter_mut()
+        .for_each(|it| text(rules, it, false));
     if let Value::Category(word) = &measurement.value
         && let Some(changed) = rules.text(word.as_str())
     {
@@ -68,14 +67,9 @@ pub(super) fn measurement(rules: &Redaction, measurement: &mut Measurement) {
 fn headers(rules: &Redaction, headers: Option<&mut HeaderLines>) {
     if let Some(headers) = headers {
         headers.replace(|value, is_cut| {
-            let end = if is_cut {
-                rules.keeps_of_cut(value.len())
-            } else {
-                value.len()
-            };
-            let kept = front(value, end);
-            let changed = rules.text(kept);
-            changed.or_else(|| (end < value.len()).then(|| kept.to_owned()))
+            let mut kept = value.to_owned();
+            text(rules, &mut kept, is_cut);
+            (kept != value).then_some(kept)
         });
     }
 }
@@ -83,18 +77,18 @@ fn headers(rules: &Redaction, headers: Option<&mut HeaderLines>) {
 fn body(rules: &Redaction, body: Option<&mut StoredBody>) {
     if let Some(body) = body {
         let types = [&mut body.content_type, &mut body.content_encoding];
-        types.into_iter().flatten().for_each(|it| text(rules, it));
+        types
+            .into_iter()
+            .flatten()
+            .for_each(|it| text(rules, it, false));
     }
 }
 
-fn text(rules: &Redaction, text: &mut String) {
-    if let Some(changed) = rules.text(text) {
+/// Of what was cut off no more is known than its front.
+fn text(rules: &Redaction, text: &mut String, is_cut: bool) {
+    if is_cut {
+        *text = rules.front_of_text(text);
+    } else if let Some(changed) = rules.text(text) {
         *text = changed;
     }
-}
-
-/// None where what it becomes is no label.
-fn label(rules: &Redaction, text: &str) -> Option<Label> {
-    let changed = rules.text(text);
-    Label::parse(front(changed.as_deref().unwrap_or(text), Label::MAX_BYTES)).ok()
 }

@@ -110,13 +110,15 @@ pub(super) fn of_body(body: &Body, is_changed: bool) -> Option<Missing> {
     Some(if body.bytes.is_empty() {
         because(
             Reason::NoRoom,
-            "There was no room for it among the records that wait for the disk: see max_queue of [ledger].",
+            "Nothing of it was kept: there was no room among the records that wait for the disk (max_queue of \
+             [ledger]), or it broke off at once, and then redaction takes the end.",
         )
     } else if body.truncated {
         because(
             Reason::Truncated,
             format!(
-                "Only the first {} of {} bytes were kept: see max_body of [ledger].",
+                "Only the first {} of {} bytes were kept: it was longer than max_body of [ledger], or broke off, \
+                 and then redaction takes the end.",
                 body.bytes.len(),
                 body.wire_len
             ),

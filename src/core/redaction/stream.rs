@@ -39,9 +39,53 @@ struct Piece {
     text: Vec<u8>,
 }
 
-/// None where no rule matched. Each text loses its last `end` bytes.
-pub(super) fn redacted(rules: &[Rule], bytes: &[u8], end: usize) -> Option<Vec<u8>> {
-    let events = events(bytes);
+/// What rules made of a stream.
+pub(super) struct Redacted {
+    pub(super) bytes: Vec<u8>,
+    /// By how many bytes its texts are longer.
+    pub(super) growth: usize,
+}
+
+/// None where no rule matched.
+pub(super) fn redacted(rules: &[Rule], bytes: &[u8]) -> Option<Redacted> {
+    let mut growth = 0;
+    let bytes = edited(bytes, &events(bytes), |pieces| {
+        let before = len(pieces);
+        let changed = redact(rules, pieces);
+        growth += len(pieces).saturating_sub(before);
+        changed
+    })?;
+    Some(Redacted { bytes, growth })
+}
+
+/// Each text without its last `end` bytes, and nothing of an event that is not whole.
+pub(super) fn front(mut bytes: Vec<u8>, end: usize) -> Vec<u8> {
+    let mut events = events(&bytes);
+    let behind = match events.last().cloned() {
+        Some(last) if parse(&bytes, &last).is_none() => {
+            events.pop();
+            bytes.truncate(last.start);
+            return edited(&bytes, &events, |pieces| shorten(pieces, end)).unwrap_or(bytes);
+        }
+        Some(last) => last.end,
+        None => 0,
+    };
+    // No event, whatever it is.
+    let kept = bytes.len().saturating_sub(end).max(behind);
+    bytes.truncate(kept);
+    edited(&bytes, &events, |pieces| shorten(pieces, end)).unwrap_or(bytes)
+}
+
+fn len(pieces: &[Piece]) -> usize {
+    pieces.iter().map(|piece| piece.text.len()).sum()
+}
+
+/// Has `edit` change each text, whose pieces it gets in order; it says which ones it changed.
+fn edited(
+    bytes: &[u8],
+    events: &[Range<usize>],
+    mut edit: impl FnMut(&mut [Piece]) -> Vec<usize>,
+) -> Option<Vec<u8>> {
     let mut texts: HashMap<String, Vec<Piece>> = HashMap::new();
     for (event, range) in events.iter().enumerate() {
         let Some(mut value) = parse(bytes, range) else {
@@ -58,9 +102,7 @@ pub(super) fn redacted(rules: &[Rule], bytes: &[u8], end: usize) -> Option<Vec<u
     }
     let mut changed: HashMap<usize, HashMap<usize, String>> = HashMap::new();
     for mut pieces in texts.into_values() {
-        let mut changed_pieces = shorten(&mut pieces, end);
-        changed_pieces.extend(redact(rules, &mut pieces));
-        for at in changed_pieces {
+        for at in edit(&mut pieces) {
             if let Some(Piece {
                 event,
                 string,
@@ -73,17 +115,19 @@ pub(super) fn redacted(rules: &[Rule], bytes: &[u8], end: usize) -> Option<Vec<u
         }
     }
     let mut edits = Edits::default();
-    for (event, range) in events.into_iter().enumerate() {
+    for (event, range) in events.iter().enumerate() {
         let Some(mut strings) = changed.remove(&event) else {
             continue;
         };
-        if let Some(mut value) = parse(bytes, &range) {
+        if let Some(mut value) = parse(bytes, range) {
             each_string(&mut value, &mut |_, string, text| {
                 if let Some(other) = strings.remove(&string) {
                     *text = other;
                 }
             });
-            edits.0.push((range, value.to_string().into_bytes()));
+            edits
+                .0
+                .push((range.clone(), value.to_string().into_bytes()));
         }
     }
     edits.apply(bytes)
@@ -93,16 +137,44 @@ fn parse(bytes: &[u8], range: &Range<usize>) -> Option<Value> {
     serde_json::from_slice(bytes.get(range.clone())?).ok()
 }
 
-/// Where the JSON of the events stands.
+/// Where the JSON of the events stands; the last may lack its end.
 fn events(bytes: &[u8]) -> Vec<Range<usize>> {
-    if let Ok(list) = serde_json::from_slice::<Vec<&RawValue>>(bytes) {
-        let start = bytes.as_ptr() as usize;
-        let range = |it: &RawValue| {
-            let at = (it.get().as_ptr() as usize).saturating_sub(start);
-            at..at + it.get().len()
-        };
-        return list.into_iter().map(range).collect();
+    match bytes.iter().position(|byte| !byte.is_ascii_whitespace()) {
+        Some(start) if bytes.get(start) == Some(&b'[') => items(bytes, start + 1),
+        _ => lines(bytes),
     }
+}
+
+/// The items of a list of JSON.
+fn items(bytes: &[u8], mut at: usize) -> Vec<Range<usize>> {
+    let mut items = Vec::new();
+    loop {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+        let Some(start) = rest.iter().position(|byte| !is_between(byte)) else {
+            return items;
+        };
+        let rest = rest.get(start..).unwrap_or_default();
+        if rest.first() == Some(&b']') {
+            return items;
+        }
+        let mut stream = serde_json::Deserializer::from_slice(rest).into_iter::<&RawValue>();
+        let is_whole = matches!(stream.next(), Some(Ok(_)));
+        let len = if is_whole {
+            stream.byte_offset()
+        } else {
+            rest.len()
+        };
+        at += start + len;
+        items.push(at - len..at);
+        if !is_whole {
+            return items;
+        }
+    }
+}
+
+/// Lines of JSON, and those that `data:` begins.
+fn lines(bytes: &[u8]) -> Vec<Range<usize>> {
     let mut at = 0;
     let mut events = Vec::new();
     for line in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {

@@ -25,8 +25,8 @@ fn what_no_rule_matches_stays_as_it_is() {
     let rules = redaction("swordfish");
     assert_eq!(rules.bytes(b"tuna"), None);
     assert_eq!(rules.json(br#"{"a":"tu\u006ea"}"#), None);
-    assert_eq!(rules.stream(b"data: {\"a\":\"tuna\"}\n\n", false), None);
-    assert_eq!(Redaction::default().stream(b"data: {}\n\n", false), None);
+    assert_eq!(rules.stream(b"data: {\"a\":\"tuna\"}\n\n"), None);
+    assert_eq!(Redaction::default().stream(b"data: {}\n\n"), None);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_secret_in_pieces_is_found_in_each_form_of_stream() {
     let sse: String = said.iter().fold(String::new(), |all, it| {
         format!("{all}event: x\ndata: {it}\n\n")
     });
-    let kept = rules.stream(sse.as_bytes(), false).unwrap();
+    let kept = rules.stream(sse.as_bytes()).unwrap();
     let expected: Vec<Value> = [
         ("my [x]", 0),
         ("is sword", 1),
@@ -88,14 +88,14 @@ fn a_secret_in_pieces_is_found_in_each_form_of_stream() {
     let lines: String = said
         .iter()
         .fold(String::new(), |all, it| format!("{all}{it}\n"));
-    let kept = rules.stream(lines.as_bytes(), false).unwrap();
+    let kept = rules.stream(lines.as_bytes()).unwrap();
     let found: Vec<Value> = text(&kept)
         .lines()
         .map(|it| serde_json::from_str(it).unwrap())
         .collect();
     assert_eq!(found, expected);
     let list = serde_json::to_vec(&said).unwrap();
-    let kept: Vec<Value> = serde_json::from_slice(&rules.stream(&list, false).unwrap()).unwrap();
+    let kept: Vec<Value> = serde_json::from_slice(&rules.stream(&list).unwrap()).unwrap();
     assert_eq!(kept, expected);
 }
 
@@ -104,7 +104,7 @@ fn names_that_each_event_repeats_are_not_put_together() {
     let rules = redaction("c1c1");
     let event = r#"data: {"id":"c1","choices":[{"index":0,"delta":{"content":"x"}}]}"#;
     assert_eq!(
-        rules.stream(format!("{event}\n\n{event}\n\n").as_bytes(), false),
+        rules.stream(format!("{event}\n\n{event}\n\n").as_bytes()),
         None
     );
 }
@@ -116,7 +116,7 @@ fn each_text_of_a_stream_that_broke_off_loses_its_end() {
     let events = said.as_bytes().chunks(7).fold(String::new(), |all, piece| {
         format!("{all}data: {}\n\n", json!({"delta": text(piece)}))
     });
-    let kept = rules.stream(events.as_bytes(), true).unwrap();
+    let kept = rules.front_of_stream(events.as_bytes());
     let joined: String = text(&kept)
         .lines()
         .filter_map(|line| line.strip_prefix("data: "))
@@ -129,10 +129,39 @@ fn each_text_of_a_stream_that_broke_off_loses_its_end() {
 }
 
 #[test]
-fn what_was_cut_off_loses_a_little_more() {
-    assert_eq!(Redaction::default().keeps_of_cut(1000), 1000);
-    assert_eq!(redaction("x").keeps_of_cut(1000), 1000 - CUT);
-    assert_eq!(redaction("x").keeps_of_cut(10), 0);
+fn what_was_cut_off_loses_its_end_and_no_more_where_there_are_rules() {
+    let long = "x".repeat(1000);
+    let whole = Redaction::default();
+    assert_eq!(whole.front_of_text(&long), long);
+    assert_eq!(whole.front_of_json(long.as_bytes()), long.as_bytes());
+    let rules = redaction("y");
+    assert_eq!(rules.front_of_text(&long), long[CUT..]);
+    assert_eq!(rules.front_of_json(long.as_bytes()), long[CUT..].as_bytes());
+    assert_eq!(rules.front_of_text(&long[..10]), "");
+}
+
+#[test]
+fn what_stands_for_a_match_does_not_count_for_the_end_that_goes() {
+    let long = Redaction::new(vec![
+        rule("[0-9]", "[a figure]"),
+        rule("sk-[a-z]{40}", "[x]"),
+    ]);
+    let said = "x".repeat(300) + "sk-" + &"a".repeat(30) + &"7".repeat(40);
+    assert!(!long.front_of_text(&said).contains("sk-"));
+    let json = long.front_of_json(said.as_bytes());
+    assert!(!text(&json).contains("sk-"));
+    let stream = events_of(&said, 7);
+    let kept = long.front_of_stream(stream.as_bytes());
+    assert!(!text(&kept).contains("sk"), "{}", text(&kept));
+}
+
+/// A stream whose pieces are `piece` bytes long.
+fn events_of(said: &str, piece: usize) -> String {
+    said.as_bytes()
+        .chunks(piece)
+        .fold(String::new(), |all, piece| {
+            format!("{all}data: {}\n\n", json!({"delta": text(piece)}))
+        })
 }
 
 proptest! {
@@ -148,8 +177,8 @@ proptest! {
         let events = texts.iter().fold(String::new(), |all, text| {
             format!("{all}data: {}\n\n", json!({"delta": text}))
         });
-        let kept = stream::redacted(&rules, events.as_bytes(), 0);
-        let kept = kept.unwrap_or_else(|| events.into_bytes());
+        let kept = stream::redacted(&rules, events.as_bytes());
+        let kept = kept.map(|it| it.bytes).unwrap_or_else(|| events.into_bytes());
         let joined: String = text(&kept)
             .lines()
             .filter_map(|line| line.strip_prefix("data: "))
@@ -158,5 +187,30 @@ proptest! {
         let whole = texts.concat();
         let expected = Redaction::new(rules).text(&whole).unwrap_or(whole);
         prop_assert_eq!(joined, expected);
+    }
+
+    /// Wherever it broke off, within the secret or behind it, and whatever form it has.
+    #[test]
+    fn no_part_of_a_secret_stays_of_what_broke_off(
+        before in 0_usize..300,
+        behind in 0_usize..400,
+        piece in 1_usize..400,
+        lost in 0_usize..300,
+    ) {
+        let rules = redaction("sk-[a-z0-9]{40}");
+        let said = "x".repeat(before) + "sk-" + &"a1".repeat(20) + &"y".repeat(behind);
+        let sse = events_of(&said, piece);
+        let said_in_list: Vec<Value> = said.as_bytes().chunks(piece).map(|it| json!({"delta": text(it)})).collect();
+        let list = serde_json::to_string_pretty(&said_in_list).unwrap();
+        let front = |whole: &str| whole[..whole.len().saturating_sub(lost)].to_owned();
+        let stays = |kept: &[u8]| text(kept).bytes().filter(|byte| matches!(byte, b's' | b'k' | b'1')).count();
+        for stream in [sse, list] {
+            let kept = rules.front_of_stream(front(&stream).as_bytes());
+            prop_assert_eq!(stays(&kept), 0, "{}", text(&kept));
+        }
+        prop_assert_eq!(stays(rules.front_of_text(&front(&said)).as_bytes()), 0);
+        prop_assert_eq!(stays(&rules.front_of_json(front(&said).as_bytes())), 0);
+        let json = json!({"text": said}).to_string();
+        prop_assert_eq!(stays(&rules.front_of_json(front(&json).as_bytes())), 0);
     }
 }

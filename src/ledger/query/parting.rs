@@ -52,9 +52,10 @@ impl View {
             let detail = self.call(row.id)?;
             Ok(detail
                 .and_then(|it| it.admission?.request)
+                .filter(|body| !body.truncated)
                 .map(|body| body.parts))
         };
-        // Two that are not recorded are not known to be the same.
+        // Two that are not recorded as a whole are not known to be the same.
         let (a_sent, b_sent) = (sent(a)?, sent(b)?);
         Ok(a_sent == b_sent && (a_sent.is_some() || a.request_bytes == 0))
     }
