@@ -151,6 +151,12 @@ impl Request {
         })
     }
 
+    /// Nothing of it is missing, though rules may have changed it.
+    fn is_whole(&self) -> bool {
+        let missing = self.missing.as_ref();
+        missing.is_none_or(|it| it.reason == Reason::Changed)
+    }
+
     fn digests(&self) -> Vec<Digest> {
         let entries = self.transcript.entries().iter();
         entries.map(|entry| entry.digest).collect()

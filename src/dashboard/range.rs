@@ -69,9 +69,11 @@ impl Range {
             )));
         }
         let words = match (&since, &until) {
-            (Some(since), Some(until)) => format!("{} to {}", since.spoken(), until.spoken()),
-            (Some(since), None) => format!("since {}", since.spoken()),
-            (None, Some(until)) => format!("until {}", until.spoken()),
+            (Some(since), Some(until)) => {
+                format!("the time from {} to {}", since.spoken(), until.spoken())
+            }
+            (Some(since), None) => format!("the time since {}", since.spoken()),
+            (None, Some(until)) => format!("the time until {}", until.spoken()),
             (None, None) => String::new(),
         };
         Ok(Self {

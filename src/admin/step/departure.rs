@@ -33,9 +33,12 @@ pub(in crate::admin) fn departure(
     if a.bytes.is_empty() || b.bytes.is_empty() {
         return Ok(Some(Departure::of(What::Request, "", "")));
     }
-    Ok(message(&a, &b)
+    let found = message(&a, &b)
         .or_else(|| tools(&a, &b))
-        .or_else(|| settings(&a, &b)))
+        .or_else(|| settings(&a, &b));
+    // What differs may be in what was not kept.
+    let is_whole = a.is_whole() && b.is_whole();
+    Ok(found.or_else(|| (!is_whole).then(|| Departure::of(What::Request, "", ""))))
 }
 
 fn message(a: &Request, b: &Request) -> Option<Departure> {

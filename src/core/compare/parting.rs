@@ -38,7 +38,7 @@ pub enum What {
     Tools,
     /// Any other field of the request.
     Settings,
-    /// It is not recorded of both what was sent: it may be the same.
+    /// What was sent is not recorded of both as a whole: it may be the same.
     Request,
     /// So many calls were read that no more are: it may be the same.
     Unread,
@@ -78,7 +78,9 @@ impl FirstDifference {
             What::Tools => format!("call {number} offers other tools"),
             What::Settings => format!("call {number} has other settings"),
             What::Request => {
-                format!("what call {number} sends is not recorded of both, so no more can be said")
+                format!(
+                    "what call {number} sends is not recorded of both as a whole, so no more can be said"
+                )
             }
             What::Unread => {
                 format!("from call {number} on no more were read, so no more can be said")
