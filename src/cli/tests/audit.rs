@@ -119,8 +119,16 @@ fn damage_is_accepted_by_what_is_printed_of_it_until_it_changes() {
         assert_eq!(told["accept"], by_hand);
         assert_eq!(told["accepted"], true);
     }
+    let head = ["audit", "head", "--dir", path];
+    let unknown = ran(&head);
+    check_code(&unknown, 1);
+    let accepting = [&head[..], &["--accept", file.to_str().unwrap()]].concat();
+    let known = ran(&accepting);
+    check_code(&known, 0);
+    assert_eq!((known.out, known.errors), (unknown.out, String::new()));
     bytes[middle] ^= 2;
     std::fs::write(&segment, &bytes).unwrap();
+    check_code(&ran(&accepting), 1);
     let changed = ran(&[&verify[..], &["--accept", &by_hand]].concat());
     check_code(&changed, 1);
     assert!(
