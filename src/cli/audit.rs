@@ -89,20 +89,30 @@ pub(super) fn run(
     let dir = command::load(common)?.0.ledger.dir;
     match audit {
         AuditCommand::Verify(args) => {
-            let (against, accept) = (anchors(&args.against)?, anchors(&args.accepted.accept)?);
+            let (against, accept) = (
+                anchors(&args.against, HEADS)?,
+                anchors(&args.accepted.accept, FINDINGS)?,
+            );
             let report = verify(&dir, &against, &accept).map_err(source::impossible)?;
             show(common, &report, out)
         }
         AuditCommand::Head(args) => {
-            let report = audit::head(&dir, &anchors(&args.accept)?).map_err(source::impossible)?;
+            let report =
+                audit::head(&dir, &anchors(&args.accept, FINDINGS)?).map_err(source::impossible)?;
             head(&report, out)
         }
         AuditCommand::Log(args) => log(common, &dir, args, out),
     }
 }
 
+/// What a file of anchors is to have.
+const HEADS: &str = "an anchor, which `audit head` prints";
+
+/// What a file of accepted findings is to have.
+const FINDINGS: &str = "what accepts a finding, which `audit verify` prints under TO ACCEPT";
+
 /// The last one of each line that has one: so an excerpt of a server's log serves as well.
-fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
+fn anchors(given: &[String], expected: &str) -> Result<Vec<Anchor>, Failure> {
     let mut anchors = Vec::new();
     for text in given {
         if !Path::new(text).is_file() {
@@ -114,7 +124,7 @@ fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
         let before = anchors.len();
         anchors.extend(lines.lines().filter_map(Anchor::last_in));
         if anchors.len() == before {
-            let words = format!("no line of {text} has an anchor, which `audit head` prints");
+            let words = format!("no line of {text} has {expected}");
             return Err(Failure::Impossible(words));
         }
     }

@@ -164,7 +164,24 @@ fn anchors_are_found_in_logs_of_any_form() {
         std::fs::write(&file, none).unwrap();
         let met = ran(&["audit", "verify", "--against", against, "--dir", path]);
         check_code(&met, 2);
-        assert!(met.errors.contains("no line of"), "{}", met.errors);
+        let words = "has an anchor, which `audit head` prints";
+        assert!(met.errors.contains(words), "{}", met.errors);
+    }
+}
+
+#[test]
+fn file_without_anything_to_accept_is_explained_by_what_prints_that() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let file = dir.path().join("known");
+    std::fs::write(&file, "a line of another kind\n").unwrap();
+    let accept = file.to_str().unwrap();
+    for command in ["verify", "head"] {
+        let none = ran(&["audit", command, "--accept", accept, "--dir", path]);
+        check_code(&none, 2);
+        assert_eq!(none.out, "");
+        let words = "has what accepts a finding, which `audit verify` prints under TO ACCEPT";
+        assert!(none.errors.contains(words), "{}", none.errors);
     }
 }
 
