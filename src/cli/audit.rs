@@ -28,7 +28,8 @@ The chain finds whatever was edited, dropped, inserted or moved. It has no key: 
 files could make all of it anew from some point on, or delete calls as `ledger delete` does. Keep
 anchors where that person cannot write: against one, whatever was changed or taken out before it is
 found, but for what retention let go. A deletion of your own is found as well, and so is damage that
-a disk did: --accept takes what `verify` prints of it, as long as that stays what it is. A server writes anchors to its own log too, at start, every hour and at the end.";
+a disk did: --accept takes what `verify` prints of it, as long as that stays what it is, and so does
+that of `head`. A server writes anchors to its own log too, at start, every hour and at the end.";
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
@@ -36,8 +37,8 @@ pub enum AuditCommand {
     /// anything was
     Verify(VerifyArgs),
     /// Print the anchor of the end of the log: keep it elsewhere, and verify against it later; exit
-    /// code 1, and the anchor still, where `verify` would find anything
-    Head,
+    /// code 1, and the anchor still, where `verify` would find anything else than what is accepted
+    Head(AcceptArgs),
     /// List what was decided, newest last, each with its place in the log and an anchor that stands
     /// for it: loops stopped, budgets spent, operators' acts, alerts, config changes, deletions
     Log(LogArgs),
@@ -48,8 +49,14 @@ pub struct VerifyArgs {
     /// An anchor, or a file: the last one of each line that has one, so a server's log serves too
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub against: Vec<String>,
+    #[command(flatten)]
+    pub accepted: AcceptArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct AcceptArgs {
     /// A finding that you looked into, such as damage or a deletion after an anchor, by what TO ACCEPT
-    /// says of it; or a file of such lines. It is shown, and no reason to exit with 1
+    /// says of it; or a file of such lines. `verify` still shows it; it is no reason to exit with 1
     #[arg(long, value_name = "ANCHOR|FILE")]
     pub accept: Vec<String>,
 }
@@ -82,20 +89,30 @@ pub(super) fn run(
     let dir = command::load(common)?.0.ledger.dir;
     match audit {
         AuditCommand::Verify(args) => {
-            let (against, accept) = (anchors(&args.against)?, anchors(&args.accept)?);
+            let (against, accept) = (
+                anchors(&args.against, HEADS)?,
+                anchors(&args.accepted.accept, FINDINGS)?,
+            );
             let report = verify(&dir, &against, &accept).map_err(source::impossible)?;
             show(common, &report, out)
         }
-        AuditCommand::Head => {
-            let report = audit::head(&dir).map_err(source::impossible)?;
+        AuditCommand::Head(args) => {
+            let report =
+                audit::head(&dir, &anchors(&args.accept, FINDINGS)?).map_err(source::impossible)?;
             head(&report, out)
         }
         AuditCommand::Log(args) => log(common, &dir, args, out),
     }
 }
 
+/// What a file of anchors is to have.
+const HEADS: &str = "an anchor, which `audit head` prints";
+
+/// What a file of accepted findings is to have.
+const FINDINGS: &str = "what accepts a finding, which `audit verify` prints under TO ACCEPT";
+
 /// The last one of each line that has one: so an excerpt of a server's log serves as well.
-fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
+fn anchors(given: &[String], expected: &str) -> Result<Vec<Anchor>, Failure> {
     let mut anchors = Vec::new();
     for text in given {
         if !Path::new(text).is_file() {
@@ -107,7 +124,7 @@ fn anchors(given: &[String]) -> Result<Vec<Anchor>, Failure> {
         let before = anchors.len();
         anchors.extend(lines.lines().filter_map(Anchor::last_in));
         if anchors.len() == before {
-            let words = format!("no line of {text} has an anchor, which `audit head` prints");
+            let words = format!("no line of {text} has {expected}");
             return Err(Failure::Impossible(words));
         }
     }

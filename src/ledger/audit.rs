@@ -138,8 +138,9 @@ pub fn verify(
 
 /// The same of a log that nobody vouches for, whose end is made durable before it is read: an anchor
 /// of what a loss of power takes back would not be met any more.
-pub fn head(dir: &Path) -> Result<AuditReport, OpenError> {
+pub fn head(dir: &Path, accepted: &[Anchor]) -> Result<AuditReport, OpenError> {
     let given = Given {
+        accepted,
         seen: seen_by_index(dir)?,
         ..Given::default()
     };

@@ -119,8 +119,16 @@ fn damage_is_accepted_by_what_is_printed_of_it_until_it_changes() {
         assert_eq!(told["accept"], by_hand);
         assert_eq!(told["accepted"], true);
     }
+    let head = ["audit", "head", "--dir", path];
+    let unknown = ran(&head);
+    check_code(&unknown, 1);
+    let accepting = [&head[..], &["--accept", file.to_str().unwrap()]].concat();
+    let known = ran(&accepting);
+    check_code(&known, 0);
+    assert_eq!((known.out, known.errors), (unknown.out, String::new()));
     bytes[middle] ^= 2;
     std::fs::write(&segment, &bytes).unwrap();
+    check_code(&ran(&accepting), 1);
     let changed = ran(&[&verify[..], &["--accept", &by_hand]].concat());
     check_code(&changed, 1);
     assert!(
@@ -156,7 +164,24 @@ fn anchors_are_found_in_logs_of_any_form() {
         std::fs::write(&file, none).unwrap();
         let met = ran(&["audit", "verify", "--against", against, "--dir", path]);
         check_code(&met, 2);
-        assert!(met.errors.contains("no line of"), "{}", met.errors);
+        let words = "has an anchor, which `audit head` prints";
+        assert!(met.errors.contains(words), "{}", met.errors);
+    }
+}
+
+#[test]
+fn file_without_anything_to_accept_is_explained_by_what_prints_that() {
+    let dir = closed();
+    let path = dir.path().to_str().unwrap();
+    let file = dir.path().join("known");
+    std::fs::write(&file, "a line of another kind\n").unwrap();
+    let accept = file.to_str().unwrap();
+    for command in ["verify", "head"] {
+        let none = ran(&["audit", command, "--accept", accept, "--dir", path]);
+        check_code(&none, 2);
+        assert_eq!(none.out, "");
+        let words = "has what accepts a finding, which `audit verify` prints under TO ACCEPT";
+        assert!(none.errors.contains(words), "{}", none.errors);
     }
 }
 

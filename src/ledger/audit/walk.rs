@@ -8,6 +8,7 @@ use super::super::log::Segment;
 use super::super::record::{Chain, HEADER_LEN, Header, Position, kind};
 use super::super::removal::Removal;
 use super::super::storage::Storage;
+use super::damage::Around;
 use super::frames::{Ahead, Frames, Peek};
 use super::graves::Graves;
 use super::heads::Heads;
@@ -141,27 +142,39 @@ impl Walk<'_> {
             Ok(header) if header.number == segment.number => Ok(Some(header.continues)),
             Ok(header) => {
                 let words = format!("this file was written as segment {}", header.number);
-                self.find_head(way, words)?;
+                self.find_head(way, words, Around::default())?;
                 Ok(Some(header.continues))
             }
             Err(_) => {
                 let words = "the head of the segment does not have its checksum".to_owned();
-                self.find_head(way, words)?;
+                let next = way.next.filter(|_| way.offset >= way.frames.limit);
+                self.find_head(way, words, Around::of(self.chain, next))?;
                 Ok(None)
             }
         }
     }
 
-    /// The first record is followed from nothing that can be read.
-    fn find_head(&mut self, way: &mut Way<'_>, words: String) -> io::Result<()> {
+    /// The first record follows from nothing that can be read.
+    fn find_head(
+        &mut self,
+        way: &mut Way<'_>,
+        words: String,
+        around: Around<'_>,
+    ) -> io::Result<()> {
         let end = way.frames.end_of(way.offset)?;
-        let accept = self.damage(way, FindingKind::Header, 0..end)?;
+        let accept = self.damage(way, FindingKind::Header, 0..end, around)?;
         let at = (way.offset, way.record);
         self.find_at(way, FindingKind::Header, at, words, Some(accept))
     }
 
-    fn damage(&self, way: &Way<'_>, kind: FindingKind, bytes: Range<u64>) -> io::Result<Anchor> {
-        damage::accept(self.storage, (way.number, kind), bytes)
+    fn damage(
+        &self,
+        way: &Way<'_>,
+        kind: FindingKind,
+        bytes: Range<u64>,
+        around: Around<'_>,
+    ) -> io::Result<Anchor> {
+        damage::accept(self.storage, (way.number, kind), bytes, around)
     }
 
     fn step(&mut self, way: &mut Way<'_>) -> io::Result<bool> {
@@ -224,15 +237,9 @@ impl Walk<'_> {
             kind::BEGUN if !self.heads.compare(payload) => {
                 let words =
                     "its head says of when it was begun, or of its secret, what is not on record";
-                let head = (0, 0);
-                let accept = self.damage(way, FindingKind::Header, 0..HEADER_LEN as u64)?;
-                self.find_at(
-                    way,
-                    FindingKind::Header,
-                    head,
-                    words.to_owned(),
-                    Some(accept),
-                )
+                let (kind, head) = (FindingKind::Header, 0..HEADER_LEN as u64);
+                let accept = self.damage(way, kind, head, Around::default())?;
+                self.find_at(way, kind, (0, 0), words.to_owned(), Some(accept))
             }
             kind::EVENT if self.retells => {
                 let Some(told) = shortened(payload) else {
@@ -290,16 +297,10 @@ impl Walk<'_> {
         }
         let words = "its checksum holds, but it does not follow from what is before it: it was \
                      changed, or records before it are gone";
-        let bytes = way.offset..way.offset + ahead.len;
-        let accept = self.damage(way, FindingKind::ChainBroken, bytes)?;
+        let (kind, bytes) = (FindingKind::ChainBroken, way.offset..way.offset + ahead.len);
+        let accept = self.damage(way, kind, bytes, Around::of(self.chain, None))?;
         let at = (way.offset, way.record);
-        self.find_at(
-            way,
-            FindingKind::ChainBroken,
-            at,
-            words.to_owned(),
-            Some(accept),
-        )?;
+        self.find_at(way, kind, at, words.to_owned(), Some(accept))?;
         self.chain = Some(ahead.chain);
         way.pass(ahead.len);
         self.pass(way);
@@ -338,7 +339,8 @@ impl Walk<'_> {
         };
         // Of the record there nobody can say what it follows from.
         let bytes = from..way.frames.end_of(to)?;
-        let accept = self.damage(way, kind, bytes)?;
+        let next = way.next.filter(|_| found.is_none());
+        let accept = self.damage(way, kind, bytes, Around::of(self.chain, next))?;
         let at = (from, way.record);
         self.find_at(way, kind, at, words, Some(accept))?;
         self.chain = None;
@@ -462,7 +464,8 @@ impl Walk<'_> {
         for (segment, words) in self.heads.judge(self.storage)? {
             let at = Position { segment, offset: 0 };
             let damaged = (segment, FindingKind::Header);
-            let accept = damage::accept(self.storage, damaged, 0..HEADER_LEN as u64)?;
+            let head = 0..HEADER_LEN as u64;
+            let accept = damage::accept(self.storage, damaged, head, Around::default())?;
             self.whole(FindingKind::Header, (at, 0), words, Some(accept))?;
         }
         let first = segments.first();

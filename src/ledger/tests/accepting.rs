@@ -2,7 +2,7 @@
 
 use super::super::audit::{Anchor, AuditReport, Begin, FindingKind, Given, verify_given};
 use super::super::fake::{FakeDisk, Loss};
-use super::super::record::HEADER_LEN;
+use super::super::record::{Frames, HEADER_LEN, Header, parse_frame};
 use super::super::storage::Storage as _;
 use super::audit::{add, audit, filled, fix_checksum, frames, kinds, rearrange, retired};
 use super::harness::*;
@@ -136,6 +136,81 @@ fn whatever_is_changed_where_the_chain_cannot_tell_is_found_beside_accepted_dama
     assert!(!again(&put).is_empty());
     let moved = |parts: &mut Vec<Vec<u8>>| drop(parts.remove(2));
     assert!(!again(&moved).is_empty());
+}
+
+/// Has the first records of a segment be made anew, each with checksum and chain, the third of them
+/// another of the same length if that is wanted.
+fn remake(machine: &Machine, segment: u64, count: usize, is_other: bool) {
+    machine.disk.change(segment, |bytes| {
+        let mut forged = Frames {
+            chain: Header::parse(bytes).unwrap().continues,
+            ..Frames::default()
+        };
+        for (number, range) in frames(bytes).into_iter().take(count).enumerate() {
+            let frame = parse_frame(&bytes[range]).unwrap();
+            let mut payload = frame.payload.to_vec();
+            if is_other && number == 2 {
+                *payload.last_mut().unwrap() ^= 1;
+            }
+            forged.push_encoded(frame.kind, &payload);
+        }
+        let end = HEADER_LEN + forged.bytes.len();
+        bytes.splice(HEADER_LEN..end, forged.bytes);
+    });
+}
+
+#[test]
+fn records_that_were_made_anew_up_to_accepted_damage_are_found() {
+    let whole = filled();
+    let segments = whole.disk.segments();
+    for kind in KINDS {
+        let machine = whole.with_disk(whole.disk.after(Loss::Nothing));
+        damage(&machine, segments[2], kind);
+        let accepted = offered(&machine);
+        // Up to the damage: a head has the whole segment before it.
+        let (segment, count) = match kind {
+            FindingKind::Header => (segments[1], usize::MAX),
+            _ => (segments[2], 3),
+        };
+        for (is_other, found) in [(false, &[][..]), (true, &[kind][..])] {
+            remake(&machine, segment, count, is_other);
+            let report = accepting(&machine.disk, &accepted);
+            assert_eq!(kinds(&report), found, "{kind:?}: {report:?}");
+        }
+    }
+}
+
+type Rot<'r> = &'r dyn Fn(&mut Vec<u8>);
+
+#[test]
+fn segments_that_are_gone_beside_accepted_damage_are_found() {
+    let whole = filled();
+    let segments = whole.disk.segments();
+    let rot_end = |bytes: &mut Vec<u8>| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    };
+    let rot_head = |bytes: &mut Vec<u8>| bytes[HEADER_LEN - 1] ^= 1;
+    let only_head = |bytes: &mut Vec<u8>| {
+        bytes.truncate(HEADER_LEN);
+        bytes[HEADER_LEN - 1] ^= 1;
+    };
+    let cases: [(FindingKind, Rot<'_>, usize); 4] = [
+        (FindingKind::Edited, &rot_end, 3),
+        (FindingKind::Header, &rot_head, 1),
+        (FindingKind::Header, &only_head, 1),
+        (FindingKind::Header, &only_head, 3),
+    ];
+    for (kind, rot, gone) in cases {
+        let machine = whole.with_disk(whole.disk.after(Loss::Nothing));
+        machine.disk.change(segments[2], rot);
+        let accepted = offered(&machine);
+        let report = accepting(&machine.disk, &accepted);
+        assert!(report.is_sound(), "{report:?}");
+        machine.disk.remove(segments[gone]).unwrap();
+        let report = accepting(&machine.disk, &accepted);
+        assert_eq!(kinds(&report), [kind], "{gone}: {report:?}");
+    }
 }
 
 #[test]
