@@ -294,7 +294,6 @@ impl Rule {
                 Self::DiskLow,
                 Self::ConfigRefused,
                 Self::AlertFailed,
-                Self::MetricOff,
             ],
             _ => &[],
         }
