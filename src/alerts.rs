@@ -10,7 +10,6 @@ mod message;
 mod post;
 mod report;
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +31,7 @@ use crate::config::{AlertsConfig, Config, WebhookConfig};
 use crate::core::alert::Signal;
 use crate::core::alert::book::{Book, Heard};
 pub use crate::core::alert::book::{News, Told};
+use crate::core::alert::last_told::RECOVERED;
 use crate::core::alert::measured::{Turn, Watched};
 use crate::core::alert::throttle::Throttle;
 pub use crate::core::alert::{About, Alert, Delivery, Rule, Scope, Severity};
@@ -196,40 +196,39 @@ impl Alerts {
         }
     }
 
-    /// Takes in what was measured of late before this process.
+    /// Takes in what was measured of late before this process, and what was told of it.
     async fn recall(&self, ledger: &Ledger) {
         let now = self.reporter.now();
-        let wanted = lock(&self.watched).wanted(now);
+        let (wanted, mut told) = {
+            let watched = lock(&self.watched);
+            (watched.wanted(now), watched.told())
+        };
         if wanted.is_empty() {
             return;
         }
         let ledger = ledger.clone();
-        let read = move || ledger.view().measured_since(&wanted);
+        let read = move || {
+            // All that is recorded: one that is off may have been so for longer than alerts are kept.
+            ledger.view().each_event_back(|event| {
+                let signal = event.signal.as_deref();
+                told.hear(&event.what, signal.map(|it| &it.scope))
+            })?;
+            Ok((ledger.view().measured_since(&wanted)?, told))
+        };
         match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(all)) => {
-                for turn in self.recalled(&all, now) {
+            Ok(Ok((all, told))) => {
+                let turns = lock(&self.watched).recall(&all, now, &told);
+                for turn in turns {
                     self.turned(turn);
                     // There may be more of them than the inbox holds.
                     tokio::task::yield_now().await;
                 }
             }
-            Ok(Err(error)) => {
+            Ok(Err::<_, IndexError>(error)) => {
                 tracing::warn!(%error, "alerts of metrics begin with nothing: what was measured cannot be read");
             }
             Err(error) => tracing::warn!(%error, "alerts of metrics begin with nothing"),
         }
-    }
-
-    fn recalled(&self, all: &[Measurement], now: Timestamp) -> Vec<Turn> {
-        let told = lock(&self.book).list(now);
-        let off = told
-            .into_iter()
-            .filter(|it| it.is_open && it.rule == Rule::MetricOff);
-        let off: HashSet<_> = off.map(|it| (it.scope.name, it.scope.key)).collect();
-        let is_told = |name: &str, key: Option<&str>| {
-            off.contains(&(name.to_owned(), key.map(str::to_owned)))
-        };
-        lock(&self.watched).recall(all, now, is_told)
     }
 
     /// Hears of nothing and sends nothing, but for tests.
@@ -310,7 +309,7 @@ impl Alerts {
         let what = if turn.begins {
             Rule::MetricOff.name()
         } else {
-            "metric_recovered"
+            RECOVERED
         };
         self.reporter.tell(what, details, signal);
     }

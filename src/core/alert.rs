@@ -6,6 +6,7 @@
 //! sent, [`outcomes::Outcomes`] tells whether an upstream fails.
 
 pub mod book;
+pub mod last_told;
 pub mod measured;
 pub mod outcomes;
 pub mod throttle;
@@ -294,7 +295,6 @@ impl Rule {
                 Self::DiskLow,
                 Self::ConfigRefused,
                 Self::AlertFailed,
-                Self::MetricOff,
             ],
             _ => &[],
         }

@@ -3,6 +3,8 @@
 use std::fs;
 
 use open_aiops::alerts::Rule;
+use open_aiops::clock::Clock;
+use open_aiops::core::time::Timestamp;
 use serde_json::{Value, json as object};
 
 use crate::harness::accounts::{chat, used};
@@ -246,6 +248,46 @@ async fn alerts_know_after_a_start_what_was_measured_before() {
         "{}",
         alert.text
     );
+}
+
+/// What was told of metrics, newest first.
+async fn told_of_metrics(proxy: &Proxy) -> Vec<String> {
+    let answer = get(proxy, "/api/v1/events").await.json();
+    let events = answer["events"].as_array().unwrap().iter();
+    let what = events.map(|it| it["what"].as_str().unwrap().to_owned());
+    what.filter(|what| what.starts_with("metric_")).collect()
+}
+
+#[tokio::test]
+async fn what_is_off_for_long_is_told_once_however_often_the_program_starts() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let clock = Clock::manual(Timestamp::from_micros(1_793_536_205_000_000));
+    let rule = "[[alerts.metric]]\nname = \"low score\"\nmetric = \"score\"\nbelow = 0.5\nover = \"20d\"\n";
+    let setup = Proxy::with(&upstream).sections(rule).on_clock(&clock);
+    let proxy = setup.start().await;
+    let score = |value: f64| object!({"name": "score", "value": value, "run": "one"});
+    assert_eq!(measure(&proxy, &score(0.25)).await.status(), 200);
+    let dir = std::sync::Arc::clone(&proxy.dir);
+    let mut running = proxy;
+    for days in [0, 0, 2, 8] {
+        within("the stop", running.app.stop()).await;
+        clock.advance_micros(days * 86_400_000_000);
+        let setup = Proxy::with(&upstream).sections(rule).on_clock(&clock);
+        running = setup.on_data_of(&dir).start().await;
+        assert_eq!(told_of_metrics(&running).await, ["metric_off"], "{days}");
+        let alerts = running.app.alerts().list();
+        let is_open = alerts
+            .iter()
+            .any(|it| it.rule == Rule::MetricOff && it.is_open);
+        assert_eq!(is_open, days == 0, "for a day");
+    }
+    let key = object!({"name": "score", "value": 9, "run": "one", "key": "again"});
+    assert_eq!(measure(&running, &key).await.status(), 200);
+    within("the stop", running.app.stop()).await;
+    let setup = Proxy::with(&upstream).sections(rule).on_clock(&clock);
+    let last = setup.on_data_of(&dir).start().await;
+    let told = told_of_metrics(&last).await;
+    assert_eq!(told, ["metric_recovered", "metric_off"]);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::super::id::Label;
 use super::super::metric::{Measurement, short};
 use super::super::time::Timestamp;
+use super::last_told::LastTold;
 
 /// Agents and runs that all rules together tell apart. With the most that one keeps of each, 31
 /// slices of 24 bytes and a name of 256, that is less than 5 MB.
@@ -82,6 +83,13 @@ impl MetricRule {
     fn told_key(&self, key: &Label) -> Option<String> {
         let per: &'static str = self.per?.into();
         Some(format!("{per} {key}"))
+    }
+
+    /// The key that is told so, if this rule has such keys.
+    fn parse_key(&self, told: &str) -> Option<Label> {
+        let per: &'static str = self.per?.into();
+        let key = told.strip_prefix(per)?.strip_prefix(' ')?;
+        Label::parse(key).ok()
     }
 
     fn looks_at(&self, it: &Measurement) -> bool {
@@ -199,14 +207,14 @@ impl Watched {
         wanted
     }
 
-    /// Takes in what was measured before it watched, at the time it was measured. `is_told` says of a
-    /// rule and a key whether it is known to be off: what is otherwise turned meanwhile.
-    pub fn recall(
-        &mut self,
-        all: &[Measurement],
-        now: Timestamp,
-        is_told: impl Fn(&str, Option<&str>) -> bool,
-    ) -> Vec<Turn> {
+    /// Of what it wants to know what was told last.
+    pub fn told(&self) -> LastTold {
+        LastTold::of(self.0.iter().map(|(rule, _)| rule.name.to_string()))
+    }
+
+    /// Takes in what was measured before it watched, at the time it was measured. What is otherwise
+    /// than it was told last turned meanwhile; where that is not known nothing is said of it.
+    pub fn recall(&mut self, all: &[Measurement], now: Timestamp, told: &LastTold) -> Vec<Turn> {
         for it in all {
             self.take(it, None, it.at.min(now), now);
         }
@@ -214,11 +222,38 @@ impl Watched {
         for (rule, windows) in &mut self.0 {
             for (key, window) in windows {
                 let key = key.as_ref().and_then(|key| rule.told_key(key));
-                window.is_off = is_told(rule.name.as_str(), key.as_deref());
-                turns.extend(window.turned(rule, key));
+                let was_off = told.was_off(rule.name.as_str(), key.as_deref());
+                window.is_off = was_off.unwrap_or_default();
+                let turn = window.turned(rule, key);
+                turns.extend(turn.filter(|_| was_off.is_some()));
             }
         }
+        self.recall_off(told);
         turns
+    }
+
+    /// What was off stays so where nothing of late says how it is.
+    fn recall_off(&mut self, told: &LastTold) {
+        let mut kept = self.kept();
+        for (rule, windows) in &mut self.0 {
+            for told_key in told.off_by(rule.name.as_str()) {
+                let key = told_key.and_then(|key| rule.parse_key(key));
+                // It may have told others apart, by then.
+                if [told_key.is_some(), key.is_some()] != [rule.per.is_some(); 2] {
+                    continue;
+                }
+                if kept < MAX_WINDOWS && !windows.contains_key(&key) {
+                    kept += 1;
+                    let is_off = true;
+                    let slices = VecDeque::new();
+                    windows.insert(key, Window { slices, is_off });
+                }
+            }
+        }
+    }
+
+    fn kept(&self) -> usize {
+        self.0.iter().map(|(_, windows)| windows.len()).sum()
     }
 
     /// Takes in what somebody measured at `at`, in the place of `before`.
@@ -250,7 +285,7 @@ impl Watched {
         at: Timestamp,
         now: Timestamp,
     ) {
-        let mut kept: usize = self.0.iter().map(|(_, windows)| windows.len()).sum();
+        let mut kept = self.kept();
         for (rule, windows) in &mut self.0 {
             if !rule.looks_at(it) {
                 continue;
@@ -282,6 +317,7 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::super::super::metric::{Subject, Value};
+    use super::super::{About, Scope};
     use super::*;
 
     const SECOND: i64 = 1_000_000;
@@ -317,6 +353,16 @@ mod tests {
             agent: None,
             charged: None,
         }
+    }
+
+    /// With these events of the rule, newest first.
+    fn told(events: &[&str]) -> LastTold {
+        let mut told = watched(rule(None)).told();
+        let scope = Scope::new(About::Metric, "low score");
+        for what in events {
+            told.hear(what, Some(&scope));
+        }
+        told
     }
 
     /// What is said of each value, one a second.
@@ -421,7 +467,7 @@ mod tests {
             before(5, 0.1),
             before(90, 9.0),
         ];
-        let turns = watched.recall(&all, now, |_, _| true);
+        let turns = watched.recall(&all, now, &told(&["metric_off"]));
         assert_eq!(turns, [], "that was told");
         let turns = watched.note(&score("a", 0.1), None, (now, now));
         assert_eq!(turns, [], "it is off since before");
@@ -438,13 +484,49 @@ mod tests {
                 ..score("a", value)
             })
         };
-        for (value, was_off, begins) in [(0.1, false, true), (0.9, true, false)] {
+        for (value, events, begins) in [
+            (0.1, &[][..], true),
+            (0.1, &["metric_recovered", "metric_off"], true),
+            (0.9, &["metric_off", "metric_recovered"], false),
+        ] {
             let mut watched = watched(rule(None));
-            let turns = watched.recall(&all(value), now, |name, key| {
-                assert_eq!((name, key), (rule(None).name.as_str(), None));
-                was_off
-            });
+            let turns = watched.recall(&all(value), now, &told(events));
             assert_eq!((turns.len(), turns[0].begins), (1, begins));
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_told_before_is_not_told_again() {
+        let mut watched = watched(rule(Some(Per::Agent)));
+        let mut told = watched.told();
+        let scope = |n| Scope::new(About::Metric, "low score").with_key(&format!("agent {n}"));
+        let fit = (0..).take_while(|n| told.hear("metric_off", Some(&scope(*n))));
+        assert_eq!(fit.count(), MAX_WINDOWS);
+        let now = Timestamp::from_micros(0);
+        let all = [0.1; 3].map(|value| score("a", value));
+        assert_eq!(watched.recall(&all, now, &told), []);
+        assert_eq!(
+            said(&mut watched, "a", &[0.1, 9.0]),
+            [None, Some(false)],
+            "it is off by then"
+        );
+    }
+
+    #[test]
+    fn what_was_off_and_had_no_value_of_late_is_off_still() {
+        for (key, per) in [(None, None), (Some("agent a"), Some(Per::Agent))] {
+            let mut watched = watched(rule(per));
+            let mut told = watched.told();
+            let scope = Scope {
+                key: key.map(str::to_owned),
+                ..Scope::new(About::Metric, "low score")
+            };
+            told.hear("metric_off", Some(&scope));
+            let now = Timestamp::from_micros(0);
+            assert_eq!(watched.recall(&[], now, &told), []);
+            assert_eq!(said(&mut watched, "a", &[0.1, 0.1, 0.1]), [None; 3]);
+            let said = said(&mut watched, "a", &[9.0, 9.0, 9.0]);
+            assert_eq!(said, [Some(false), None, None]);
         }
     }
 }

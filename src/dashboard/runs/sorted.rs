@@ -115,7 +115,7 @@ fn left_out(
     }
     if is_cut {
         words.push(format!(
-            "Not all values of {name} were read, the newest of each run first."
+            "Not all values of {name} were read: of a run that has very many only the newest count."
         ));
     }
     (!words.is_empty()).then(|| words.join(" "))

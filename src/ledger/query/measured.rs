@@ -190,6 +190,38 @@ pub(super) fn sums(
     Ok(sums)
 }
 
+/// What each of these comes to: all have the same share of what may be read, and those that it is too
+/// little for have what the others leave of theirs.
+fn sums_of_each(
+    txn: &ReadTransaction,
+    filters: &[MetricFilter],
+    most: usize,
+) -> Result<Vec<MetricSums>, IndexError> {
+    let share = most.checked_div(filters.len()).unwrap_or(0).max(1);
+    let mut unread = most;
+    let mut all = Vec::with_capacity(filters.len());
+    for filter in filters {
+        let mut left = share;
+        all.push(sums(txn, filter, &mut left)?);
+        unread = unread.saturating_sub(share - left);
+    }
+    let mut waiting = all.iter().filter(|it| it.is_cut).count();
+    for (filter, its) in filters.iter().zip(&mut all) {
+        if !its.is_cut {
+            continue;
+        }
+        let more = unread.checked_div(waiting).unwrap_or(0);
+        waiting -= 1;
+        if more > 0 {
+            // What was read of it is read again.
+            let mut left = share + more;
+            *its = sums(txn, filter, &mut left)?;
+            unread -= more.saturating_sub(left);
+        }
+    }
+    Ok(all)
+}
+
 /// The custom metrics of a run, or the one of this name, told apart by agent too, as far as `left`
 /// goes.
 pub(super) fn of_run(
@@ -229,13 +261,18 @@ impl View {
         self.index.read(|txn| of_run(txn, run, None, &mut left))
     }
 
-    /// What each of these comes to, from one state and with one bound for all of them together.
+    /// What each of these comes to, from one state and with one bound for all of them together, of
+    /// which each has its share.
     pub fn metrics_of(&self, filters: &[MetricFilter]) -> Result<Vec<MetricSums>, IndexError> {
-        self.index.read(|txn| {
-            let mut left = MAX_MEASURED;
-            let all = filters.iter().map(|filter| sums(txn, filter, &mut left));
-            all.collect()
-        })
+        self.metrics_of_at_most(filters, MAX_MEASURED)
+    }
+
+    pub(crate) fn metrics_of_at_most(
+        &self,
+        filters: &[MetricFilter],
+        most: usize,
+    ) -> Result<Vec<MetricSums>, IndexError> {
+        self.index.read(|txn| sums_of_each(txn, filters, most))
     }
 
     /// The newest value of each custom metric of each of these calls.

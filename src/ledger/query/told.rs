@@ -39,6 +39,22 @@ impl View {
         })
     }
 
+    /// Gives events to `take`, newest first, for as long as it says that it wants more.
+    pub fn each_event_back(&self, mut take: impl FnMut(&Event) -> bool) -> Result<(), IndexError> {
+        self.index.read(|txn| {
+            let Some(events) = table(txn, EVENTS)? else {
+                return Ok(());
+            };
+            for entry in events.range::<(i64, u64, u64)>(..)?.rev() {
+                let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
+                if !take(&event) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// What happened to a run from `since` until before `until`, however much happened to others.
     /// Of trips that are open by then it is looked for their end after that, among some events.
     pub fn events_of_run(

@@ -7,7 +7,7 @@ use crate::core::metric::{Measurement, Subject, Value};
 use crate::core::time::Timestamp;
 
 use super::super::fake::IndexDisk;
-use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope, RunFilter};
+use super::super::{Ledger, MetricCursor, MetricFilter, MetricScope, MetricSums, RunFilter};
 use super::harness::*;
 
 fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measurement {
@@ -112,6 +112,38 @@ fn the_same_name_by_the_same_person_takes_the_place_of_the_one_before() {
     }
     let of_agent = sum(&ledger, MetricScope::Agent(label("planner")), "solved");
     assert_eq!(of_agent.unwrap().0, 2);
+}
+
+#[test]
+fn a_run_with_many_values_takes_nothing_from_another_but_what_that_leaves() {
+    let machine = Machine::new(config());
+    let (ledger, _) = machine.open();
+    let values = [("large", 30), ("huge", 30), ("small", 2), ("fair", 4)];
+    let mut at = 0;
+    for (run, count) in values {
+        for n in 0..count {
+            at += 1;
+            let it = measurement("score", &n.to_string(), Subject::Run(label(run)), at);
+            let key = Some(label(&n.to_string()));
+            record(&ledger, Measurement { key, ..it });
+        }
+    }
+    let filters = values.map(|(run, _)| MetricFilter::of(MetricScope::Run(label(run))));
+    let read = |most: usize| -> Vec<(u64, bool)> {
+        let sums = ledger.view().metrics_of_at_most(&filters, most).unwrap();
+        let last = sums[0].by_name["score"].last.as_ref();
+        assert_eq!(last.unwrap().1, Value::Number(29.0), "the newest count");
+        let count = |it: &MetricSums| it.by_name.get("score").map_or(0, |sum| sum.count);
+        sums.iter().map(|it| (count(it), it.is_cut)).collect()
+    };
+    // Each has five; what is left of those of the small and the fair one is for the others.
+    let shared = [(7, true), (7, true), (2, false), (4, false)];
+    assert_eq!(read(20), shared);
+    assert_eq!(read(4), [(1, true); 4], "none is without");
+    let all = [(30, false), (30, false), (2, false), (4, false)];
+    for most in [66, 400] {
+        assert_eq!(read(most), all, "{most} are enough");
+    }
 }
 
 fn account(number: u8) -> AccountId {
