@@ -9,8 +9,6 @@ use std::ops::Range;
 
 use regex::bytes::Regex;
 
-use super::text::front;
-
 mod stream;
 
 /// What a pattern matches becomes the replacement, which may name groups as `$1`.
@@ -75,7 +73,7 @@ impl Redaction {
         if self.is_empty() {
             return None;
         }
-        let said = self.said(bytes);
+        let said = self.said(bytes).apply(bytes);
         let as_it_stands = self.bytes(said.as_deref().unwrap_or(bytes));
         as_it_stands.or(said)
     }
@@ -85,21 +83,18 @@ impl Redaction {
         if self.is_empty() {
             return None;
         }
-        let joined = stream::redacted(&self.rules, bytes).map(|it| it.bytes);
+        let joined = stream::redacted(&self.rules, bytes);
         self.json(joined.as_deref().unwrap_or(bytes)).or(joined)
     }
 
-    /// The same of what was cut off, or broke off: what the rules make of it, without its end. A match
-    /// may begin there and end where nobody knows.
+    /// The same of what was cut off, or broke off: what the rules make of it, without its last 256
+    /// bytes. A match may begin there and end where nobody knows.
     pub fn front_of_text(&self, text: &str) -> String {
         if self.is_empty() {
             return text.to_owned();
         }
-        let mut redacted = self.text(text).unwrap_or_else(|| text.to_owned());
-        let end = CUT + redacted.len().saturating_sub(text.len());
-        let kept = front(&redacted, redacted.len().saturating_sub(end)).len();
-        redacted.truncate(kept);
-        redacted
+        let front = stream::front_of_text(&self.rules, text.as_bytes());
+        String::from_utf8_lossy(&front).into_owned()
     }
 
     /// The same of JSON.
@@ -107,10 +102,12 @@ impl Redaction {
         if self.is_empty() {
             return bytes.to_vec();
         }
-        let mut redacted = self.json(bytes).unwrap_or_else(|| bytes.to_vec());
-        let end = CUT + redacted.len().saturating_sub(bytes.len());
-        redacted.truncate(redacted.len().saturating_sub(end));
-        redacted
+        let edits = self.said(bytes);
+        let growth = edits.growth();
+        let said = edits.apply(bytes);
+        let mut front = stream::front_of_text(&self.rules, said.as_deref().unwrap_or(bytes));
+        front.truncate(front.len().saturating_sub(growth));
+        front
     }
 
     /// The same of a stream, of which each text loses its end, and an event that is not whole goes.
@@ -118,18 +115,14 @@ impl Redaction {
         if self.is_empty() {
             return bytes.to_vec();
         }
-        let joined = stream::redacted(&self.rules, bytes);
-        // What stands in the place of matches does not count for what is taken away.
-        let mut end = CUT + joined.as_ref().map_or(0, |it| it.growth);
-        let joined = joined.map_or_else(|| bytes.to_vec(), |it| it.bytes);
-        let redacted = self.json(&joined);
-        let grown = redacted.as_ref().map_or(0, Vec::len);
-        end += grown.saturating_sub(joined.len());
-        stream::front(redacted.unwrap_or(joined), end)
+        let (events, tail) = stream::front(self, bytes);
+        let mut front = self.json(&events).unwrap_or(events);
+        front.extend(self.front_of_json(&tail));
+        front
     }
 
     /// The strings of JSON that say something else than they look like.
-    fn said(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn said(&self, bytes: &[u8]) -> Edits {
         let mut edited = Edits::default();
         for range in escaped_strings(bytes) {
             let token = bytes.get(range.clone()).unwrap_or_default();
@@ -139,7 +132,7 @@ impl Redaction {
                 edited.0.push((range, token));
             }
         }
-        edited.apply(bytes)
+        edited
     }
 }
 
@@ -148,6 +141,14 @@ impl Redaction {
 struct Edits(Vec<(Range<usize>, Vec<u8>)>);
 
 impl Edits {
+    /// By how many bytes those that are longer than what was there are so.
+    fn growth(&self) -> usize {
+        let edits = self.0.iter();
+        edits
+            .map(|(range, other)| other.len().saturating_sub(range.len()))
+            .sum()
+    }
+
     /// None where there are none.
     fn apply(self, bytes: &[u8]) -> Option<Vec<u8>> {
         if self.0.is_empty() {

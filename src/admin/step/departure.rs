@@ -33,17 +33,32 @@ pub(in crate::admin) fn departure(
     if a.bytes.is_empty() || b.bytes.is_empty() {
         return Ok(Some(Departure::of(What::Request, "", "")));
     }
-    let found = message(&a, &b)
+    if !a.is_whole() || !b.is_whole() {
+        // What differs otherwise may be in what was not kept.
+        let both = a
+            .transcript
+            .entries()
+            .len()
+            .min(b.transcript.entries().len());
+        let found = message(&a, &b, both);
+        return Ok(Some(
+            found.unwrap_or_else(|| Departure::of(What::Request, "", "")),
+        ));
+    }
+    let all = a
+        .transcript
+        .entries()
+        .len()
+        .max(b.transcript.entries().len());
+    Ok(message(&a, &b, all)
         .or_else(|| tools(&a, &b))
-        .or_else(|| settings(&a, &b));
-    // What differs may be in what was not kept.
-    let is_whole = a.is_whole() && b.is_whole();
-    Ok(found.or_else(|| (!is_whole).then(|| Departure::of(What::Request, "", ""))))
+        .or_else(|| settings(&a, &b)))
 }
 
-fn message(a: &Request, b: &Request) -> Option<Departure> {
+/// Among the first `count` messages.
+fn message(a: &Request, b: &Request, count: usize) -> Option<Departure> {
     let (of_a, of_b) = (a.transcript.entries(), b.transcript.entries());
-    (0..of_a.len().max(of_b.len())).find_map(|at| {
+    (0..count).find_map(|at| {
         let (one, other) = (of_a.get(at), of_b.get(at));
         if one.map(|entry| entry.digest) == other.map(|entry| entry.digest) {
             return None;

@@ -9,6 +9,8 @@ pub const RECOVERED: &str = "metric_recovered";
 
 /// Agents and runs that it is remembered of, those that were told of last.
 const MOST: usize = 4096;
+/// Events that are looked at for that.
+const MOST_EVENTS: usize = 100_000;
 
 /// Whether each was off when it was told of last.
 #[derive(Debug)]
@@ -17,6 +19,7 @@ pub struct LastTold {
     rules: BTreeSet<String>,
     was_off: HashMap<(String, Option<String>), bool>,
     most: usize,
+    events_left: usize,
     is_cut: bool,
 }
 
@@ -27,12 +30,18 @@ impl LastTold {
             rules: rules.into_iter().collect(),
             was_off: HashMap::new(),
             most: MOST,
+            events_left: MOST_EVENTS,
             is_cut: false,
         }
     }
 
     /// Takes in an event, the newest first; says whether it wants to know more.
     pub fn hear(&mut self, what: &str, scope: Option<&Scope>) -> bool {
+        let Some(left) = self.events_left.checked_sub(1) else {
+            self.is_cut = true;
+            return false;
+        };
+        self.events_left = left;
         let off = match what {
             RECOVERED => false,
             _ if what == Rule::MetricOff.name() => true,
@@ -109,5 +118,17 @@ mod tests {
         assert!(!told.hear("metric_off", Some(&scope("agent b"))));
         assert_eq!(told.was_off("low score", Some("agent b")), None);
         assert_eq!(told.was_off("low score", Some("agent a")), Some(true));
+    }
+
+    #[test]
+    fn what_is_behind_many_events_is_not_known() {
+        let mut told = LastTold {
+            events_left: 2,
+            ..LastTold::of(["low score".to_owned()])
+        };
+        assert!(told.hear("started", None) && told.hear("started", None));
+        assert_eq!(told.was_off("low score", None), Some(false));
+        assert!(!told.hear("metric_off", Some(&scope("agent a"))));
+        assert_eq!(told.was_off("low score", None), None);
     }
 }

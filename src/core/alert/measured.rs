@@ -252,6 +252,14 @@ impl Watched {
         }
     }
 
+    /// Whether it is of something that no window is for yet.
+    fn has_new(&self, it: &Measurement) -> bool {
+        let is_new = |(rule, windows): &(MetricRule, HashMap<_, _>)| {
+            rule.looks_at(it) && !windows.contains_key(&rule.key(it))
+        };
+        self.0.iter().any(is_new)
+    }
+
     fn kept(&self) -> usize {
         self.0.iter().map(|(_, windows)| windows.len()).sum()
     }
@@ -286,18 +294,19 @@ impl Watched {
         now: Timestamp,
     ) {
         let mut kept = self.kept();
+        if kept >= MAX_WINDOWS && self.has_new(it) {
+            for (rule, windows) in &mut self.0 {
+                windows.retain(|_, window| !window.is_idle(rule, now));
+            }
+            kept = self.kept();
+        }
         for (rule, windows) in &mut self.0 {
             if !rule.looks_at(it) {
                 continue;
             }
             let key = rule.key(it);
             if kept >= MAX_WINDOWS && !windows.contains_key(&key) {
-                kept -= windows.len();
-                windows.retain(|_, window| !window.is_idle(rule, now));
-                kept += windows.len();
-                if kept >= MAX_WINDOWS {
-                    continue;
-                }
+                continue;
             }
             let window = windows.entry(key).or_insert_with(|| {
                 kept += 1;
@@ -510,6 +519,29 @@ mod tests {
             [None, Some(false)],
             "it is off by then"
         );
+    }
+
+    #[test]
+    fn idle_windows_of_one_rule_make_room_for_another() {
+        let per_agent = MetricRule {
+            name: Label::parse("of agents").unwrap(),
+            ..rule(Some(Per::Agent))
+        };
+        let of_all = MetricRule {
+            at_least: 1,
+            ..rule(None)
+        };
+        let mut watched = Watched::default();
+        watched.set_rules(&[per_agent, of_all]);
+        let mut told = watched.told();
+        for n in 0..MAX_WINDOWS {
+            let scope = Scope::new(About::Metric, "of agents").with_key(&format!("agent {n}"));
+            told.hear("metric_off", Some(&scope));
+        }
+        let now = Timestamp::from_micros(0);
+        assert_eq!(watched.recall(&[], now, &told), []);
+        let turns = watched.note(&score("0", 0.1), None, (now, now));
+        assert!(turns.iter().any(|it| it.begins), "{turns:?}");
     }
 
     #[test]

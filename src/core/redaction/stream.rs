@@ -1,13 +1,13 @@
 //! Matches that are spread over the events of a stream.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Edits, Rule};
+use super::{CUT, Edits, Redaction, Rule};
 
 /// Members that tell things apart and say nothing: what they hold is not put together.
 const NAMES: [&str; 9] = [
@@ -39,45 +39,62 @@ struct Piece {
     text: Vec<u8>,
 }
 
-/// What rules made of a stream.
-pub(super) struct Redacted {
-    pub(super) bytes: Vec<u8>,
-    /// By how many bytes its texts are longer.
-    pub(super) growth: usize,
-}
-
 /// None where no rule matched.
-pub(super) fn redacted(rules: &[Rule], bytes: &[u8]) -> Option<Redacted> {
-    let mut growth = 0;
-    let bytes = edited(bytes, &events(bytes), |pieces| {
-        let before = len(pieces);
-        let changed = redact(rules, pieces);
-        growth += len(pieces).saturating_sub(before);
-        changed
-    })?;
-    Some(Redacted { bytes, growth })
+pub(super) fn redacted(rules: &[Rule], bytes: &[u8]) -> Option<Vec<u8>> {
+    edited(bytes, &events(bytes), |pieces| {
+        redact(rules, pieces).changed
+    })
 }
 
-/// Each text without its last `end` bytes, and nothing of an event that is not whole.
-pub(super) fn front(mut bytes: Vec<u8>, end: usize) -> Vec<u8> {
-    let mut events = events(&bytes);
-    let behind = match events.last().cloned() {
-        Some(last) if parse(&bytes, &last).is_none() => {
+/// What is left of a stream that broke off: each text as rules make it, without its end, and nothing
+/// of an event that is not whole. What stands behind the last event comes by itself.
+pub(super) fn front(rules: &Redaction, bytes: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut events = events(bytes);
+    let behind = match events.last() {
+        Some(last) if parse(bytes, last).is_none() => {
+            let start = last.start;
             events.pop();
-            bytes.truncate(last.start);
-            return edited(&bytes, &events, |pieces| shorten(pieces, end)).unwrap_or(bytes);
+            return (texts_without_end(rules, bytes, start, &events), Vec::new());
         }
         Some(last) => last.end,
         None => 0,
     };
-    // No event, whatever it is.
-    let kept = bytes.len().saturating_sub(end).max(behind);
-    bytes.truncate(kept);
-    edited(&bytes, &events, |pieces| shorten(pieces, end)).unwrap_or(bytes)
+    let tail = bytes.get(behind..).unwrap_or_default().to_vec();
+    (texts_without_end(rules, bytes, behind, &events), tail)
 }
 
-fn len(pieces: &[Piece]) -> usize {
-    pieces.iter().map(|piece| piece.text.len()).sum()
+/// Of the bytes before `end`.
+fn texts_without_end(
+    rules: &Redaction,
+    bytes: &[u8],
+    end: usize,
+    events: &[Range<usize>],
+) -> Vec<u8> {
+    let bytes = bytes.get(..end).unwrap_or_default();
+    let as_it_stands = |event: usize| {
+        let range = events.get(event).cloned().unwrap_or_default();
+        rules.json(bytes.get(range).unwrap_or_default()).is_some()
+    };
+    let short = edited(bytes, events, |pieces| {
+        let redacted = redact(&rules.rules, pieces);
+        let mut changed = redacted.changed;
+        changed.extend(shorten(pieces, CUT + redacted.growth, &as_it_stands));
+        changed
+    });
+    short.unwrap_or_else(|| bytes.to_vec())
+}
+
+/// A text as rules make it, without its end.
+pub(super) fn front_of_text(rules: &[Rule], text: &[u8]) -> Vec<u8> {
+    let mut pieces = [Piece {
+        event: 0,
+        string: 0,
+        text: text.to_vec(),
+    }];
+    let growth = redact(rules, &mut pieces).growth;
+    shorten(&mut pieces, CUT + growth, &|_| false);
+    let [piece] = pieces;
+    piece.text
 }
 
 /// Has `edit` change each text, whose pieces it gets in order; it says which ones it changed.
@@ -86,7 +103,7 @@ fn edited(
     events: &[Range<usize>],
     mut edit: impl FnMut(&mut [Piece]) -> Vec<usize>,
 ) -> Option<Vec<u8>> {
-    let mut texts: HashMap<String, Vec<Piece>> = HashMap::new();
+    let mut texts: HashMap<u64, Vec<Piece>> = HashMap::new();
     for (event, range) in events.iter().enumerate() {
         let Some(mut value) = parse(bytes, range) else {
             continue;
@@ -97,7 +114,7 @@ fn edited(
                 string,
                 text: std::mem::take(text).into_bytes(),
             };
-            texts.entry(lane.to_owned()).or_default().push(piece);
+            texts.entry(lane).or_default().push(piece);
         });
     }
     let mut changed: HashMap<usize, HashMap<usize, String>> = HashMap::new();
@@ -191,17 +208,17 @@ fn lines(bytes: &[u8]) -> Vec<Range<usize>> {
 
 /// Calls `each` with every string that is no name: the text it is a piece of, which string of the
 /// event it is, itself.
-fn each_string(value: &mut Value, each: &mut impl FnMut(&str, usize, &mut String)) {
-    walk(value, &mut String::new(), &mut 0, each);
+fn each_string(value: &mut Value, each: &mut impl FnMut(u64, usize, &mut String)) {
+    walk(value, 0, &mut 0, each);
 }
 
+/// `lane` is a hash of the way there: names may be long, and there may be many strings.
 fn walk(
     value: &mut Value,
-    lane: &mut String,
+    lane: u64,
     count: &mut usize,
-    each: &mut impl FnMut(&str, usize, &mut String),
+    each: &mut impl FnMut(u64, usize, &mut String),
 ) {
-    let len = lane.len();
     match value {
         Value::String(text) => {
             *count += 1;
@@ -210,58 +227,80 @@ fn walk(
         Value::Array(items) => {
             // Items that say their place stand anywhere in the list.
             for (at, item) in items.iter_mut().enumerate() {
-                if item.get("index").is_none() {
-                    let _ = write!(lane, "/{at}");
-                }
+                let lane = if item.get("index").is_none() {
+                    xxh3_64_with_seed(&at.to_le_bytes(), lane)
+                } else {
+                    lane
+                };
                 walk(item, lane, count, each);
-                lane.truncate(len);
             }
         }
         Value::Object(members) => {
+            let mut lane = lane;
             for name in PLACES {
                 if let Some(place) = members.get(name) {
-                    let _ = write!(lane, "/{name}={place}");
+                    let place = format!("{name}={place}");
+                    lane = xxh3_64_with_seed(place.as_bytes(), lane);
                 }
             }
-            let within = lane.len();
             for (name, member) in members {
                 if !NAMES.contains(&name.as_str()) {
-                    let _ = write!(lane, "/{name}");
-                    walk(member, lane, count, each);
-                    lane.truncate(within);
+                    walk(
+                        member,
+                        xxh3_64_with_seed(name.as_bytes(), lane),
+                        count,
+                        each,
+                    );
                 }
             }
-            lane.truncate(len);
         }
         _ => {}
     }
 }
 
-/// Takes the last `end` bytes away; says of which pieces.
-fn shorten(pieces: &mut [Piece], mut end: usize) -> Vec<usize> {
+/// Takes the last `end` bytes away; says of which pieces. Of a piece that is cut in two nothing stays
+/// where rules match its event as it stands: they might not match what is left of it.
+fn shorten(
+    pieces: &mut [Piece],
+    mut end: usize,
+    as_it_stands: &impl Fn(usize) -> bool,
+) -> Vec<usize> {
     let mut shortened = Vec::new();
     for (at, piece) in pieces.iter_mut().enumerate().rev() {
         if end == 0 {
             break;
         }
         let less = piece.text.len().min(end);
-        if less > 0 {
-            let kept = piece.text.len() - less;
-            // A character that is cut in two goes as a whole.
-            let kept = (0..=kept)
-                .rev()
-                .find(|at| piece.text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
-            piece.text.truncate(kept.unwrap_or(0));
-            shortened.push(at);
-        }
         end -= less;
+        if less == 0 {
+            continue;
+        }
+        let mut kept = piece.text.len() - less;
+        if kept > 0 && as_it_stands(piece.event) {
+            kept = 0;
+        }
+        // A character that is cut in two goes as a whole.
+        let kept = (0..=kept)
+            .rev()
+            .find(|at| piece.text.get(*at).is_none_or(|byte| byte & 0xC0 != 0x80));
+        piece.text.truncate(kept.unwrap_or(0));
+        shortened.push(at);
     }
     shortened
 }
 
-/// Makes all rules in what the pieces come to together; says which pieces are not what they were.
-/// What a match becomes stands in the piece that the match begins in.
-fn redact(rules: &[Rule], pieces: &mut [Piece]) -> Vec<usize> {
+/// What rules did to a text.
+struct Made {
+    /// The pieces that are not what they were.
+    changed: Vec<usize>,
+    /// By how many bytes matches in its last [`CUT`] made it longer.
+    growth: usize,
+}
+
+/// Makes all rules in what the pieces come to together. What a match becomes stands in the piece that
+/// the match begins in.
+fn redact(rules: &[Rule], pieces: &mut [Piece]) -> Made {
+    let mut growth = 0;
     let mut changed = vec![false; pieces.len()];
     for rule in rules {
         let text = pieces.iter().flat_map(|it| &it.text).copied();
@@ -273,6 +312,11 @@ fn redact(rules: &[Rule], pieces: &mut [Piece]) -> Vec<usize> {
             (!range.is_empty()).then_some((range, other))
         });
         let matches: Vec<_> = matches.collect();
+        let end = text.len().saturating_sub(CUT + growth);
+        let at_end = matches.iter().filter(|(range, _)| range.end > end);
+        growth += at_end
+            .map(|(range, other)| other.len().saturating_sub(range.len()))
+            .sum::<usize>();
         let mut left = matches.iter().peekable();
         let mut start = 0;
         for (piece, changed) in pieces.iter_mut().zip(&mut changed) {
@@ -296,5 +340,6 @@ fn redact(rules: &[Rule], pieces: &mut [Piece]) -> Vec<usize> {
         }
     }
     let changed = changed.into_iter().enumerate();
-    changed.filter_map(|(at, is)| is.then_some(at)).collect()
+    let changed = changed.filter_map(|(at, is)| is.then_some(at)).collect();
+    Made { changed, growth }
 }

@@ -203,11 +203,15 @@ fn next(text: &str, from: usize) -> Option<(Kind, usize, usize)> {
     groups.find_map(|((kind, _), group)| group.map(|it| (*kind, it.start(), it.end())))
 }
 
+/// What stands for a time, and for a name.
+pub(super) const PLACEHOLDERS: [char; 2] = ['\u{1}', '\u{2}'];
+
 impl Kind {
     fn mark(self) -> char {
+        let [time, name] = PLACEHOLDERS;
         match self {
-            Moment => '\u{1}',
-            Name | Word | Prefixed => '\u{2}',
+            Moment => time,
+            Name | Word | Prefixed => name,
         }
     }
 

@@ -39,15 +39,16 @@ impl View {
         })
     }
 
-    /// Gives events to `take`, newest first, for as long as it says that it wants more.
+    /// Gives events to `take`, newest first, for as long as it says that it wants more. One that cannot
+    /// be read is passed over.
     pub fn each_event_back(&self, mut take: impl FnMut(&Event) -> bool) -> Result<(), IndexError> {
         self.index.read(|txn| {
             let Some(events) = table(txn, EVENTS)? else {
                 return Ok(());
             };
             for entry in events.range::<(i64, u64, u64)>(..)?.rev() {
-                let event = Event::parse(entry?.1.value()).ok_or(IndexError::Damaged)?;
-                if !take(&event) {
+                let event = Event::parse(entry?.1.value());
+                if event.is_some_and(|event| !take(&event)) {
                     break;
                 }
             }
