@@ -183,6 +183,17 @@ fn a_match_of_raw_json_is_not_cut_out_of_being_one() {
 }
 
 #[test]
+fn texts_that_are_no_events_lose_their_end_too() {
+    let rules = redaction("sk-[a-z]{40}");
+    let event = "data: {\"delta\":\"y\"}\n\n";
+    for before in ["", event] {
+        let stream = format!("{before}data: {}sk-{}", "x".repeat(300), "a".repeat(30));
+        let kept = rules.front_of_stream(stream.as_bytes());
+        assert!(text(&kept).ends_with("xxx"), "{}", text(&kept));
+    }
+}
+
+#[test]
 fn replacements_far_from_the_end_take_nothing_from_it() {
     let rules = Redaction::new(vec![rule("q", "[a long word]")]);
     let said = "q".repeat(100) + &"x".repeat(300);
