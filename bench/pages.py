@@ -22,10 +22,7 @@ TIMES = 7
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/open-aiops")
-    parser.add_argument("--dir", type=Path, required=True, help="the ledger")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     with tempfile.TemporaryDirectory() as work:
         config = Path(work) / "config.toml"
         config.write_text(
@@ -39,6 +36,13 @@ def main():
         finally:
             server.terminate()
             server.wait()
+
+
+def arguments(description):
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/open-aiops")
+    parser.add_argument("--dir", type=Path, required=True, help="the ledger")
+    return parser.parse_args()
 
 
 def admin_of(server):

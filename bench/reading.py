@@ -8,7 +8,6 @@ Runs each command on that ledger, of its last three days and of the whole: time,
 the process had, and what it wrote. The ledger must not be in use.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,7 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from pages import arguments
+
 SPANS = {"3 days": ["--since", "3d"], "all": []}
 COMMANDS = {
     **{f"export calls, {form}": ["export", "calls", "--format", form] for form in ("parquet", "jsonl", "csv")},
@@ -31,10 +31,7 @@ OF_ALL = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", type=Path, default=ROOT / "target/release/open-aiops")
-    parser.add_argument("--dir", type=Path, required=True, help="the ledger")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     with tempfile.TemporaryDirectory() as work:
         config = Path(work) / "config.toml"
         config.write_text(f'[ledger]\ndir = {json.dumps(str(args.dir.resolve()))}\nkeep_size = "unlimited"\n')

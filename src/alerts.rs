@@ -208,7 +208,7 @@ impl Alerts {
         }
         let ledger = ledger.clone();
         let read = move || {
-            // All that is recorded: one that is off may have been so for longer than alerts are kept.
+            // One that is off may have been so for longer than alerts are kept.
             ledger.view().each_event_back(|event| {
                 let signal = event.signal.as_deref();
                 told.hear(&event.what, signal.map(|it| &it.scope))

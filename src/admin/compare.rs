@@ -48,11 +48,12 @@ pub struct CompareParams {
     #[arg(long, value_name = "WHAT")]
     #[param(value_type = Option<String>, example = "variant")]
     pub by: Option<By>,
-    /// Only runs that began from this time on: 1h, 7d (that long ago), 2026-11-01
+    /// Only runs that began from this time on: 1h, 7d (that long ago), 2026-11-01. Not of two runs, nor
+    /// of two spans
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>, example = "7d")]
     pub since: Option<When>,
-    /// Only runs that began before this time
+    /// Only runs that began before this time; likewise
     #[arg(long, value_name = "WHEN")]
     #[param(value_type = Option<String>)]
     pub until: Option<When>,
@@ -91,6 +92,11 @@ impl CompareParams {
     pub(crate) fn ask(self, now: Timestamp) -> Result<Ask, Problem> {
         let by = self.by();
         let (since, until) = super::params::span(self.since.as_ref(), self.until.as_ref(), now)?;
+        if matches!(by, By::Run | By::Time) && (since.is_some() || until.is_some()) {
+            return Err(Problem::bad_request(format!(
+                "query parameters: since, until: expected neither by {by}: the two sides say what is compared"
+            )));
+        }
         let success = self.success.unwrap_or_default();
         let metric = self.metric.map(|name| name.to_ascii_lowercase());
         let metrics: Vec<String> = metric.into_iter().collect();
@@ -116,7 +122,6 @@ impl CompareParams {
             By::Time => {
                 let (a, b) = both(&by, names)?;
                 filter.times = apart(times("a", &a, now)?, times("b", &b, now)?)?;
-                (filter.since, filter.until) = (None, None);
             }
             _ => {}
         }

@@ -283,7 +283,7 @@ impl Rule {
             "disk_freed" => &[Self::DiskLow],
             "config_reloaded" => &[Self::ConfigRefused],
             "alert_sent" => &[Self::AlertFailed],
-            "metric_recovered" => &[Self::MetricOff],
+            last_told::RECOVERED => &[Self::MetricOff],
             // What the process before knew is not known to be so any more.
             "started" => &[
                 Self::LoopTripped,

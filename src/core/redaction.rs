@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use regex::bytes::Regex;
 
+mod pieces;
 mod stream;
 
 /// What a pattern matches becomes the replacement, which may name groups as `$1`.
@@ -93,7 +94,7 @@ impl Redaction {
         if self.is_empty() {
             return text.to_owned();
         }
-        let front = stream::front_of_text(&self.rules, text.as_bytes());
+        let front = pieces::front_of_text(&self.rules, text.as_bytes());
         String::from_utf8_lossy(&front).into_owned()
     }
 
@@ -105,7 +106,7 @@ impl Redaction {
         let edits = self.said(bytes);
         let growth = edits.growth();
         let said = edits.apply(bytes);
-        let mut front = stream::front_of_text(&self.rules, said.as_deref().unwrap_or(bytes));
+        let mut front = pieces::front_of_text(&self.rules, said.as_deref().unwrap_or(bytes));
         front.truncate(front.len().saturating_sub(growth));
         front
     }

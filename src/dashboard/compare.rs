@@ -294,7 +294,9 @@ fn parting(here: &Here, it: &FirstDifference) -> Markup {
         section {
             h2 { "Where they part" }
             p {
-                "Up to here they are the same but for times and identifiers; " (it.sentence()) ". "
+                @if it.number > 0 { "Up to here they are the same but for times and identifiers; " }
+                @else { "They part at the beginning: " }
+                (it.sentence()) ". "
                 @if let Some(a) = it.a { a href=(to(a)) { "The call of A" } }
                 @if it.a.is_some() && it.b.is_some() { ", " }
                 @if let Some(b) = it.b { a href=(to(b)) { "the call of B" } }

@@ -7,6 +7,8 @@ use crate::core::money::NanoUsd;
 use crate::core::text;
 use crate::core::time::Timestamp;
 
+pub(super) use crate::core::text::many;
+
 /// `$123`, `$1.20`, `$0.0034`, `<$0.0001`: see [`NanoUsd::brief`].
 pub(super) fn money(amount: NanoUsd) -> String {
     amount.brief()
@@ -41,11 +43,6 @@ pub(super) fn cost(cost: Option<NanoUsd>) -> Markup {
 /// `1,234,567`
 pub(super) fn count(count: u64) -> String {
     text::grouped(count)
-}
-
-/// `1 call`, `1,234 calls`
-pub(super) fn many(count: u64, what: &str) -> String {
-    text::many(count, what)
 }
 
 /// `999`, `12.3k`, `4.5M`: for charts and tiles; the exact number belongs into a title.

@@ -146,19 +146,20 @@ impl Bodies {
             truncated = true;
         }
         // Of what was cut off rules take the end, too.
-        let mut is_cut = (truncated || is_broken) && !self.redact.is_empty();
+        let is_cut = (truncated || is_broken) && !self.redact.is_empty();
         truncated |= is_cut;
-        if segments.is_empty() && is_stream(content_type.as_deref(), &bytes) {
-            if std::mem::take(&mut is_cut) {
-                bytes = self.redact.front_of_stream(&bytes).into();
-                changed = true;
-            } else if let Some(redacted) = self.redact.stream(&bytes) {
-                bytes = redacted.into();
-                changed = true;
-            }
+        let is_stream = segments.is_empty() && is_stream(content_type.as_deref(), &bytes);
+        let redacted = match (is_stream, is_cut) {
+            (false, _) => None,
+            (true, false) => self.redact.stream(&bytes),
+            (true, true) => Some(self.redact.front_of_stream(&bytes)),
+        };
+        if let Some(redacted) = redacted {
+            bytes = redacted.into();
+            changed = true;
         }
         let mut storing = Storing {
-            is_cut,
+            is_cut: is_cut && !is_stream,
             bodies: self,
             frames,
             segment,
@@ -261,7 +262,7 @@ struct Storing<'a> {
     segment: u64,
     parts: Vec<Part>,
     changed: bool,
-    /// It ends before its end, and rules may match there.
+    /// Its end is missing, and what rules would match there.
     is_cut: bool,
 }
 

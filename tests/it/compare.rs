@@ -286,6 +286,11 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
     ] {
         assert!(runs.out.contains(part), "{part:?} is not in {}", runs.out);
     }
+    let page = records::ask(proxy.app.admin_address(), "/compare?a=one&b=two").await;
+    assert!(
+        page.text()
+            .contains("They part at the beginning: message 2")
+    );
     for (wrong, code, says) in [
         (
             ["compare", "one", "three"].as_slice(),
@@ -298,6 +303,11 @@ async fn too_few_runs_conclude_nothing_and_single_runs_show_where_they_part() {
             "expected variant, tag.<name>",
         ),
         (&["compare", "--by", "run", "one"], 2, "needs a and b"),
+        (
+            &["compare", "one", "two", "--since", "1d"],
+            2,
+            "since, until: expected neither by run",
+        ),
         (&["compare", "--success", "score>1"], 2, "expected outcome"),
     ] {
         let ended = process::run(proxy.dir.path(), wrong).await;

@@ -33,24 +33,14 @@ pub(in crate::admin) fn departure(
     if a.bytes.is_empty() || b.bytes.is_empty() {
         return Ok(Some(Departure::of(What::Request, "", "")));
     }
+    let (of_a, of_b) = (a.transcript.entries().len(), b.transcript.entries().len());
     if !a.is_whole() || !b.is_whole() {
         // What differs otherwise may be in what was not kept.
-        let both = a
-            .transcript
-            .entries()
-            .len()
-            .min(b.transcript.entries().len());
-        let found = message(&a, &b, both);
-        return Ok(Some(
-            found.unwrap_or_else(|| Departure::of(What::Request, "", "")),
-        ));
+        let found = message(&a, &b, of_a.min(of_b));
+        let found = found.unwrap_or_else(|| Departure::of(What::Request, "", ""));
+        return Ok(Some(found));
     }
-    let all = a
-        .transcript
-        .entries()
-        .len()
-        .max(b.transcript.entries().len());
-    Ok(message(&a, &b, all)
+    Ok(message(&a, &b, of_a.max(of_b))
         .or_else(|| tools(&a, &b))
         .or_else(|| settings(&a, &b)))
 }

@@ -137,12 +137,12 @@ fn words(mut draft: Draft) -> Draft {
         grouped(draft.claims.len() as u64),
     );
     draft.evidence("seconds saved", &seconds);
-    draft.assumption = "Calls of one run with the same instructions and another last message, of which most \
-                        words are those of the first, each within 2 s after the one before. None repeats four words in a row of an earlier answer, nor takes \
-                        a quarter of its new words from there; answers of less than four words end a \
-                        sequence. What a tool or a program made of an answer in between is not seen: where a \
-                        call needs the result of that, it has to wait. At once they would take as long as the \
-                        longest. No tokens are saved.";
+    draft.assumption = "Calls of one run with the same instructions and another last message, of which most words \
+                        are those of the first, each within 2 s after the one before. None repeats four words in a \
+                        row of an earlier answer, nor takes a quarter of its new words from there; answers of less \
+                        than four words end a sequence. What a tool or a program made of an answer in between is not \
+                        seen: where a call needs the result of that, it has to wait. At once they would take as long \
+                        as the longest. No tokens are saved.";
     draft.fix("Make these calls concurrently, if none needs what came of another.");
     draft
 }

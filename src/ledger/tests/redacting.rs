@@ -157,6 +157,39 @@ fn no_text_beside_names_keeps_a_secret() {
     }
 }
 
+/// As long as texts are kept of it, with the front of a secret at its end.
+fn cut(bytes: usize) -> String {
+    let all = format!("{} sk-{}", "x".repeat(bytes - 30), "cut".repeat(14));
+    all[..bytes].to_owned()
+}
+
+#[test]
+fn a_secret_at_the_end_of_a_text_that_was_cut_is_not_left_in_part() {
+    let rule = Rule {
+        pattern: Regex::new("sk-[a-z]{42}").unwrap(),
+        replacement: "[key]".to_owned(),
+    };
+    let machine = Machine::new(crate::config::LedgerConfig {
+        redact: Redaction::new(vec![rule]),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let mut admission = machine.call("r", "a");
+    admission.client = Some(label(&cut(256)));
+    let mut lines = HeaderLines::default();
+    lines.show("x-long", &(cut(512) + "cut"));
+    admission.headers = Some(lines);
+    let entry = ledger.admit(admission.clone(), None).unwrap();
+    entry.settle(settlement(&admission), None);
+    let long = Event::own(machine.clock.now(), "long", Some(cut(4096) + "cut"));
+    block_on(ledger.event(long).unwrap());
+    block_on(ledger.close()).unwrap();
+    for bytes in [machine.disk.bytes(1), machine.index.bytes()] {
+        assert_eq!(memchr::memmem::find(&bytes, b"cut"), None);
+        assert!(memchr::memmem::find(&bytes, &[b'x'; 200]).is_some());
+    }
+}
+
 #[test]
 fn a_secret_at_the_end_of_an_answer_that_broke_off_is_not_left_in_part() {
     let rule = Rule {
