@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -89,6 +90,7 @@ pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartErro
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
     let app = App::start(config, Clock::System).await?;
     app.announce();
+    supervised(&[NotifyState::Ready]);
     let mut tick = tokio::time::interval(RELOAD_INTERVAL);
     loop {
         let asked = tokio::select! {
@@ -103,6 +105,7 @@ pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartErro
             watcher.poll()
         });
     }
+    supervised(&[NotifyState::Stopping]);
     tracing::info!("draining: no new calls, running ones may end; once more to cut them");
     let proxy = Arc::clone(&app.proxy);
     let again = async {
@@ -314,6 +317,13 @@ impl App {
         let _ = writeln!(out, "proxy listening on {scheme}://{}", self.proxy_address);
         let _ = writeln!(out, "admin listening on http://{}", self.admin_address);
         let _ = out.flush();
+    }
+}
+
+/// Tells systemd, where that started the process as `Type=notify`; elsewhere nobody.
+fn supervised(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told how the server is");
     }
 }
 
