@@ -277,6 +277,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         decision: None,
         headers: None,
         kept: None,
+        trace: None,
     }
 }
 

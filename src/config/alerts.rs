@@ -287,7 +287,7 @@ fn headers(section: &mut Section<'_, '_>, env: Environment<'_>) -> Vec<(HeaderNa
 }
 
 /// What an environment variable holds, named by `key`.
-fn secret<'r>(
+pub(super) fn secret<'r>(
     section: &mut Section<'r, '_>,
     key: &'r str,
     env: Environment<'_>,
