@@ -10,6 +10,7 @@ mod calls;
 mod ledger;
 mod loops;
 mod measured;
+mod otel;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+use self::otel::OtelMetrics;
+pub use self::otel::{Loss, Signal as Otel};
 use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
@@ -54,6 +57,7 @@ pub struct Metrics {
     loops: LoopMetrics,
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
+    otel: OtelMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -99,15 +103,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let build = BuildLabels {
-            version: build::VERSION,
-            commit: build::COMMIT,
-        };
-        to.0.register(
-            "open_aiops_build",
-            "The running version and the commit it was built from",
-            Info::new(build),
-        );
+        to.add_build();
         Self {
             calls: CallMetrics::register(&mut to),
             in_flight: to.add(
@@ -129,6 +125,7 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            otel: OtelMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -255,6 +252,28 @@ impl Metrics {
         self.measured.measured(measurement, before);
     }
 
+    /// The collector took so many spans, data points or log lines.
+    pub fn otel_exported(&self, signal: Otel, count: u64) {
+        self.otel.exported(signal, count);
+    }
+
+    /// The collector is not told so many spans, data points or log lines.
+    pub fn otel_dropped(&self, signal: Otel, loss: Loss, count: u64) {
+        if count > 0 {
+            self.otel.dropped(signal, loss, count);
+        }
+    }
+
+    /// A request to the collector failed.
+    pub fn otel_failed(&self, signal: Otel) {
+        self.otel.failed(signal);
+    }
+
+    /// So many bytes of the log were not made spans of yet.
+    pub fn otel_lag(&self, bytes: u64) {
+        self.otel.lag(bytes);
+    }
+
     /// So many runs are watched for loops.
     pub fn watched_runs(&self, runs: usize) {
         self.loops.watched(runs);
@@ -317,6 +336,18 @@ impl Metrics {
 struct Registration(Registry);
 
 impl Registration {
+    fn add_build(&mut self) {
+        let build = BuildLabels {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        };
+        self.0.register(
+            "open_aiops_build",
+            "The running version and the commit it was built from",
+            Info::new(build),
+        );
+    }
+
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric

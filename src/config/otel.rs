@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::Secret;
-use super::alerts::secret;
+use super::alerts::{is_own, secret};
 use super::read::Section;
 use super::render::quoted;
 use super::sections::Environment;
@@ -21,6 +22,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_CONTENT: usize = 1 << 20;
 
 /// Where spans, metrics and logs go, and what of them.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtelConfig {
     /// Of the collector; none: nothing is told to anybody.
@@ -181,7 +183,12 @@ impl OtelConfig {
     }
 }
 
-pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> OtelConfig {
+/// The collector must not be one of `listeners`, which are our own: what is told would come back.
+pub(super) fn read(
+    root: &mut Section<'_, '_>,
+    env: Environment<'_>,
+    listeners: [SocketAddr; 2],
+) -> OtelConfig {
     let mut config = OtelConfig::default();
     root.table("otel", |section| {
         config.endpoint = section.get("endpoint", &ENDPOINT);
@@ -207,6 +214,11 @@ pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> OtelConf
         config.headers = headers.unwrap_or_default();
         let secrets = section.table("headers_env", |section| secret_headers(section, env));
         config.secret_headers = secrets.unwrap_or_default();
+        let endpoint = config.endpoint.as_ref();
+        if endpoint.is_some_and(|url| is_own(url, &listeners)) {
+            let expected = "a collector that is no listener of our own";
+            section.problem("endpoint", expected, "endpoint = \"http://127.0.0.1:4318\"");
+        }
         let path = config.endpoint.as_ref().map_or("/", Uri::path);
         if config.protocol == OtelProtocol::Grpc && path != "/" {
             section.problem(

@@ -42,7 +42,7 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.alerts = alerts::read(root, env, listeners);
         config.metrics = measured::read(root);
         config.suggestions = suggestions::read(root);
-        config.otel = otel::read(root, env);
+        config.otel = otel::read(root, env, listeners);
         config.prices = prices(root);
         check::across_sections(root, &config);
         config

@@ -85,6 +85,10 @@ fn exercised() -> Metrics {
     metrics.alert_messages(MessageResult::Sent, 1);
     metrics.upstream_fault(&label("openai"), "connect");
     metrics.ignored_header();
+    metrics.otel_exported(Otel::Traces, 3);
+    metrics.otel_dropped(Otel::Traces, Loss::Late, 2);
+    metrics.otel_failed(Otel::Metrics);
+    metrics.otel_lag(4096);
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();
