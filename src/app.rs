@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{self, AdminState, Records, Source};
 use crate::alerts::{Alerts, HookError, Hooks};
@@ -26,6 +27,7 @@ use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
+use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
 use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
@@ -56,6 +58,8 @@ pub enum StartError {
     Price(#[from] serde::de::value::Error),
     #[error("{0}")]
     Webhook(#[from] HookError),
+    #[error("{0}")]
+    Otel(#[from] OtelError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -81,14 +85,24 @@ pub struct App {
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
     sweeper: JoinHandle<()>,
+    otel: Option<Otel>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
-pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartError> {
+///
+/// `lines` are what is logged, where a collector is to be told of it.
+pub async fn serve(
+    config: Config,
+    mut watcher: Watcher,
+    lines: Option<Lines>,
+) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
-    let app = App::start(config, Clock::System).await?;
+    let mut app = App::start(config, Clock::System).await?;
+    if let (Some(otel), Some(lines)) = (&mut app.otel, lines) {
+        otel.carry(lines);
+    }
     app.announce();
     supervised(&[NotifyState::Ready]);
     let mut tick = tokio::time::interval(RELOAD_INTERVAL);
@@ -139,14 +153,14 @@ impl App {
         upstream::set_cryptography();
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
-        let tls = config.proxy.tls.as_ref();
-        let tls = tls.map(listener::acceptor).transpose()?;
+        let tls = acceptor(&config)?;
         let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
+        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
         let proxy = Proxy::new(
@@ -157,8 +171,8 @@ impl App {
             Arc::clone(&memory),
             (budgets.clone(), loops.clone(), alerts.clone()),
         );
-        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let otel = Otel::start(&shared, &ledger, (&clock, &metrics)).await?;
         let listener = Listener {
             socket: proxy_socket,
             tls,
@@ -184,7 +198,6 @@ impl App {
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
-        let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
         Ok(Self {
             started_with: config,
             config: shared,
@@ -200,9 +213,10 @@ impl App {
             draining,
             stop,
             listener,
-            admin,
+            admin: tokio::spawn(admin::serve(admin_socket, site, stopped)),
             admin_stop,
             sweeper,
+            otel,
         })
     }
 
@@ -299,6 +313,9 @@ impl App {
         }
         self.sweeper.abort();
         self.alerts.close().await;
+        if let Some(otel) = self.otel {
+            otel.stop().await;
+        }
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -341,6 +358,11 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
             tracing::error!("letting go of idle accounts and runs failed; it is tried again");
         }
     }
+}
+
+fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
+    let tls = config.proxy.tls.as_ref();
+    tls.map(listener::acceptor).transpose()
 }
 
 /// A listener and the address it has; the system picks a port in place of 0.

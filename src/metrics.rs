@@ -14,6 +14,7 @@ mod ledger;
 mod loops;
 mod measured;
 mod mirror;
+mod otel;
 mod process;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +39,8 @@ pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+use self::otel::OtelMetrics;
+pub use self::otel::{Loss, Signal as Otel};
 pub use self::process::ProcessFigures;
 use self::process::ProcessMetrics;
 use crate::core::alert::Rule;
@@ -63,6 +66,7 @@ pub struct Metrics {
     loops: LoopMetrics,
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
+    otel: OtelMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Bounded<FaultLabels>,
     ignored_headers: Counter,
@@ -125,15 +129,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let build = BuildLabels {
-            version: build::VERSION,
-            commit: build::COMMIT,
-        };
-        to.0.register(
-            "open_aiops_build",
-            "The running version and the commit it was built from",
-            Info::new(build),
-        );
+        to.add_build();
         Self {
             calls: CallMetrics::register(&mut to),
             in_flight: to.add(
@@ -155,6 +151,7 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            otel: OtelMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls that were not let through, by the policy or for lack of room",
@@ -322,6 +319,28 @@ impl Metrics {
         self.process.set(figures);
     }
 
+    /// The collector took so many spans, data points or log lines.
+    pub fn otel_exported(&self, signal: Otel, count: u64) {
+        self.otel.exported(signal, count);
+    }
+
+    /// The collector is not told so many spans, data points or log lines.
+    pub fn otel_dropped(&self, signal: Otel, loss: Loss, count: u64) {
+        if count > 0 {
+            self.otel.dropped(signal, loss, count);
+        }
+    }
+
+    /// A request to the collector failed.
+    pub fn otel_failed(&self, signal: Otel) {
+        self.otel.failed(signal);
+    }
+
+    /// So many bytes of the log were not made spans of yet.
+    pub fn otel_lag(&self, bytes: u64) {
+        self.otel.lag(bytes);
+    }
+
     /// A request was malformed or too large; `kind` is one of a closed list.
     pub fn call_rejected(&self, kind: &'static str) {
         self.rejects.get_or_create(&KindLabels { kind }).inc();
@@ -395,6 +414,18 @@ fn reloads(to: &mut Registration) -> Family<ResultLabels, Counter> {
 struct Registration(Registry);
 
 impl Registration {
+    fn add_build(&mut self) {
+        let build = BuildLabels {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        };
+        self.0.register(
+            "open_aiops_build",
+            "The running version and the commit it was built from",
+            Info::new(build),
+        );
+    }
+
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric

@@ -278,6 +278,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         headers: None,
         kept: None,
         instance: None,
+        trace: None,
     }
 }
 

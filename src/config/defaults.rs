@@ -40,6 +40,7 @@ impl Default for Config {
             alerts: AlertsConfig::default(),
             metrics: super::MetricsConfig::default(),
             suggestions: suggest::Settings::default(),
+            otel: super::OtelConfig::default(),
             prices: Vec::new(),
         }
     }

@@ -12,6 +12,7 @@ use super::id::{CallId, Label};
 use super::money::NanoUsd;
 use super::recorded::{HeaderLines, Kept};
 use super::time::Timestamp;
+use super::trace::TraceContext;
 use super::usage::{Provenance, Usage};
 
 /// What a call asks an upstream to do. GenAI names where the conventions have one.
@@ -218,6 +219,9 @@ pub struct Admission {
     /// How much of it was to be kept; none in records of before that was said.
     #[n(31)]
     pub kept: Option<Kept>,
+    /// The trace that its client made it a part of.
+    #[n(32)]
+    pub trace: Option<TraceContext>,
     /// The instance that served it, where that is another one than the one that has this record.
     #[n(33)]
     pub instance: Option<Label>,

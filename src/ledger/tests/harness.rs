@@ -156,6 +156,7 @@ pub(crate) fn admission(
         headers: None,
         kept: None,
         instance: None,
+        trace: None,
     }
 }
 
