@@ -14,6 +14,7 @@ mod entry;
 pub mod erase;
 #[cfg(test)]
 pub(crate) mod fake;
+mod feed;
 pub(crate) mod index;
 mod lock;
 mod log;
@@ -37,7 +38,6 @@ pub mod totals;
 mod writer;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -51,8 +51,9 @@ use crate::core::metric::Measurement;
 
 pub use body::{Capture, Decode};
 pub use entry::Entry;
+pub use feed::{BadBookmark, Batch, Bookmark, Feed, News};
 pub use index::IndexError;
-pub use lock::{Doors, Holder};
+pub use lock::{Doors, Holder, holder, running_server};
 pub use log::Damage;
 pub use query::{
     BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
@@ -231,17 +232,6 @@ fn acquire(dir: &Path) -> Result<Lock, OpenError> {
             source,
         },
     })
-}
-
-/// The admin address of the server that uses this directory now.
-pub fn running_server(dir: &Path) -> Option<SocketAddr> {
-    holder(dir).and_then(|holder| holder.admin)
-}
-
-/// Who uses this directory now; none when nobody does. What it says of itself it may not have said
-/// yet, or no more.
-pub fn holder(dir: &Path) -> Option<Holder> {
-    lock::holder(dir)
 }
 
 /// What a ledger stands on.

@@ -14,6 +14,7 @@ mod erase_cases;
 mod erase_runs;
 mod erase_world;
 mod failure;
+mod feed;
 mod files;
 pub(super) mod harness;
 mod history;
