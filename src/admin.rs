@@ -26,6 +26,7 @@ mod process;
 pub mod records;
 mod runs;
 mod series;
+pub mod sinks;
 pub mod step;
 pub mod suggestions;
 mod totals;
@@ -61,6 +62,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
+use crate::sinks::Sinks;
 
 /// What the listener shows. Cheap to clone.
 #[derive(Clone)]
@@ -76,6 +78,7 @@ pub struct AdminState {
     pub records: Records,
     pub access: Arc<Access>,
     pub alerts: Arc<Alerts>,
+    pub sinks: Arc<Sinks>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -116,7 +119,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 pub fn router(state: AdminState, pages: Router) -> Router {
     let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
-    Router::from(process::routes().merge(metrics::deeds()))
+    Router::from(process::routes().merge(metrics::deeds()).merge(sinks::routes()))
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
@@ -146,6 +149,7 @@ pub fn configured_records(source: Source, clock: Clock, config: Config) -> Route
 pub fn document() -> Document {
     let mut document = Description::openapi();
     document.merge(process::routes().merge(metrics::deeds()).into_openapi());
+    document.merge(sinks::routes().into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());

@@ -30,6 +30,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod sinks;
 mod suggestions;
 mod value;
 
@@ -37,6 +38,7 @@ pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::measured::MetricsConfig;
 pub use self::problem::{Problem, Problems};
+pub use self::sinks::{Since, SinkConfig, SinkKind, SinkTable};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
 
 /// The file read when none is named.
@@ -55,6 +57,7 @@ pub struct Config {
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
+    pub sinks: Vec<SinkConfig>,
     pub metrics: MetricsConfig,
     pub suggestions: Settings,
     pub prices: Vec<PriceOverride>,

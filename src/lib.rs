@@ -21,6 +21,7 @@ pub mod loops;
 pub mod metrics;
 pub mod proxy;
 pub mod replay;
+pub mod sinks;
 pub mod suggest;
 pub mod tokens;
 pub mod upstream;

@@ -10,6 +10,7 @@ mod calls;
 mod ledger;
 mod loops;
 mod measured;
+mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,12 +30,14 @@ pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
+use crate::core::time::Timestamp;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,6 +57,7 @@ pub struct Metrics {
     loops: LoopMetrics,
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
+    sinks: SinkMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Family<FaultLabels, Counter>,
     ignored_headers: Counter,
@@ -129,6 +133,7 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            sinks: SinkMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -294,6 +299,36 @@ impl Metrics {
         self.config_reloads
             .get_or_create(&ResultLabels { result })
             .inc();
+    }
+
+    /// Rows of a table were written to a database.
+    pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
+        self.sinks.rows(sink, table, count);
+    }
+
+    /// A database did not take these rows, and they were left out.
+    pub fn sink_refused(&self, sink: &Label, count: u64) {
+        self.sinks.refused(sink, count);
+    }
+
+    /// Records were gone before a database had them.
+    pub fn sink_gap(&self, sink: &Label) {
+        self.sinks.gap(sink);
+    }
+
+    /// An attempt to reach a database or to write to it failed.
+    pub fn sink_failed(&self, sink: &Label, lag_bytes: u64) {
+        self.sinks.failed(sink, lag_bytes);
+    }
+
+    /// A database is so far behind; where it has all that was recorded by `at`, that is said.
+    pub fn sink_reached(&self, sink: &Label, lag_bytes: u64, at: Option<Timestamp>) {
+        self.sinks.reached(sink, lag_bytes, at);
+    }
+
+    /// A database is not configured any more.
+    pub fn sink_gone(&self, sink: &Label) {
+        self.sinks.gone(sink);
     }
 
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in

@@ -27,7 +27,7 @@ use self::status::Reporter;
 use self::store::{Owner, Store};
 use self::task::Task;
 use crate::clock::Clock;
-use crate::config::SinkConfig;
+use crate::config::{SinkConfig, SinkKind};
 use crate::core::id::Label;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
@@ -92,6 +92,12 @@ impl Sinks {
         Arc::new(sinks)
     }
 
+    /// For those who need some and have none.
+    #[cfg(test)]
+    pub(crate) fn none(ledger: &Ledger, clock: &Clock) -> Arc<Self> {
+        Self::start(Stores(Vec::new()), (ledger, clock, &Arc::default()))
+    }
+
     /// Goes by these from now on. What is as it was goes on; what is new or changed begins when what
     /// was in its place has ended.
     pub fn reload(&self, Stores(stores): Stores) {
@@ -108,8 +114,11 @@ impl Sinks {
             running.push(self.begin(config, store, replaced));
         }
         for gone in before {
-            self.metrics.sink_gone(&gone.config.name);
-            tokio::spawn(gone.finish());
+            tokio::spawn(async move {
+                let reporter = Arc::clone(&gone.reporter);
+                gone.finish().await;
+                reporter.gone();
+            });
         }
     }
 
@@ -178,6 +187,20 @@ impl Drop for Running {
     }
 }
 
+/// What makes the tables of a sink where there are none yet.
+pub fn statements(config: &SinkConfig) -> Vec<String> {
+    let (schema, tables) = (&config.schema, &config.tables);
+    match config.kind() {
+        SinkKind::Postgres => schema::postgres(schema, tables, None),
+        SinkKind::ClickHouse => {
+            let create = format!("CREATE DATABASE IF NOT EXISTS `{schema}`");
+            let nothing = schema::Found::new();
+            let rest = schema::clickhouse(schema, tables, &nothing, schema::Times::Micros);
+            std::iter::once(create).chain(rest).collect()
+        }
+    }
+}
+
 /// Names the ledger of a directory, and gives nothing of its secret away.
 fn identity(ledger: &Ledger) -> String {
     let secret = ledger.seed().0.to_le_bytes();
@@ -186,5 +209,3 @@ fn identity(ledger: &Ledger) -> String {
     halves.fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }
 
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,7 @@ use wildmatch::WildMatch;
 
 use super::{AdminState, Records};
 use crate::alerts::Alerts;
+use crate::sinks::Sinks;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -98,6 +99,7 @@ impl Sample {
             loops,
             access: Arc::default(),
             alerts,
+            sinks: Sinks::none(&self.ledger, &self.clock),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

@@ -188,6 +188,15 @@ impl Reporter {
         }
     }
 
+    /// It is not configured any more; what is not there does not fail.
+    pub(super) fn gone(&self) {
+        self.metrics.sink_gone(&self.name);
+        if std::mem::take(&mut self.lock().is_told) {
+            let details = format!("sink {} is not configured any more", self.name);
+            self.tell("sink_recovered", details);
+        }
+    }
+
     /// Rows that the database does not take were left out.
     pub(super) fn refused(&self, table: SinkTable, count: u64, trouble: &Trouble) {
         self.lock().status.refused_rows += count;

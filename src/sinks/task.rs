@@ -53,7 +53,7 @@ impl Task {
             if *self.stop.borrow() {
                 break;
             }
-            self.rest(pause(&self.config.name, self.failed)).await;
+            self.rest(pause(self.config.name.as_str(), self.failed)).await;
         }
     }
 
