@@ -5,7 +5,8 @@ The engine is real (chDB has the sources of ClickHouse); sockets, users and stat
 
 import re
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from chdb import session
@@ -28,7 +29,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, f"Code: 115. DB::Exception: Unknown setting in {sorted(asked)}", 115)
         try:
             whole = body if statement is None else f"{statement}\n{body}"
-            found = self.server.session.query(whole, "TabSeparated")
+            with self.server.turn:
+                found = self.server.session.query(whole, "TabSeparated")
             self.answer(200, str(found))
         except Exception as error:
             code = re.search(r"Code: (\d+)", str(error))
@@ -47,9 +49,19 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+class Quiet(ThreadingHTTPServer):
+    """Connections that end when the proxy is killed are nothing to tell."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_):
+        pass
+
+
 def main():
     port, path = int(sys.argv[1]), sys.argv[2]
-    server = HTTPServer(("127.0.0.1", port), Handler)
+    server = Quiet(("127.0.0.1", port), Handler)
+    server.turn = threading.Lock()
     server.session = session.Session(path)
     print("ready", flush=True)
     server.serve_forever()

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -38,8 +39,15 @@ class Upstream(BaseHTTPRequestHandler):
         pass
 
 
+class Quiet(ThreadingHTTPServer):
+    """Connections that end when the proxy is killed are nothing to tell."""
+
+    def handle_error(self, *_):
+        pass
+
+
 def upstream():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    server = Quiet(("127.0.0.1", 0), Upstream)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server.server_address[1]
@@ -101,6 +109,12 @@ class Proxy:
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
             answer.read()
+
+    def calls_until_killed(self, count):
+        try:
+            self.calls(count)
+        except (OSError, HTTPException):
+            pass
 
     def calls(self, count, **headers):
         """Some at a time, each of one of some agents."""
