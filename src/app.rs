@@ -29,6 +29,7 @@ use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
+use crate::sinks::{SinkError, Sinks, Stores};
 use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
@@ -60,6 +61,8 @@ pub enum StartError {
     Webhook(#[from] HookError),
     #[error("{0}")]
     Otel(#[from] OtelError),
+    #[error("{0}")]
+    Sink(#[from] SinkError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -74,6 +77,7 @@ pub struct App {
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
     alerts: Arc<Alerts>,
+    sinks: Arc<Sinks>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -154,13 +158,14 @@ impl App {
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = acceptor(&config)?;
-        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
+        let (live, hooks, stores) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
+        let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
         let proxy = Proxy::new(
@@ -190,6 +195,7 @@ impl App {
             records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
+            sinks: Arc::clone(&sinks),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
@@ -207,6 +213,7 @@ impl App {
             budgets,
             loops,
             alerts,
+            sinks,
             ledger,
             clock,
             metrics,
@@ -265,9 +272,10 @@ impl App {
         waiting.extend(keep_token(&self.config.load(), &mut config));
         match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
-            Ok((live, hooks)) => {
+            Ok((live, hooks, stores)) => {
                 self.proxy.reload(live);
                 self.alerts.reload(&config, hooks);
+                self.sinks.reload(stores);
                 self.metrics.export(config.metrics.export.as_deref());
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
@@ -316,6 +324,7 @@ impl App {
         if let Some(otel) = self.otel {
             otel.stop().await;
         }
+        self.sinks.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -456,10 +465,13 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     }
 }
 
-/// What calls and alerts go by, if all of it can be used beside these listeners.
-fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+type Usable = (Live, Hooks, Stores);
+
+/// What calls, alerts and sinks go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<Usable, StartError> {
     let hooks = Hooks::new(&config.alerts, &listeners)?;
-    Ok((live(config.clone())?, hooks))
+    let stores = Stores::new(&config.sinks)?;
+    Ok((live(config.clone())?, hooks, stores))
 }
 
 /// What a configuration makes of upstreams and prices.

@@ -16,6 +16,7 @@ mod measured;
 mod mirror;
 mod otel;
 mod process;
+mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -43,6 +44,7 @@ use self::otel::OtelMetrics;
 pub use self::otel::{Loss, Signal as Otel};
 pub use self::process::ProcessFigures;
 use self::process::ProcessMetrics;
+use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
 use crate::core::budget::fill::Fullest;
 use crate::core::build;
@@ -50,6 +52,7 @@ use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
+use crate::core::time::Timestamp;
 
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ pub struct Metrics {
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
     otel: OtelMetrics,
+    sinks: SinkMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Bounded<FaultLabels>,
     ignored_headers: Counter,
@@ -152,6 +156,7 @@ impl Metrics {
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
             otel: OtelMetrics::register(&mut to),
+            sinks: SinkMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls that were not let through, by the policy or for lack of room",
@@ -378,6 +383,36 @@ impl Metrics {
         self.config_reloads
             .get_or_create(&ResultLabels { result })
             .inc();
+    }
+
+    /// Rows of a table were written to a database.
+    pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
+        self.sinks.rows(sink, table, count);
+    }
+
+    /// A database did not take these rows, and they were left out.
+    pub fn sink_refused(&self, sink: &Label, count: u64) {
+        self.sinks.refused(sink, count);
+    }
+
+    /// Records were gone before a database had them.
+    pub fn sink_gap(&self, sink: &Label) {
+        self.sinks.gap(sink);
+    }
+
+    /// An attempt to reach a database or to write to it failed.
+    pub fn sink_failed(&self, sink: &Label, lag_bytes: u64) {
+        self.sinks.failed(sink, lag_bytes);
+    }
+
+    /// A database is so far behind; where it has all that was recorded by `at`, that is said.
+    pub fn sink_reached(&self, sink: &Label, lag_bytes: u64, at: Option<Timestamp>) {
+        self.sinks.reached(sink, lag_bytes, at);
+    }
+
+    /// A database is not configured any more.
+    pub fn sink_gone(&self, sink: &Label) {
+        self.sinks.gone(sink);
     }
 
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in

@@ -23,6 +23,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::{self, Capture, Ledger};
 use crate::loops::Loops;
+use crate::sinks::Sinks;
 
 pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
 pub(crate) const RESPONSE: &[u8] = b"<script>alert(1)</script>";
@@ -98,6 +99,7 @@ impl Sample {
             loops,
             access: Arc::default(),
             alerts,
+            sinks: Sinks::none(&self.ledger, &self.clock),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,

@@ -95,6 +95,15 @@ fn exercised() -> Metrics {
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();
+    metrics.sink_rows(&label("warehouse"), "calls", 3);
+    metrics.sink_refused(&label("warehouse"), 1);
+    metrics.sink_gap(&label("warehouse"));
+    metrics.sink_failed(&label("warehouse"), 7);
+    metrics.sink_reached(
+        &label("warehouse"),
+        0,
+        Some(Timestamp::from_micros(9_999_999)),
+    );
     metrics.config_reload(true);
     metrics.config_reload(false);
     let figures = LedgerFigures {
@@ -227,6 +236,32 @@ fn a_failed_call_carries_its_outcome_as_error_type() {
     let name = "gen_ai_client_operation_duration_seconds_count";
     check_line(&page, &format!(r#"{name}{{{labels},error_type="cut"}} 1"#));
     check_line(&page, &format!(r#"{name}{{{labels},error_type=""}} 1"#));
+}
+
+#[test]
+fn a_sink_that_is_configured_no_more_fails_no_more() {
+    let metrics = exercised();
+    let page = metrics.render(Exposition::OpenMetrics);
+    check_line(
+        &page,
+        r#"open_aiops_sink_rows_total{sink="warehouse",table="calls"} 3"#,
+    );
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
+    check_line(&page, r#"open_aiops_sink_failing{sink="warehouse"} 0"#);
+    check_line(
+        &page,
+        r#"open_aiops_sink_delivered_timestamp_seconds{sink="warehouse"} 9"#,
+    );
+    metrics.sink_gone(&label("warehouse"));
+    let page = metrics.render(Exposition::OpenMetrics);
+    assert!(!page.contains("open_aiops_sink_failing{") && !page.contains("sink_lag_bytes{"));
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
 }
 
 #[test]
