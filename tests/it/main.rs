@@ -21,6 +21,7 @@ mod compare;
 mod crash;
 mod custom_metrics;
 mod deletion;
+mod deploy;
 mod demo;
 mod durable;
 mod export;
