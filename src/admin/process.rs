@@ -11,8 +11,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::Problem;
-use super::{AdminState, scrape};
 use super::view::{LedgerView, Listeners, Status, UpstreamView};
+use super::{AdminState, scrape};
 use crate::core::build;
 use crate::ledger::LedgerStatus;
 use crate::metrics::{Exposition, LedgerFigures};

@@ -50,7 +50,10 @@ impl MessageResult {
 
 impl AlertMetrics {
     pub(super) fn register(to: &mut Registration) -> Self {
-        let open = ("open_aiops_alerts_open", "Alerts that are open, by what they are about");
+        let open = (
+            "open_aiops_alerts_open",
+            "Alerts that are open, by what they are about",
+        );
         let all = Self {
             told: to.add(
                 "open_aiops_alerts",
@@ -87,7 +90,8 @@ impl AlertMetrics {
             let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
             (RuleLabels { rule }, count)
         };
-        self.open.set(Rule::VARIANTS.iter().map(|rule| of(rule)).collect());
+        self.open
+            .set(Rule::VARIANTS.iter().map(|rule| of(rule)).collect());
     }
 
     pub(super) fn told(&self, rule: Rule) {

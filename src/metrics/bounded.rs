@@ -19,7 +19,9 @@ pub(super) const MOST_HISTOGRAMS: usize = 500;
 pub(super) const OTHER: &str = "other";
 
 /// Labels some of which are chosen by clients or by the configuration.
-pub(super) trait Labels: Clone + Debug + Eq + Hash + Send + Sync + EncodeLabelSet + 'static {
+pub(super) trait Labels:
+    Clone + Debug + Eq + Hash + Send + Sync + EncodeLabelSet + 'static
+{
     /// The same with [`OTHER`] in the place of what others choose: there are few of these.
     fn without_choice(&self) -> Self;
 }

@@ -200,7 +200,11 @@ impl CallMetrics {
         Self {
             agents: Bound::default(),
             models: Bound::default(),
-            calls: Bounded::new(to, ("open_aiops_calls", "Calls that ended"), Counter::default),
+            calls: Bounded::new(
+                to,
+                ("open_aiops_calls", "Calls that ended"),
+                Counter::default,
+            ),
             tokens: Bounded::new(to, TOKENS_TOLD, Counter::default),
             cost: Bounded::new(to, COST_TOLD, Counter::default),
             unpriced: Bounded::new(to, UNPRICED_TOLD, Counter::default),

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn openmetrics_is_for_who_asks_for_it() {
-        let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
         for (accept, format) in [
             (Some(prometheus), Exposition::OpenMetrics),
             (Some("*/*"), Exposition::Text),

@@ -29,7 +29,10 @@ pub struct ProcessFigures {
 
 impl ProcessMetrics {
     pub(super) fn register(to: &mut Registration) -> Self {
-        let cpu = ("process_cpu_seconds", "CPU time used, by the system and for it");
+        let cpu = (
+            "process_cpu_seconds",
+            "CPU time used, by the system and for it",
+        );
         let cpu = Figure::counter(to, cpu);
         let mut gauge = |name, help| Figure::gauge(to, (name, help));
         Self {

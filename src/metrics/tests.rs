@@ -264,12 +264,22 @@ fn the_figures_of_the_ledger_are_mirrored_not_added() {
 #[test]
 fn budgets_tell_how_full_they_are_and_what_is_left_in_units_of_people() {
     let page = exercised().render(Exposition::OpenMetrics);
-    for (measure, used, left) in [("usd", "0.75", "0.5"), ("metric", "1.5", "-2.5"), ("calls", "1.0", "0.0")] {
+    for (measure, used, left) in [
+        ("usd", "0.75", "0.5"),
+        ("metric", "1.5", "-2.5"),
+        ("calls", "1.0", "0.0"),
+    ] {
         let labels = format!(r#"{{budget="each run",measure="{measure}"}}"#);
-        check_line(&page, &format!("open_aiops_budget_used_ratio{labels} {used}"));
+        check_line(
+            &page,
+            &format!("open_aiops_budget_used_ratio{labels} {used}"),
+        );
         check_line(&page, &format!("open_aiops_budget_left{labels} {left}"));
     }
-    check_line(&page, r#"open_aiops_budget_accounts{budget="each run"} 12.0"#);
+    check_line(
+        &page,
+        r#"open_aiops_budget_accounts{budget="each run"} 12.0"#,
+    );
 }
 
 #[test]

@@ -104,9 +104,9 @@ fn check(
 #[track_caller]
 fn check_all(queries: &[String]) -> BTreeSet<String> {
     let metrics = documented();
-    let checked = queries.iter().map(|query| {
-        check(query, &metrics).unwrap_or_else(|problem| panic!("{problem}: {query}"))
-    });
+    let checked = queries
+        .iter()
+        .map(|query| check(query, &metrics).unwrap_or_else(|problem| panic!("{problem}: {query}")));
     checked.flatten().collect()
 }
 
@@ -153,7 +153,10 @@ fn queries_with_wrong_names_are_found() {
     for (query, wrong) in [
         ("rate(open_aiops_call_total[5m])", "no metric"),
         ("open_aiops_calls_total{agnt=\"a\"}", "no label agnt"),
-        ("sum by (agent, provenance) (open_aiops_calls_total)", "label provenance"),
+        (
+            "sum by (agent, provenance) (open_aiops_calls_total)",
+            "label provenance",
+        ),
         ("open_aiops_overhead_seconds", "no metric"),
     ] {
         let problem = check(query, &metrics).unwrap_err();

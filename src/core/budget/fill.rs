@@ -76,7 +76,10 @@ mod tests {
             &[calls(5, 10), calls(30, 100), calls(6, 10), calls(1, 10)],
             &[calls(6, 10)],
         );
-        check(&[calls(i64::MAX, i64::MAX), calls(11, 10)], &[calls(11, 10)]);
+        check(
+            &[calls(i64::MAX, i64::MAX), calls(11, 10)],
+            &[calls(11, 10)],
+        );
     }
 
     #[test]
