@@ -16,6 +16,8 @@ use crate::core::build;
 use crate::ledger;
 
 const NAME: &str = "open-aiops";
+/// Scripts for bash find no command of a program with a hyphen in its name: so it is made for this one.
+const NAME_IN_BASH: &str = "open_aiops";
 
 pub(super) const COMPLETIONS_NOTE: &str = "\
 Examples:
@@ -59,8 +61,15 @@ pub struct HealthArgs {
 
 pub(super) fn completions(args: &CompletionsArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    Ok(out.writer.write_all(&script)?)
+    let name = if args.shell == Shell::Bash {
+        NAME_IN_BASH
+    } else {
+        NAME
+    };
+    clap_complete::generate(args.shell, &mut Cli::command(), name, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    let script = script.replace(&format!(" {NAME_IN_BASH}\n"), &format!(" {NAME}\n"));
+    Ok(out.writer.write_all(script.as_bytes())?)
 }
 
 pub(super) fn man(args: &ManArgs, out: &mut Output<'_>) -> Result<(), Failure> {
