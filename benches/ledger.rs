@@ -76,6 +76,7 @@ fn admission(clock: &Clock) -> Option<Admission> {
         decision: None,
         headers: None,
         kept: None,
+        trace: None,
     })
 }
 

@@ -35,6 +35,8 @@ mod lifecycle;
 mod loop_commands;
 mod loops;
 mod memory;
+mod otel;
+mod otel_traces;
 mod power;
 mod records;
 mod replay;
