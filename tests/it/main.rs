@@ -37,6 +37,8 @@ mod loop_commands;
 mod loops;
 mod memory;
 mod metrics;
+mod otel;
+mod otel_traces;
 mod power;
 mod records;
 mod replay;
