@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{self, AdminState, Records, Source};
 use crate::alerts::{Alerts, HookError, Hooks};
@@ -161,13 +162,6 @@ impl App {
         );
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
-        let listener = Listener {
-            socket: proxy_socket,
-            tls,
-            config: config.proxy.clone(),
-            proxy: Arc::clone(&proxy),
-            metrics: Arc::clone(&metrics),
-        };
         let state = AdminState {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
@@ -185,6 +179,7 @@ impl App {
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
+        let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
         let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
@@ -355,6 +350,21 @@ async fn bind(
     })?;
     let bound = socket.local_addr().unwrap_or(address);
     Ok((socket, bound))
+}
+
+/// What agents talk to.
+fn listen(
+    (socket, tls): (TcpListener, Option<TlsAcceptor>),
+    config: &Config,
+    (proxy, metrics): (&Arc<Proxy>, &Arc<Metrics>),
+) -> Listener {
+    Listener {
+        socket,
+        tls,
+        config: config.proxy.clone(),
+        proxy: Arc::clone(proxy),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 async fn open_ledger(

@@ -103,15 +103,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let build = BuildLabels {
-            version: build::VERSION,
-            commit: build::COMMIT,
-        };
-        to.0.register(
-            "open_aiops_build",
-            "The running version and the commit it was built from",
-            Info::new(build),
-        );
+        say_build(&mut to);
         Self {
             calls: CallMetrics::register(&mut to),
             in_flight: to.add(
@@ -346,6 +338,18 @@ impl Metrics {
             Err(_) => String::new(),
         }
     }
+}
+
+fn say_build(to: &mut Registration) {
+    let build = BuildLabels {
+        version: build::VERSION,
+        commit: build::COMMIT,
+    };
+    to.0.register(
+        "open_aiops_build",
+        "The running version and the commit it was built from",
+        Info::new(build),
+    );
 }
 
 /// The registry while metrics are being added to it.

@@ -22,8 +22,8 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use self::status::{SinkState, SinkStatus};
 use self::status::Reporter;
+pub use self::status::{SinkState, SinkStatus};
 use self::store::{Owner, Store};
 use self::task::Task;
 use crate::clock::Clock;
@@ -72,7 +72,11 @@ impl Stores {
             })?;
             Ok((config.clone(), store))
         };
-        configs.iter().map(store).collect::<Result<_, _>>().map(Self)
+        configs
+            .iter()
+            .map(store)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -208,4 +212,3 @@ fn identity(ledger: &Ledger) -> String {
     let halves = name.iter().take(6);
     halves.fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }
-

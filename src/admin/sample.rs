@@ -10,7 +10,6 @@ use wildmatch::WildMatch;
 
 use super::{AdminState, Records};
 use crate::alerts::Alerts;
-use crate::sinks::Sinks;
 use crate::budgets::{Ask, Budgets, Claim, Hold};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,6 +23,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::{self, Capture, Ledger};
 use crate::loops::Loops;
+use crate::sinks::Sinks;
 
 pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
 pub(crate) const RESPONSE: &[u8] = b"<script>alert(1)</script>";

@@ -161,7 +161,8 @@ fn is_http(url: &str) -> bool {
 fn is_url(url: &str) -> bool {
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let is_one = !rest.is_empty() && url.chars().all(|c| c.is_ascii_graphic()) && !url.contains('#');
+    let is_one =
+        !rest.is_empty() && url.chars().all(|c| c.is_ascii_graphic()) && !url.contains('#');
     // Sockets have no host in their URL, so of those of PostgreSQL no more is known here.
     is_one && (is_postgres || is_http(url) && has_host(rest))
 }
@@ -177,7 +178,9 @@ fn authority(rest: &str) -> &str {
 
 fn holds_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let user = authority(rest).rsplit_once('@').map_or("", |(user, _)| user);
+    let user = authority(rest)
+        .rsplit_once('@')
+        .map_or("", |(user, _)| user);
     user.contains(':') || rest.contains("password=")
 }
 
@@ -209,7 +212,8 @@ fn sink(
     );
     let user = section.get("user", &USER);
     let password = section.get("password_env", &PASSWORD);
-    let password = password.map(|variable| from_environment(section, "password_env", variable, env));
+    let password =
+        password.map(|variable| from_environment(section, "password_env", variable, env));
     let mut schema = "open_aiops".to_owned();
     section.set("schema", &SCHEMA, &mut schema);
     let mut tables = section.list("tables", &TABLE);

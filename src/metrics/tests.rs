@@ -92,7 +92,11 @@ fn exercised() -> Metrics {
     metrics.sink_refused(&label("warehouse"), 1);
     metrics.sink_gap(&label("warehouse"));
     metrics.sink_failed(&label("warehouse"), 7);
-    metrics.sink_reached(&label("warehouse"), 0, Some(Timestamp::from_micros(9_999_999)));
+    metrics.sink_reached(
+        &label("warehouse"),
+        0,
+        Some(Timestamp::from_micros(9_999_999)),
+    );
     metrics.config_reload(true);
     metrics.config_reload(false);
     let figures = LedgerFigures {
@@ -188,8 +192,14 @@ fn a_failed_call_carries_its_outcome_as_error_type() {
 fn a_sink_that_is_configured_no_more_fails_no_more() {
     let metrics = exercised();
     let page = metrics.render();
-    check_line(&page, r#"open_aiops_sink_rows_total{sink="warehouse",table="calls"} 3"#);
-    check_line(&page, r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#);
+    check_line(
+        &page,
+        r#"open_aiops_sink_rows_total{sink="warehouse",table="calls"} 3"#,
+    );
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
     check_line(&page, r#"open_aiops_sink_failing{sink="warehouse"} 0"#);
     check_line(
         &page,
@@ -198,7 +208,10 @@ fn a_sink_that_is_configured_no_more_fails_no_more() {
     metrics.sink_gone(&label("warehouse"));
     let page = metrics.render();
     assert!(!page.contains("open_aiops_sink_failing{") && !page.contains("sink_lag_bytes{"));
-    check_line(&page, r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#);
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
 }
 
 #[test]

@@ -45,7 +45,11 @@ struct Server {
 impl ClickHouse {
     pub(super) fn new(config: &SinkConfig) -> Result<Self, Unusable> {
         let fail = |cause: &str| Unusable::Url(format!("its URL is not one of HTTP: {cause}"));
-        let mut url: Url = config.url.expose().parse().map_err(|error| fail(&chain(&error)))?;
+        let mut url: Url = config
+            .url
+            .expose()
+            .parse()
+            .map_err(|error| fail(&chain(&error)))?;
         let headers = headers(config, &url).ok_or_else(|| {
             Unusable::Url("its user and password do not fit into headers".to_owned())
         })?;
@@ -232,20 +236,27 @@ impl Server {
 
 /// None where the statement was carried out.
 fn refusal(response: &Response, body: &str) -> Option<Trouble> {
-    let code = response.headers().get(CODE).and_then(|code| code.to_str().ok());
+    let code = response
+        .headers()
+        .get(CODE)
+        .and_then(|code| code.to_str().ok());
     let status = response.status();
     if status.is_success() && code.is_none() {
         return None;
     }
     let in_words = || body.strip_prefix("Code: ")?.split([',', '.']).next();
-    let code = code.or_else(in_words).and_then(|code| code.trim().parse().ok());
+    let code = code
+        .or_else(in_words)
+        .and_then(|code| code.trim().parse().ok());
     let line = body.lines().next().unwrap_or_default();
     let text = format!("{status}: {line}");
-    Some(if code.is_some_and(|code: u32| ABOUT_ROWS.contains(&code)) {
-        Trouble::with_rows(&text)
-    } else {
-        Trouble::passing(&text)
-    })
+    Some(
+        if code.is_some_and(|code: u32| ABOUT_ROWS.contains(&code)) {
+            Trouble::with_rows(&text)
+        } else {
+            Trouble::passing(&text)
+        },
+    )
 }
 
 fn lines(shape: &Shape, lot: &Lot, (reader, owner): (Reader, &Owner), version: u64) -> Vec<u8> {

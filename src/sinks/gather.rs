@@ -140,7 +140,11 @@ fn decision_id(event: &Event) -> String {
     let (parts, account) = scope.unwrap_or_default();
     let mut hash = blake3::Hasher::new();
     hash.update(&event.at.micros().to_le_bytes());
-    let said = [Some(event.who.clone()), Some(event.what.clone()), event.details.clone()];
+    let said = [
+        Some(event.who.clone()),
+        Some(event.what.clone()),
+        event.details.clone(),
+    ];
     for part in said.into_iter().chain([trip, account]).chain(parts) {
         let length = part.as_ref().map_or(u64::MAX, |it| it.len() as u64);
         hash.update(&length.to_le_bytes());

@@ -86,11 +86,7 @@ impl Postgres {
         Ok(place)
     }
 
-    async fn prepare(
-        &self,
-        client: &mut Client,
-        owner: &Owner,
-    ) -> Result<Option<String>, Trouble> {
+    async fn prepare(&self, client: &mut Client, owner: &Owner) -> Result<Option<String>, Trouble> {
         let fail = |error: Error| trouble(&error);
         let encoding = client
             .query_typed("SELECT current_setting('server_encoding')", &[])
@@ -122,7 +118,10 @@ impl Postgres {
         let fail = |error: Error| trouble(&error);
         let schema = &self.schema;
         let found = self.look(work).await?;
-        if found.as_ref().is_some_and(|it| it.contains_key("schema_version")) {
+        if found
+            .as_ref()
+            .is_some_and(|it| it.contains_key("schema_version"))
+        {
             let asked = format!("SELECT max(version) FROM \"{schema}\".schema_version");
             let rows = work.query_typed(&asked, &[]).await.map_err(fail)?;
             let version: Option<i32> = rows.first().and_then(|row| row.get(0));
@@ -257,7 +256,9 @@ fn trouble(error: &Error) -> Trouble {
 /// Data exceptions, broken constraints, and what is too long for an index.
 fn is_about_rows(said: &DbError) -> bool {
     let code = said.code().code();
-    code.starts_with("22") || code.starts_with("23") || *said.code() == SqlState::PROGRAM_LIMIT_EXCEEDED
+    code.starts_with("22")
+        || code.starts_with("23")
+        || *said.code() == SqlState::PROGRAM_LIMIT_EXCEEDED
 }
 
 /// The URL with what is configured beside it. What `sslmode` asks for beyond encryption is always

@@ -101,7 +101,9 @@ impl Trouble {
 
 /// What somebody else said, on one line and not all of it.
 fn one_line(text: &str) -> String {
-    let plain = text.chars().map(|c| if is_steering(c) || c == '\n' { ' ' } else { c });
+    let plain = text
+        .chars()
+        .map(|c| if is_steering(c) || c == '\n' { ' ' } else { c });
     plain.take(MAX_SAID).collect()
 }
 

@@ -53,7 +53,8 @@ impl Task {
             if *self.stop.borrow() {
                 break;
             }
-            self.rest(pause(self.config.name.as_str(), self.failed)).await;
+            self.rest(pause(self.config.name.as_str(), self.failed))
+                .await;
         }
     }
 
@@ -139,7 +140,12 @@ impl Task {
             refused.extend(self.sift(lot).await?);
         }
         self.write(&[], Some(&place)).await?;
-        for Refused { table, count, trouble } in refused {
+        for Refused {
+            table,
+            count,
+            trouble,
+        } in refused
+        {
             self.reporter.refused(table, count, &trouble);
         }
         Ok(())
@@ -213,7 +219,9 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_minute_and_differ_by_name() {
         for attempt in 1..100 {
-            let whole = FIRST_PAUSE.saturating_mul(1 << (attempt - 1).min(6)).min(LONGEST_PAUSE);
+            let whole = FIRST_PAUSE
+                .saturating_mul(1 << (attempt - 1).min(6))
+                .min(LONGEST_PAUSE);
             let pause = pause("a", attempt);
             assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
         }

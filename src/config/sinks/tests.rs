@@ -16,7 +16,10 @@ const NAMED: &str = "[[sink]]\nname = \"a\"\n";
 fn a_sink_needs_a_name_and_a_url_and_the_url_says_what_it_is() {
     let sink = &parsed(&format!("{NAMED}url = \"postgres:///db?host=/run/pg\""), "").sinks[0];
     assert_eq!(sink.kind(), SinkKind::Postgres);
-    assert_eq!((sink.schema.as_str(), sink.since), ("open_aiops", Since::Start));
+    assert_eq!(
+        (sink.schema.as_str(), sink.since),
+        ("open_aiops", Since::Start)
+    );
     assert_eq!(sink.tables, SinkTable::ALL);
     for (url, kind) in [
         ("postgresql://h/db", SinkKind::Postgres),
@@ -46,7 +49,10 @@ fn a_password_is_never_shown_wherever_it_was_put() {
     }
     for found in ["SECRET", "ftp://SECRET", "http://", "http://:SECRET@"] {
         let told = problems(&format!("{NAMED}url_env = \"URL\"\n"), Some(found));
-        assert!(!told.contains("SECRET") && told.contains("that in URL is none"), "{told}");
+        assert!(
+            !told.contains("SECRET") && told.contains("that in URL is none"),
+            "{told}"
+        );
     }
     let text = format!("{NAMED}url_env = \"URL\"\npassword_env = \"PASSWORD\"\n");
     let config = parsed(&text, "postgres://me:SECRET@h/db");
@@ -62,7 +68,10 @@ fn what_is_configured_reads_back_as_it_was() {
                 since = \"now\"\ninstance = \"eu-1\"\ninterval = \"250ms\"\ntimeout = \"7s\"\n\
                 [[sink]]\nname = \"b\"\nurl_env = \"U\"\n";
     let config = parsed(text, "postgres://h/db");
-    assert_eq!(config.sinks[0].tables, [SinkTable::Calls, SinkTable::Decisions]);
+    assert_eq!(
+        config.sinks[0].tables,
+        [SinkTable::Calls, SinkTable::Decisions]
+    );
     assert_eq!(parsed(&config.to_string(), "postgres://h/db"), config);
 }
 
@@ -93,7 +102,10 @@ fn what_goes_unencrypted_to_another_machine_is_warned_of() {
         let config = parsed(&format!("{NAMED}url_env = \"URL\""), url);
         config.warnings().iter().any(|it| it.contains("sink a"))
     };
-    for url in ["http://ch.example:8123", "postgres://u@db.example/x?sslmode=disable"] {
+    for url in [
+        "http://ch.example:8123",
+        "postgres://u@db.example/x?sslmode=disable",
+    ] {
         assert!(warned(url), "{url}");
     }
     for url in [

@@ -72,7 +72,9 @@ fn hint(rule: Rule, scope: &Scope) -> Option<String> {
         Rule::ConfigRefused => "To see all problems: open-aiops check-config".to_owned(),
         Rule::AlertFailed => "To try it: open-aiops alerts test".to_owned(),
         Rule::MetricOff => "To see its values: open-aiops metric list".to_owned(),
-        Rule::SinkFailing | Rule::SinkIncomplete => "To see how it does: open-aiops sinks".to_owned(),
+        Rule::SinkFailing | Rule::SinkIncomplete => {
+            "To see how it does: open-aiops sinks".to_owned()
+        }
         _ => return None,
     };
     Some(hint)

@@ -13,7 +13,10 @@ fn config(keys: &str, url: &str) -> SinkConfig {
 #[test]
 fn user_and_password_go_in_headers_and_leave_the_url() {
     let store = ClickHouse::new(&config("", "http://m%65:o%40e@h:1/")).unwrap();
-    assert_eq!(store.address(None).as_str(), "http://h:1/?wait_end_of_query=1");
+    assert_eq!(
+        store.address(None).as_str(),
+        "http://h:1/?wait_end_of_query=1"
+    );
     let url = "http://m%65:o%40e@h:1/".parse().unwrap();
     let found = headers(&config("", "http://h"), &url).unwrap();
     assert!(found["x-clickhouse-user"] == "me" && found["x-clickhouse-key"] == "o@e");
@@ -39,14 +42,23 @@ fn a_line_has_the_instance_then_every_column_then_the_version() {
     let mut row: Row = vec![Value::Null; shape.columns.len() - 1];
     row[0] = Value::Text("id\t1".to_owned());
     row[1] = Value::Integer(1_500_000);
-    let lot = Lot::new(SinkTable::Metrics, vec![Entry { id: String::new(), row }]);
+    let lot = Lot::new(
+        SinkTable::Metrics,
+        vec![Entry {
+            id: String::new(),
+            row,
+        }],
+    );
     let owner = Owner {
         instance: "eu\\1".to_owned(),
         ledger: "l".to_owned(),
     };
     let lines = lines(&shape, &lot, (Reader::ClickHouse(Times::Micros), &owner), 7);
     let line = String::from_utf8(lines).unwrap();
-    assert!(line.starts_with("eu\\\\1\tid\\t1\t1970-01-01 00:00:01.500000\t\\N\t"), "{line}");
+    assert!(
+        line.starts_with("eu\\\\1\tid\\t1\t1970-01-01 00:00:01.500000\t\\N\t"),
+        "{line}"
+    );
     assert!(line.ends_with("\t\\N\t7\n"));
     assert_eq!(line.matches('\t').count(), shape.columns.len());
 }

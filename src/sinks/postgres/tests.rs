@@ -13,7 +13,10 @@ fn config(keys: &str, url: &str) -> SinkConfig {
 fn user_and_password_beside_the_url_count_before_those_in_it() {
     let url = "postgres://me:one@h:7/db";
     let own = parse(&config("", url)).unwrap();
-    assert_eq!((own.get_user(), own.get_password()), (Some("me"), Some(&b"one"[..])));
+    assert_eq!(
+        (own.get_user(), own.get_password()),
+        (Some("me"), Some(&b"one"[..]))
+    );
     let beside = parse(&config("user = \"you\"\npassword_env = \"P\"\n", url)).unwrap();
     assert_eq!(beside.get_user(), Some("you"));
     assert_eq!(beside.get_password(), Some(&b"from env"[..]));
@@ -28,7 +31,10 @@ fn what_asks_for_a_checked_certificate_asks_for_tls_and_the_default_prefers_it()
     assert_eq!(mode("postgres://h/db"), SslMode::Prefer);
     assert_eq!(mode("postgres://h/db?sslmode=disable"), SslMode::Disable);
     for asked in ["require", "verify-ca", "verify-full"] {
-        assert_eq!(mode(&format!("postgres://h/db?sslmode={asked}")), SslMode::Require);
+        assert_eq!(
+            mode(&format!("postgres://h/db?sslmode={asked}")),
+            SslMode::Require
+        );
     }
 }
 
@@ -40,9 +46,15 @@ fn a_socket_is_a_host() {
 
 #[test]
 fn a_url_that_cannot_be_used_is_refused_without_being_shown() {
-    for url in ["postgres://SECRET@h/db?sslmode=maybe", "postgres://SECRET@h:port/db"] {
+    for url in [
+        "postgres://SECRET@h/db?sslmode=maybe",
+        "postgres://SECRET@h:port/db",
+    ] {
         let told = parse(&config("", url)).unwrap_err();
-        assert!(told.contains("not one of PostgreSQL") && !told.contains("SECRET"), "{told}");
+        assert!(
+            told.contains("not one of PostgreSQL") && !told.contains("SECRET"),
+            "{told}"
+        );
     }
 }
 
@@ -50,6 +62,10 @@ fn a_url_that_cannot_be_used_is_refused_without_being_shown() {
 fn only_the_tables_of_a_newer_version_are_left_alone() {
     assert!(check_version("s", None).is_ok() && check_version("s", Some(VERSION)).is_ok());
     let told = check_version("s", Some(VERSION + 1)).unwrap_err();
-    assert!(told.text.contains("made by a newer open-aiops"), "{}", told.text);
+    assert!(
+        told.text.contains("made by a newer open-aiops"),
+        "{}",
+        told.text
+    );
     assert!(!told.is_about_rows);
 }

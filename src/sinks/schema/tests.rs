@@ -7,7 +7,9 @@ fn known(shape: &Shape) -> Vec<String> {
 
 fn complete() -> Found {
     let shapes = SinkTable::ALL.map(Shape::of);
-    let tables = shapes.iter().map(|shape| (shape.name().to_owned(), known(shape)));
+    let tables = shapes
+        .iter()
+        .map(|shape| (shape.name().to_owned(), known(shape)));
     let others = ["schema_version", "position"].map(|name| (name.to_owned(), Vec::new()));
     tables.chain(others).collect()
 }
@@ -28,10 +30,19 @@ fn an_empty_one_gets_every_exported_column_of_each_table_with_its_meaning() {
         for column in &shape.columns {
             let (name, kind) = (column.name, postgres_type(column.kind));
             assert!(all.contains(&format!("\"{name}\" {kind}")), "{name}");
-            assert!(all.contains(&format!(".\"{name}\" IS '{}'", column.doc.replace('\'', "''"))));
+            assert!(all.contains(&format!(
+                ".\"{name}\" IS '{}'",
+                column.doc.replace('\'', "''")
+            )));
             let kind = clickhouse_type(column.kind, Times::Micros);
-            let [plain, null] = [format!("`{name}` {kind} "), format!("`{name}` Nullable({kind}) ")];
-            assert!(other.contains(&plain) || other.contains(&null), "{name}: {other}");
+            let [plain, null] = [
+                format!("`{name}` {kind} "),
+                format!("`{name}` Nullable({kind}) "),
+            ];
+            assert!(
+                other.contains(&plain) || other.contains(&null),
+                "{name}: {other}"
+            );
         }
     }
 }
@@ -76,7 +87,11 @@ fn a_row_replaces_the_one_of_its_key_in_all_but_the_key() {
 #[test]
 fn what_may_change_its_time_is_not_parted_by_it() {
     let told = clickhouse("aiops", &SinkTable::ALL, &Found::new(), Times::Micros);
-    let of = |name: &str| told.iter().find(|it| it.contains(&format!(".`{name}` ("))).unwrap();
+    let of = |name: &str| {
+        told.iter()
+            .find(|it| it.contains(&format!(".`{name}` (")))
+            .unwrap()
+    };
     assert!(of("calls").ends_with(
         "PARTITION BY toYYYYMM(`started_at`) ORDER BY (`instance`, `started_at`, `call_id`)"
     ));
@@ -86,7 +101,10 @@ fn what_may_change_its_time_is_not_parted_by_it() {
 #[test]
 fn an_old_server_is_told_nothing_it_does_not_know() {
     let mut found = complete();
-    found.get_mut("calls").unwrap().retain(|name| name != "user");
+    found
+        .get_mut("calls")
+        .unwrap()
+        .retain(|name| name != "user");
     found.remove("metrics");
     let told = clickhouse("aiops", &SinkTable::ALL, &found, Times::Seconds).join("\n");
     assert!(told.contains("ADD COLUMN `user` Nullable(String)"));

@@ -40,17 +40,26 @@ fn numbers_are_told_to_the_last_digit() {
 #[test]
 fn times_are_told_as_each_reads_them_and_kept_in_its_range() {
     let at = Value::Integer(1_764_500_000_123_456);
-    let check = |value: &Value, reader, expected| check(Kind::Time, value.clone(), reader, expected);
+    let check =
+        |value: &Value, reader, expected| check(Kind::Time, value.clone(), reader, expected);
     check(&at, POSTGRES, "2025-11-30T10:53:20.123456Z");
     check(&at, CLICKHOUSE, "2025-11-30 10:53:20.123456");
-    check(&at, Reader::ClickHouse(Times::Seconds), "2025-11-30 10:53:20");
+    check(
+        &at,
+        Reader::ClickHouse(Times::Seconds),
+        "2025-11-30 10:53:20",
+    );
     check(&Value::Integer(0), CLICKHOUSE, "1970-01-01 00:00:00.000000");
     let (first, last) = (Value::Integer(i64::MIN), Value::Integer(i64::MAX));
     check(&first, POSTGRES, "0001-01-01T00:00:00.000000Z");
     check(&last, POSTGRES, "9999-01-01T00:00:00.000000Z");
     check(&first, CLICKHOUSE, "1970-01-01 00:00:00.000000");
     check(&last, CLICKHOUSE, "2261-01-01 00:00:00.000000");
-    check(&last, Reader::ClickHouse(Times::Seconds), "2105-01-01 00:00:00");
+    check(
+        &last,
+        Reader::ClickHouse(Times::Seconds),
+        "2105-01-01 00:00:00",
+    );
 }
 
 #[test]
