@@ -25,6 +25,7 @@ pub mod problem;
 mod process;
 pub mod records;
 mod runs;
+mod scrape;
 mod series;
 pub mod sinks;
 pub mod step;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -26,6 +27,7 @@ use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
+use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
 use crate::sinks::{SinkError, Sinks, Stores};
 use crate::upstream::{self, Upstream, UpstreamError};
@@ -58,6 +60,8 @@ pub enum StartError {
     #[error("{0}")]
     Webhook(#[from] HookError),
     #[error("{0}")]
+    Otel(#[from] OtelError),
+    #[error("{0}")]
     Sink(#[from] SinkError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
@@ -85,15 +89,26 @@ pub struct App {
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
     sweeper: JoinHandle<()>,
+    otel: Option<Otel>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
-pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartError> {
+///
+/// `lines` are what is logged, where a collector is to be told of it.
+pub async fn serve(
+    config: Config,
+    mut watcher: Watcher,
+    lines: Option<Lines>,
+) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
-    let app = App::start(config, Clock::System).await?;
+    let mut app = App::start(config, Clock::System).await?;
+    if let (Some(otel), Some(lines)) = (&mut app.otel, lines) {
+        otel.carry(lines);
+    }
     app.announce();
+    supervised(&[NotifyState::Ready]);
     let mut tick = tokio::time::interval(RELOAD_INTERVAL);
     loop {
         let asked = tokio::select! {
@@ -108,6 +123,7 @@ pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartErro
             watcher.poll()
         });
     }
+    supervised(&[NotifyState::Stopping]);
     tracing::info!("draining: no new calls, running ones may end; once more to cut them");
     let proxy = Arc::clone(&app.proxy);
     let again = async {
@@ -141,14 +157,14 @@ impl App {
         upstream::set_cryptography();
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
-        let tls = config.proxy.tls.as_ref();
-        let tls = tls.map(listener::acceptor).transpose()?;
+        let tls = acceptor(&config)?;
         let (live, hooks, stores) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
+        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
@@ -160,8 +176,8 @@ impl App {
             Arc::clone(&memory),
             (budgets.clone(), loops.clone(), alerts.clone()),
         );
-        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let otel = Otel::start(&shared, &ledger, (&clock, &metrics)).await?;
         let state = AdminState {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
@@ -182,7 +198,6 @@ impl App {
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
-        let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
         Ok(Self {
             started_with: config,
             config: shared,
@@ -199,9 +214,10 @@ impl App {
             draining,
             stop,
             listener,
-            admin,
+            admin: tokio::spawn(admin::serve(admin_socket, site, stopped)),
             admin_stop,
             sweeper,
+            otel,
         })
     }
 
@@ -299,6 +315,9 @@ impl App {
         }
         self.sweeper.abort();
         self.alerts.close().await;
+        if let Some(otel) = self.otel {
+            otel.stop().await;
+        }
         self.sinks.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
@@ -321,6 +340,13 @@ impl App {
     }
 }
 
+/// Tells systemd, where that started the process as `Type=notify`; elsewhere nobody.
+fn supervised(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told how the server is");
+    }
+}
+
 /// Lets go of idle accounts and runs, as long as the process lives.
 async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     let mut tick = tokio::time::interval(SWEEP_INTERVAL);
@@ -335,6 +361,11 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
             tracing::error!("letting go of idle accounts and runs failed; it is tried again");
         }
     }
+}
+
+fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
+    let tls = config.proxy.tls.as_ref();
+    tls.map(listener::acceptor).transpose()
 }
 
 /// A listener and the address it has; the system picks a port in place of 0.

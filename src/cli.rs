@@ -5,6 +5,7 @@
 //! runs need a running server. Exit codes: 0 done, 1 not found or not in
 //! order, 2 wrong usage or impossible; `run -- ...` has those of what it launches.
 
+mod about;
 mod alerts;
 mod args;
 mod audit;
@@ -162,6 +163,15 @@ pub enum Command {
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Say whether the running server is ready for calls
+    #[command(after_help = about::HEALTH_NOTE)]
+    Health(about::HealthArgs),
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = about::COMPLETIONS_NOTE)]
+    Completions(about::CompletionsArgs),
+    /// Print the manual page of the program or of a command
+    #[command(after_help = about::MAN_NOTE)]
+    Man(about::ManArgs),
 }
 
 /// Why a command did not do what was asked.
@@ -317,6 +327,9 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
         Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),
+        Command::Health(args) => about::health(&common, &args, out),
+        Command::Completions(args) => about::completions(&args, out),
+        Command::Man(args) => about::man(&args, out),
     }
 }
 

@@ -25,6 +25,7 @@ mod check;
 mod defaults;
 mod loops;
 mod measured;
+mod otel;
 mod problem;
 mod read;
 mod reload;
@@ -37,6 +38,7 @@ mod value;
 pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::measured::MetricsConfig;
+pub use self::otel::{Compression, Conventions, OtelConfig, OtelProtocol};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
 pub use self::sinks::{Since, SinkConfig, SinkKind, SinkTable};
@@ -60,6 +62,7 @@ pub struct Config {
     pub sinks: Vec<SinkConfig>,
     pub metrics: MetricsConfig,
     pub suggestions: Settings,
+    pub otel: OtelConfig,
     pub prices: Vec<PriceOverride>,
 }
 
@@ -230,6 +233,13 @@ pub struct UpstreamConfig {
     pub response_timeout: Duration,
     /// Silence within a response.
     pub idle_timeout: Duration,
+}
+
+impl UpstreamConfig {
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        check::is_local(&self.base_url)
+    }
 }
 
 /// A secret that cannot be printed, and the environment variable it came from.

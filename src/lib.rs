@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod listener;
 pub mod loops;
 pub mod metrics;
+pub mod otel;
 pub mod proxy;
 pub mod replay;
 pub mod sinks;

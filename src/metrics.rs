@@ -5,11 +5,17 @@
 //! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
 
 mod alerts;
+mod bounded;
+mod bounds;
 mod budgets;
 mod calls;
+mod exposition;
 mod ledger;
 mod loops;
 mod measured;
+mod mirror;
+mod otel;
+mod process;
 mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,23 +30,29 @@ use prometheus_client::registry::{Metric, Registry};
 
 use self::alerts::AlertMetrics;
 pub use self::alerts::MessageResult;
+use self::bounded::{Bounded, Labels, OTHER};
+pub use self::bounds::BoundFigures;
+use self::bounds::BoundMetrics;
 use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
+pub use self::exposition::Exposition;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+use self::otel::OtelMetrics;
+pub use self::otel::{Loss, Signal as Otel};
+pub use self::process::ProcessFigures;
+use self::process::ProcessMetrics;
 use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
+use crate::core::budget::fill::Fullest;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
-
-/// The media type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
@@ -57,14 +69,17 @@ pub struct Metrics {
     loops: LoopMetrics,
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
+    otel: OtelMetrics,
     sinks: SinkMetrics,
     rejects: Family<KindLabels, Counter>,
-    upstream_faults: Family<FaultLabels, Counter>,
+    upstream_faults: Bounded<FaultLabels>,
     ignored_headers: Counter,
     connections: Gauge,
     connections_opened: Counter,
     config_reloads: Family<ResultLabels, Counter>,
     ledger: LedgerMetrics,
+    bounds: BoundMetrics,
+    process: ProcessMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +97,21 @@ struct FaultLabels {
     upstream: String,
     kind: &'static str,
 }
+
+/// The configuration chooses upstreams, and may change as often as it likes.
+impl Labels for FaultLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            upstream: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
+const FAULTS_TOLD: (&str, &str) = (
+    "open_aiops_upstream_faults",
+    "Failures to reach an upstream or to read its response",
+);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabels {
@@ -103,7 +133,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        say_build(&mut to);
+        to.add_build();
         Self {
             calls: CallMetrics::register(&mut to),
             in_flight: to.add(
@@ -125,10 +155,11 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            otel: OtelMetrics::register(&mut to),
             sinks: SinkMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
-                "Calls the policy refused",
+                "Calls that were not let through, by the policy or for lack of room",
                 Family::default(),
             ),
             refused_calls: AtomicU64::new(0),
@@ -137,11 +168,7 @@ impl Metrics {
                 "Requests that were malformed",
                 Family::default(),
             ),
-            upstream_faults: to.add(
-                "open_aiops_upstream_faults",
-                "Failures to reach an upstream or to read its response",
-                Family::default(),
-            ),
+            upstream_faults: Bounded::new(&mut to, FAULTS_TOLD, Counter::default),
             ignored_headers: to.add(
                 "open_aiops_ignored_headers",
                 "Attribution headers with values that are no valid labels",
@@ -157,14 +184,34 @@ impl Metrics {
                 "Client connections accepted on the proxy listener",
                 Counter::default(),
             ),
-            config_reloads: to.add(
-                "open_aiops_config_reloads",
-                "Times the configuration was read again",
-                Family::default(),
-            ),
+            config_reloads: reloads(&mut to),
             ledger: LedgerMetrics::register(&mut to),
+            bounds: BoundMetrics::register(&mut to),
+            process: ProcessMetrics::register(&mut to),
             registry: to.0,
         }
+    }
+
+    /// Counts of these reasons and kinds are there from the start, so that the first of them shows as
+    /// a change.
+    pub fn foresee(&self, reasons: &[&'static str], kinds: &[&'static str]) {
+        for &reason in reasons {
+            drop(self.refusals.get_or_create(&ReasonLabels { reason }));
+        }
+        for &kind in kinds {
+            drop(self.rejects.get_or_create(&KindLabels { kind }));
+        }
+    }
+
+    /// The same for what the configuration names.
+    pub fn foresee_upstream(&self, upstream: &Label, kinds: &[&'static str]) {
+        for kind in kinds {
+            self.upstream_faults(upstream, kind, 0);
+        }
+    }
+
+    pub fn foresee_budget(&self, budget: &Label) {
+        self.budgets.refused(budget, 0);
     }
 
     /// What the bodies of running calls hold now.
@@ -212,7 +259,12 @@ impl Metrics {
 
     /// A budget was why; rules are named in the config.
     pub fn budget_refused(&self, budget: &Label) {
-        self.budgets.refused(budget);
+        self.budgets.refused(budget, 1);
+    }
+
+    /// How the configured budgets stand now.
+    pub fn budgets(&self, budgets: &[Fullest]) {
+        self.budgets.set(budgets);
     }
 
     /// A loop was stopped.
@@ -252,9 +304,46 @@ impl Metrics {
         self.measured.measured(measurement, before);
     }
 
-    /// So many runs are watched for loops.
-    pub fn watched_runs(&self, runs: usize) {
-        self.loops.watched(runs);
+    /// So many alerts are open, by rule.
+    pub fn open_alerts(&self, open: &[(Rule, usize)]) {
+        self.alerts.open(open);
+    }
+
+    /// So many runs are watched for loops, and so many loops are stopped now.
+    pub fn watched_runs(&self, runs: usize, open_loops: usize) {
+        self.loops.watched(runs, open_loops);
+    }
+
+    /// What there may be of what is bounded.
+    pub fn bounds(&self, figures: &BoundFigures) {
+        self.bounds.set(figures);
+    }
+
+    /// What the process takes of the machine.
+    pub fn process(&self, figures: &ProcessFigures) {
+        self.process.set(figures);
+    }
+
+    /// The collector took so many spans, data points or log lines.
+    pub fn otel_exported(&self, signal: Otel, count: u64) {
+        self.otel.exported(signal, count);
+    }
+
+    /// The collector is not told so many spans, data points or log lines.
+    pub fn otel_dropped(&self, signal: Otel, loss: Loss, count: u64) {
+        if count > 0 {
+            self.otel.dropped(signal, loss, count);
+        }
+    }
+
+    /// A request to the collector failed.
+    pub fn otel_failed(&self, signal: Otel) {
+        self.otel.failed(signal);
+    }
+
+    /// So many bytes of the log were not made spans of yet.
+    pub fn otel_lag(&self, bytes: u64) {
+        self.otel.lag(bytes);
     }
 
     /// A request was malformed or too large; `kind` is one of a closed list.
@@ -264,12 +353,15 @@ impl Metrics {
 
     /// An upstream failed us; `kind` is one of a closed list.
     pub fn upstream_fault(&self, upstream: &Label, kind: &'static str) {
-        self.upstream_faults
-            .get_or_create(&FaultLabels {
-                upstream: upstream.to_string(),
-                kind,
-            })
-            .inc();
+        self.upstream_faults(upstream, kind, 1);
+    }
+
+    fn upstream_faults(&self, upstream: &Label, kind: &'static str, count: u64) {
+        let upstream = upstream.to_string();
+        let labels = FaultLabels { upstream, kind };
+        self.upstream_faults.with(&labels, |faults| {
+            faults.inc_by(count);
+        });
     }
 
     /// The value of an attribution header was not usable.
@@ -287,7 +379,7 @@ impl Metrics {
     }
 
     pub fn config_reload(&self, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
+        let result = if ok { RELOADED } else { NOT_RELOADED };
         self.config_reloads
             .get_or_create(&ResultLabels { result })
             .inc();
@@ -329,10 +421,11 @@ impl Metrics {
         self.ledger.set(figures, syncs);
     }
 
-    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
-    pub fn render(&self) -> String {
+    /// All metrics, as Prometheus reads them.
+    pub fn render(&self, as_what: Exposition) -> String {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) if as_what == Exposition::Text => exposition::older(&text),
             Ok(()) => text,
             // Writing into a String does not fail; a half-written page would mislead.
             Err(_) => String::new(),
@@ -340,22 +433,34 @@ impl Metrics {
     }
 }
 
-fn say_build(to: &mut Registration) {
-    let build = BuildLabels {
-        version: build::VERSION,
-        commit: build::COMMIT,
-    };
-    to.0.register(
-        "open_aiops_build",
-        "The running version and the commit it was built from",
-        Info::new(build),
-    );
+const RELOADED: &str = "ok";
+const NOT_RELOADED: &str = "error";
+
+fn reloads(to: &mut Registration) -> Family<ResultLabels, Counter> {
+    let help = "Times the configuration was read again";
+    let reloads = to.add("open_aiops_config_reloads", help, Family::default());
+    for result in [RELOADED, NOT_RELOADED] {
+        drop(reloads.get_or_create(&ResultLabels { result }));
+    }
+    reloads
 }
 
 /// The registry while metrics are being added to it.
 struct Registration(Registry);
 
 impl Registration {
+    fn add_build(&mut self) {
+        let build = BuildLabels {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        };
+        self.0.register(
+            "open_aiops_build",
+            "The running version and the commit it was built from",
+            Info::new(build),
+        );
+    }
+
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric

@@ -404,6 +404,8 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
+            trace: None,
+            instance: None,
         })
     }
 
@@ -500,6 +502,7 @@ impl Filling {
             headers: None,
             settled_at: None,
             is_pending: false,
+            instance: None,
         })
     }
 }

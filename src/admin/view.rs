@@ -146,6 +146,8 @@ pub struct CallView {
     /// 0 for a first try.
     pub retry: u32,
     pub error: Option<String>,
+    /// The instance that served it, where that is another one than the one asked.
+    pub instance: Option<Label>,
     /// Custom metrics: of each name the newest value.
     pub metrics: BTreeMap<String, Value>,
 }

@@ -41,6 +41,7 @@ impl Default for Config {
             sinks: Vec::new(),
             metrics: super::MetricsConfig::default(),
             suggestions: suggest::Settings::default(),
+            otel: super::OtelConfig::default(),
             prices: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    Secret, UpstreamConfig, alerts, budget, loops, measured, sinks, suggestions,
+    Secret, UpstreamConfig, alerts, budget, loops, measured, otel, sinks, suggestions,
 };
 use crate::core::price::PerMillion;
 
@@ -33,6 +33,7 @@ impl Display for Config {
             .try_for_each(|entry| sinks::write(f, entry))?;
         measured::write(f, &self.metrics)?;
         suggestions::write(f, &self.suggestions)?;
+        otel::write(f, &self.otel)?;
         self.prices.iter().try_for_each(|entry| price(f, entry))
     }
 }

@@ -186,6 +186,13 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        room: "otel",
+        rooms: Some(&[
+            "core", "wire", "clock", "config", "ledger", "metrics", "upstream", "otel",
+        ]),
+        never: &["redb", "axum", "clap", "toml::", "std::env"],
+    },
+    Rule {
         room: "demo",
         rooms: Some(&["clock", "config", "app", "demo"]),
         never: &["hyper", "redb", "clap", "std::env", "std::fs"],
