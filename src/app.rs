@@ -178,13 +178,6 @@ impl App {
         );
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
         let otel = Otel::start(&shared, &ledger, (&clock, &metrics)).await?;
-        let listener = Listener {
-            socket: proxy_socket,
-            tls,
-            config: config.proxy.clone(),
-            proxy: Arc::clone(&proxy),
-            metrics: Arc::clone(&metrics),
-        };
         let state = AdminState {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
@@ -202,6 +195,7 @@ impl App {
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
+        let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
         Ok(Self {
@@ -387,6 +381,21 @@ async fn bind(
     })?;
     let bound = socket.local_addr().unwrap_or(address);
     Ok((socket, bound))
+}
+
+/// What agents talk to.
+fn listen(
+    (socket, tls): (TcpListener, Option<TlsAcceptor>),
+    config: &Config,
+    (proxy, metrics): (&Arc<Proxy>, &Arc<Metrics>),
+) -> Listener {
+    Listener {
+        socket,
+        tls,
+        config: config.proxy.clone(),
+        proxy: Arc::clone(proxy),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 async fn open_ledger(

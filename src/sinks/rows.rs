@@ -25,15 +25,12 @@ impl Lot {
         let mut places = HashMap::with_capacity(rows.len());
         let mut kept: Vec<Entry> = Vec::with_capacity(rows.len());
         for entry in rows {
-            match places
-                .get(&entry.id)
-                .and_then(|at: &usize| kept.get_mut(*at))
-            {
-                Some(known) => *known = entry,
-                None => {
-                    places.insert(entry.id.clone(), kept.len());
-                    kept.push(entry);
-                }
+            let known = places.get(&entry.id);
+            if let Some(known) = known.and_then(|at: &usize| kept.get_mut(*at)) {
+                *known = entry;
+            } else {
+                places.insert(entry.id.clone(), kept.len());
+                kept.push(entry);
             }
         }
         Self { table, rows: kept }

@@ -44,6 +44,7 @@ mod records;
 mod replay;
 mod replay_answers;
 mod replay_launch;
+mod sinks;
 mod smuggling;
 mod steps;
 mod streaming;
