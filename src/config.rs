@@ -30,6 +30,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod shared;
 mod suggestions;
 mod value;
 
@@ -37,6 +38,7 @@ pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::measured::MetricsConfig;
 pub use self::problem::{Problem, Problems};
+pub use self::shared::{OnAway, SharedConfig};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
 
 /// The file read when none is named.
@@ -56,6 +58,8 @@ pub struct Config {
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
     pub metrics: MetricsConfig,
+    /// None where this instance is alone.
+    pub shared: Option<SharedConfig>,
     pub suggestions: Settings,
     pub prices: Vec<PriceOverride>,
 }

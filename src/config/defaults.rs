@@ -39,6 +39,7 @@ impl Default for Config {
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
             metrics: super::MetricsConfig::default(),
+            shared: None,
             suggestions: suggest::Settings::default(),
             prices: Vec::new(),
         }

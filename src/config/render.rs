@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    Secret, UpstreamConfig, alerts, budget, loops, measured, suggestions,
+    Secret, UpstreamConfig, alerts, budget, loops, measured, shared, suggestions,
 };
 use crate::core::price::PerMillion;
 
@@ -29,6 +29,9 @@ impl Display for Config {
         loops::write(f, &self.attribution, &self.loops)?;
         alerts::write(f, &self.alerts)?;
         measured::write(f, &self.metrics)?;
+        if let Some(config) = &self.shared {
+            shared::write(f, config)?;
+        }
         suggestions::write(f, &self.suggestions)?;
         self.prices.iter().try_for_each(|entry| price(f, entry))
     }

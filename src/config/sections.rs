@@ -15,7 +15,7 @@ use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
     PriceOverride, Problems, ProxyConfig, Secret, TlsConfig, UpstreamConfig, alerts, budget, check,
-    loops, measured, suggestions,
+    loops, measured, shared, suggestions,
 };
 
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -41,6 +41,7 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         let listeners = [config.proxy.listen, config.admin.listen];
         config.alerts = alerts::read(root, env, listeners);
         config.metrics = measured::read(root);
+        config.shared = shared::read(root, env);
         config.suggestions = suggestions::read(root);
         config.prices = prices(root);
         check::across_sections(root, &config);
