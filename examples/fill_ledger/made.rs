@@ -404,6 +404,7 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
+            instance: None,
         })
     }
 
@@ -500,6 +501,7 @@ impl Filling {
             headers: None,
             settled_at: None,
             is_pending: false,
+            instance: None,
         })
     }
 }

@@ -277,6 +277,7 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         decision: None,
         headers: None,
         kept: None,
+        instance: None,
     }
 }
 
@@ -319,5 +320,6 @@ pub(crate) fn settlement(admission: Admission, call: Call, outcome: Outcome) -> 
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }

@@ -56,6 +56,7 @@ fn settlement() -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }
 
