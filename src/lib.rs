@@ -21,6 +21,7 @@ pub mod loops;
 pub mod metrics;
 pub mod proxy;
 pub mod replay;
+pub mod shared;
 pub mod suggest;
 pub mod tokens;
 pub mod upstream;

@@ -77,7 +77,7 @@ impl Budgets {
             let rule = rule.name.clone();
             return Err(OperateError::NotLimited { rule, measure });
         }
-        let now = self.clock.now();
+        let now = self.now();
         let until = rule.window.resets_at(now);
         let raise = Raise { by, until };
         let sums: Vec<String> = by.each().map(|(of, sum)| rule.text(of, sum)).collect();
@@ -101,7 +101,7 @@ impl Budgets {
     /// Forgets what was spent of one account, and what was put on top of its limits.
     pub async fn reset(&self, rule: &Label, key: &Key, who: &str) -> Result<(), OperateError> {
         let (rule, cell) = self.account(rule, key).await?;
-        let now = self.clock.now();
+        let now = self.now();
         let details = format!("\"{}\", {}", rule.name, cell.name);
         let durable = {
             let mut state = cell.lock();
@@ -110,6 +110,7 @@ impl Budgets {
                 account.reset(now);
             }
             state.unrecorded.clear();
+            cell.changed(&mut state);
             state.touch(now);
             state.wake_first();
             durable
@@ -158,7 +159,7 @@ impl Budgets {
         let what: &'static str = (&deed).into();
         tracing::warn!(who, "{what}: {details}");
         self.ledger.act(Act {
-            at: self.clock.now(),
+            at: self.now(),
             who: who.to_owned(),
             deed,
             details,

@@ -74,6 +74,9 @@ pub enum Rule {
     /// A custom metric is where a rule of the config says that it should not be.
     #[n(14)]
     MetricOff,
+    /// What other instances spent is not known.
+    #[n(15)]
+    SharedAway,
 }
 
 /// How much it matters.
@@ -121,6 +124,9 @@ pub enum About {
     /// `name` is the rule, `key` the agent or run, as `agent planner`.
     #[n(8)]
     Metric,
+    /// What several instances share.
+    #[n(9)]
+    Shared,
 }
 
 /// Which thing.
@@ -266,6 +272,7 @@ impl Rule {
             | Self::LoopTripped
             | Self::UpstreamFailing
             | Self::LedgerFailed
+            | Self::SharedAway
             | Self::DiskLow => Severity::Critical,
         }
     }
@@ -280,6 +287,7 @@ impl Rule {
             "upstream_recovered" => &[Self::UpstreamFailing],
             "ledger_resumed" => &[Self::LedgerFailed],
             "index_resumed" => &[Self::IndexFailed],
+            "shared_joined" => &[Self::SharedAway],
             "disk_freed" => &[Self::DiskLow],
             "config_reloaded" => &[Self::ConfigRefused],
             "alert_sent" => &[Self::AlertFailed],
@@ -293,6 +301,7 @@ impl Rule {
                 Self::LedgerFailed,
                 Self::IndexFailed,
                 Self::DiskLow,
+                Self::SharedAway,
                 Self::ConfigRefused,
                 Self::AlertFailed,
             ],

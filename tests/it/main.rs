@@ -17,6 +17,8 @@ mod budget_metrics;
 mod budget_waits;
 mod budget_ways;
 mod budgets;
+mod shared_budgets;
+mod shared_faults;
 mod compare;
 mod crash;
 mod custom_metrics;

@@ -86,8 +86,13 @@ const RULES: &[Rule] = &[
         never: &["hyper", "axum", "clap", "toml::"],
     },
     Rule {
+        room: "shared",
+        rooms: Some(&["core", "clock", "config", "shared"]),
+        never: &["hyper", "redb", "axum", "clap", "toml::", "std::env"],
+    },
+    Rule {
         room: "budgets",
-        rooms: Some(&["core", "clock", "ledger", "budgets"]),
+        rooms: Some(&["core", "clock", "config", "ledger", "shared", "budgets"]),
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {

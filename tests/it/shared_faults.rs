@@ -1,0 +1,1 @@
+//! Redis goes away, instances die: nothing is counted twice, nothing is lost.
