@@ -8,6 +8,7 @@ pub mod ask;
 pub mod bank;
 mod elsewhere;
 mod fleet;
+mod follow;
 pub mod hold;
 mod late;
 pub mod measured;
@@ -201,6 +202,11 @@ impl Budgets {
         if let Some(own) = &ask.attribution.run {
             let own = self.known_run(own).await?;
             parents.extend(own.claim(claimed, &ask.tightened, now));
+            if self.fleet.is_some()
+                && let Some((parent, limits)) = own.news()
+            {
+                self.tell_of_run(&own.name, parent, limits);
+            }
             chain.push(own);
         }
         // Another parent than the one it has does not take it from that one.

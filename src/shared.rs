@@ -204,7 +204,8 @@ impl Shared {
     }
 
     /// What people are told of this instance.
-    pub fn describe(&self, info: String) {
+    pub fn describe(&self, about: &str) {
+        let info = format!("{}\n{about}", self.naming.title());
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }
 
@@ -264,6 +265,7 @@ impl Shared {
                 let full = u64::from(!answer.fits);
                 figures.full.fetch_add(full, Ordering::Relaxed);
                 self.heard(answer.at);
+                self.living.store(answer.living, Ordering::Relaxed);
                 Ok(answer)
             }
             Err(away) => {

@@ -174,6 +174,7 @@ impl Budgets {
             at,
             deed,
             others,
+            ..
         } = answer;
         let all = accounts.iter().zip(asked).zip(others);
         for ((claimed, (question, part)), others) in all {

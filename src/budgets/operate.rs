@@ -12,6 +12,7 @@ use crate::core::budget::{
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::{Durable, Unavailable};
+use crate::shared::deeds::SharedDeed;
 
 /// Why a deed cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,7 @@ impl Budgets {
         let sums: Vec<String> = by.each().map(|(of, sum)| rule.text(of, sum)).collect();
         let sums = sums.join(", ");
         let details = format!("\"{}\", {}: by {sums}", rule.name, cell.name);
+        let told = details.clone();
         let durable = {
             let mut state = cell.lock();
             let deed = Deed::BudgetRaised(cell.id, raise);
@@ -95,6 +97,8 @@ impl Budgets {
             durable
         };
         durable.await;
+        let deed = SharedDeed::Raised(cell.name.clone(), raise);
+        self.tell_others(deed, who, told).await;
         Ok(until)
     }
 
@@ -103,6 +107,7 @@ impl Budgets {
         let (rule, cell) = self.account(rule, key).await?;
         let now = self.now();
         let details = format!("\"{}\", {}", rule.name, cell.name);
+        let told = details.clone();
         let durable = {
             let mut state = cell.lock();
             let durable = self.record(Deed::BudgetReset(cell.id), who, details)?;
@@ -116,6 +121,8 @@ impl Budgets {
             durable
         };
         durable.await;
+        let deed = SharedDeed::Reset(cell.name.clone());
+        self.tell_others(deed, who, told).await;
         Ok(())
     }
 
@@ -138,6 +145,8 @@ impl Budgets {
         if let Some(durable) = durable {
             durable.await;
         }
+        let deed = SharedDeed::Controlled(run.name.clone(), control);
+        self.tell_others(deed, who, format!("run {}", run.name)).await;
         Ok(ended)
     }
 

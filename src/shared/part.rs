@@ -61,6 +61,8 @@ pub struct Answer {
     pub at: Timestamp,
     /// The last deed that anybody told.
     pub deed: String,
+    /// Instances that live, this one too.
+    pub living: usize,
     pub others: Vec<Others>,
 }
 
@@ -103,7 +105,7 @@ impl Answer {
         let not_understood = || Away::Answer(reply.join(" ").chars().take(200).collect());
         match reply {
             [gone] if gone == "gone" => Err(Away::Unknown),
-            [fits, at, deed, others @ ..] if others.len() == accounts => {
+            [fits, at, deed, living, others @ ..] if others.len() == accounts => {
                 let at = at.parse().map_err(|_| not_understood())?;
                 let others = others.iter().map(|text| Others::parse(text));
                 let others: Option<Vec<Others>> = others.collect();
@@ -111,6 +113,7 @@ impl Answer {
                     fits: fits == "fits",
                     at: Timestamp::from_micros(at),
                     deed: deed.clone(),
+                    living: living.parse().map_err(|_| not_understood())?,
                     others: others.ok_or_else(not_understood)?,
                 })
             }

@@ -30,6 +30,11 @@ pub struct Heard {
     pub is_old: bool,
 }
 
+/// Who does what was done on another instance.
+pub trait Follow: Sync {
+    fn follow(&self, heard: Heard) -> impl Future<Output = ()> + Send;
+}
+
 /// Up to where deeds were heard of.
 #[derive(Debug)]
 pub(crate) struct Applied(watch::Sender<DeedId>);
@@ -64,11 +69,11 @@ impl Shared {
         }
     }
 
-    /// Hears of deeds for as long as it is polled. `apply` takes each one in.
-    pub async fn hear(&self, apply: impl Fn(Heard)) {
+    /// Hears of deeds for as long as it is polled, and has each one followed.
+    pub async fn hear(&self, follower: &impl Follow) {
         let mut tip = None;
         loop {
-            if let Err(away) = self.hear_while_connected(&mut tip, &apply).await {
+            if let Err(away) = self.hear_while_connected(&mut tip, follower).await {
                 tracing::debug!("deeds of other instances are not heard of now: {away}");
             }
             tokio::time::sleep(AGAIN).await;
@@ -78,7 +83,7 @@ impl Shared {
     async fn hear_while_connected(
         &self,
         tip: &mut Option<DeedId>,
-        apply: &impl Fn(Heard),
+        follower: &impl Follow,
     ) -> Result<(), Away> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -97,7 +102,7 @@ impl Shared {
         self.restart_behind(last);
         loop {
             for entry in self.next(&mut line).await? {
-                self.take_in(&entry, tip, apply);
+                self.take_in(&entry, tip, follower).await;
             }
         }
     }
@@ -130,7 +135,7 @@ impl Shared {
         Ok(keys.flat_map(|key| key.ids).collect())
     }
 
-    fn take_in(&self, entry: &StreamId, tip: DeedId, apply: &impl Fn(Heard)) {
+    async fn take_in(&self, entry: &StreamId, tip: DeedId, follower: &impl Follow) {
         let Some(id) = DeedId::parse(&entry.id) else {
             return;
         };
@@ -139,10 +144,10 @@ impl Shared {
         let bytes: Vec<u8> = entry.get("d").unwrap_or_default();
         match minicbor::decode::<Told>(&bytes) {
             _ if is_own => {}
-            Ok(told) => apply(Heard {
-                told,
-                is_old: id <= tip,
-            }),
+            Ok(told) => {
+                let is_old = id <= tip;
+                follower.follow(Heard { told, is_old }).await;
+            }
             Err(error) => {
                 tracing::warn!("a deed of another instance is not understood: {error}");
             }

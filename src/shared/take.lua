@@ -14,9 +14,10 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
-local lives = {}
+local lives, living = {}, 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf')) do
   lives[id] = true
+  living = living + 1
 end
 if not lives[me .. ':' .. ARGV[2]] then
   return {'gone'}
@@ -128,4 +129,4 @@ if (all_fit and not looks) or ARGV[3] == 'look' then
     redis.call('PEXPIRE', KEYS[n], text(cjson.decode(ARGV[at])[3]))
   end
 end
-return {all_fit and 'fits' or 'full', text(now), redis.call('GET', KEYS[2]) or '', unpack(answers)}
+return {all_fit and 'fits' or 'full', text(now), redis.call('GET', KEYS[2]) or '', text(living), unpack(answers)}

@@ -173,7 +173,7 @@ async fn waiting(world: World) {
     let second = within("its turn", second).await.unwrap().unwrap();
     assert_eq!(second.hold.output_tokens(), 60);
     world.of(1).settle(second, 60);
-    let third = world.of(2).hold("a", 60, NONE).await;
+    let third = world.of(2).hold("a", 60, PATIENT).await;
     assert!(matches!(third, Err(Refusal::Spent(_))), "85 of 100 are used");
     world.all_stand((85, 0, 0)).await;
 }

@@ -97,7 +97,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         room: "loops",
-        rooms: Some(&["core", "wire", "clock", "config", "ledger", "loops"]),
+        rooms: Some(&[
+            "core", "wire", "clock", "config", "ledger", "shared", "loops",
+        ]),
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {

@@ -1,7 +1,7 @@
 //! Budgets without a proxy around them, on one instance or on several that share a Redis.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use open_aiops::core::id::Label;
 use open_aiops::core::money::NanoUsd;
 use open_aiops::core::time::Timestamp;
 use open_aiops::ledger;
+use open_aiops::shared::reader::{Follow, Heard};
 use open_aiops::shared::{Shared, Standing};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -29,9 +30,18 @@ pub(crate) struct Instance {
     pub(crate) budgets: Arc<Budgets>,
     pub(crate) shared: Option<Arc<Shared>>,
     step: Step,
+    hears: Mutex<Vec<Step>>,
     config: Config,
     clock: Clock,
     dir: Arc<TempDir>,
+}
+
+struct Follower(Arc<Budgets>);
+
+impl Follow for Follower {
+    async fn follow(&self, heard: Heard) {
+        self.0.follow(heard).await;
+    }
 }
 
 /// What keeps an instance in step. Dropping it ends that.
@@ -81,6 +91,7 @@ impl Instance {
             budgets,
             shared,
             step,
+            hears: Mutex::default(),
             config,
             clock: clock.clone(),
             dir,
@@ -99,6 +110,13 @@ impl Instance {
         }
     }
 
+    /// Hears of deeds of others from now on.
+    pub(crate) fn hear(&self, budgets: Arc<Budgets>) {
+        let shared = self.shared.clone().unwrap();
+        let hears = tokio::spawn(async move { shared.hear(&Follower(budgets)).await });
+        self.hears.lock().unwrap().push(Step(hears));
+    }
+
     /// It is gone without a word: what it holds stays where it is.
     pub(crate) fn die(&self) {
         self.step.0.abort();
@@ -113,8 +131,13 @@ impl Instance {
             clock,
             dir,
             mut step,
+            hears,
             ..
         } = self;
+        for mut hears in hears.into_inner().unwrap() {
+            hears.0.abort();
+            let _ = (&mut hears.0).await;
+        }
         let _ = (&mut step.0).await;
         drop((step, budgets));
         // An incarnation is told from the one before by its time.
