@@ -29,6 +29,9 @@ use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
+use crate::shared::deeds::SharedDeed;
+use crate::shared::reader::{Follow, Heard};
+use crate::shared::{self, Shared};
 use crate::sinks::{SinkError, Sinks, Stores};
 use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
@@ -63,6 +66,8 @@ pub enum StartError {
     Otel(#[from] OtelError),
     #[error("{0}")]
     Sink(#[from] SinkError),
+    #[error("{0}")]
+    Shared(#[from] shared::SetupError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -90,6 +95,8 @@ pub struct App {
     admin_stop: oneshot::Sender<()>,
     sweeper: JoinHandle<()>,
     otel: Option<Otel>,
+    /// Keeps in step with other instances.
+    step: JoinHandle<()>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -167,7 +174,7 @@ impl App {
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
-        let (budgets, loops) = engines(&config, &ledger, &clock);
+        let (budgets, loops) = engines(&config, &ledger, &clock, admin_address)?;
         let proxy = Proxy::new(
             live,
             ledger.clone(),
@@ -194,6 +201,7 @@ impl App {
             clock: clock.clone(),
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
+        let step = tokio::spawn(in_step(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -218,6 +226,7 @@ impl App {
             admin_stop,
             sweeper,
             otel,
+            step,
         })
     }
 
@@ -314,6 +323,8 @@ impl App {
             }
         }
         self.sweeper.abort();
+        self.step.abort();
+        self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
             otel.stop().await;
@@ -366,6 +377,35 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
 fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
     let tls = config.proxy.tls.as_ref();
     tls.map(listener::acceptor).transpose()
+}
+
+/// Keeps in step with other instances and hears of what is done there; at once over where there are
+/// none.
+async fn in_step(budgets: Arc<Budgets>, loops: Arc<Loops>) {
+    let Some(shared) = budgets.shared().cloned() else {
+        return;
+    };
+    let follower = Follower {
+        budgets: Arc::clone(&budgets),
+        loops,
+    };
+    tokio::join!(budgets.keep_in_step(), shared.hear(&follower));
+}
+
+/// Does here what was done on another instance.
+struct Follower {
+    budgets: Arc<Budgets>,
+    loops: Arc<Loops>,
+}
+
+impl Follow for Follower {
+    async fn follow(&self, heard: Heard) {
+        match heard.told.deed {
+            SharedDeed::Tripped(tenant, trip) => self.loops.follow(tenant, *trip),
+            SharedDeed::Closed(id) => self.loops.unfollow(id),
+            _ => self.budgets.follow(heard).await,
+        }
+    }
 }
 
 /// A listener and the address it has; the system picks a port in place of 0.
@@ -423,14 +463,34 @@ async fn open_ledger(
 }
 
 /// What decides on calls.
-fn engines(config: &Config, ledger: &Ledger, clock: &Clock) -> (Arc<Budgets>, Arc<Loops>) {
-    (budgets(config, ledger, clock), loops(config, ledger, clock))
+fn engines(
+    config: &Config,
+    ledger: &Ledger,
+    clock: &Clock,
+    admin: SocketAddr,
+) -> Result<(Arc<Budgets>, Arc<Loops>), shared::SetupError> {
+    let budgets = budgets(config, ledger, clock, admin)?;
+    let loops = loops(config, ledger, clock);
+    if let Some(shared) = budgets.shared() {
+        loops.share(Arc::clone(shared));
+    }
+    Ok((budgets, loops))
 }
 
-fn budgets(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Budgets> {
+fn budgets(
+    config: &Config,
+    ledger: &Ledger,
+    clock: &Clock,
+    admin: SocketAddr,
+) -> Result<Arc<Budgets>, shared::SetupError> {
     let max_idle = config.accounting.max_accounts;
-    let (ledger, clock) = (ledger.clone(), clock.clone());
-    Arc::new(Budgets::new(&config.budgets, max_idle, ledger, clock))
+    let budgets = Budgets::new(&config.budgets, max_idle, ledger.clone(), clock.clone());
+    let Some(settings) = &config.shared else {
+        return Ok(Arc::new(budgets));
+    };
+    let shared = Shared::new(settings, ledger.seed().0, clock.clone())?;
+    shared.describe(&format!("{} at {admin}", build::DESCRIPTION));
+    Ok(Arc::new(budgets.sharing(Arc::new(shared))))
 }
 
 fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {

@@ -6,7 +6,10 @@
 
 pub mod ask;
 pub mod bank;
+mod elsewhere;
 mod figures;
+mod fleet;
+mod follow;
 pub mod hold;
 mod late;
 pub mod measured;
@@ -16,6 +19,7 @@ pub mod recent;
 pub mod refusal;
 pub mod refused;
 pub mod runs;
+mod step;
 mod stored;
 mod sweep;
 mod view;
@@ -32,6 +36,8 @@ pub use self::ask::Ask;
 use self::ask::Rules;
 pub use self::bank::Standing;
 use self::bank::{Attempt, Bank, Claimed, Held, Ticket};
+use self::elsewhere::Fleet;
+use self::fleet::NotHeld;
 pub use self::hold::{Hold, Used};
 pub use self::operate::{Key, OperateError};
 use self::recent::Recent;
@@ -70,6 +76,8 @@ pub struct Budgets {
     owing: Arc<AtomicBool>,
     /// Held while measurements are recorded: one may take the place of another.
     pub measuring: Arc<tokio::sync::Mutex<()>>,
+    /// None where this instance is alone.
+    fleet: Option<Arc<Fleet>>,
 }
 
 /// The accounts of one call.
@@ -126,6 +134,7 @@ impl Budgets {
             max_idle: AtomicUsize::new(max_idle),
             owing: Arc::default(),
             measuring: Arc::default(),
+            fleet: None,
         }
     }
 
@@ -135,6 +144,11 @@ impl Budgets {
         self.max_idle.store(max_idle, Ordering::Relaxed);
         self.edition.fetch_add(1, Ordering::SeqCst);
         self.bank.wake_all();
+    }
+
+    /// Where all of it is recorded.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// What calls have in common that are likely to use as much.
@@ -183,12 +197,17 @@ impl Budgets {
 
     /// The run of a call and all its ancestors, with what this call claims of them.
     async fn chain(&self, ask: &Ask<'_>) -> Result<Vec<Arc<Run>>, Unreadable> {
-        let now = self.clock.now();
+        let now = self.now();
         let claimed = ask.attribution.parent_run.as_ref();
         let (mut chain, mut parents) = (Vec::new(), Vec::new());
         if let Some(own) = &ask.attribution.run {
             let own = self.known_run(own).await?;
             parents.extend(own.claim(claimed, &ask.tightened, now));
+            if self.fleet.is_some()
+                && let Some((parent, limits)) = own.news()
+            {
+                self.tell_of_run(&own.name, parent, limits);
+            }
             chain.push(own);
         }
         // Another parent than the one it has does not take it from that one.
@@ -282,9 +301,16 @@ impl Budgets {
         if claim.accounts.is_empty() {
             return Ok(Granted::nothing());
         }
-        let began = self.clock.now();
+        if self.refuses_all() {
+            return Err(Refusal::Away);
+        }
+        let began = self.now();
         match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
-            Attempt::Held(held) => return Ok(self.granted(*held, Duration::ZERO)),
+            Attempt::Held(held) => match self.confirmed(claim, bound, held).await {
+                Ok(held) => return Ok(self.granted(*held, Duration::ZERO)),
+                Err(NotHeld::Refused) => return Err(Refusal::Away),
+                Err(NotHeld::Full) => {}
+            },
             Attempt::Refused(standing) => return Err(self.refused(standing)),
             Attempt::Tight | Attempt::Waiting => {}
         }
@@ -293,7 +319,7 @@ impl Budgets {
         let mut has_waited = false;
         let waiting = self.wait((&mut *claim, ask), &need, (&mut ticket, &mut has_waited));
         let outcome = tokio::time::timeout(patience, waiting).await;
-        let now = self.clock.now();
+        let now = self.now();
         match outcome {
             Ok(Some(Ok(held))) => {
                 let waited = if has_waited {
@@ -303,7 +329,8 @@ impl Budgets {
                 };
                 Ok(self.granted(*held, Duration::from_micros(waited)))
             }
-            Ok(Some(Err(standing))) => Err(self.refused(standing)),
+            Ok(Some(Err(Some(standing)))) => Err(self.refused(standing)),
+            Ok(Some(Err(None))) => Err(Refusal::Away),
             Ok(None) => Ok(Granted::nothing()),
             Err(_) => match bank::standing(&claim.accounts, &ticket, now) {
                 Some(standing) => Err(Refusal::Busy(Box::new(standing))),
@@ -313,20 +340,26 @@ impl Budgets {
     }
 
     /// Waits for its turn and for room, by the rules that are in force when there is some. None
-    /// when no budget is about the call any more.
+    /// when no budget is about the call any more; refused without a standing where Redis is away.
     async fn wait(
         &self,
         (claim, ask): (&mut Claim, &Ask<'_>),
         need: &Need,
         (ticket, has_waited): (&mut Ticket, &mut bool),
-    ) -> Option<Result<Box<Held>, Box<Standing>>> {
+    ) -> Option<Result<Box<Held>, Option<Box<Standing>>>> {
         let kind = self.kind(ask);
         loop {
+            self.look(claim).await;
+            let look_again = self.look_again(ticket.number());
             let turn = self.turn((claim, kind), need, (&mut *ticket, &mut *has_waited));
-            match tokio::time::timeout(LOOK_AGAIN, turn).await {
+            match tokio::time::timeout(look_again, turn).await {
                 Err(_) => {}
-                Ok(Turn::Held(held)) => return Some(Ok(held)),
-                Ok(Turn::Refused(standing)) => return Some(Err(standing)),
+                Ok(Turn::Held(held)) => match self.confirmed(claim, need, held).await {
+                    Ok(held) => return Some(Ok(held)),
+                    Err(NotHeld::Refused) => return Some(Err(None)),
+                    Err(NotHeld::Full) => tokio::task::yield_now().await,
+                },
+                Ok(Turn::Refused(standing)) => return Some(Err(Some(standing))),
                 Ok(Turn::Reloaded) => {
                     ticket.leave();
                     self.renew(claim, ask).await;
@@ -383,7 +416,7 @@ impl Budgets {
                 return Poll::Ready(Turn::Reloaded);
             }
             let waiting = Some((&mut *ticket, context.waker()));
-            let now = self.clock.now();
+            let now = self.now();
             let need = self.expecting(need, kind);
             match bank::attempt(&claim.accounts, &need, Size::Share, now, waiting) {
                 Attempt::Held(held) => Poll::Ready(Turn::Held(held)),
@@ -439,7 +472,7 @@ impl Budgets {
             i128::from(standing.used.of(*measure)) * 1000 / i128::from((*limit).max(1))
         };
         let nearest = counted().max_by_key(part);
-        let now = self.clock.now();
+        let now = self.now();
         let rule = &standing.rule.name;
         let signal = Signal {
             value: nearest.map(|(measure, _)| used(measure)),
@@ -463,7 +496,7 @@ impl Budgets {
         };
         let sums: Vec<String> = limits.each().map(|(of, sum)| of.text(sum)).collect();
         let act = Act {
-            at: self.clock.now(),
+            at: self.now(),
             who: "client".to_owned(),
             deed: Deed::RunTightened(run.name.clone(), limits),
             details: format!("run {}: to {}", run.name, sums.join(", ")),
@@ -491,7 +524,7 @@ impl Budgets {
 
     /// Who hears of it tells it to people, in the log too.
     fn event(&self, what: &'static str, details: String, signal: Signal) {
-        let event = Event::own(self.clock.now(), what, Some(details)).saying(signal);
+        let event = Event::own(self.now(), what, Some(details)).saying(signal);
         if let Err(error) = self.ledger.event(event) {
             tracing::warn!(%error, "the event {what} is not recorded");
         }

@@ -31,6 +31,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod shared;
 mod sinks;
 mod suggestions;
 mod value;
@@ -41,6 +42,7 @@ pub use self::measured::MetricsConfig;
 pub use self::otel::{Compression, Conventions, OtelConfig, OtelProtocol};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
+pub use self::shared::{OnAway, SharedConfig};
 pub use self::sinks::{Since, SinkConfig, SinkKind, SinkTable};
 
 /// The file read when none is named.
@@ -61,6 +63,8 @@ pub struct Config {
     pub alerts: AlertsConfig,
     pub sinks: Vec<SinkConfig>,
     pub metrics: MetricsConfig,
+    /// None where this instance is alone.
+    pub shared: Option<SharedConfig>,
     pub suggestions: Settings,
     pub otel: OtelConfig,
     pub prices: Vec<PriceOverride>,

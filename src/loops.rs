@@ -3,6 +3,7 @@
 //! conversation it is in `core::lineage`.
 
 mod attribute;
+mod fellows;
 mod identity;
 mod open;
 pub mod operate;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use self::fellows::Fellows;
 use self::identity::Identities;
 use self::open::{Key, OpenTrips};
 use self::read::Reader;
@@ -79,6 +81,8 @@ pub struct Loops {
     config: ArcSwap<LoopsConfig>,
     runs: [Mutex<Shard>; SHARDS],
     open: OpenTrips,
+    /// What other instances stopped.
+    fellows: Fellows,
     redact: Redaction,
     swept_at: AtomicI64,
     keeper: Box<dyn Keeper>,
@@ -130,6 +134,7 @@ impl Loops {
             config: ArcSwap::from_pointee(config.loops.clone()),
             runs: Default::default(),
             open: OpenTrips::default(),
+            fellows: Fellows::default(),
             redact: config.ledger.redact.clone(),
             swept_at: AtomicI64::new(0),
             keeper,
@@ -171,6 +176,9 @@ impl Loops {
             now,
         };
         let key = (turn.space.tenant, run.clone());
+        if let Some(trip) = self.fellows.bars(&key, who, (now, policy.cool_down_us)) {
+            return Err(Box::new(Refusal::Tripped(Box::new(trip))));
+        }
         let watched = self.watched(&key);
         let verdict = {
             let mut watched = lock(&watched);
@@ -187,6 +195,9 @@ impl Loops {
             verdict
         };
         self.tell(&verdict, (run, who));
+        for trip in &verdict.changed {
+            self.tell_fellows(key.0, trip);
+        }
         match verdict.refusal {
             Some(No::Tripped(trip)) => Err(Box::new(Refusal::Tripped(trip))),
             Some(No::Beyond(beyond)) => Err(Box::new(Refusal::Beyond(beyond, run.clone()))),
@@ -308,6 +319,7 @@ impl Loops {
                 ended
             });
             for trip in ended.into_iter().flatten() {
+                self.tell_fellows(0, &trip);
                 self.event("loop_closed", refusal::closed(&trip), Some(trip));
             }
         }

@@ -400,7 +400,6 @@ impl Filling {
             previous_response: None,
             headers: None,
             kept: None,
-            trace: None,
             request: None,
             hold: Vec::new(),
             tightened: Limits::default(),

@@ -11,6 +11,7 @@ use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
+use super::elsewhere::{Elsewhere, Fleet};
 use super::hold::{Hold, Part, held_amounts};
 use crate::core::budget::decide::{Need, Seat, Size, Verdict, Why, decide};
 use crate::core::budget::{
@@ -26,6 +27,8 @@ pub struct Bank {
     /// Ids are digests made with a secret: the hash need not defend itself.
     shards: [Mutex<FxHashMap<AccountId, Arc<Cell>>>; SHARDS],
     tickets: AtomicU64,
+    /// Set where several instances share accounts.
+    fleet: Option<Arc<Fleet>>,
 }
 
 /// One account in memory.
@@ -58,6 +61,8 @@ pub(super) struct State {
     pub(super) last_used: Timestamp,
     /// Goes up with every use.
     pub(super) uses: u64,
+    /// What other instances have; none where this one is alone.
+    pub(super) elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// What was said of an account already, so that it is said once.
@@ -135,11 +140,17 @@ impl Default for Bank {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             tickets: AtomicU64::new(0),
+            fleet: None,
         }
     }
 }
 
 impl Bank {
+    /// From now on what other instances have counts as well.
+    pub(super) fn share(&mut self, fleet: &Arc<Fleet>) {
+        self.fleet = Some(Arc::clone(fleet));
+    }
+
     /// The account of this id, made if it is not in memory.
     pub fn cell(&self, id: AccountId, name: impl FnOnce() -> AccountName) -> Arc<Cell> {
         let mut shard = lock(self.shard(id));
@@ -147,7 +158,10 @@ impl Bank {
             Arc::new(Cell {
                 id,
                 name: name(),
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    elsewhere: self.fleet.as_ref().map(Elsewhere::new),
+                    ..State::default()
+                }),
             })
         });
         Arc::clone(cell)
@@ -318,6 +332,10 @@ impl Held {
         state.held = state.held.plus(amounts);
         state.running += 1;
         state.touch(now);
+        if let Some(elsewhere) = &mut state.elsewhere {
+            elsewhere.doubt();
+            self.hold.doubt();
+        }
         self.hold.add(Part {
             rule: Arc::clone(&claimed.rule),
             limits: claimed.limits,
@@ -384,23 +402,34 @@ impl State {
         now: Timestamp,
         ticket: Option<u64>,
     ) -> Seat<'r> {
-        let rule = &*claimed.rule;
-        let account = self.account.as_ref();
+        let seat = self.seat_of(&claimed.rule, claimed.limits, now);
         Seat {
-            rule,
-            limits: account.map_or(claimed.limits, |account| {
-                account.limits(&claimed.limits, now)
-            }),
-            used: account.map_or_else(Amounts::default, |account| account.used(&rule.window, now)),
-            held: self.held,
-            running: self.running,
             is_queued: match (self.queue.first_key_value(), ticket) {
                 (None, _) => false,
                 (Some(_), None) => true,
                 (Some((first, _)), Some(own)) => *first < own,
             },
             micro_metric: claimed.micro_metric,
+            ..seat
         }
+    }
+
+    /// How it stands by a rule with these limits, for nobody in particular.
+    pub(super) fn seat_of<'r>(&self, rule: &'r Rule, limits: Limits, now: Timestamp) -> Seat<'r> {
+        let account = self.account.as_ref();
+        let mut seat = Seat {
+            rule,
+            limits: account.map_or(limits, |account| account.limits(&limits, now)),
+            used: account.map_or_else(Amounts::default, |account| account.used(&rule.window, now)),
+            held: self.held,
+            running: self.running,
+            is_queued: false,
+            micro_metric: 0,
+        };
+        if let Some(elsewhere) = &self.elsewhere {
+            elsewhere.weigh(&mut seat, now);
+        }
+        seat
     }
 
     pub(super) fn standing(&self, claimed: &Claimed, seat: &Seat<'_>) -> Standing {
@@ -409,8 +438,8 @@ impl State {
             name: claimed.cell.name.clone(),
             limits: seat.limits,
             used: seat.used,
-            held: self.held,
-            running: self.running,
+            held: seat.held,
+            running: seat.running,
             why: None,
             needs: 0,
             fits_at: None,
@@ -453,8 +482,11 @@ impl State {
             standing.is_new = self.alert < Alert::Spent;
             self.alert = Alert::Spent;
             self.spent_at = seat.used_permille();
-            let spent = self.account.as_ref().map(|account| &account.spent);
-            standing.fits_at = spent.and_then(|spent| seat.fits_at(need, spent, now));
+            let own = self.account.as_ref().map(|account| &account.spent);
+            standing.fits_at = own.and_then(|own| match &self.elsewhere {
+                Some(elsewhere) => seat.fits_at(need, &elsewhere.spent(own), now),
+                None => seat.fits_at(need, own, now),
+            });
         }
         standing
     }
@@ -522,6 +554,10 @@ impl Standing {
 }
 
 impl Ticket {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Goes out of the queue; the next one may have a chance.
     pub(super) fn leave(&mut self) {
         if let Some(cell) = self.queued_at.take() {

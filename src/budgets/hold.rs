@@ -32,6 +32,8 @@ pub struct Hold {
     /// In the order in which accounts are locked.
     parts: Vec<Part>,
     record: Record,
+    /// Other instances may not have left room for it.
+    is_unsure: bool,
 }
 
 /// Whether the ledger has the admission of a call. Once that is decided, a call that is lost costs
@@ -90,11 +92,26 @@ impl Hold {
             output_tokens,
             parts: Vec::new(),
             record: Record::Undecided,
+            is_unsure: false,
         }
     }
 
     pub(super) fn add(&mut self, part: Part) {
         self.parts.push(part);
+    }
+
+    /// Whether other instances have left room for it is not known yet.
+    pub(super) fn doubt(&mut self) {
+        self.is_unsure = true;
+    }
+
+    /// They have.
+    pub(super) fn confirm(&mut self) {
+        if std::mem::take(&mut self.is_unsure) {
+            for part in &self.parts {
+                part.cell.lock().settle_doubt();
+            }
+        }
     }
 
     /// One that holds nothing: for a call that no budget is about.
@@ -116,6 +133,11 @@ impl Hold {
     /// [`output_tokens`]: Self::output_tokens
     pub fn is_clamped(&self) -> bool {
         !self.parts.is_empty() && self.output_tokens < self.need.most_output
+    }
+
+    /// What it holds of one of the accounts, by its place among them.
+    pub(super) fn amounts_of(&self, n: usize) -> Option<Amounts> {
+        self.parts.get(n).map(|part| part.amounts)
     }
 
     /// As it goes into the ledger.
@@ -152,8 +174,9 @@ impl Hold {
                 return Err(Box::new(state.standing_of(part, now)));
             }
         }
-        for (state, more) in states.iter_mut().zip(&more) {
+        for ((part, state), more) in self.parts.iter().zip(&mut states).zip(&more) {
             state.held = state.held.plus(*more);
+            part.cell.changed(state);
         }
         drop(states);
         for (part, more) in self.parts.iter_mut().zip(more) {
@@ -193,6 +216,9 @@ impl Hold {
         for (part, state) in self.parts.iter().zip(&mut states) {
             let (bucket, amounts) = charge(part);
             state.give_back(part);
+            if self.is_unsure {
+                state.settle_doubt();
+            }
             state.touch(now);
             let charge = Charge {
                 account: part.cell.id,
@@ -202,6 +228,7 @@ impl Hold {
             if let Some(account) = &mut state.account {
                 account.charge(&charge, now);
             }
+            part.cell.changed(state);
             if let Record::Refused(owing) = &self.record {
                 state.owe(charge);
                 owing.store(true, Ordering::Release);
@@ -219,6 +246,10 @@ impl Hold {
     fn release(&mut self) {
         for (part, state) in self.parts.iter().zip(&mut lock_all(&self.parts)) {
             state.give_back(part);
+            part.cell.changed(state);
+            if self.is_unsure {
+                state.settle_doubt();
+            }
             state.wake_first();
         }
         self.parts.clear();
@@ -233,15 +264,14 @@ impl Part {
     }
 
     fn has_room(&self, state: &State, more: Amounts, now: Timestamp) -> bool {
-        let (Action::Break, Some(account)) = (self.rule.action, &state.account) else {
+        if self.rule.action != Action::Break || state.account.is_none() {
             return true;
-        };
-        let used = account.used(&self.rule.window, now);
-        let taken = used.plus(state.held).plus(more);
-        let limits = account.limits(&self.limits, now);
+        }
+        let seat = state.seat_of(&self.rule, self.limits, now);
+        let taken = seat.used.plus(seat.held).plus(more);
         // More output is neither another call nor more of a metric.
         let is_beside = |of: Measure| matches!(of, Measure::Concurrent | Measure::Metric);
-        limits
+        seat.limits
             .each()
             .all(|(measure, limit)| is_beside(measure) || taken.of(measure) <= limit)
     }
@@ -256,6 +286,12 @@ impl State {
             micro_metric: 0,
         };
         self.standing(&claimed, &self.seat(&claimed, now, None))
+    }
+
+    fn settle_doubt(&mut self) {
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.settle_doubt();
+        }
     }
 
     fn give_back(&mut self, part: &Part) {

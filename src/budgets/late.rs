@@ -42,9 +42,10 @@ impl Budgets {
             .collect();
         let recorded = record(charges.clone());
         let charged_at = settlement.charged_at();
-        for (charge, state) in charges.iter().zip(&mut states) {
-            if let (true, Some(state)) = (recorded, state) {
+        for ((charge, cell), state) in charges.iter().zip(&cells).zip(&mut states) {
+            if let (true, Some(cell), Some(state)) = (recorded, cell, state) {
                 state.charge_late(charge, charged_at, now);
+                cell.changed(state);
             }
         }
         recorded

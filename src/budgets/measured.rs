@@ -75,7 +75,7 @@ impl Budgets {
         whose: &Measured<'_>,
         record: impl FnOnce(Measurement) -> Result<T, E>,
     ) -> Result<T, NotCharged<E>> {
-        let now = self.clock.now();
+        let now = self.now();
         let charged = self.charged(&it, before, (whose, now));
         let Some(charged) = charged.map_err(NotCharged::Unreadable)? else {
             return record(it).map_err(NotCharged::Unrecorded);
@@ -92,8 +92,11 @@ impl Budgets {
             }
         }
         let recorded = record(it).map_err(NotCharged::Unrecorded)?;
-        for (id, _, state) in &mut states {
+        for (id, cell, state) in &mut states {
             let Some(state) = state else { continue };
+            if let Some(cell) = cell {
+                cell.changed(state);
+            }
             if let Some(account) = &mut state.account {
                 charged.apply(*id, account);
             }

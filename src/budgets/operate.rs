@@ -12,6 +12,7 @@ use crate::core::budget::{
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::ledger::{Durable, Unavailable};
+use crate::shared::deeds::SharedDeed;
 
 /// Why a deed cannot be done.
 #[derive(Debug, thiserror::Error)]
@@ -77,12 +78,13 @@ impl Budgets {
             let rule = rule.name.clone();
             return Err(OperateError::NotLimited { rule, measure });
         }
-        let now = self.clock.now();
+        let now = self.now();
         let until = rule.window.resets_at(now);
         let raise = Raise { by, until };
         let sums: Vec<String> = by.each().map(|(of, sum)| rule.text(of, sum)).collect();
         let sums = sums.join(", ");
         let details = format!("\"{}\", {}: by {sums}", rule.name, cell.name);
+        let told = details.clone();
         let durable = {
             let mut state = cell.lock();
             let deed = Deed::BudgetRaised(cell.id, raise);
@@ -95,14 +97,17 @@ impl Budgets {
             durable
         };
         durable.await;
+        let deed = SharedDeed::Raised(cell.name.clone(), raise);
+        self.tell_others(deed, who, told).await;
         Ok(until)
     }
 
     /// Forgets what was spent of one account, and what was put on top of its limits.
     pub async fn reset(&self, rule: &Label, key: &Key, who: &str) -> Result<(), OperateError> {
         let (rule, cell) = self.account(rule, key).await?;
-        let now = self.clock.now();
+        let now = self.now();
         let details = format!("\"{}\", {}", rule.name, cell.name);
+        let told = details.clone();
         let durable = {
             let mut state = cell.lock();
             let durable = self.record(Deed::BudgetReset(cell.id), who, details)?;
@@ -110,11 +115,14 @@ impl Budgets {
                 account.reset(now);
             }
             state.unrecorded.clear();
+            cell.changed(&mut state);
             state.touch(now);
             state.wake_first();
             durable
         };
         durable.await;
+        let deed = SharedDeed::Reset(cell.name.clone());
+        self.tell_others(deed, who, told).await;
         Ok(())
     }
 
@@ -137,6 +145,9 @@ impl Budgets {
         if let Some(durable) = durable {
             durable.await;
         }
+        let deed = SharedDeed::Controlled(run.name.clone(), control);
+        self.tell_others(deed, who, format!("run {}", run.name))
+            .await;
         Ok(ended)
     }
 
@@ -158,7 +169,7 @@ impl Budgets {
         let what: &'static str = (&deed).into();
         tracing::warn!(who, "{what}: {details}");
         self.ledger.act(Act {
-            at: self.clock.now(),
+            at: self.now(),
             who: who.to_owned(),
             deed,
             details,

@@ -38,7 +38,7 @@ impl Budgets {
         let count = cells.len();
         let details = format!("of {count} accounts, made while the ledger could not be written");
         let taken = self.ledger.act(Act {
-            at: self.clock.now(),
+            at: self.now(),
             who: "open-aiops".to_owned(),
             deed: Deed::ChargesRecorded(charges),
             details,

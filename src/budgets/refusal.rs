@@ -27,6 +27,8 @@ pub enum Refusal {
     Stopped(Label),
     /// An answer went on beyond what its budget pays for.
     Overrun(Box<Standing>),
+    /// What other instances spent is not known, and nothing is to go on without that.
+    Away,
     /// The call is of a loop, or its run grew too large.
     Loop(Box<loops::Refusal>),
 }
@@ -58,6 +60,7 @@ impl Refusal {
             Self::Paused(_) => "run_paused",
             Self::Stopped(_) => "run_stopped",
             Self::Overrun(_) => "budget_overrun",
+            Self::Away => "shared_away",
             Self::Loop(of) => of.kind(),
         }
     }
@@ -65,7 +68,7 @@ impl Refusal {
     /// The `code` of the error object: what programs look at.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unpriced(_) => self.kind(),
+            Self::Unpriced(_) | Self::Away => self.kind(),
             Self::Spent(_)
             | Self::Busy(_)
             | Self::Paused(_)
@@ -85,13 +88,13 @@ impl Refusal {
             | Self::Unpriced(standing)
             | Self::Busy(standing)
             | Self::Overrun(standing) => Some(standing),
-            Self::Paused(_) | Self::Stopped(_) | Self::Loop(_) => None,
+            Self::Paused(_) | Self::Stopped(_) | Self::Away | Self::Loop(_) => None,
         }
     }
 
     /// Nothing that passes when the client waits.
     pub fn is_break(&self) -> bool {
-        !matches!(self, Self::Busy(_) | Self::Paused(_))
+        !matches!(self, Self::Busy(_) | Self::Paused(_) | Self::Away)
     }
 
     /// A breaker ends the run as it is, and no other record says so: that of a stopped loop and
@@ -116,6 +119,7 @@ impl Refusal {
     /// Seconds after which trying again makes sense; none when a client should give up.
     pub fn retry_after(&self, now: Timestamp) -> Option<u64> {
         match self {
+            Self::Away => Some(1),
             Self::Busy(_) => Some(2),
             Self::Paused(_) => Some(10),
             Self::Spent(standing) => {
@@ -177,6 +181,10 @@ impl fmt::Display for Refusal {
                 f,
                 "the run {run} was stopped. To let it go on: open-aiops run resume {}",
                 quoted(run)
+            ),
+            Self::Away => f.write_str(
+                "what other instances spent is not known: Redis cannot be reached, and [shared] on_failure \
+                 is \"refuse\"; see the log",
             ),
             Self::Loop(of) => of.fmt(f),
             Self::Overrun(standing) => {

@@ -73,7 +73,7 @@ impl Budgets {
     /// A call of this run was refused, or ended for a reason of ours: that counts for its ancestors
     /// too. The first for a reason that waiting does not help with is recorded.
     pub fn note_refusal(&self, run: Option<&Label>, agent: &Label, why: &Refusal) {
-        let now = self.clock.now();
+        let now = self.now();
         let mut next = run.cloned();
         for generation in 0..=MAX_ANCESTORS {
             let Some(run) = next.take().and_then(|name| self.runs.get(&name)) else {
@@ -111,7 +111,7 @@ impl Budgets {
         limits: &Limits,
         who: &str,
     ) -> Result<(), BeginError> {
-        let now = self.clock.now();
+        let now = self.now();
         let own = self.known_run(run).await?;
         if let Some(parent) = own.claim(parent, limits, now) {
             let parent = self.known_run(&parent).await?;

@@ -37,6 +37,8 @@ struct Inner {
     known: Option<RunState>,
     /// The limits that records say.
     recorded: Limits,
+    /// What other instances were told of it.
+    told: (Option<Label>, Limits),
     /// A call of it was seen, or an operator named it.
     is_known: bool,
     running: HashMap<u64, Arc<Switch>>,
@@ -197,6 +199,18 @@ impl Run {
     /// The run that it is part of, as far as that is known.
     pub(super) fn parent(&self) -> Option<Label> {
         self.lock().known.as_ref()?.parent.clone()
+    }
+
+    /// What clients said of it that other instances were not told. They are told of it now.
+    pub(super) fn news(&self) -> Option<(Option<Label>, Limits)> {
+        let mut inner = self.lock();
+        let known = inner.known.as_ref()?;
+        let news = (known.parent.clone(), known.tightened);
+        let is_news = news != inner.told;
+        is_news.then(|| {
+            inner.told.clone_from(&news);
+            news
+        })
     }
 
     /// The limits of it, if no record says them yet.

@@ -80,7 +80,7 @@ impl Budgets {
             .filter(|rule| filter.rule.as_ref().is_none_or(|name| *name == rule.name))
             .map(RuleRow::new)
             .collect();
-        let now = self.clock.now();
+        let now = self.now();
         match named(&rows, filter) {
             Some(names) => self.add_named(&rules, &mut rows, &names, now)?,
             None => self.add_all(&rules, &mut rows, filter, now)?,
@@ -106,7 +106,7 @@ impl Budgets {
             key: vec![(Dimension::Run, Some(run.clone()))],
         };
         let names: Vec<AccountName> = rows.iter().map(name).collect();
-        let now = self.clock.now();
+        let now = self.now();
         self.add_named(&rules, &mut rows, &names, now)?;
         for row in &mut rows {
             self.complete(row, now)?;
@@ -213,7 +213,7 @@ impl Budgets {
         let Some(rules) = self.rules.load_full() else {
             return Vec::new();
         };
-        let now = self.clock.now();
+        let now = self.now();
         let mut full: Vec<(Arc<Rule>, AccountRow)> = Vec::new();
         for cell in self.bank.cells() {
             let Some(rule) = rules.all().find(|rule| rule.name == cell.name.rule) else {
@@ -244,7 +244,7 @@ impl Budgets {
     ) -> Result<(Arc<Rule>, AccountRow), OperateError> {
         let (rule, cell) = self.account(rule, key).await?;
         let limits = self.limits_of(&rule, &cell.name).await?;
-        let now = self.clock.now();
+        let now = self.now();
         let state = cell.lock();
         let fresh = StoredAccount::new(None);
         let account = state.account.as_ref().unwrap_or(&fresh);
@@ -331,19 +331,24 @@ impl AccountRow {
         state: Option<&State>,
         (own, now): (Limits, Timestamp),
     ) -> Self {
-        let used = account.used(&rule.window, now);
-        let held = state.map_or_else(Amounts::default, |state| state.held);
-        let running = state.map_or(0, |state| state.running);
         let limits = account.limits(&own, now);
-        let seat = Seat {
-            rule,
-            limits,
-            used,
-            held,
-            running,
-            is_queued: false,
-            micro_metric: 0,
+        let seat = match state {
+            // Who looks is told what there is to spend in all, whatever this instance may of it.
+            Some(state) => Seat {
+                limits,
+                ..state.seat_of(rule, own, now)
+            },
+            None => Seat {
+                rule,
+                limits,
+                used: account.used(&rule.window, now),
+                held: Amounts::default(),
+                running: 0,
+                is_queued: false,
+                micro_metric: 0,
+            },
         };
+        let (used, held, running) = (seat.used, seat.held, seat.running);
         let measure = |(measure, limit): (Measure, i64)| MeasureRow {
             measure,
             used: match measure {

@@ -12,7 +12,9 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::read::Section;
-use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig, alerts, otel, sinks};
+use super::{
+    AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig, alerts, otel, shared, sinks,
+};
 
 /// hyper refuses to work with less.
 const MIN_HEAD_BYTES: usize = 8 << 10;
@@ -183,6 +185,7 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     warnings.extend(alerts::warnings(&config.alerts));
     warnings.extend(otel::warnings(&config.otel));
     warnings.extend(sinks::warnings(&config.sinks));
+    warnings.extend(shared::warnings(config.shared.as_ref()));
     warnings
 }
 

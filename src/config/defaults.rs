@@ -40,6 +40,7 @@ impl Default for Config {
             alerts: AlertsConfig::default(),
             sinks: Vec::new(),
             metrics: super::MetricsConfig::default(),
+            shared: None,
             suggestions: suggest::Settings::default(),
             otel: super::OtelConfig::default(),
             prices: Vec::new(),

@@ -207,6 +207,7 @@ pub fn hold_back(running: &Config, new: &mut Config) -> Vec<&'static str> {
         &mut is.max_queue_bytes,
     );
     held.put_back("otel", &running.otel, &mut new.otel);
+    held.put_back("shared", &running.shared, &mut new.shared);
     held.0
 }
 

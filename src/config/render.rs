@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    Secret, UpstreamConfig, alerts, budget, loops, measured, otel, sinks, suggestions,
+    Secret, UpstreamConfig, alerts, budget, loops, measured, otel, shared, sinks, suggestions,
 };
 use crate::core::price::PerMillion;
 
@@ -32,6 +32,9 @@ impl Display for Config {
             .iter()
             .try_for_each(|entry| sinks::write(f, entry))?;
         measured::write(f, &self.metrics)?;
+        if let Some(config) = &self.shared {
+            shared::write(f, config)?;
+        }
         suggestions::write(f, &self.suggestions)?;
         otel::write(f, &self.otel)?;
         self.prices.iter().try_for_each(|entry| price(f, entry))

@@ -15,7 +15,7 @@ use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
     PriceOverride, Problems, ProxyConfig, Secret, TlsConfig, UpstreamConfig, alerts, budget, check,
-    loops, measured, otel, sinks, suggestions,
+    loops, measured, otel, shared, sinks, suggestions,
 };
 
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -42,6 +42,7 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.alerts = alerts::read(root, env, listeners);
         config.sinks = sinks::read(root, env);
         config.metrics = measured::read(root);
+        config.shared = shared::read(root, env);
         config.suggestions = suggestions::read(root);
         config.otel = otel::read(root, env, listeners);
         config.prices = prices(root);

@@ -378,6 +378,10 @@ fn every_key_is_documented_and_in_the_full_fixture() {
         ),
         ("[metrics]\n".to_owned(), "metrics"),
         ("[otel]\n".to_owned(), "otel"),
+        (
+            "[shared]\nurl = \"redis://localhost\"\nsecret_env = \"ALERTS_TOKEN\"\n".to_owned(),
+            "shared",
+        ),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();

@@ -80,6 +80,9 @@ pub enum Rule {
     /// Something that was recorded did not come to a database, and will not.
     #[n(16)]
     SinkIncomplete,
+    /// What other instances spent is not known.
+    #[n(17)]
+    SharedAway,
 }
 
 /// How much it matters.
@@ -129,6 +132,9 @@ pub enum About {
     Metric,
     #[n(9)]
     Sink,
+    /// What several instances share.
+    #[n(10)]
+    Shared,
 }
 
 /// Which thing.
@@ -276,6 +282,7 @@ impl Rule {
             | Self::LoopTripped
             | Self::UpstreamFailing
             | Self::LedgerFailed
+            | Self::SharedAway
             | Self::DiskLow => Severity::Critical,
         }
     }
@@ -290,6 +297,7 @@ impl Rule {
             "upstream_recovered" => &[Self::UpstreamFailing],
             "ledger_resumed" => &[Self::LedgerFailed],
             "index_resumed" => &[Self::IndexFailed],
+            "shared_joined" => &[Self::SharedAway],
             "disk_freed" => &[Self::DiskLow],
             "config_reloaded" => &[Self::ConfigRefused],
             "alert_sent" => &[Self::AlertFailed],
@@ -304,6 +312,7 @@ impl Rule {
                 Self::LedgerFailed,
                 Self::IndexFailed,
                 Self::DiskLow,
+                Self::SharedAway,
                 Self::ConfigRefused,
                 Self::AlertFailed,
                 Self::SinkFailing,

@@ -38,6 +38,9 @@ impl Loops {
     /// whatever they repeat. It is in the ledger before any call goes on, or nothing is done.
     pub async fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
         let now = self.clock.now();
+        if let Some(trip) = self.fellows.trip(id) {
+            return self.reset_elsewhere(trip, who).await;
+        }
         let run = self.open.run_of(id);
         let watched = run.and_then(|(tenant, run)| self.known(tenant, &run));
         let watched = watched.ok_or(OperateError::NoSuchTrip(id))?;
@@ -56,6 +59,43 @@ impl Loops {
             (trip, durable)
         };
         durable.await;
+        self.tell_fellows(0, &trip);
         Ok(trip)
+    }
+
+    /// Closes a trip of another instance, there too.
+    async fn reset_elsewhere(&self, mut trip: Trip, who: &str) -> Result<Trip, OperateError> {
+        let (at, by) = (self.clock.now(), ClosedBy::Operator);
+        trip.closed = Some(Closed { at, by });
+        let details = format!("by {who}: {}", refusal::closed(&trip));
+        let mut event = Event::own(at, "loop_closed", Some(details));
+        event.trip = Some(Box::new(trip.clone()));
+        let durable = self.keeper.keep(event)?;
+        self.fellows.close(trip.id);
+        durable.await;
+        self.tell_fellows(0, &trip);
+        Ok(trip)
+    }
+
+    /// Closes a trip that was reset on another instance.
+    pub fn unfollow(&self, id: CallId) {
+        self.fellows.close(id);
+        let Some((tenant, run)) = self.open.run_of(id) else {
+            return;
+        };
+        let Some(watched) = self.known(tenant, &run) else {
+            return;
+        };
+        let now = self.clock.now();
+        let closed = {
+            let mut watched = lock(&watched);
+            let closed = watched.guard.reset(id, 0, now);
+            self.open.close(closed.as_slice());
+            closed
+        };
+        if let Some(trip) = closed {
+            let details = format!("on another instance: {}", refusal::closed(&trip));
+            self.event("loop_closed", details, Some(trip));
+        }
     }
 }

@@ -218,12 +218,12 @@ fn settle(mut call: EndedCall, books: &Books) {
     let EndedCall { entry, hold, .. } = call;
     settlement.settled_at = Some(now);
     if is_guess {
-        hold.settle_as_held(now, |charges| {
+        hold.settle_as_held(books.budgets.at(now), |charges| {
             settlement.settle_at(charges);
             entry.settle(settlement, capture);
         });
     } else {
-        hold.settle(&used, now, |charges| {
+        hold.settle(&used, books.budgets.at(now), |charges| {
             settlement.charges = charges;
             entry.settle(settlement, capture);
         });

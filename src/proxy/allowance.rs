@@ -103,6 +103,9 @@ impl Received {
         };
         match outcome {
             Ok(()) => Ok(allowance),
+            Err(why) if matches!(*why, Refusal::Away) => {
+                Err(Fault::Unavailable(Unavailability::Shared))
+            }
             Err(why) => Err(self.refused(proxy, why)),
         }
     }

@@ -20,7 +20,7 @@ use crate::config::RecordLevel;
 use crate::core::attribution::{Attribution, Confidence};
 use crate::core::budget::Limits;
 use crate::core::call::Operation;
-use crate::core::digest::{Digest, DigestSeed};
+use crate::core::digest::Digest;
 use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::space::Room;
@@ -128,7 +128,7 @@ impl Received {
             started_at,
             trace: propagation::read(&head.headers),
             onward: None,
-            key: key_hash(proxy.ledger.seed(), &head.headers, query),
+            key: key_hash(proxy, &head.headers, query),
             client: client(&head.headers),
             record,
             retry: attributed.retry,
@@ -368,9 +368,14 @@ fn choose(
     })
 }
 
-/// The same key gives the same hash within one installation; the key cannot be got back.
-fn key_hash(seed: DigestSeed, map: &HeaderMap, query: Option<&str>) -> Option<Digest> {
+/// The same key gives the same hash within one installation, be it of several instances; the key
+/// cannot be got back.
+fn key_hash(proxy: &Proxy, map: &HeaderMap, query: Option<&str>) -> Option<Digest> {
     let key = headers::credential(map, query)?;
+    if let Some(shared) = proxy.budgets.shared() {
+        return Some(shared.naming().client_key(key));
+    }
+    let seed = proxy.ledger.seed();
     let mut hasher = blake3::Hasher::new_derive_key("open-aiops 2026 client key");
     hasher.update(&seed.0.to_le_bytes());
     hasher.update(key);

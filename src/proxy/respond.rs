@@ -83,6 +83,7 @@ pub(super) enum UpstreamFaultKind {
 pub(super) enum Unavailability {
     Ledger,
     Budgets,
+    Shared,
     Memory,
     TooManyCalls,
 }
@@ -137,6 +138,7 @@ impl Fault {
             Self::Unavailable(reason) => match reason {
                 Unavailability::Ledger => "ledger_unavailable",
                 Unavailability::Budgets => "budgets_unreadable",
+                Unavailability::Shared => "shared_away",
                 Unavailability::Memory => "memory_full",
                 Unavailability::TooManyCalls => "too_many_calls",
             },
@@ -337,6 +339,10 @@ impl fmt::Display for Unavailability {
                 "calls cannot be recorded now and [ledger] on_failure is \"refuse\"; see the log"
             }
             Self::Budgets => "what was spent cannot be read from the ledger now; see the log",
+            Self::Shared => {
+                "what other instances spent is not known: Redis cannot be reached, and [shared] on_failure is \
+                 \"refuse\"; see the log"
+            }
             Self::Memory => {
                 "the bodies of running calls take all memory they may; raise [proxy] max_memory"
             }

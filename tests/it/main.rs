@@ -44,6 +44,8 @@ mod records;
 mod replay;
 mod replay_answers;
 mod replay_launch;
+mod shared_budgets;
+mod shared_faults;
 mod sinks;
 mod smuggling;
 mod steps;

@@ -86,13 +86,20 @@ const RULES: &[Rule] = &[
         never: &["hyper", "axum", "clap", "toml::"],
     },
     Rule {
+        room: "shared",
+        rooms: Some(&["core", "clock", "config", "shared"]),
+        never: &["hyper", "redb", "axum", "clap", "toml::", "std::env"],
+    },
+    Rule {
         room: "budgets",
-        rooms: Some(&["core", "clock", "ledger", "budgets"]),
+        rooms: Some(&["core", "clock", "config", "ledger", "shared", "budgets"]),
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {
         room: "loops",
-        rooms: Some(&["core", "wire", "clock", "config", "ledger", "loops"]),
+        rooms: Some(&[
+            "core", "wire", "clock", "config", "ledger", "shared", "loops",
+        ]),
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],
     },
     Rule {

@@ -331,6 +331,7 @@ fn raw_scope(rule: Rule, heard: &Heard<'_>, delivery: Option<&Sent>) -> Scope {
         Rule::AlertFailed | Rule::AlertTest => About::Webhook,
         Rule::MetricOff => About::Metric,
         Rule::SinkFailing | Rule::SinkIncomplete => About::Sink,
+        Rule::SharedAway => About::Shared,
     };
     Scope::new(about, "")
 }

@@ -44,6 +44,7 @@ pub fn text(rule: Rule, scope: &Scope, details: &str) -> String {
         Rule::MetricOff => "a custom metric is off",
         Rule::SinkFailing => "a sink fails, what is recorded waits in the ledger",
         Rule::SinkIncomplete => "something recorded did not come to a sink",
+        Rule::SharedAway => "what other instances spent is not known",
     };
     // What stands in a wrong file may be a secret in the wrong place.
     let details = if rule == Rule::ConfigRefused {
@@ -71,6 +72,7 @@ fn hint(rule: Rule, scope: &Scope) -> Option<String> {
         Rule::UnpricedModel => "Give it one in [[price]]".to_owned(),
         Rule::ConfigRefused => "To see all problems: open-aiops check-config".to_owned(),
         Rule::AlertFailed => "To try it: open-aiops alerts test".to_owned(),
+        Rule::SharedAway => "To see who is there: open-aiops instances".to_owned(),
         Rule::MetricOff => "To see its values: open-aiops metric list".to_owned(),
         Rule::SinkFailing | Rule::SinkIncomplete => {
             "To see how it does: open-aiops sinks".to_owned()

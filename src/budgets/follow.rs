@@ -1,0 +1,170 @@
+//! What is done on one instance is done on all: telling others, and following what they tell.
+
+use std::sync::Arc;
+
+use super::bank::Cell;
+use super::operate::OperateError;
+use super::{Budgets, Unreadable, blocking};
+use crate::core::budget::{AccountName, Act, Control, Deed, Limits};
+use crate::core::id::Label;
+use crate::ledger::{Event, SpanFilter};
+use crate::shared::deeds::{SharedDeed, Told};
+use crate::shared::reader::Heard;
+
+impl Budgets {
+    /// Tells other instances what was done here, at once if that can be.
+    pub(super) async fn tell_others(&self, deed: SharedDeed, who: &str, details: String) {
+        let Some(shared) = self.shared() else { return };
+        let told = self.told(deed, (who, details), shared.naming().title());
+        shared.tell(&told).await;
+    }
+
+    /// Tells other instances what a client said of a run, beside the way of its call.
+    pub(super) fn tell_of_run(&self, run: &Label, parent: Option<Label>, limits: Limits) {
+        let Some(shared) = self.shared() else { return };
+        let deed = SharedDeed::RunClaimed(run.clone(), parent, limits);
+        let details = format!("run {run}");
+        shared.tell_soon(&self.told(deed, ("client", details), shared.naming().title()));
+    }
+
+    fn told(&self, deed: SharedDeed, (who, details): (&str, String), place: &str) -> Told {
+        Told {
+            at: self.now(),
+            who: who.to_owned(),
+            deed,
+            details,
+            place: place.to_owned(),
+        }
+    }
+
+    /// Does here what was done on another instance.
+    pub async fn follow(&self, heard: Heard) {
+        let details = heard.told.details.clone();
+        match self.try_follow(heard).await {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::error!("a deed of another instance is not followed: {details}: {error}")
+            }
+        }
+    }
+
+    async fn try_follow(&self, Heard { told, is_old }: Heard) -> Result<(), OperateError> {
+        let Told {
+            at,
+            who,
+            deed,
+            details,
+            place,
+        } = told;
+        let act = |deed| Act {
+            at,
+            who: format!("{who} on {place}"),
+            deed,
+            details: details.clone(),
+        };
+        match deed {
+            SharedDeed::Raised(name, raise) => {
+                let cell = self.named_cell(name).await?;
+                let act = act(Deed::BudgetRaised(cell.id, raise));
+                if is_old && self.has_done(&act).await? {
+                    return Ok(());
+                }
+                self.change(&cell, act, |account| account.raise(raise, at))
+            }
+            SharedDeed::Reset(name) => {
+                let cell = self.named_cell(name).await?;
+                let act = act(Deed::BudgetReset(cell.id));
+                if is_old && self.has_done(&act).await? {
+                    return Ok(());
+                }
+                self.change(&cell, act, |account| account.reset(at))
+            }
+            SharedDeed::Controlled(run, control) => {
+                let act = act(match control {
+                    Control::Running => Deed::RunResumed(run.clone()),
+                    Control::Paused => Deed::RunPaused(run.clone()),
+                    Control::Stopped => Deed::RunStopped(run.clone()),
+                });
+                if is_old && self.has_done(&act).await? {
+                    return Ok(());
+                }
+                let run = self.known_run(&run).await?;
+                run.claim(None, &Limits::default(), self.now());
+                tracing::warn!(who = act.who, "{}: {details}", <&str>::from(&act.deed));
+                run.set_control(control, || self.ledger.act(act).map(drop))?;
+                Ok(())
+            }
+            SharedDeed::RunClaimed(run, parent, limits) => {
+                let run = self.known_run(&run).await?;
+                run.claim(parent.as_ref(), &limits, self.now());
+                // Others know it.
+                run.news();
+                self.keep_limits(&run);
+                Ok(())
+            }
+            SharedDeed::Tripped(..) | SharedDeed::Closed(_) => Ok(()),
+        }
+    }
+
+    fn change(
+        &self,
+        cell: &Arc<Cell>,
+        act: Act,
+        change: impl FnOnce(&mut crate::core::budget::StoredAccount),
+    ) -> Result<(), OperateError> {
+        let is_reset = matches!(act.deed, Deed::BudgetReset(_));
+        tracing::warn!(
+            who = act.who,
+            "{}: {}",
+            <&str>::from(&act.deed),
+            act.details
+        );
+        let mut state = cell.lock();
+        state.open(cell, &self.ledger);
+        drop(self.ledger.act(act)?);
+        if let Some(account) = &mut state.account {
+            change(account);
+        }
+        if is_reset {
+            state.unrecorded.clear();
+        }
+        cell.changed(&mut state);
+        state.touch(self.now());
+        state.wake_first();
+        Ok(())
+    }
+
+    /// The account of this name, whether a call was counted for it here or not.
+    async fn named_cell(&self, name: AccountName) -> Result<Arc<Cell>, Unreadable> {
+        let id = name.id(self.ledger.seed());
+        let cell = self.bank.cell(id, || name);
+        if !cell.is_loaded() {
+            let ledger = self.ledger.clone();
+            cell.load(blocking(move || ledger.peek().account(id)).await?);
+        }
+        Ok(cell)
+    }
+
+    /// Whether the ledger says that this was followed before.
+    async fn has_done(&self, act: &Act) -> Result<bool, Unreadable> {
+        let (ledger, act) = (self.ledger.clone(), act.clone());
+        blocking(move || {
+            let micros = act.at.micros();
+            let filter = SpanFilter {
+                since: Some(act.at),
+                until: Some(crate::core::time::Timestamp::from_micros(
+                    micros.saturating_add(1),
+                )),
+                limit: 100,
+                ..SpanFilter::default()
+            };
+            let known = ledger.view().events(&filter)?;
+            let wanted = Event::from(act);
+            let is_same = |event: &Event| {
+                event.at == wanted.at && event.who == wanted.who && event.details == wanted.details
+            };
+            Ok(known.items.iter().any(is_same))
+        })
+        .await
+    }
+}

@@ -1,0 +1,284 @@
+//! Keeping in step with other instances: connecting, putting in all that this one knows, saying that
+//! it lives, and putting in what changes, beside the way of calls.
+
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Budgets;
+use super::bank::Cell;
+use super::elsewhere::{Fleet, counted, keep};
+use crate::core::alert::{About, Scope, Signal};
+use crate::core::budget::{AccountId, Amounts, StoredAccount};
+use crate::core::time::Timestamp;
+use crate::shared::part::Part;
+use crate::shared::peers::{Beat, Peer};
+use crate::shared::{Away, Shared};
+
+/// Accounts in one message.
+const AT_ONCE: usize = 128;
+/// Messages with accounts from the ledger that wait.
+const AHEAD: usize = 4;
+/// A sign of life comes this often, or three times within a lease.
+const BEAT: Duration = Duration::from_secs(1);
+/// Whether others have put in what they know is looked at this often.
+const WHOLE_AGAIN: Duration = Duration::from_millis(50);
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// What lasts longer than this is worth an event.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
+
+/// What outlives a connection.
+#[derive(Default)]
+struct Memory {
+    /// The run of the server that all was put into.
+    server: Option<String>,
+    away_since: Option<Instant>,
+    /// What was told is still so.
+    told: Option<&'static str>,
+    retry: Duration,
+}
+
+impl Budgets {
+    /// Keeps in step for as long as it is polled; at once over where this instance is alone.
+    pub async fn keep_in_step(self: Arc<Self>) {
+        let Some(fleet) = self.fleet.clone() else {
+            return;
+        };
+        let mut memory = Memory {
+            away_since: Some(Instant::now()),
+            ..Memory::default()
+        };
+        loop {
+            let Err(away) = self.stay_joined(&fleet, &mut memory).await;
+            fleet.shared.lose(&away);
+            self.tell_away(&mut memory, &away);
+            memory.retry = (memory.retry * 2).clamp(FIRST_RETRY, LAST_RETRY);
+            tokio::time::sleep(memory.retry).await;
+        }
+    }
+
+    /// Puts in what is not there yet and says that this instance leaves.
+    pub async fn leave_others(&self) {
+        let Some(fleet) = &self.fleet else { return };
+        let left = async {
+            self.push_changes(fleet).await?;
+            fleet.shared.leave().await
+        };
+        if let Err(away) = left.await {
+            tracing::debug!("other instances wait for the lease of this one to end: {away}");
+        }
+    }
+
+    async fn stay_joined(&self, fleet: &Fleet, memory: &mut Memory) -> Result<Infallible, Away> {
+        let shared = &fleet.shared;
+        let (heard_at, before) = (shared.heard_at(), shared.peers());
+        let server = shared.connect().await?;
+        let first = shared.beat(false).await?;
+        let is_other = memory.server.as_ref() != Some(&server) || first.is_new;
+        let since = if first.is_new || memory.server.is_some() && is_other {
+            first.at
+        } else if memory.server.is_none() {
+            // Whoever lives has said so since then.
+            earlier(first.at, BEAT * 2)
+        } else {
+            heard_at
+        };
+        if is_other {
+            self.push_all(fleet).await?;
+        }
+        self.push_changes(fleet).await?;
+        shared.tell_backlog().await?;
+        memory.server = Some(server);
+        let lease = i64::try_from(shared.config().lease.as_micros()).unwrap_or(i64::MAX);
+        let until = Timestamp::from_micros(first.at.micros().saturating_add(lease));
+        let own = shared.naming().id();
+        let lived = |peer: &&Peer| peer.id != own && peer.lives(heard_at);
+        let remembered: Vec<&Peer> = before.iter().filter(lived).collect();
+        loop {
+            let beat = shared.beat(true).await?;
+            if is_whole(&beat, (own, &remembered), (since, until)) {
+                break;
+            }
+            self.push_changes(fleet).await?;
+            tokio::time::sleep(WHOLE_AGAIN).await;
+        }
+        shared.join();
+        memory.retry = Duration::ZERO;
+        self.tell_joined(memory, shared);
+        self.serve(fleet).await
+    }
+
+    async fn serve(&self, fleet: &Fleet) -> Result<Infallible, Away> {
+        let shared = &fleet.shared;
+        let mut beats = tokio::time::interval(BEAT.min(shared.config().lease / 3));
+        loop {
+            tokio::select! {
+                () = fleet.changed.notified() => self.push_changes(fleet).await?,
+                () = shared.untold.notified() => shared.tell_backlog().await?,
+                () = shared.lost.notified(), if !shared.is_joined() => return Err(Away::Absent),
+                _ = beats.tick() => {
+                    // What changed while nobody was told is put in with the next sign of life.
+                    self.push_changes(fleet).await?;
+                    shared.beat(true).await?;
+                }
+            }
+            if !shared.is_joined() {
+                return Err(Away::Absent);
+            }
+        }
+    }
+
+    /// Puts in what changed. Where that fails it is tried again with the next connection.
+    async fn push_changes(&self, fleet: &Fleet) -> Result<(), Away> {
+        let cells = fleet.take_dirty();
+        let mut chunks = cells.chunks(AT_ONCE);
+        while let Some(chunk) = chunks.next() {
+            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
+            if let Err(away) = fleet.shared.push(&parts).await {
+                for cell in chunk.iter().chain(chunks.flatten()) {
+                    cell.changed(&mut cell.lock());
+                }
+                return Err(away);
+            }
+        }
+        Ok(())
+    }
+
+    fn part(&self, cell: &Cell) -> Option<Part> {
+        let rule = self.rule(&cell.name.rule).ok();
+        let state = cell.lock();
+        state.account.as_ref()?;
+        state.part(cell, rule.as_ref().map(|rule| &rule.window), self.now())
+    }
+
+    /// Puts in all that this instance knows: what is in memory, then what only the ledger has.
+    async fn push_all(&self, fleet: &Fleet) -> Result<(), Away> {
+        let mut beats = Instant::now();
+        for chunk in self.bank.cells().chunks(AT_ONCE) {
+            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
+            fleet.shared.push(&parts).await?;
+            beats = say_that_it_lives(&fleet.shared, beats).await?;
+        }
+        let (to, mut from) = mpsc::channel(AHEAD);
+        let ledger = self.ledger.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut chunk = Vec::with_capacity(AT_ONCE);
+            let read = ledger.peek().each_account(&mut |id, stored| {
+                chunk.push((id, stored));
+                if chunk.len() < AT_ONCE {
+                    return ControlFlow::Continue(());
+                }
+                match to.blocking_send(std::mem::take(&mut chunk)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            // Whoever waits for it may be gone.
+            drop(to.blocking_send(chunk));
+            read.map(drop)
+        });
+        while let Some(chunk) = from.recv().await {
+            let parts: Vec<Part> = chunk
+                .into_iter()
+                .filter_map(|stored| self.stored_part(&fleet.shared, stored))
+                .collect();
+            fleet.shared.push(&parts).await?;
+            beats = say_that_it_lives(&fleet.shared, beats).await?;
+        }
+        match reading.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what was spent before is not all known to other instances");
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Of an account that only the ledger has; none where nothing of it counts.
+    fn stored_part(
+        &self,
+        shared: &Shared,
+        (id, stored): (AccountId, StoredAccount),
+    ) -> Option<Part> {
+        if self.bank.get(id).is_some_and(|cell| cell.is_loaded()) {
+            return None;
+        }
+        let (name, now) = (stored.name.as_ref()?, self.now());
+        let rule = self.rule(&name.rule).ok()?;
+        let spent = counted(&stored.spent, Some(&rule.window), now);
+        (!spent.is_empty()).then(|| Part {
+            account: shared.naming().account(name),
+            version: shared.version(),
+            running: 0,
+            held: Amounts::default(),
+            bucket: rule.window.bucket(now),
+            spent,
+            keep: keep(Some(&rule.window), shared.config().keep_for),
+        })
+    }
+
+    fn tell_away(&self, memory: &mut Memory, away: &Away) {
+        let since = *memory.away_since.get_or_insert_with(Instant::now);
+        if away.is_lasting() {
+            memory.retry = LAST_RETRY;
+        }
+        let is_long = since.elapsed() >= WORTH_TELLING || away.is_lasting();
+        if !is_long || memory.told.is_some() {
+            return;
+        }
+        let what = "shared_away";
+        memory.told = Some(what);
+        let Some(shared) = self.shared() else { return };
+        let on_failure: &'static str = shared.on_away().into();
+        let details = format!("{away}; calls with budgets go by on_failure = \"{on_failure}\"");
+        let signal = Signal::of(Scope::new(About::Shared, &"redis"));
+        self.event(what, details, signal);
+    }
+
+    fn tell_joined(&self, memory: &mut Memory, shared: &Shared) {
+        let away_for = memory.away_since.take().map(|since| since.elapsed());
+        let is_first = away_for.is_some() && shared.figures.losses() == 0;
+        if memory.told.take().is_none() && !is_first {
+            return;
+        }
+        let living = shared.living();
+        let details = format!("budgets are shared, {living} instances live");
+        let signal = Signal::of(Scope::new(About::Shared, &"redis"));
+        self.event("shared_joined", details, signal);
+    }
+}
+
+async fn say_that_it_lives(shared: &Shared, last: Instant) -> Result<Instant, Away> {
+    if last.elapsed() < BEAT.min(shared.config().lease / 3) {
+        return Ok(last);
+    }
+    shared.beat(false).await?;
+    Ok(Instant::now())
+}
+
+/// Whether Redis has what all others knew at `since`: each that lived has put it in, or is gone.
+fn is_whole(
+    beat: &Beat,
+    (own, remembered): (&str, &[&Peer]),
+    (since, until): (Timestamp, Timestamp),
+) -> bool {
+    let is_there = |peer: &Peer| peer.is_synced(since);
+    let mut others = beat.peers.iter().filter(|peer| peer.id != own);
+    let all_there = others.all(|peer| !peer.lives(beat.at) || is_there(peer));
+    let all_back = remembered.iter().all(|peer| {
+        let mut others = beat.peers.iter();
+        others.any(|other| other.id == peer.id && is_there(other))
+    });
+    all_there && (all_back || beat.at >= until)
+}
+
+fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(at.micros().saturating_sub(by))
+}

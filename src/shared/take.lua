@@ -1,0 +1,132 @@
+-- What all instances have of each account. Who takes puts the own part in if everything fits, who
+-- looks does so in any case, who peeks does not.
+--
+-- KEYS: the instances that live, the last deed, then each account.
+-- ARGV: own id, own incarnation, "take", "look" or "peek", then of each account a question and the own part.
+-- A question: [from, to, kept for ms, {measure, limit, wanted}...], in one list.
+-- A part: [incarnation, version, running, bucket, 5 held, {bucket, 5 spent}...], in one list.
+-- Measures: 1 USD, 2 input, 3 output, 4 calls, 5 metric, 6 input and output, 7 running.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local me, incarnation, looks = ARGV[1], tonumber(ARGV[2]), ARGV[3] ~= 'take'
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local lives, living = {}, 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. text(now), '+inf')) do
+  lives[id] = true
+  living = living + 1
+end
+if not lives[me .. ':' .. ARGV[2]] then
+  return {'gone'}
+end
+
+local function add(sum, part, at)
+  for n = 1, 5 do
+    sum[n] = sum[n] + part[at + n]
+  end
+end
+
+-- Adds what was spent in a bucket; for who only asks whether it fits, all of it in the newest one.
+local function spend(spent, bucket, part, at)
+  local sum = spent[bucket]
+  if not looks then
+    sum = spent[1]
+    spent.newest = math.max(spent.newest or bucket, bucket)
+  end
+  if not sum then
+    sum = {0, 0, 0, 0, 0}
+    spent[looks and bucket or 1] = sum
+  end
+  add(sum, part, at)
+end
+
+local function answer(running, held, spent)
+  local words = {text(running)}
+  for n = 1, 5 do
+    words[#words + 1] = text(held[n])
+  end
+  for bucket, sum in pairs(spent) do
+    if type(sum) == 'table' then
+      words[#words + 1] = text(looks and bucket or spent.newest)
+      for n = 1, 5 do
+        words[#words + 1] = text(sum[n])
+      end
+    end
+  end
+  return table.concat(words, ' ')
+end
+
+local function fits(total, running, question)
+  for n = 4, #question, 3 do
+    local measure, limit, wanted = question[n], question[n + 1], question[n + 2]
+    if measure == 5 then
+      if total[5] - wanted >= limit or (wanted > 0 and total[5] > limit) then
+        return false
+      end
+    else
+      local taken = total[measure] or running
+      if measure == 6 then
+        taken = total[2] + total[3]
+      end
+      if taken > limit then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+local answers, stale, all_fit = {}, {}, true
+for n = 3, #KEYS do
+  local at = 4 + (n - 3) * 2
+  local question, own = cjson.decode(ARGV[at]), cjson.decode(ARGV[at + 1])
+  local from, to = question[1], question[2]
+  local held, spent, running, total = {0, 0, 0, 0, 0}, {}, 0, {0, 0, 0, 0, 0}
+  local parts = redis.call('HGETALL', KEYS[n])
+  for i = 1, #parts, 2 do
+    local part = cjson.decode(parts[i + 1])
+    if parts[i] == me then
+      if part[1] > own[1] or (part[1] == own[1] and part[2] >= own[2]) then
+        stale[n], own = true, part
+      end
+    else
+      if lives[parts[i] .. ':' .. text(part[1])] then
+        running = running + part[3]
+        add(held, part, 4)
+        add(total, part, 4)
+      elseif part[4] >= from and part[4] < to then
+        -- Nobody knows what the calls of one that is gone used: what they held counts as spent.
+        spend(spent, part[4], part, 4)
+        add(total, part, 4)
+      end
+      for b = 10, #part, 6 do
+        if part[b] >= from and part[b] < to then
+          spend(spent, part[b], part, b)
+          add(total, part, b)
+        end
+      end
+    end
+  end
+  answers[#answers + 1] = answer(running, held, spent)
+  add(total, own, 4)
+  for b = 10, #own, 6 do
+    if own[b] >= from and own[b] < to then
+      add(total, own, b)
+    end
+  end
+  all_fit = all_fit and fits(total, running + own[3], question)
+end
+
+if (all_fit and not looks) or ARGV[3] == 'look' then
+  for n = 3, #KEYS do
+    local at = 4 + (n - 3) * 2
+    if not stale[n] then
+      redis.call('HSET', KEYS[n], me, ARGV[at + 1])
+    end
+    redis.call('PEXPIRE', KEYS[n], text(cjson.decode(ARGV[at])[3]))
+  end
+end
+return {all_fit and 'fits' or 'full', text(now), redis.call('GET', KEYS[2]) or '', text(living), unpack(answers)}

@@ -1,0 +1,1 @@
+//! The scripts against a real server.
