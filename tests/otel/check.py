@@ -40,16 +40,18 @@ x-api-key = "OTLP_KEY"
 """
 # 400 fresh tokens at 2, 600 cached ones at 0.5, 50 out at 10, all of it USD per million.
 COST = (400 * 2 + 600 * 0.5 + 50 * 10) / 1e6
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+# Phoenix has one project for each trace.
+TRACES = {"grpc": "0af7651916cd43dd8448eb211c80319c", "http": "4bf92f3577b34da6a3ce929d0e0e4736"}
+PARENT = "b7ad6b7169203331"
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 
 
-def calls(proxy, run):
+def calls(proxy, run, trace):
     """A planner asks a researcher, who streams; something fails; a client that traces calls by itself."""
     own = {"x-aiops-run": run, "x-aiops-user": "ada", "x-aiops-variant": "b", "x-aiops-tag-team": "search"}
     planner = own | {"x-aiops-path": "/planner"}
     researcher = own | {"x-aiops-path": "/planner/researcher"}
-    traced = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "b=2,a=1", "baggage": "user.id=eve"}
+    traced = {"traceparent": f"00-{trace}-{PARENT}-01", "tracestate": "b=2,a=1", "baggage": "user.id=eve"}
     unwanted = {"traceparent": f"00-{'1' * 32}-{PARENT}-00"}
     assert proxy.chat("gpt-test", "Plan a trip to Rome.", planner, tools=TOOLS, top_k=40)[1] == 200
     assert proxy.chat("gpt-test", "Weather in Rome?", researcher, stream=True)[1] == 200
@@ -57,7 +59,7 @@ def calls(proxy, run):
     assert proxy.chat("gpt-test", "Who am I?", traced)[1] == 200
     assert Model.heads[-1]["tracestate"] == "b=2,a=1"
     sent = Model.heads[-1]["traceparent"].split("-")
-    assert sent[1] == TRACE and sent[2] != PARENT and sent[3] == "01", sent
+    assert sent[1] == trace and sent[2] != PARENT and sent[3] == "01", sent
     assert proxy.chat("gpt-test", "Nobody looks.", unwanted)[1] == 200
     return sent[2]
 
@@ -98,7 +100,7 @@ def check_call(span, seen, run, said, is_stream):
     assert seen["trace"]["session"]["sessionId"] == run, seen
 
 
-def check_spans(phoenix, project, run, traced_span, conventions):
+def check_spans(phoenix, project, run, traced_context, conventions):
     spans = phoenix.spans(project)
     seen = phoenix.costs(project)
     named = {}
@@ -122,7 +124,7 @@ def check_spans(phoenix, project, run, traced_span, conventions):
     planned = of_parent[planner["context"]["span_id"]]
     looked_up = of_parent[researcher["context"]["span_id"]]
     traced = of_parent[PARENT]
-    assert traced["context"] == {"trace_id": TRACE, "span_id": traced_span}, traced["context"]
+    assert traced["context"] == traced_context, traced["context"]
     assert "langfuse.trace.name" not in traced["attributes"], "the client names its own trace"
     assert {it["context"]["trace_id"] for it in (root, planner, researcher, planned, looked_up)} == {
         root["context"]["trace_id"]
@@ -145,9 +147,9 @@ def check_protocol(binary, phoenix, home, port, protocol, conventions):
     )
     proxy = Proxy(binary, home / protocol, config)
     try:
-        traced_span = calls(proxy, run)
+        traced = {"trace_id": TRACES[protocol], "span_id": calls(proxy, run, TRACES[protocol])}
         wait_for(f"7 spans by {protocol}", lambda: len(phoenix.spans(project)) >= 7)
-        check_spans(phoenix, project, run, traced_span, conventions)
+        check_spans(phoenix, project, run, traced, conventions)
         assert proxy.counted("open_aiops_otel_exported_total") == 7
         assert proxy.counted("open_aiops_otel_dropped_total") == 0
         print(f"{protocol}, {conventions}: 7 spans, as they should be")
