@@ -77,6 +77,7 @@ fn admission(clock: &Clock) -> Option<Admission> {
         headers: None,
         kept: None,
         trace: None,
+        instance: None,
     })
 }
 
@@ -119,6 +120,7 @@ fn settlement(admission: &Admission) -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }
 

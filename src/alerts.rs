@@ -10,6 +10,7 @@ mod message;
 mod post;
 mod report;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -251,6 +252,20 @@ impl Alerts {
     /// At most a thousand: open ones first, then those that were seen last.
     pub fn list(&self) -> Vec<Alert> {
         lock(&self.book).list(self.reporter.now())
+    }
+
+    /// How many are open, by rule.
+    pub fn open(&self) -> Vec<(Rule, usize)> {
+        let mut open = BTreeMap::new();
+        for alert in self.list().iter().filter(|alert| alert.is_open) {
+            *open.entry(alert.rule).or_default() += 1;
+        }
+        open.into_iter().collect()
+    }
+
+    /// Bytes that are free on the disk of the ledger. Blocks on the disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.ground.free()
     }
 
     /// Alerts as they begin and end, from now on.

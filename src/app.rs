@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -28,6 +29,7 @@ use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
+use crate::sinks::{SinkError, Sinks, Stores};
 use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
@@ -59,6 +61,8 @@ pub enum StartError {
     Webhook(#[from] HookError),
     #[error("{0}")]
     Otel(#[from] OtelError),
+    #[error("{0}")]
+    Sink(#[from] SinkError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -73,6 +77,7 @@ pub struct App {
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
     alerts: Arc<Alerts>,
+    sinks: Arc<Sinks>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -103,6 +108,7 @@ pub async fn serve(
         otel.carry(lines);
     }
     app.announce();
+    supervised(&[NotifyState::Ready]);
     let mut tick = tokio::time::interval(RELOAD_INTERVAL);
     loop {
         let asked = tokio::select! {
@@ -117,6 +123,7 @@ pub async fn serve(
             watcher.poll()
         });
     }
+    supervised(&[NotifyState::Stopping]);
     tracing::info!("draining: no new calls, running ones may end; once more to cut them");
     let proxy = Arc::clone(&app.proxy);
     let again = async {
@@ -151,13 +158,14 @@ impl App {
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
         let tls = acceptor(&config)?;
-        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
+        let (live, hooks, stores) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
+        let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
         let proxy = Proxy::new(
@@ -170,13 +178,6 @@ impl App {
         );
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
         let otel = Otel::start(&shared, &ledger, (&clock, &metrics)).await?;
-        let listener = Listener {
-            socket: proxy_socket,
-            tls,
-            config: config.proxy.clone(),
-            proxy: Arc::clone(&proxy),
-            metrics: Arc::clone(&metrics),
-        };
         let state = AdminState {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
@@ -187,12 +188,14 @@ impl App {
             records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
+            sinks: Arc::clone(&sinks),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
+        let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
         Ok(Self {
@@ -204,6 +207,7 @@ impl App {
             budgets,
             loops,
             alerts,
+            sinks,
             ledger,
             clock,
             metrics,
@@ -262,9 +266,10 @@ impl App {
         waiting.extend(keep_token(&self.config.load(), &mut config));
         match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
-            Ok((live, hooks)) => {
+            Ok((live, hooks, stores)) => {
                 self.proxy.reload(live);
                 self.alerts.reload(&config, hooks);
+                self.sinks.reload(stores);
                 self.metrics.export(config.metrics.export.as_deref());
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
@@ -313,6 +318,7 @@ impl App {
         if let Some(otel) = self.otel {
             otel.stop().await;
         }
+        self.sinks.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -331,6 +337,13 @@ impl App {
         let _ = writeln!(out, "proxy listening on {scheme}://{}", self.proxy_address);
         let _ = writeln!(out, "admin listening on http://{}", self.admin_address);
         let _ = out.flush();
+    }
+}
+
+/// Tells systemd, where that started the process as `Type=notify`; elsewhere nobody.
+fn supervised(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told how the server is");
     }
 }
 
@@ -368,6 +381,21 @@ async fn bind(
     })?;
     let bound = socket.local_addr().unwrap_or(address);
     Ok((socket, bound))
+}
+
+/// What agents talk to.
+fn listen(
+    (socket, tls): (TcpListener, Option<TlsAcceptor>),
+    config: &Config,
+    (proxy, metrics): (&Arc<Proxy>, &Arc<Metrics>),
+) -> Listener {
+    Listener {
+        socket,
+        tls,
+        config: config.proxy.clone(),
+        proxy: Arc::clone(proxy),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 async fn open_ledger(
@@ -446,10 +474,13 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     }
 }
 
-/// What calls and alerts go by, if all of it can be used beside these listeners.
-fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+type Usable = (Live, Hooks, Stores);
+
+/// What calls, alerts and sinks go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<Usable, StartError> {
     let hooks = Hooks::new(&config.alerts, &listeners)?;
-    Ok((live(config.clone())?, hooks))
+    let stores = Stores::new(&config.sinks)?;
+    Ok((live(config.clone())?, hooks, stores))
 }
 
 /// What a configuration makes of upstreams and prices.

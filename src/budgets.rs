@@ -6,6 +6,7 @@
 
 pub mod ask;
 pub mod bank;
+mod figures;
 pub mod hold;
 mod late;
 pub mod measured;

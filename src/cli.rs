@@ -5,6 +5,7 @@
 //! runs need a running server. Exit codes: 0 done, 1 not found or not in
 //! order, 2 wrong usage or impossible; `run -- ...` has those of what it launches.
 
+mod about;
 mod alerts;
 mod args;
 mod audit;
@@ -26,6 +27,7 @@ mod operate;
 mod receipt;
 mod receipt_file;
 mod replay;
+mod sinks;
 mod source;
 mod step;
 mod suggest;
@@ -137,6 +139,9 @@ pub enum Command {
     /// List what a person should know of now, open alerts first; send a test
     #[command(after_help = args::ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
+    /// Show how the databases do that get what is recorded; needs a running server
+    #[command(after_help = sinks::NOTE)]
+    Sinks(sinks::SinksArgs),
     /// Record and list custom metrics: what was measured of calls, runs and agents
     #[command(after_help = metric::NOTE)]
     Metric(metric::MetricArgs),
@@ -158,6 +163,15 @@ pub enum Command {
     /// Check or repair the files of the ledger
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Say whether the running server is ready for calls
+    #[command(after_help = about::HEALTH_NOTE)]
+    Health(about::HealthArgs),
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = about::COMPLETIONS_NOTE)]
+    Completions(about::CompletionsArgs),
+    /// Print the manual page of the program or of a command
+    #[command(after_help = about::MAN_NOTE)]
+    Man(about::ManArgs),
 }
 
 /// Why a command did not do what was asked.
@@ -302,6 +316,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             )),
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
+        Command::Sinks(args) => sinks::run(&common, &args, out),
         Command::Metric(args) => metric::run(&common, &args, out),
         Command::Suggest(params) => suggest::list(&common, &params, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),
@@ -312,6 +327,9 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
         Command::Ledger(LedgerCommand::Check) => command::check_ledger(&common, out),
         Command::Ledger(LedgerCommand::Rebuild) => command::rebuild_ledger(&common, out),
         Command::Ledger(LedgerCommand::Delete(args)) => delete::run(&common, &args, out),
+        Command::Health(args) => about::health(&common, &args, out),
+        Command::Completions(args) => about::completions(&args, out),
+        Command::Man(args) => about::man(&args, out),
     }
 }
 

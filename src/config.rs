@@ -31,6 +31,7 @@ mod read;
 mod reload;
 mod render;
 mod sections;
+mod sinks;
 mod suggestions;
 mod value;
 
@@ -40,6 +41,7 @@ pub use self::measured::MetricsConfig;
 pub use self::otel::{Compression, Conventions, OtelConfig, OtelProtocol};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
+pub use self::sinks::{Since, SinkConfig, SinkKind, SinkTable};
 
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";
@@ -57,6 +59,7 @@ pub struct Config {
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
+    pub sinks: Vec<SinkConfig>,
     pub metrics: MetricsConfig,
     pub suggestions: Settings,
     pub otel: OtelConfig,

@@ -5,6 +5,7 @@
 //! Nothing on a call's way blocks here: admitting reserves the room that settling will need, so
 //! that settling cannot fail.
 
+mod adopt;
 pub mod audit;
 pub(crate) mod body;
 mod budgets;
@@ -49,6 +50,7 @@ use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::metric::Measurement;
 
+pub use adopt::Adopted;
 pub use body::{Capture, Decode};
 pub use entry::Entry;
 pub use feed::{BadBookmark, Batch, Bookmark, Feed, News};
@@ -557,18 +559,22 @@ impl Ledger {
     /// Settles calls that were open when the process before this one ended.
     fn settle_recovered(&self, open_calls: &[Admission]) -> u64 {
         let now = self.open.clock.now();
-        for admission in open_calls {
+        // How calls of other instances ended comes from those.
+        let own = open_calls.iter().filter(|it| it.instance.is_none());
+        let mut settled = 0;
+        for admission in own {
             let settlement = Settlement {
                 settled_at: Some(now),
                 ..recovery::unsettled(admission, Outcome::Recovered)
             };
             let settle = Op::Settle(Box::new(settlement), None, None);
             self.open.queue.push(settle);
+            settled += 1;
         }
-        if !open_calls.is_empty() {
+        if settled > 0 {
             self.sync_index();
         }
-        open_calls.len() as u64
+        settled
     }
 }
 

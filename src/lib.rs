@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod otel;
 pub mod proxy;
 pub mod replay;
+pub mod sinks;
 pub mod suggest;
 pub mod tokens;
 pub mod upstream;

@@ -5,12 +5,18 @@
 //! clients choose are bounded, so that no client can grow the memory of the proxy or its scraper.
 
 mod alerts;
+mod bounded;
+mod bounds;
 mod budgets;
 mod calls;
+mod exposition;
 mod ledger;
 mod loops;
 mod measured;
+mod mirror;
 mod otel;
+mod process;
+mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,23 +30,29 @@ use prometheus_client::registry::{Metric, Registry};
 
 use self::alerts::AlertMetrics;
 pub use self::alerts::MessageResult;
+use self::bounded::{Bounded, Labels, OTHER};
+pub use self::bounds::BoundFigures;
+use self::bounds::BoundMetrics;
 use self::budgets::BudgetMetrics;
 use self::calls::CallMetrics;
+pub use self::exposition::Exposition;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
 use self::otel::OtelMetrics;
 pub use self::otel::{Loss, Signal as Otel};
+pub use self::process::ProcessFigures;
+use self::process::ProcessMetrics;
+use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
+use crate::core::budget::fill::Fullest;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
-
-/// The media type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::core::time::Timestamp;
 
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
@@ -58,13 +70,16 @@ pub struct Metrics {
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
     otel: OtelMetrics,
+    sinks: SinkMetrics,
     rejects: Family<KindLabels, Counter>,
-    upstream_faults: Family<FaultLabels, Counter>,
+    upstream_faults: Bounded<FaultLabels>,
     ignored_headers: Counter,
     connections: Gauge,
     connections_opened: Counter,
     config_reloads: Family<ResultLabels, Counter>,
     ledger: LedgerMetrics,
+    bounds: BoundMetrics,
+    process: ProcessMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +97,21 @@ struct FaultLabels {
     upstream: String,
     kind: &'static str,
 }
+
+/// The configuration chooses upstreams, and may change as often as it likes.
+impl Labels for FaultLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            upstream: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
+const FAULTS_TOLD: (&str, &str) = (
+    "open_aiops_upstream_faults",
+    "Failures to reach an upstream or to read its response",
+);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabels {
@@ -126,9 +156,10 @@ impl Metrics {
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
             otel: OtelMetrics::register(&mut to),
+            sinks: SinkMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
-                "Calls the policy refused",
+                "Calls that were not let through, by the policy or for lack of room",
                 Family::default(),
             ),
             refused_calls: AtomicU64::new(0),
@@ -137,11 +168,7 @@ impl Metrics {
                 "Requests that were malformed",
                 Family::default(),
             ),
-            upstream_faults: to.add(
-                "open_aiops_upstream_faults",
-                "Failures to reach an upstream or to read its response",
-                Family::default(),
-            ),
+            upstream_faults: Bounded::new(&mut to, FAULTS_TOLD, Counter::default),
             ignored_headers: to.add(
                 "open_aiops_ignored_headers",
                 "Attribution headers with values that are no valid labels",
@@ -157,14 +184,34 @@ impl Metrics {
                 "Client connections accepted on the proxy listener",
                 Counter::default(),
             ),
-            config_reloads: to.add(
-                "open_aiops_config_reloads",
-                "Times the configuration was read again",
-                Family::default(),
-            ),
+            config_reloads: reloads(&mut to),
             ledger: LedgerMetrics::register(&mut to),
+            bounds: BoundMetrics::register(&mut to),
+            process: ProcessMetrics::register(&mut to),
             registry: to.0,
         }
+    }
+
+    /// Counts of these reasons and kinds are there from the start, so that the first of them shows as
+    /// a change.
+    pub fn foresee(&self, reasons: &[&'static str], kinds: &[&'static str]) {
+        for &reason in reasons {
+            drop(self.refusals.get_or_create(&ReasonLabels { reason }));
+        }
+        for &kind in kinds {
+            drop(self.rejects.get_or_create(&KindLabels { kind }));
+        }
+    }
+
+    /// The same for what the configuration names.
+    pub fn foresee_upstream(&self, upstream: &Label, kinds: &[&'static str]) {
+        for kind in kinds {
+            self.upstream_faults(upstream, kind, 0);
+        }
+    }
+
+    pub fn foresee_budget(&self, budget: &Label) {
+        self.budgets.refused(budget, 0);
     }
 
     /// What the bodies of running calls hold now.
@@ -212,7 +259,12 @@ impl Metrics {
 
     /// A budget was why; rules are named in the config.
     pub fn budget_refused(&self, budget: &Label) {
-        self.budgets.refused(budget);
+        self.budgets.refused(budget, 1);
+    }
+
+    /// How the configured budgets stand now.
+    pub fn budgets(&self, budgets: &[Fullest]) {
+        self.budgets.set(budgets);
     }
 
     /// A loop was stopped.
@@ -252,6 +304,26 @@ impl Metrics {
         self.measured.measured(measurement, before);
     }
 
+    /// So many alerts are open, by rule.
+    pub fn open_alerts(&self, open: &[(Rule, usize)]) {
+        self.alerts.open(open);
+    }
+
+    /// So many runs are watched for loops, and so many loops are stopped now.
+    pub fn watched_runs(&self, runs: usize, open_loops: usize) {
+        self.loops.watched(runs, open_loops);
+    }
+
+    /// What there may be of what is bounded.
+    pub fn bounds(&self, figures: &BoundFigures) {
+        self.bounds.set(figures);
+    }
+
+    /// What the process takes of the machine.
+    pub fn process(&self, figures: &ProcessFigures) {
+        self.process.set(figures);
+    }
+
     /// The collector took so many spans, data points or log lines.
     pub fn otel_exported(&self, signal: Otel, count: u64) {
         self.otel.exported(signal, count);
@@ -274,11 +346,6 @@ impl Metrics {
         self.otel.lag(bytes);
     }
 
-    /// So many runs are watched for loops.
-    pub fn watched_runs(&self, runs: usize) {
-        self.loops.watched(runs);
-    }
-
     /// A request was malformed or too large; `kind` is one of a closed list.
     pub fn call_rejected(&self, kind: &'static str) {
         self.rejects.get_or_create(&KindLabels { kind }).inc();
@@ -286,12 +353,15 @@ impl Metrics {
 
     /// An upstream failed us; `kind` is one of a closed list.
     pub fn upstream_fault(&self, upstream: &Label, kind: &'static str) {
-        self.upstream_faults
-            .get_or_create(&FaultLabels {
-                upstream: upstream.to_string(),
-                kind,
-            })
-            .inc();
+        self.upstream_faults(upstream, kind, 1);
+    }
+
+    fn upstream_faults(&self, upstream: &Label, kind: &'static str, count: u64) {
+        let upstream = upstream.to_string();
+        let labels = FaultLabels { upstream, kind };
+        self.upstream_faults.with(&labels, |faults| {
+            faults.inc_by(count);
+        });
     }
 
     /// The value of an attribution header was not usable.
@@ -309,10 +379,40 @@ impl Metrics {
     }
 
     pub fn config_reload(&self, ok: bool) {
-        let result = if ok { "ok" } else { "error" };
+        let result = if ok { RELOADED } else { NOT_RELOADED };
         self.config_reloads
             .get_or_create(&ResultLabels { result })
             .inc();
+    }
+
+    /// Rows of a table were written to a database.
+    pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
+        self.sinks.rows(sink, table, count);
+    }
+
+    /// A database did not take these rows, and they were left out.
+    pub fn sink_refused(&self, sink: &Label, count: u64) {
+        self.sinks.refused(sink, count);
+    }
+
+    /// Records were gone before a database had them.
+    pub fn sink_gap(&self, sink: &Label) {
+        self.sinks.gap(sink);
+    }
+
+    /// An attempt to reach a database or to write to it failed.
+    pub fn sink_failed(&self, sink: &Label, lag_bytes: u64) {
+        self.sinks.failed(sink, lag_bytes);
+    }
+
+    /// A database is so far behind; where it has all that was recorded by `at`, that is said.
+    pub fn sink_reached(&self, sink: &Label, lag_bytes: u64, at: Option<Timestamp>) {
+        self.sinks.reached(sink, lag_bytes, at);
+    }
+
+    /// A database is not configured any more.
+    pub fn sink_gone(&self, sink: &Label) {
+        self.sinks.gone(sink);
     }
 
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in
@@ -321,15 +421,28 @@ impl Metrics {
         self.ledger.set(figures, syncs);
     }
 
-    /// All metrics in the `OpenMetrics` text format, which Prometheus reads.
-    pub fn render(&self) -> String {
+    /// All metrics, as Prometheus reads them.
+    pub fn render(&self, as_what: Exposition) -> String {
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) if as_what == Exposition::Text => exposition::older(&text),
             Ok(()) => text,
             // Writing into a String does not fail; a half-written page would mislead.
             Err(_) => String::new(),
         }
     }
+}
+
+const RELOADED: &str = "ok";
+const NOT_RELOADED: &str = "error";
+
+fn reloads(to: &mut Registration) -> Family<ResultLabels, Counter> {
+    let help = "Times the configuration was read again";
+    let reloads = to.add("open_aiops_config_reloads", help, Family::default());
+    for result in [RELOADED, NOT_RELOADED] {
+        drop(reloads.get_or_create(&ResultLabels { result }));
+    }
+    reloads
 }
 
 /// The registry while metrics are being added to it.

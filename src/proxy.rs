@@ -39,9 +39,10 @@ pub(crate) use self::body::Rewriter;
 use self::receive::Received;
 use self::respond::Fault;
 use crate::alerts::Alerts;
-use crate::budgets::Budgets;
+use crate::budgets::{Budgets, refusal};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::loops::refusal as loop_refusal;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::ledger::Ledger;
@@ -132,6 +133,13 @@ impl Proxy {
             ledger: ledger.clone(),
             clock: clock.clone(),
         };
+        let refusals = [
+            &refusal::Refusal::KINDS[..],
+            &loop_refusal::Refusal::KINDS,
+            &respond::UNAVAILABLE,
+        ];
+        metrics.foresee(&refusals.concat(), &respond::REJECTIONS);
+        foresee(&live.config, &metrics);
         Arc::new(Self {
             accountant: Accountant::start(books),
             budgets,
@@ -154,6 +162,7 @@ impl Proxy {
         self.budgets
             .reload(&config.budgets, config.accounting.max_accounts);
         self.loops.reload(config);
+        foresee(config, &self.metrics);
         self.live.store(Arc::new(live));
     }
 
@@ -205,5 +214,15 @@ impl Proxy {
             }
         }
         fault.into_response().map(ResponseBody::Ours)
+    }
+}
+
+/// What may be counted of what the configuration names is there before it is counted.
+fn foresee(config: &Config, metrics: &Metrics) {
+    for upstream in &config.upstreams {
+        metrics.foresee_upstream(&upstream.name, &respond::UPSTREAM_FAULTS);
+    }
+    for budget in &config.budgets {
+        metrics.foresee_budget(&budget.name);
     }
 }

@@ -405,6 +405,8 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
+            trace: None,
+            instance: None,
         })
     }
 
@@ -501,6 +503,7 @@ impl Filling {
             headers: None,
             settled_at: None,
             is_pending: false,
+            instance: None,
         })
     }
 }

@@ -1,21 +1,21 @@
 //! What the process says of itself: whether it lives and is ready, its metrics, status and config.
 
-use std::sync::LazyLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::header;
+use http::{HeaderMap, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AdminState;
 use super::problem::Problem;
 use super::view::{LedgerView, Listeners, Status, UpstreamView};
+use super::{AdminState, scrape};
 use crate::core::build;
 use crate::ledger::LedgerStatus;
-use crate::metrics::{self, LedgerFigures};
+use crate::metrics::{Exposition, LedgerFigures};
 
 /// The document does not change while the process lives.
 static DOCUMENT: LazyLock<String> =
@@ -63,18 +63,17 @@ async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem
 
 /// Metrics in the text format of Prometheus
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
-async fn prometheus(State(state): State<AdminState>) -> impl IntoResponse {
-    let status = state.ledger.status();
-    let syncs = status.syncs.classes().map(|(bound, count)| {
-        let seconds = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-        (seconds, count)
-    });
-    state.metrics.ledger(&figures(&status), syncs.collect());
-    state.metrics.body_bytes(state.memory.taken());
-    state.metrics.watched_runs(state.loops.watched_runs());
+async fn prometheus(State(state): State<AdminState>, headers: HeaderMap) -> impl IntoResponse {
+    let metrics = Arc::clone(&state.metrics);
+    // It walks accounts and asks the disk.
+    if let Err(error) = tokio::task::spawn_blocking(move || scrape::look(&state)).await {
+        tracing::error!(%error, "what metrics tell of the state is old");
+    }
+    let accept = headers.get(header::ACCEPT);
+    let format = Exposition::accepted(accept.and_then(|accept| accept.to_str().ok()));
     (
-        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
-        state.metrics.render(),
+        [(header::CONTENT_TYPE, format.content_type())],
+        metrics.render(format),
     )
 }
 
@@ -127,7 +126,7 @@ async fn status(State(state): State<AdminState>) -> Json<Status> {
     })
 }
 
-fn figures(status: &LedgerStatus) -> LedgerFigures {
+pub(super) fn figures(status: &LedgerStatus) -> LedgerFigures {
     let count = |count| u64::try_from(count).unwrap_or(u64::MAX);
     LedgerFigures {
         failing: status.failing,

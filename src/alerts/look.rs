@@ -117,6 +117,11 @@ impl Ground {
             .store(min_free.unwrap_or(0), Ordering::Relaxed);
     }
 
+    /// Bytes that are free where the ledger is. Blocks on the disk.
+    pub(super) fn free(&self) -> Option<u64> {
+        free_bytes(&self.dir)
+    }
+
     /// Looks once. Blocks on the disk.
     pub(super) fn look(&self, reporter: &Reporter) {
         let mut is = self.is.lock().unwrap_or_else(PoisonError::into_inner);

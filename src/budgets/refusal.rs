@@ -32,6 +32,16 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What [`kind`](Self::kind) says, beside the kinds of [`loops::Refusal`].
+    pub const KINDS: [&'static str; 6] = [
+        "budget_spent",
+        "unpriced_model",
+        "budget_held",
+        "run_paused",
+        "run_stopped",
+        "budget_overrun",
+    ];
+
     pub(super) fn of(standing: Box<Standing>) -> Self {
         match standing.why {
             Some(Why::Unpriced) => Self::Unpriced(standing),

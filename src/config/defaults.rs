@@ -38,6 +38,7 @@ impl Default for Config {
             attribution: AttributionConfig::default(),
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
+            sinks: Vec::new(),
             metrics: super::MetricsConfig::default(),
             suggestions: suggest::Settings::default(),
             otel: super::OtelConfig::default(),

@@ -9,6 +9,7 @@ pub mod account;
 pub mod act;
 pub mod amounts;
 pub mod decide;
+pub mod fill;
 pub mod rule;
 pub mod spent;
 pub mod usual;

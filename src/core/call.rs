@@ -222,6 +222,9 @@ pub struct Admission {
     /// The trace that its client made it a part of.
     #[n(32)]
     pub trace: Option<TraceContext>,
+    /// The instance that served it, where that is another one than the one that has this record.
+    #[n(33)]
+    pub instance: Option<Label>,
 }
 
 /// A call as it ended. Repeats of its admission what totals are kept by, so that totals are a
@@ -297,6 +300,9 @@ pub struct Settlement {
     /// Headers as the upstream sent them; none at record level `none`, or where there was no answer.
     #[n(40)]
     pub headers: Option<HeaderLines>,
+    /// As in its admission.
+    #[n(41)]
+    pub instance: Option<Label>,
 }
 
 impl Settlement {
@@ -352,6 +358,9 @@ pub struct LateUsage {
     /// The upstream did not say what was used before the work came to nothing.
     #[cbor(n(7), default)]
     pub is_estimated: bool,
+    /// As in the admission of the call.
+    #[n(8)]
+    pub instance: Option<Label>,
 }
 
 impl LateUsage {

@@ -221,22 +221,23 @@ impl Feed {
     }
 }
 
+/// What other instances recorded is theirs to tell.
 fn told(kind: u8, payload: &[u8]) -> Option<News> {
     match kind {
         kind::SETTLEMENT => {
-            let settlement: Settlement = minicbor::decode(payload).ok()?;
-            Some(News::Settled(settlement.id))
+            let it: Settlement = minicbor::decode(payload).ok()?;
+            it.instance.is_none().then_some(News::Settled(it.id))
         }
         kind::LATE => {
-            let late: LateUsage = minicbor::decode(payload).ok()?;
-            Some(News::Late(late.id))
+            let it: LateUsage = minicbor::decode(payload).ok()?;
+            it.instance.is_none().then_some(News::Late(it.id))
         }
         kind::EVENT | kind::ACT | kind::REMOVAL => {
             Event::parse(payload).map(|event| News::Told(Box::new(event)))
         }
         kind::MEASUREMENT => {
-            let measurement = minicbor::decode(payload).ok()?;
-            Some(News::Measured(Box::new(measurement)))
+            let it: Measurement = minicbor::decode(payload).ok()?;
+            it.instance.is_none().then(|| News::Measured(Box::new(it)))
         }
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! The ledger as a whole, on fake disks.
 
 mod accepting;
+mod adopting;
 mod audit;
 mod batches;
 mod budgets;

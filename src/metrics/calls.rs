@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use super::Registration;
+use super::bounded::{Bounded, Labels, OTHER};
 use crate::core::call::{Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::usage::Usage;
 
 /// Distinct values of one label that clients choose; later ones are counted as [`OTHER`].
 const MAX_VALUES: usize = 100;
-const OTHER: &str = "other";
 
 /// The buckets of those conventions for times, in seconds.
 const SECONDS: [f64; 14] = [
@@ -45,17 +44,44 @@ const OVERHEAD_SECONDS: [f64; 11] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,
 ];
 
+type Told = (&'static str, &'static str);
+
+const TOKENS_TOLD: Told = (
+    "open_aiops_tokens",
+    "Tokens used; cache_read and cache_write are part of input, reasoning of output",
+);
+const COST_TOLD: Told = (
+    "open_aiops_cost_nano_usd",
+    "Cost of the calls with a known price in 1e-9 USD",
+);
+const UNPRICED_TOLD: Told = (
+    "open_aiops_unpriced_calls",
+    "Calls that used something of unknown price",
+);
+const DURATION_TOLD: Told = (
+    "gen_ai_client_operation_duration_seconds",
+    "Time from the head of the request to the end of the response",
+);
+const USAGE_TOLD: Told = (
+    "gen_ai_client_token_usage",
+    "Input and output tokens of one call",
+);
+const FIRST_CHUNK_TOLD: Told = (
+    "gen_ai_client_operation_time_to_first_chunk_seconds",
+    "Time from the forwarded request to the first bytes of a streamed response",
+);
+
 #[derive(Debug)]
 pub(super) struct CallMetrics {
     agents: Bound,
     models: Bound,
-    calls: Family<CallLabels, Counter>,
-    tokens: Family<TokenLabels, Counter>,
-    cost: Family<SpendLabels, Counter>,
-    unpriced: Family<SpendLabels, Counter>,
-    duration: Family<DurationLabels, Histogram, fn() -> Histogram>,
-    token_usage: Family<TokenUsageLabels, Histogram, fn() -> Histogram>,
-    first_chunk: Family<GenAiLabels, Histogram, fn() -> Histogram>,
+    calls: Bounded<CallLabels>,
+    tokens: Bounded<TokenLabels>,
+    cost: Bounded<SpendLabels>,
+    unpriced: Bounded<SpendLabels>,
+    duration: Bounded<DurationLabels, Histogram>,
+    token_usage: Bounded<TokenUsageLabels, Histogram>,
+    first_chunk: Bounded<GenAiLabels, Histogram>,
     overhead: Histogram,
 }
 
@@ -107,42 +133,84 @@ struct TokenUsageLabels {
     gen_ai_token_type: &'static str,
 }
 
+impl Labels for CallLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            upstream: OTHER.to_owned(),
+            model: OTHER.to_owned(),
+            agent: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
+impl Labels for TokenLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            upstream: OTHER.to_owned(),
+            model: OTHER.to_owned(),
+            agent: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
+impl Labels for SpendLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            upstream: OTHER.to_owned(),
+            model: OTHER.to_owned(),
+            agent: OTHER.to_owned(),
+        }
+    }
+}
+
+impl Labels for GenAiLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            gen_ai_provider_name: OTHER.to_owned(),
+            gen_ai_response_model: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
+impl Labels for DurationLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            call: self.call.without_choice(),
+            ..*self
+        }
+    }
+}
+
+impl Labels for TokenUsageLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            call: self.call.without_choice(),
+            ..*self
+        }
+    }
+}
+
 impl CallMetrics {
     pub(super) fn register(to: &mut Registration) -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(SECONDS);
+        let tokens: fn() -> Histogram = || Histogram::new(TOKENS);
         Self {
             agents: Bound::default(),
             models: Bound::default(),
-            calls: to.add("open_aiops_calls", "Calls that ended", Family::default()),
-            tokens: to.add(
-                "open_aiops_tokens",
-                "Tokens used; cache_read and cache_write are part of input, reasoning of output",
-                Family::default(),
+            calls: Bounded::new(
+                to,
+                ("open_aiops_calls", "Calls that ended"),
+                Counter::default,
             ),
-            cost: to.add(
-                "open_aiops_cost_nano_usd",
-                "Cost of the calls with a known price in 1e-9 USD",
-                Family::default(),
-            ),
-            unpriced: to.add(
-                "open_aiops_unpriced_calls",
-                "Calls that used something of unknown price",
-                Family::default(),
-            ),
-            duration: to.add(
-                "gen_ai_client_operation_duration_seconds",
-                "Time from the head of the request to the end of the response",
-                Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            ),
-            token_usage: to.add(
-                "gen_ai_client_token_usage",
-                "Input and output tokens of one call",
-                Family::new_with_constructor(|| Histogram::new(TOKENS)),
-            ),
-            first_chunk: to.add(
-                "gen_ai_client_operation_time_to_first_chunk_seconds",
-                "Time from the forwarded request to the first bytes of a streamed response",
-                Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            ),
+            tokens: Bounded::new(to, TOKENS_TOLD, Counter::default),
+            cost: Bounded::new(to, COST_TOLD, Counter::default),
+            unpriced: Bounded::new(to, UNPRICED_TOLD, Counter::default),
+            duration: Bounded::new(to, DURATION_TOLD, seconds),
+            token_usage: Bounded::new(to, USAGE_TOLD, tokens),
+            first_chunk: Bounded::new(to, FIRST_CHUNK_TOLD, seconds),
             overhead: to.add(
                 "open_aiops_overhead_seconds",
                 "Time from the head of the request to its departure for the upstream, the wait \
@@ -177,7 +245,9 @@ impl CallMetrics {
             outcome: settlement.outcome.into(),
             status_class: status_class(settlement.status),
         };
-        self.calls.get_or_create(&labels).inc();
+        self.calls.with(&labels, |calls| {
+            calls.inc();
+        });
     }
 
     fn count_tokens(&self, settlement: &Settlement, spend: &SpendLabels) {
@@ -190,7 +260,9 @@ impl CallMetrics {
                     model: spend.model.clone(),
                     agent: spend.agent.clone(),
                 };
-                self.tokens.get_or_create(&labels).inc_by(tokens);
+                self.tokens.with(&labels, |all| {
+                    all.inc_by(tokens);
+                });
             }
         }
     }
@@ -199,12 +271,16 @@ impl CallMetrics {
         match settlement.cost {
             Some(cost) => {
                 let nano = u64::try_from(cost.get()).unwrap_or(0);
-                self.cost.get_or_create(spend).inc_by(nano);
+                self.cost.with(spend, |cost| {
+                    cost.inc_by(nano);
+                });
             }
             // What used nothing costs nothing, whatever the price.
             None if settlement.usage == Usage::default() => {}
             None => {
-                self.unpriced.get_or_create(spend).inc();
+                self.unpriced.with(spend, |calls| {
+                    calls.inc();
+                });
             }
         }
     }
@@ -220,7 +296,7 @@ impl CallMetrics {
             self.overhead.observe(seconds(forwarded));
             if let Some(first) = timings.first_chunk_us.filter(|_| stream) {
                 let wait = seconds(first.saturating_sub(forwarded));
-                self.first_chunk.get_or_create(&call).observe(wait);
+                self.first_chunk.with(&call, |waits| waits.observe(wait));
             }
         }
         for (gen_ai_token_type, tokens) in by_type(&settlement.usage).into_iter().take(2) {
@@ -230,8 +306,7 @@ impl CallMetrics {
                     gen_ai_token_type,
                 };
                 self.token_usage
-                    .get_or_create(&labels)
-                    .observe(as_f64(tokens));
+                    .with(&labels, |usage| usage.observe(as_f64(tokens)));
             }
         }
         let failed = settlement.outcome != Outcome::Completed;
@@ -239,9 +314,9 @@ impl CallMetrics {
             call,
             error_type: failed.then(|| settlement.outcome.into()),
         };
+        let total = seconds(timings.total_us);
         self.duration
-            .get_or_create(&labels)
-            .observe(seconds(timings.total_us));
+            .with(&labels, |durations| durations.observe(total));
     }
 }
 

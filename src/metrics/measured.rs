@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::Registration;
+use super::bounded::{Bounded, Labels as Bounds, OTHER};
 use super::calls::Bound;
 use crate::core::metric::{Measurement, Value};
 
@@ -17,14 +17,28 @@ use crate::core::metric::{Measurement, Value};
 const MAX_NAMES: usize = 20;
 
 type Float = Gauge<f64, AtomicU64>;
+type Told = (&'static str, &'static str);
+
+const VALUES_TOLD: Told = (
+    "open_aiops_custom_metric_values",
+    "Measurements of custom metrics, by what their values are",
+);
+const SUM_TOLD: Told = (
+    "open_aiops_custom_metric_summed",
+    "Sum of the numbers of a custom metric, yes and no as 1 and 0",
+);
+const LAST_TOLD: Told = (
+    "open_aiops_custom_metric_last",
+    "The last number of a custom metric, yes and no as 1 and 0",
+);
 
 #[derive(Debug)]
 pub(super) struct MeasuredMetrics {
     names: Mutex<Names>,
     agents: Bound,
-    values: Family<KindLabels, Counter>,
-    sum: Family<Labels, Float>,
-    last: Family<Labels, Float>,
+    values: Bounded<KindLabels>,
+    sum: Bounded<Labels, Float>,
+    last: Bounded<Labels, Float>,
     dropped: Counter,
 }
 
@@ -49,6 +63,26 @@ struct KindLabels {
     kind: &'static str,
 }
 
+/// How many names there are is bounded by itself.
+impl Bounds for Labels {
+    fn without_choice(&self) -> Self {
+        Self {
+            metric: self.metric.clone(),
+            agent: OTHER.to_owned(),
+        }
+    }
+}
+
+impl Bounds for KindLabels {
+    fn without_choice(&self) -> Self {
+        Self {
+            metric: self.metric.clone(),
+            agent: OTHER.to_owned(),
+            ..*self
+        }
+    }
+}
+
 impl Names {
     fn admit(&mut self, name: &str) -> bool {
         if let Some(wanted) = &self.wanted {
@@ -66,21 +100,9 @@ impl MeasuredMetrics {
         Self {
             names: Mutex::default(),
             agents: Bound::default(),
-            values: to.add(
-                "open_aiops_custom_metric_values",
-                "Measurements of custom metrics, by what their values are",
-                Family::default(),
-            ),
-            sum: to.add(
-                "open_aiops_custom_metric_sum",
-                "Sum of the numbers of a custom metric, yes and no as 1 and 0",
-                Family::default(),
-            ),
-            last: to.add(
-                "open_aiops_custom_metric_last",
-                "The last number of a custom metric, yes and no as 1 and 0",
-                Family::default(),
-            ),
+            values: Bounded::new(to, VALUES_TOLD, Counter::default),
+            sum: Bounded::new(to, SUM_TOLD, Float::default),
+            last: Bounded::new(to, LAST_TOLD, Float::default),
             dropped: to.add(
                 "open_aiops_custom_metric_dropped",
                 "Measurements of custom metrics whose names are not exported",
@@ -125,8 +147,12 @@ impl MeasuredMetrics {
         if let Some(number) = it.value.as_number() {
             let before = before.and_then(|before| before.value.as_number());
             let more = number - before.unwrap_or(0.0);
-            self.sum.get_or_create(&labels).inc_by(more);
-            self.last.get_or_create(&labels).set(number);
+            self.sum.with(&labels, |sum| {
+                sum.inc_by(more);
+            });
+            self.last.with(&labels, |last| {
+                last.set(number);
+            });
         }
         if before.is_some() {
             return;
@@ -142,6 +168,8 @@ impl MeasuredMetrics {
             agent,
             kind,
         };
-        self.values.get_or_create(&labels).inc();
+        self.values.with(&labels, |values| {
+            values.inc();
+        });
     }
 }

@@ -3,9 +3,12 @@ use std::fmt::Write;
 
 use super::*;
 use crate::core::alert::Rule;
+use crate::core::budget::Measure;
+use crate::core::budget::fill::{Fill, Fullest};
 use crate::core::call::{Operation, Outcome, Timings};
 use crate::core::id::CallId;
 use crate::core::loops::finding::Signal;
+use crate::core::metric::{Subject, Value};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -56,6 +59,22 @@ fn settlement() -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
+    }
+}
+
+fn measurement() -> Measurement {
+    Measurement {
+        at: Timestamp::from_micros(0),
+        name: "score".to_owned(),
+        value: Value::Number(0.5),
+        subject: Subject::Agent(label("planner")),
+        who: label("judge"),
+        note: None,
+        key: None,
+        run: None,
+        agent: None,
+        charged: None,
     }
 }
 
@@ -89,9 +108,19 @@ fn exercised() -> Metrics {
     metrics.otel_dropped(Otel::Traces, Loss::Late, 2);
     metrics.otel_failed(Otel::Metrics);
     metrics.otel_lag(4096);
+    metrics.measured(&measurement(), None);
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();
+    metrics.sink_rows(&label("warehouse"), "calls", 3);
+    metrics.sink_refused(&label("warehouse"), 1);
+    metrics.sink_gap(&label("warehouse"));
+    metrics.sink_failed(&label("warehouse"), 7);
+    metrics.sink_reached(
+        &label("warehouse"),
+        0,
+        Some(Timestamp::from_micros(9_999_999)),
+    );
     metrics.config_reload(true);
     metrics.config_reload(false);
     let figures = LedgerFigures {
@@ -103,7 +132,50 @@ fn exercised() -> Metrics {
         ..LedgerFigures::default()
     };
     metrics.ledger(&figures, vec![(0.25, 5), (0.5, 1), (f64::INFINITY, 1)]);
+    mirrored(&metrics);
     metrics
+}
+
+/// What is looked up when metrics are scraped.
+fn mirrored(metrics: &Metrics) {
+    metrics.budgets(&[Fullest {
+        budget: label("each run"),
+        accounts: 12,
+        fills: vec![
+            Fill {
+                measure: Measure::Usd,
+                used: 1_500_000_000,
+                limit: 2_000_000_000,
+            },
+            Fill {
+                measure: Measure::Metric,
+                used: 7_500_000,
+                limit: 5_000_000,
+            },
+            Fill {
+                measure: Measure::Calls,
+                used: 0,
+                limit: 0,
+            },
+        ],
+    }]);
+    metrics.watched_runs(5, 2);
+    metrics.open_alerts(&[(Rule::BudgetSpent, 3)]);
+    metrics.bounds(&BoundFigures {
+        connections: 4096,
+        body_bytes: 1 << 30,
+        queue_bytes: 64 << 20,
+        free_bytes: Some(10_000_000_000),
+    });
+    metrics.process(&ProcessFigures {
+        started_at_seconds: Some(1_793_536_200.5),
+        cpu_seconds: Some(1.25),
+        resident_bytes: Some(30e6),
+        virtual_bytes: Some(900e6),
+        open_files: Some(25.0),
+        most_files: Some(1024.0),
+        threads: Some(4.0),
+    });
 }
 
 #[track_caller]
@@ -116,7 +188,7 @@ fn check_line(page: &str, line: &str) {
 
 #[test]
 fn a_settled_call_is_counted_under_its_labels() {
-    let page = exercised().render();
+    let page = exercised().render(Exposition::OpenMetrics);
     check_line(
         &page,
         r#"open_aiops_calls_total{operation="chat",upstream="openai",model="gpt-5",agent="planner",outcome="completed",status_class="2xx"} 1"#,
@@ -151,14 +223,14 @@ fn a_call_that_used_nothing_is_not_unpriced() {
     metrics.call_settled(&call, false);
     assert!(
         !metrics
-            .render()
+            .render(Exposition::OpenMetrics)
             .contains("open_aiops_unpriced_calls_total{")
     );
 }
 
 #[test]
 fn gauges_follow_admissions_settlements_and_connections() {
-    let page = exercised().render();
+    let page = exercised().render(Exposition::OpenMetrics);
     check_line(&page, "open_aiops_calls_in_flight 1");
     check_line(&page, "open_aiops_streams_open 1");
     check_line(&page, "open_aiops_connections 1");
@@ -167,7 +239,7 @@ fn gauges_follow_admissions_settlements_and_connections() {
 
 #[test]
 fn time_to_first_chunk_is_measured_from_the_forwarded_request_and_for_streams_only() {
-    let page = exercised().render();
+    let page = exercised().render(Exposition::OpenMetrics);
     let labels = r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_response_model="gpt-5""#;
     let name = "gen_ai_client_operation_time_to_first_chunk_seconds";
     check_line(&page, &format!("{name}_count{{{labels}}} 1"));
@@ -176,7 +248,7 @@ fn time_to_first_chunk_is_measured_from_the_forwarded_request_and_for_streams_on
 
 #[test]
 fn a_failed_call_carries_its_outcome_as_error_type() {
-    let page = exercised().render();
+    let page = exercised().render(Exposition::OpenMetrics);
     let labels = r#"gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_response_model="gpt-5""#;
     let name = "gen_ai_client_operation_duration_seconds_count";
     check_line(&page, &format!(r#"{name}{{{labels},error_type="cut"}} 1"#));
@@ -184,9 +256,35 @@ fn a_failed_call_carries_its_outcome_as_error_type() {
 }
 
 #[test]
+fn a_sink_that_is_configured_no_more_fails_no_more() {
+    let metrics = exercised();
+    let page = metrics.render(Exposition::OpenMetrics);
+    check_line(
+        &page,
+        r#"open_aiops_sink_rows_total{sink="warehouse",table="calls"} 3"#,
+    );
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
+    check_line(&page, r#"open_aiops_sink_failing{sink="warehouse"} 0"#);
+    check_line(
+        &page,
+        r#"open_aiops_sink_delivered_timestamp_seconds{sink="warehouse"} 9"#,
+    );
+    metrics.sink_gone(&label("warehouse"));
+    let page = metrics.render(Exposition::OpenMetrics);
+    assert!(!page.contains("open_aiops_sink_failing{") && !page.contains("sink_lag_bytes{"));
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
+}
+
+#[test]
 fn the_figures_of_the_ledger_are_mirrored_not_added() {
     let metrics = exercised();
-    let page = metrics.render();
+    let page = metrics.render(Exposition::OpenMetrics);
     let name = "open_aiops_ledger_sync_seconds";
     check_line(&page, &format!("{name}_sum 1.5"));
     check_line(&page, &format!(r#"{name}_bucket{{le="0.5"}} 6"#));
@@ -196,11 +294,94 @@ fn the_figures_of_the_ledger_are_mirrored_not_added() {
         ..LedgerFigures::default()
     };
     metrics.ledger(&figures, vec![(0.25, 9), (f64::INFINITY, 0)]);
-    let page = metrics.render();
+    let page = metrics.render(Exposition::OpenMetrics);
     check_line(&page, &format!("{name}_count 9"));
     check_line(&page, &format!(r#"{name}_bucket{{le="+Inf"}} 9"#));
     check_line(&page, "open_aiops_ledger_failing 0");
     check_line(&page, "open_aiops_ledger_dropped_records_total 0");
+}
+
+#[test]
+fn budgets_tell_how_full_they_are_and_what_is_left_in_units_of_people() {
+    let page = exercised().render(Exposition::OpenMetrics);
+    for (measure, used, left) in [
+        ("usd", "0.75", "0.5"),
+        ("metric", "1.5", "-2.5"),
+        ("calls", "1.0", "0.0"),
+    ] {
+        let labels = format!(r#"{{budget="each run",measure="{measure}"}}"#);
+        check_line(
+            &page,
+            &format!("open_aiops_budget_used_ratio{labels} {used}"),
+        );
+        check_line(&page, &format!("open_aiops_budget_left{labels} {left}"));
+    }
+    check_line(
+        &page,
+        r#"open_aiops_budget_accounts{budget="each run"} 12.0"#,
+    );
+}
+
+#[test]
+fn what_is_looked_up_again_leaves_nothing_of_before() {
+    let metrics = exercised();
+    metrics.budgets(&[]);
+    metrics.open_alerts(&[]);
+    metrics.process(&ProcessFigures::default());
+    let page = metrics.render(Exposition::OpenMetrics);
+    assert!(!page.contains("open_aiops_budget_left{"), "{page}");
+    check_line(&page, r#"open_aiops_alerts_open{rule="budget_spent"} 0.0"#);
+    assert!(!page.contains("\nprocess_open_fds "), "{page}");
+}
+
+#[test]
+fn what_can_be_named_beforehand_is_there_from_the_start() {
+    let metrics = Metrics::new();
+    metrics.foresee(&["budget_spent"], &["body_too_large"]);
+    metrics.foresee_upstream(&label("openai"), &["upstream_timeout"]);
+    metrics.foresee_budget(&label("each run"));
+    let page = metrics.render(Exposition::Text);
+    for line in [
+        r#"open_aiops_refusals_total{reason="budget_spent"} 0"#,
+        r#"open_aiops_rejects_total{kind="body_too_large"} 0"#,
+        r#"open_aiops_upstream_faults_total{upstream="openai",kind="upstream_timeout"} 0"#,
+        r#"open_aiops_budget_refusals_total{budget="each run"} 0"#,
+        r#"open_aiops_loops_stopped_total{signal="repeat"} 0"#,
+        r#"open_aiops_alerts_total{rule="ledger_failed"} 0"#,
+        r#"open_aiops_alerts_open{rule="ledger_failed"} 0.0"#,
+        r#"open_aiops_alert_messages_total{result="held_back"} 0"#,
+        r#"open_aiops_config_reloads_total{result="error"} 0"#,
+    ] {
+        check_line(&page, line);
+    }
+}
+
+/// However many of each there are, together they would be more by far.
+#[test]
+fn label_sets_of_one_metric_are_bounded_together_and_no_count_is_lost() {
+    let metrics = Metrics::new();
+    let calls = 150 * 40;
+    for i in 0..calls {
+        let call = Settlement {
+            agent: label(&format!("agent-{}", i % 150)),
+            model: Some(label(&format!("model-{}", i / 150))),
+            ..settlement()
+        };
+        metrics.call_settled(&call, true);
+    }
+    let page = metrics.render(Exposition::OpenMetrics);
+    let series = |start: &str| {
+        let all = page.lines().filter(|line| line.starts_with(start));
+        all.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let counted = series("open_aiops_calls_total{");
+    assert_eq!(counted.len(), bounded::MOST + 1);
+    assert_eq!(counted.iter().sum::<u64>(), calls);
+    let durations = series("gen_ai_client_operation_duration_seconds_count{");
+    assert!(durations.len() <= bounded::MOST_HISTOGRAMS + 1);
+    assert_eq!(durations.iter().sum::<u64>(), calls);
+    assert!(page.contains(r#"upstream="other",model="other",agent="other""#));
 }
 
 #[test]
@@ -223,7 +404,7 @@ fn label_values_beyond_the_bound_are_counted_as_other() {
         },
         false,
     );
-    let page = metrics.render();
+    let page = metrics.render(Exposition::OpenMetrics);
     let series = |agent: &str| {
         format!(
             r#"open_aiops_calls_total{{operation="chat",upstream="openai",model="gpt-5",agent="{agent}",outcome="completed",status_class="2xx"}}"#
@@ -320,7 +501,7 @@ fn docs_list_every_metric_as_it_is() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
     let docs = std::fs::read_to_string(path).unwrap();
     let mut table = String::new();
-    for (name, (kind, help, labels)) in scraped(&exercised().render()) {
+    for (name, (kind, help, labels)) in scraped(&exercised().render(Exposition::OpenMetrics)) {
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         let labels = labels.join(", ");
         writeln!(

@@ -157,6 +157,7 @@ impl Received {
                 headers::recorded(&self.headers, also, proxy.ledger.seed())
             }),
             kept: Some(self.kept()),
+            instance: None,
             trace: self.trace.clone(),
         }
     }

@@ -87,6 +87,33 @@ pub(super) enum Unavailability {
     TooManyCalls,
 }
 
+/// Why calls are not let through, besides the reasons of the policy.
+pub(super) const UNAVAILABLE: [&str; 4] = [
+    "ledger_unavailable",
+    "budgets_unreadable",
+    "memory_full",
+    "too_many_calls",
+];
+
+/// What can be wrong with a request.
+pub(super) const REJECTIONS: [&str; 8] = [
+    "body_too_large",
+    "body_incomplete",
+    "body_stalled",
+    "bad_target",
+    "method_not_supported",
+    "unknown_upstream",
+    "two_upstreams",
+    "broken_tags",
+];
+
+/// How an upstream can fail.
+pub(super) const UPSTREAM_FAULTS: [&str; 3] = [
+    "upstream_unreachable",
+    "upstream_closed",
+    "upstream_timeout",
+];
+
 impl Fault {
     /// Low-cardinality name: the error `code`, the header and the metric label.
     pub(super) fn kind(&self) -> &'static str {

@@ -20,6 +20,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All that [`kind`](Self::kind) says.
+    pub const KINDS: [&'static str; 5] = [
+        "loop",
+        "chant",
+        "too_deep",
+        "too_wide",
+        "too_many_calls_of_run",
+    ];
+
     /// Low-cardinality name: what headers, metrics and logs call it.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -84,6 +84,7 @@ fn news_are_calls_events_and_measurements() {
         note: None,
         key: None,
         charged: None,
+        instance: None,
     };
     drop(ledger.measured(measurement.clone()));
     assert!(ledger.sync_index());

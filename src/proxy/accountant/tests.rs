@@ -10,6 +10,7 @@ use crate::core::id::CallId;
 use crate::core::price::PriceTable;
 use crate::core::space::Space;
 use crate::ledger::rows::CallRow;
+use crate::metrics::Exposition;
 use crate::proxy::Live;
 use crate::proxy::call::Origin;
 use crate::upstream::Upstream;
@@ -103,7 +104,11 @@ async fn a_call_whose_accounting_panics_is_estimated_and_the_next_is_accounted_f
     assert_eq!(good.outcome, Some(Outcome::Completed));
     for gauge in ["calls_in_flight", "streams_open"] {
         let none = format!("open_aiops_{gauge} 0\n");
-        assert!(metrics.render().contains(&none), "{}", metrics.render());
+        assert!(
+            metrics.render(Exposition::OpenMetrics).contains(&none),
+            "{}",
+            metrics.render(Exposition::OpenMetrics)
+        );
     }
 }
 
