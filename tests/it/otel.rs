@@ -10,6 +10,7 @@ use crate::harness::collector::{Collector, Reply, attribute, measured};
 use crate::harness::process::Server;
 use crate::harness::proxy::Setup;
 use crate::harness::records::ask;
+use crate::harness::tls::Identity;
 use crate::harness::{Ask, Proxy, Upstream, json, reply, sse, within};
 use crate::otel_traces::{hex, otel};
 
@@ -102,6 +103,29 @@ async fn a_run_is_told_by_http_with_its_agents_when_it_is_over() {
 #[tokio::test]
 async fn a_run_is_told_by_grpc_with_its_agents_when_it_is_over() {
     a_run_is_told(&format!("protocol = \"grpc\"\n{NAMED}")).await;
+}
+
+#[tokio::test]
+async fn a_collector_behind_tls_is_trusted_by_its_certificate_alone() {
+    for protocol in ["http", "grpc"] {
+        let identity = Identity::new();
+        let upstream = Upstream::answers(used(900, 50)).await;
+        let collector = Collector::secure(&identity).await;
+        let lines = format!("metrics = false\nprotocol = {protocol:?}");
+        let stranger = telling(&upstream, &collector, &lines).start().await;
+        called(&stranger, &[of_planner()]).await;
+        let failed = "open_aiops_otel_failures_total{signal=\"traces\"} 1";
+        counts(&stranger, failed).await;
+        assert!(collector.heads().is_empty());
+        let setup = Proxy::with(&upstream);
+        let (certificate, _) = identity.write(setup.dir.path());
+        let lines = format!("{lines}\nextra_ca_file = {certificate:?}");
+        let setup = setup.sections(&otel(&collector, &lines));
+        let proxy = setup.start().await;
+        called(&proxy, &[of_planner()]).await;
+        let spans = collector.took(1).await;
+        assert_eq!(spans[0].name, "chat gpt-4o-mini", "{protocol}");
+    }
 }
 
 #[tokio::test]

@@ -43,9 +43,10 @@ async fn asked(lines: &str, ask: &Ask) -> (Upstream, Collector, Proxy) {
     (upstream, collector, proxy)
 }
 
-/// What the upstream was told: trace, span and flags.
+/// What the upstream was told at last: trace, span and flags.
 fn told(upstream: &Upstream) -> (String, String, String) {
-    let request = upstream.request();
+    let requests = upstream.requests();
+    let request = requests.last().expect("a request");
     let parent = request.header("traceparent").expect("a traceparent");
     let [version, trace, span, flags] = parent.split('-').collect::<Vec<_>>()[..] else {
         panic!("{parent}");

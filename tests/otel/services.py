@@ -74,7 +74,7 @@ class Model(http.server.BaseHTTPRequestHandler):
         Model.heads.append(dict(self.headers))
         if asked["model"] == "broken":
             return self.answer(500, "application/json", b'{"error":{"message":"no"}}')
-        base = {"id": f"chatcmpl-{len(Model.heads)}", "model": asked["model"] + "-2026", "object": "chat.completion"}
+        base = {"id": f"chatcmpl-{len(Model.heads)}", "model": asked["model"] + "-2024-07-18", "object": "chat.completion"}
         if not asked.get("stream"):
             said = {"role": "assistant", "content": "Sunny in Rome."}
             choice = {"index": 0, "message": said, "finish_reason": "stop"}

@@ -25,10 +25,13 @@ use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
+use super::tls::Identity;
 use super::within;
 
 /// What it says to a request that it can read.
@@ -46,7 +49,8 @@ pub(crate) enum Reply {
 /// Clones are the same collector.
 #[derive(Clone)]
 pub(crate) struct Collector {
-    pub(crate) address: SocketAddr,
+    scheme: &'static str,
+    address: SocketAddr,
     told: Arc<Told>,
     accepting: Arc<JoinHandle<()>>,
 }
@@ -67,14 +71,16 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        Self::start_on(0).await
+        Self::begin(None).await
     }
 
-    /// On a port that another one had.
-    pub(crate) async fn start_on(port: u16) -> Self {
-        let socket = TcpListener::bind(("127.0.0.1", port))
-            .await
-            .expect("a port");
+    pub(crate) async fn secure(identity: &Identity) -> Self {
+        Self::begin(Some(identity.acceptor())).await
+    }
+
+    async fn begin(tls: Option<TlsAcceptor>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = socket.local_addr().expect("an address");
         let told = Arc::new(Told {
             reply: Mutex::new(Reply::Takes),
@@ -85,8 +91,9 @@ impl Collector {
             heads: Mutex::default(),
             changed: watch::Sender::new(()),
         });
-        let accepting = tokio::spawn(accept(socket, Arc::clone(&told)));
+        let accepting = tokio::spawn(accept(socket, tls, Arc::clone(&told)));
         Self {
+            scheme,
             address,
             told,
             accepting: Arc::new(accepting),
@@ -94,7 +101,7 @@ impl Collector {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     pub(crate) fn says(&self, reply: Reply) {
@@ -166,18 +173,28 @@ impl Drop for Collector {
     }
 }
 
-async fn accept(socket: TcpListener, told: Arc<Told>) {
+async fn accept(socket: TcpListener, tls: Option<TlsAcceptor>, told: Arc<Told>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = socket.accept().await {
-        let told = Arc::clone(&told);
+        let (told, tls) = (Arc::clone(&told), tls.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&told)));
-            let builder = Builder::new(TokioExecutor::new());
-            let _ = builder
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            match tls {
+                None => serve(stream, told).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, told).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, told: Arc<Told>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&told)));
+    let builder = Builder::new(TokioExecutor::new());
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let _ = served.await;
 }
 
 type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
