@@ -20,6 +20,9 @@ mod tree;
 mod value;
 mod voice;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

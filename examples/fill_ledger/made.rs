@@ -400,6 +400,7 @@ impl Filling {
             previous_response: None,
             headers: None,
             kept: None,
+            trace: None,
             request: None,
             hold: Vec::new(),
             tightened: Limits::default(),

@@ -12,9 +12,12 @@ use clap_mangen::Man;
 use super::source::Source;
 use super::table::Output;
 use super::{Cli, Common, Failure, command};
+use crate::core::build;
 use crate::ledger;
 
 const NAME: &str = "open-aiops";
+/// Scripts for bash find no command of a program with a hyphen in its name: so it is made for this one.
+const NAME_IN_BASH: &str = "open_aiops";
 
 pub(super) const COMPLETIONS_NOTE: &str = "\
 Examples:
@@ -58,8 +61,15 @@ pub struct HealthArgs {
 
 pub(super) fn completions(args: &CompletionsArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
-    Ok(out.writer.write_all(&script)?)
+    let name = if args.shell == Shell::Bash {
+        NAME_IN_BASH
+    } else {
+        NAME
+    };
+    clap_complete::generate(args.shell, &mut Cli::command(), name, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    let script = script.replace(&format!(" {NAME_IN_BASH}\n"), &format!(" {NAME}\n"));
+    Ok(out.writer.write_all(script.as_bytes())?)
 }
 
 pub(super) fn man(args: &ManArgs, out: &mut Output<'_>) -> Result<(), Failure> {
@@ -83,9 +93,9 @@ pub(super) fn man(args: &ManArgs, out: &mut Output<'_>) -> Result<(), Failure> {
     Ok(out.writer.write_all(&page(&program)?)?)
 }
 
-/// With what every command has in common, as help shows it.
+/// With what every command has in common, as help shows it; what `help` itself takes needs no page.
 fn built() -> Command {
-    let mut program = Cli::command();
+    let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     program
 }
@@ -97,14 +107,9 @@ fn write_pages(program: &Command, dir: &Path) -> io::Result<()> {
     while let Some(of) = left.pop() {
         let page = page(&of)?;
         std::fs::write(dir.join(format!("{}.1", title(&of))), page)?;
-        left.extend(of.get_subcommands().filter(|it| is_own(it)).cloned());
+        left.extend(of.get_subcommands().cloned());
     }
     Ok(())
-}
-
-/// The `help` that comes with commands of commands has no page.
-fn is_own(command: &Command) -> bool {
-    command.get_name() != "help"
 }
 
 /// `open-aiops-budgets-raise`.
@@ -117,6 +122,9 @@ fn page(of: &Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     Man::new(of.clone())
         .title(title)
+        // Not left out, or what follows would be taken for it.
+        .date(" ")
+        .source(format!("{NAME} {}", build::VERSION))
         .manual("Open-AIOps")
         .render(&mut page)?;
     Ok(page)
@@ -127,13 +135,16 @@ pub(super) fn health(
     args: &HealthArgs,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
-    let dir = command::ledger_dir(common)?;
+    // Whatever the reason is: to those who watch over containers 1 says ill, and 2 says nothing.
+    let ill = |failure: Failure| Failure::Negative(failure.words());
+    let dir = command::ledger_dir(common).map_err(ill)?;
     let Some(address) = ledger::running_server(&dir) else {
         let none = format!("no server runs on {}", dir.display());
         return Err(Failure::Negative(none));
     };
-    let answer = command::runtime()?.block_on(ask(common, address, args.live));
-    let answer = answer.map_err(|failure| Failure::Negative(failure.words()))?;
+    let runtime = command::runtime().map_err(ill)?;
+    let answer = runtime.block_on(ask(common, address, args.live));
+    let answer = answer.map_err(ill)?;
     Ok(writeln!(out.writer, "{answer}")?)
 }
 
@@ -142,4 +153,77 @@ async fn ask(common: &Common, address: SocketAddr, live: bool) -> Result<String,
     let source = Source::server(common, address)?;
     let body = source.ask(path, &()).await?;
     Ok(String::from_utf8_lossy(&body).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(of: &Command, found: &mut Vec<String>) {
+        found.push(title(of));
+        of.get_subcommands().for_each(|it| names(it, found));
+    }
+
+    #[test]
+    fn completions_of_every_shell_know_every_command() {
+        use clap::ValueEnum as _;
+
+        for shell in Shell::value_variants() {
+            let mut script = Vec::new();
+            let mut out = Output {
+                writer: &mut script,
+                terminal: false,
+            };
+            completions(&CompletionsArgs { shell: *shell }, &mut out).unwrap();
+            let script = String::from_utf8(script).unwrap();
+            for command in Cli::command().get_subcommands() {
+                assert!(
+                    script.contains(command.get_name()),
+                    "{shell}: {}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_page_that_names_its_options() {
+        let dir = tempfile::tempdir().unwrap();
+        write_pages(&built(), dir.path()).unwrap();
+        let mut expected = Vec::new();
+        names(&built(), &mut expected);
+        assert!(expected.contains(&"open-aiops-budgets-raise".to_owned()));
+        for name in &expected {
+            let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+            assert!(page.contains(&format!(".TH {name} 1 ")), "{page}");
+            assert!(page.contains("\\-\\-config"), "{name}");
+        }
+        let files = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(files, expected.len(), "and no others");
+    }
+
+    #[test]
+    fn pages_of_commands_that_there_are_not_say_which_there_are() {
+        let asked = |names: &[&str]| {
+            let args = ManArgs {
+                command: names.iter().map(ToString::to_string).collect(),
+                out: None,
+            };
+            let mut page = Vec::new();
+            let mut out = Output {
+                writer: &mut page,
+                terminal: false,
+            };
+            man(&args, &mut out).map_err(|failure| failure.words())
+        };
+        assert!(asked(&["budgets", "raise"]).is_ok());
+        assert_eq!(
+            asked(&["budgets", "rise"]).unwrap_err(),
+            "open-aiops budgets has no command \"rise\", expected one of raise, reset"
+        );
+        assert_eq!(
+            asked(&["calls", "all"]).unwrap_err(),
+            "open-aiops calls has no command \"all\", and no others"
+        );
+    }
 }

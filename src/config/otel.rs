@@ -207,6 +207,9 @@ pub(super) fn read(
         section.set("timeout", &TIMEOUT, &mut config.timeout);
         section.set("compression", &COMPRESSION, &mut config.compression);
         config.extra_ca_file = section.get("extra_ca_file", &value::PATH);
+        if let Some(file) = &config.extra_ca_file {
+            super::check::certificates(section, "extra_ca_file", file);
+        }
         section.set("service_name", &TEXT, &mut config.service_name);
         let resource = section.table("resource", resource);
         config.resource = resource.unwrap_or_default();

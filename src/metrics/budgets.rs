@@ -82,8 +82,8 @@ impl BudgetMetrics {
         );
         let left = (
             "open_aiops_budget_left",
-            "What is left of that limit, in USD, tokens, calls or units of a custom metric; \
-             below 0 where more was used",
+            "What the fullest account of a budget has left, in USD, tokens, calls or units of a \
+             custom metric; below 0 where more was used",
         );
         let accounts = (
             "open_aiops_budget_accounts",

@@ -24,7 +24,7 @@ const VALUES_TOLD: Told = (
     "Measurements of custom metrics, by what their values are",
 );
 const SUM_TOLD: Told = (
-    "open_aiops_custom_metric_sum",
+    "open_aiops_custom_metric_summed",
     "Sum of the numbers of a custom metric, yes and no as 1 and 0",
 );
 const LAST_TOLD: Told = (

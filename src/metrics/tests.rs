@@ -8,6 +8,7 @@ use crate::core::budget::fill::{Fill, Fullest};
 use crate::core::call::{Operation, Outcome, Timings};
 use crate::core::id::CallId;
 use crate::core::loops::finding::Signal;
+use crate::core::metric::{Subject, Value};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
@@ -62,6 +63,21 @@ fn settlement() -> Settlement {
     }
 }
 
+fn measurement() -> Measurement {
+    Measurement {
+        at: Timestamp::from_micros(0),
+        name: "score".to_owned(),
+        value: Value::Number(0.5),
+        subject: Subject::Agent(label("planner")),
+        who: label("judge"),
+        note: None,
+        key: None,
+        run: None,
+        agent: None,
+        charged: None,
+    }
+}
+
 /// One event of every kind.
 fn exercised() -> Metrics {
     let metrics = Metrics::new();
@@ -92,6 +108,7 @@ fn exercised() -> Metrics {
     metrics.otel_dropped(Otel::Traces, Loss::Late, 2);
     metrics.otel_failed(Otel::Metrics);
     metrics.otel_lag(4096);
+    metrics.measured(&measurement(), None);
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();

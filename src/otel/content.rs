@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Conventions;
 use crate::core::id::Label;
 use crate::wire::message::Role;
 use crate::wire::readable::{Kind, Message, Piece, Transcript, answer};
@@ -69,7 +68,7 @@ impl Content {
         &mut self,
         (body, content_type): (&[u8], Option<&str>),
         reasons: &[Label],
-        (most, conventions): (usize, Conventions),
+        most: usize,
     ) {
         let mut budget = Budget(most);
         let mut messages = Vec::new();
@@ -80,10 +79,9 @@ impl Content {
                 continue;
             }
             let mut spoken = spoken(message, &parts);
-            if conventions == Conventions::Semconv141 {
-                let reason = reasons.get(n).map_or("stop", |it| it.as_str());
-                spoken["finish_reason"] = reason.into();
-            }
+            // Deprecated in the later conventions, but those who know the earlier ones insist on it.
+            let reason = reasons.get(n).map_or("stop", |it| it.as_str());
+            spoken["finish_reason"] = reason.into();
             if self.said.is_none() {
                 self.said = words(message);
             }

@@ -369,6 +369,3 @@ fn tags(facts: &Facts<'_>) -> Vec<String> {
     let tags = tags.map(|(name, value)| format!("{name}:{value}"));
     variant.chain(tags).collect()
 }
-
-#[cfg(test)]
-mod tests;

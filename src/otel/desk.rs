@@ -194,8 +194,7 @@ impl Desk {
         }
         if let Some((body, kind)) = plain(facts.settlement.response.as_ref(), bodies)? {
             let reasons = &facts.settlement.finish_reasons;
-            let how = (most, settings.conventions);
-            content.hear_answer((&body, kind.as_deref()), reasons, how);
+            content.hear_answer((&body, kind.as_deref()), reasons, most);
         }
         facts.content = Some(content);
         Ok(())

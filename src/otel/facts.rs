@@ -46,14 +46,25 @@ impl<'c> Facts<'c> {
         upstream: Option<&UpstreamConfig>,
         seed: DigestSeed,
     ) -> Option<Self> {
-        let admission = call.admission.as_ref()?;
-        let settlement = call.settlement.as_ref()?;
-        let url = upstream.map(|it| &it.base_url);
-        let context = admission.trace.as_ref();
-        let method = admission.method.parse().unwrap_or_default();
+        let records = (call.admission.as_ref()?, call.settlement.as_ref()?);
         Some(Self {
             conversation: call.row.conversation.as_ref(),
             decision: call.row.decision.as_deref(),
+            ..Self::of_records(records, upstream, seed)
+        })
+    }
+
+    pub(super) fn of_records(
+        (admission, settlement): (&'c Admission, &'c Settlement),
+        upstream: Option<&UpstreamConfig>,
+        seed: DigestSeed,
+    ) -> Self {
+        let url = upstream.map(|it| &it.base_url);
+        let context = admission.trace.as_ref();
+        let method = admission.method.parse().unwrap_or_default();
+        Self {
+            conversation: admission.attribution.conversation.as_ref(),
+            decision: admission.decision.as_deref(),
             place: Place::of(seed, admission.id, &admission.attribution, context),
             server: url.and_then(server),
             provider: provider(url, admission),
@@ -62,7 +73,7 @@ impl<'c> Facts<'c> {
             content: None,
             admission,
             settlement,
-        })
+        }
     }
 
     /// What the conventions call what it did; none where it is nothing that they are about.

@@ -173,7 +173,7 @@ async fn prometheus_is_told_of_the_names_that_the_config_lists() {
     let answer = get(&proxy, "/metrics").await;
     let page = answer.text();
     for part in [
-        "open_aiops_custom_metric_sum{metric=\"docs\",agent=\"planner\"} 12.0",
+        "open_aiops_custom_metric_summed{metric=\"docs\",agent=\"planner\"} 12.0",
         "open_aiops_custom_metric_values_total{metric=\"docs\",agent=\"planner\",kind=\"number\"} 1",
         "open_aiops_custom_metric_dropped_total 2",
     ] {
@@ -303,7 +303,7 @@ async fn a_measurement_that_is_sent_again_counts_once_for_prometheus() {
     let page = get(&proxy, "/metrics").await;
     let page = page.text();
     for part in [
-        "open_aiops_custom_metric_sum{metric=\"score\",agent=\"\"} 0.25",
+        "open_aiops_custom_metric_summed{metric=\"score\",agent=\"\"} 0.25",
         "open_aiops_custom_metric_last{metric=\"score\",agent=\"\"} 0.25",
         "open_aiops_custom_metric_values_total{metric=\"score\",agent=\"\",kind=\"number\"} 1",
     ] {

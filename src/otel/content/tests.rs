@@ -90,27 +90,16 @@ fn a_text_longer_than_its_room_says_that_it_was_cut() {
 }
 
 #[test]
-fn answers_say_why_they_ended_where_the_conventions_ask() {
+fn answers_say_why_they_ended() {
     let body = br#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Sunny."}}]}"#;
     let reasons = [Label::parse("length").unwrap()];
-    let told = |conventions| {
-        let mut content = Content::default();
-        content.hear_answer(
-            (body, Some("application/json")),
-            &reasons,
-            (MOST, conventions),
-        );
-        assert_eq!(content.said.as_deref(), Some("Sunny."));
-        json_of(content.output.as_ref())
-    };
+    let mut content = Content::default();
+    content.hear_answer((body, Some("application/json")), &reasons, MOST);
+    assert_eq!(content.said.as_deref(), Some("Sunny."));
     let parts = json!([{"type": "text", "content": "Sunny."}]);
     assert_eq!(
-        told(Conventions::Semconv141),
+        json_of(content.output.as_ref()),
         json!([{"role": "assistant", "parts": parts, "finish_reason": "length"}])
-    );
-    assert_eq!(
-        told(Conventions::GenAi01),
-        json!([{"role": "assistant", "parts": parts}])
     );
 }
 
@@ -119,6 +108,6 @@ fn nothing_said_is_nothing_told() {
     let content = heard("{}", MOST);
     assert_eq!(content.tools, None);
     let mut content = Content::default();
-    content.hear_answer((b"", None), &[], (MOST, Conventions::GenAi01));
+    content.hear_answer((b"", None), &[], MOST);
     assert_eq!(content, Content::default());
 }
