@@ -401,7 +401,7 @@ impl Metrics {
     }
 
     /// An attempt to reach a database or to write to it failed.
-    pub fn sink_failed(&self, sink: &Label, lag_bytes: u64) {
+    pub fn sink_failed(&self, sink: &Label, lag_bytes: Option<u64>) {
         self.sinks.failed(sink, lag_bytes);
     }
 

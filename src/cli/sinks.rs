@@ -83,7 +83,7 @@ fn show(sinks: &[SinkStatus], out: &mut Output<'_>) -> io::Result<()> {
             it.kind.clone(),
             state.to_owned(),
             time(it.failing_since),
-            format::count(it.lag_bytes),
+            it.lag_bytes.map_or_else(|| NONE.to_owned(), format::count),
             time(it.delivered_until),
             format::count(it.rows.values().sum()),
             format::count(it.refused_rows),

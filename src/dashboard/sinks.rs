@@ -50,7 +50,10 @@ fn row(desk: &Desk, sink: &SinkStatus) -> Markup {
                 }
                 @if let Some(error) = &sink.error { div.muted { (text::shown(error)) } }
             }
-            td.n { (figure::bytes(sink.lag_bytes)) }
+            td.n { @match sink.lag_bytes {
+                Some(bytes) => (figure::bytes(bytes)),
+                None => span.none { "unknown" },
+            } }
             td { @match sink.delivered_until {
                 Some(at) => (figure::time(at, &desk.zone)),
                 None => span.none { "unknown" },

@@ -92,26 +92,28 @@ impl SinkMetrics {
         self.gaps.get_or_create(&labels(sink)).inc();
     }
 
-    pub(super) fn failed(&self, sink: &Label, lag_bytes: u64) {
+    pub(super) fn failed(&self, sink: &Label, lag_bytes: Option<u64>) {
         self.failures.get_or_create(&labels(sink)).inc();
         self.set(sink, (true, lag_bytes));
     }
 
     pub(super) fn reached(&self, sink: &Label, lag_bytes: u64, at: Option<Timestamp>) {
-        self.set(sink, (false, lag_bytes));
+        self.set(sink, (false, Some(lag_bytes)));
         if let Some(at) = at {
             let seconds = at.micros().div_euclid(1_000_000);
             self.delivered.get_or_create(&labels(sink)).set(seconds);
         }
     }
 
-    fn set(&self, sink: &Label, (is_failing, lag_bytes): (bool, u64)) {
+    fn set(&self, sink: &Label, (is_failing, lag_bytes): (bool, Option<u64>)) {
         let labels = labels(sink);
-        let lag = i64::try_from(lag_bytes).unwrap_or(i64::MAX);
         self.failing
             .get_or_create(&labels)
             .set(i64::from(is_failing));
-        self.lag.get_or_create(&labels).set(lag);
+        if let Some(lag) = lag_bytes {
+            let lag = i64::try_from(lag).unwrap_or(i64::MAX);
+            self.lag.get_or_create(&labels).set(lag);
+        }
     }
 
     /// What is not configured any more does not fail.

@@ -116,7 +116,7 @@ fn exercised() -> Metrics {
     metrics.sink_rows(&label("warehouse"), "calls", 3);
     metrics.sink_refused(&label("warehouse"), 1);
     metrics.sink_gap(&label("warehouse"));
-    metrics.sink_failed(&label("warehouse"), 7);
+    metrics.sink_failed(&label("warehouse"), Some(7));
     metrics.sink_reached(
         &label("warehouse"),
         0,

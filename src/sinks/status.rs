@@ -51,8 +51,8 @@ pub struct SinkStatus {
     pub failing_since: Option<Timestamp>,
     /// Place in the log up to which all is there.
     pub position: Option<String>,
-    /// How far that is behind the end of the log.
-    pub lag_bytes: u64,
+    /// How far that is behind the end of the log; null until the database said how far it is.
+    pub lag_bytes: Option<u64>,
     /// What was recorded by then is there.
     pub delivered_until: Option<Timestamp>,
     /// Rows written since the start of this process, by table.
@@ -98,7 +98,7 @@ impl Reporter {
             error: None,
             failing_since: None,
             position: None,
-            lag_bytes: 0,
+            lag_bytes: None,
             delivered_until: None,
             rows: BTreeMap::new(),
             refused_rows: 0,
@@ -137,7 +137,7 @@ impl Reporter {
             let status = &mut kept.status;
             status.failures += 1;
             status.error = Some(trouble.text.clone());
-            status.lag_bytes = lag_bytes.unwrap_or(status.lag_bytes);
+            status.lag_bytes = lag_bytes.or(status.lag_bytes);
             status.failing_since.get_or_insert(self.clock.now());
             status.state = SinkState::Failing;
             self.metrics.sink_failed(&self.name, status.lag_bytes);
@@ -173,7 +173,7 @@ impl Reporter {
             status.state = SinkState::Working;
             (status.error, status.failing_since) = (None, None);
             status.position = Some(place.to_string());
-            status.lag_bytes = lag_bytes;
+            status.lag_bytes = Some(lag_bytes);
             status.delivered_until = at.or(status.delivered_until);
             let failed = std::mem::take(&mut kept.in_a_row) > 0;
             if failed {

@@ -14,8 +14,8 @@ use crate::upstream::UpstreamError;
 const MAX_SAID: usize = 300;
 
 pub(super) enum Store {
-    Postgres(Postgres),
-    ClickHouse(ClickHouse),
+    Postgres(Box<Postgres>),
+    ClickHouse(Box<ClickHouse>),
 }
 
 /// Whose rows these are: the name of the instance, and the ledger, which may be another one under a
@@ -46,8 +46,8 @@ pub(super) enum Unusable {
 impl Store {
     pub(super) fn new(config: &SinkConfig) -> Result<Self, Unusable> {
         Ok(match config.kind() {
-            SinkKind::Postgres => Self::Postgres(Postgres::new(config)?),
-            SinkKind::ClickHouse => Self::ClickHouse(ClickHouse::new(config)?),
+            SinkKind::Postgres => Self::Postgres(Box::new(Postgres::new(config)?)),
+            SinkKind::ClickHouse => Self::ClickHouse(Box::new(ClickHouse::new(config)?)),
         })
     }
 

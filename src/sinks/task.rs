@@ -189,7 +189,9 @@ impl Task {
         self.version = now.max(self.version.saturating_add(1));
         let Self { store, owner, .. } = self;
         store.write(owner, lots, place, self.version).await?;
-        lots.iter().for_each(|lot| self.reporter.wrote(lot));
+        for lot in lots {
+            self.reporter.wrote(lot);
+        }
         Ok(())
     }
 

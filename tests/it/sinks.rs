@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use open_aiops::alerts::Rule;
 use open_aiops::config::Reload;
-use serde_json::Value;
+use serde_json::{Value, json as object};
 
 use crate::harness::accounts::{chat, used};
 use crate::harness::records::ask;
 use crate::harness::upstream::Received;
-use crate::harness::{Answer, Proxy, Upstream, reply, within};
+use crate::harness::{Answer, Proxy, Upstream, get, json, post, reply, within};
 
 const PASSWORD: &str = "s3cr3t";
 
@@ -274,4 +274,39 @@ async fn what_is_recorded_at_the_end_is_written_before_the_process_ends() {
         all.iter().any(|line| line.contains(&"last".to_owned())),
         "{all:?}"
     );
+}
+
+#[tokio::test]
+async fn what_a_call_used_as_is_known_late_is_written_over_its_row() {
+    let response = |status: &str, usage: Value| {
+        let body = object!({"id": "resp_1", "object": "response", "status": status,
+            "background": true, "model": "gpt-4o-mini", "output": [], "usage": usage});
+        json(body.to_string())
+    };
+    let used = object!({"input_tokens": 1234, "output_tokens": 5678, "total_tokens": 6912});
+    let answers = [response("queued", Value::Null), response("completed", used)];
+    let upstream = Upstream::answers_each(answers).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let proxy = start(&upstream, &store, "tables = [\"calls\"]").await;
+    let ask = object!({"model": "gpt-4o-mini", "background": true, "input": "hi"});
+    let ask = post("/v1/responses", ask.to_string()).header("x-aiops-run", "slow");
+    let begun = proxy.call(&ask).await.call();
+    let of_it = |seen: &[Received]| -> Vec<Vec<String>> {
+        let all = lines(seen, "calls").into_iter();
+        all.filter(|line| line.contains(&begun)).collect()
+    };
+    until(&store, |seen| !of_it(seen).is_empty()).await;
+    let fetched = proxy.call(&get("/v1/responses/resp_1")).await;
+    assert_eq!(fetched.status(), 200);
+    let sent = until(&store, |seen| of_it(seen).len() > 1).await;
+    let rows = of_it(&sent);
+    let (first, last) = (&rows[0], &rows[rows.len() - 1]);
+    assert!(!first.contains(&"5678".to_owned()) && last.contains(&"5678".to_owned()));
+    assert_eq!(
+        first[..3],
+        last[..3],
+        "instance, call and time, which are its key, stay"
+    );
+    let version = |row: &[String]| row[row.len() - 1].parse::<u64>().unwrap();
+    assert!(version(last) > version(first));
 }
