@@ -15,6 +15,7 @@ from pathlib import Path
 import machine
 import report
 import scenarios
+import services
 import targets
 
 HERE = Path(__file__).resolve().parent
@@ -61,6 +62,7 @@ class Bench:
         self.launcher = targets.Launcher(directory, options.cores.split(","), options.nice)
         self.scenarios = scenarios.named(split(options.scenarios), options.quick)
         self.mock = targets.Mock(programs / "mockup", self.launcher)
+        targets.Product.services = self.services = services.Services(self.launcher)
         self.targets = {}
         self.skipped = {}
         self.runs = []
@@ -158,6 +160,7 @@ class Bench:
     def stop(self):
         for target in self.targets.values():
             target.stop()
+        self.services.stop()
         self.mock.stop()
 
 

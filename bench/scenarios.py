@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import keys
+import targets
 
 HISTORY_40K = ["--history", "70000", "--history-from", "10000", "--turn", "2000"]
 HISTORY_400K = ["--history", "500000", "--history-from", "300000", "--turn", "10000"]
@@ -55,6 +56,7 @@ RELAXED = (*ALL, "open-aiops/relaxed")
 BUDGETS = (*RELAXED, "open-aiops/budgets")
 META = (*ALL, "open-aiops/meta")
 PRODUCT = ("open-aiops",)
+OPTIONS = ("direct", "open-aiops", *(f"open-aiops/{name}" for name in targets.OPTIONS))
 
 SCENARIOS = [
     Scenario("latency_50ms", open_loop(200), 3, pace="ttfb_ms=50&gap_ms=0", targets=RELAXED),
@@ -96,6 +98,14 @@ SCENARIOS = [
         targets=PRODUCT,
         once=True,
         fresh=True,
+    ),
+    Scenario("options_300", open_loop(300), 4, targets=OPTIONS, named_only=True),
+    Scenario(
+        "options_max",
+        ("--mode", "closed", "--connections", "64"),
+        3,
+        targets=OPTIONS,
+        named_only=True,
     ),
     Scenario(
         "keys_1m",

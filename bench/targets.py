@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import string
 import subprocess
 import time
 
@@ -37,7 +38,52 @@ tokens = 900_000_000_000
 """
     for name in (EACH_RUN, "agent")
 )
-VARIANTS = {
+# What most have: a budget for each run, and one for all that the agents of a day do.
+SOME = """
+[[budget]]
+name = "each run"
+per = ["run"]
+usd = 900_000
+[[budget]]
+name = "the day of an agent"
+per = ["agent"]
+usd = 900_000
+tokens = 900_000_000_000
+window = "day"
+[[budget]]
+name = "this hour"
+calls = 900_000_000
+window = "1h"
+"""
+OTEL = """
+[otel]
+endpoint = "http://{collector}"
+"""
+POSTGRES = """
+[[sink]]
+name = "postgres"
+url = "postgres://bench@{postgres}/postgres"
+"""
+CLICKHOUSE = """
+[[sink]]
+name = "clickhouse"
+url = "http://{clickhouse}"
+"""
+SHARED = """
+[shared]
+url = "redis://{redis}"
+"""
+# With the services that each needs; what is in braces is the address of one.
+OPTIONS = {
+    "some": SOME,
+    "otel": SOME + OTEL,
+    "otel-content": SOME + OTEL + "content = true",
+    "postgres": SOME + POSTGRES,
+    "clickhouse": SOME + CLICKHOUSE,
+    "shared": SOME + SHARED,
+    "all": SOME + OTEL + POSTGRES + CLICKHOUSE + SHARED,
+}
+VARIANTS = OPTIONS | {
     "": "",
     "relaxed": 'durability = "relaxed"',
     "meta": 'record = "meta"',
@@ -215,15 +261,21 @@ class Product(Target):
 
     binary = None
     admin = None
+    services = None
 
     def command(self):
-        variant = self.name.partition("/")[2]
         file = self.directory / "config.toml"
         admin_port = free_port()
         self.admin = f"127.0.0.1:{admin_port}"
-        settings = self.settings() | {"admin_port": admin_port, "ledger": VARIANTS[variant]}
+        settings = self.settings() | {"admin_port": admin_port, "ledger": self.variant()}
         file.write_text(PRODUCT.format(**settings))
         return [self.binary, "serve", "--config", file]
+
+    def variant(self):
+        """What follows the `[ledger]` of its config, its services running."""
+        text = VARIANTS[self.name.partition("/")[2]]
+        needed = {name for _, name, *_ in string.Formatter().parse(text) if name}
+        return text.format(**{name: self.services.address(name) for name in needed})
 
     def start(self):
         if not (self.binary and self.binary.is_file()):

@@ -76,6 +76,8 @@ fn admission(clock: &Clock) -> Option<Admission> {
         decision: None,
         headers: None,
         kept: None,
+        trace: None,
+        instance: None,
     })
 }
 
@@ -118,6 +120,7 @@ fn settlement(admission: &Admission) -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }
 

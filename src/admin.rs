@@ -27,6 +27,7 @@ pub mod records;
 mod runs;
 mod scrape;
 mod series;
+pub mod sinks;
 pub mod step;
 pub mod suggestions;
 mod totals;
@@ -62,6 +63,7 @@ use crate::core::time::Timestamp;
 use crate::ledger::Ledger;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
+use crate::sinks::Sinks;
 
 /// What the listener shows. Cheap to clone.
 #[derive(Clone)]
@@ -77,6 +79,7 @@ pub struct AdminState {
     pub records: Records,
     pub access: Arc<Access>,
     pub alerts: Arc<Alerts>,
+    pub sinks: Arc<Sinks>,
     /// Set once the process has been told to end.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
@@ -117,18 +120,22 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 pub fn router(state: AdminState, pages: Router) -> Router {
     let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
-    Router::from(process::routes().merge(metrics::deeds()))
-        .with_state(state.clone())
-        .merge(Router::from(record_routes()).with_state(records))
-        .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
-        .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
-        .merge(pages)
-        .merge(login::routes().with_state(state.clone()))
-        .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn_with_state(state.clone(), access::gate))
-        .layer(from_fn_with_state(state, guard::guard))
+    Router::from(
+        process::routes()
+            .merge(metrics::deeds())
+            .merge(sinks::routes()),
+    )
+    .with_state(state.clone())
+    .merge(Router::from(record_routes()).with_state(records))
+    .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
+    .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
+    .merge(pages)
+    .merge(login::routes().with_state(state.clone()))
+    .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
+    .fallback(no_such_path)
+    .method_not_allowed_fallback(not_allowed)
+    .layer(from_fn_with_state(state.clone(), access::gate))
+    .layer(from_fn_with_state(state, guard::guard))
 }
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
@@ -147,6 +154,7 @@ pub fn configured_records(source: Source, clock: Clock, config: Config) -> Route
 pub fn document() -> Document {
     let mut document = Description::openapi();
     document.merge(process::routes().merge(metrics::deeds()).into_openapi());
+    document.merge(sinks::routes().into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 use crate::admin::{self, AdminState, Records, Source};
 use crate::alerts::{Alerts, HookError, Hooks};
@@ -26,7 +27,9 @@ use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
+use crate::otel::{Otel, OtelError, logs::Lines};
 use crate::proxy::{Live, Proxy};
+use crate::sinks::{SinkError, Sinks, Stores};
 use crate::upstream::{self, Upstream, UpstreamError};
 use crate::wire::decode::decode_all;
 
@@ -56,6 +59,10 @@ pub enum StartError {
     Price(#[from] serde::de::value::Error),
     #[error("{0}")]
     Webhook(#[from] HookError),
+    #[error("{0}")]
+    Otel(#[from] OtelError),
+    #[error("{0}")]
+    Sink(#[from] SinkError),
     #[error("cannot watch for signals: {0}")]
     Signal(io::Error),
 }
@@ -70,6 +77,7 @@ pub struct App {
     budgets: Arc<Budgets>,
     loops: Arc<Loops>,
     alerts: Arc<Alerts>,
+    sinks: Arc<Sinks>,
     ledger: Ledger,
     clock: Clock,
     started_with: Config,
@@ -81,14 +89,24 @@ pub struct App {
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
     sweeper: JoinHandle<()>,
+    otel: Option<Otel>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
-pub async fn serve(config: Config, mut watcher: Watcher) -> Result<(), StartError> {
+///
+/// `lines` are what is logged, where a collector is to be told of it.
+pub async fn serve(
+    config: Config,
+    mut watcher: Watcher,
+    lines: Option<Lines>,
+) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
-    let app = App::start(config, Clock::System).await?;
+    let mut app = App::start(config, Clock::System).await?;
+    if let (Some(otel), Some(lines)) = (&mut app.otel, lines) {
+        otel.carry(lines);
+    }
     app.announce();
     supervised(&[NotifyState::Ready]);
     let mut tick = tokio::time::interval(RELOAD_INTERVAL);
@@ -139,14 +157,15 @@ impl App {
         upstream::set_cryptography();
         let (proxy_socket, proxy_address) = bind("proxy", config.proxy.listen).await?;
         let (admin_socket, admin_address) = bind("admin", config.admin.listen).await?;
-        let tls = config.proxy.tls.as_ref();
-        let tls = tls.map(listener::acceptor).transpose()?;
-        let (live, hooks) = usable(&config, [proxy_address, admin_address])?;
+        let tls = acceptor(&config)?;
+        let (live, hooks, stores) = usable(&config, [proxy_address, admin_address])?;
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
         announce(&ledger, (proxy_address, admin_address), tls.is_some());
         tell_start(&ledger, &clock, (proxy_address, admin_address));
+        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
+        let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
         let (budgets, loops) = engines(&config, &ledger, &clock);
         let proxy = Proxy::new(
@@ -157,15 +176,8 @@ impl App {
             Arc::clone(&memory),
             (budgets.clone(), loops.clone(), alerts.clone()),
         );
-        let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
-        let listener = Listener {
-            socket: proxy_socket,
-            tls,
-            config: config.proxy.clone(),
-            proxy: Arc::clone(&proxy),
-            metrics: Arc::clone(&metrics),
-        };
+        let otel = Otel::start(&shared, &ledger, (&clock, &metrics)).await?;
         let state = AdminState {
             ledger: ledger.clone(),
             metrics: Arc::clone(&metrics),
@@ -176,15 +188,16 @@ impl App {
             records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
+            sinks: Arc::clone(&sinks),
             draining: Arc::clone(&draining),
             started_at: clock.now(),
             clock: clock.clone(),
         };
         let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
         let (admin_stop, admin_stopped) = oneshot::channel();
+        let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
-        let admin = tokio::spawn(admin::serve(admin_socket, site, stopped));
         Ok(Self {
             started_with: config,
             config: shared,
@@ -194,15 +207,17 @@ impl App {
             budgets,
             loops,
             alerts,
+            sinks,
             ledger,
             clock,
             metrics,
             draining,
             stop,
             listener,
-            admin,
+            admin: tokio::spawn(admin::serve(admin_socket, site, stopped)),
             admin_stop,
             sweeper,
+            otel,
         })
     }
 
@@ -251,9 +266,10 @@ impl App {
         waiting.extend(keep_token(&self.config.load(), &mut config));
         match usable(&config, [self.proxy_address, self.admin_address]) {
             Err(error) => self.refuse_config(&error),
-            Ok((live, hooks)) => {
+            Ok((live, hooks, stores)) => {
                 self.proxy.reload(live);
                 self.alerts.reload(&config, hooks);
+                self.sinks.reload(stores);
                 self.metrics.export(config.metrics.export.as_deref());
                 self.config.store(Arc::from(config));
                 self.metrics.config_reload(true);
@@ -299,6 +315,10 @@ impl App {
         }
         self.sweeper.abort();
         self.alerts.close().await;
+        if let Some(otel) = self.otel {
+            otel.stop().await;
+        }
+        self.sinks.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
         if let Err(error) = self.ledger.close().await {
             tracing::error!("{error}");
@@ -343,6 +363,11 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
     }
 }
 
+fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
+    let tls = config.proxy.tls.as_ref();
+    tls.map(listener::acceptor).transpose()
+}
+
 /// A listener and the address it has; the system picks a port in place of 0.
 async fn bind(
     section: &'static str,
@@ -356,6 +381,21 @@ async fn bind(
     })?;
     let bound = socket.local_addr().unwrap_or(address);
     Ok((socket, bound))
+}
+
+/// What agents talk to.
+fn listen(
+    (socket, tls): (TcpListener, Option<TlsAcceptor>),
+    config: &Config,
+    (proxy, metrics): (&Arc<Proxy>, &Arc<Metrics>),
+) -> Listener {
+    Listener {
+        socket,
+        tls,
+        config: config.proxy.clone(),
+        proxy: Arc::clone(proxy),
+        metrics: Arc::clone(metrics),
+    }
 }
 
 async fn open_ledger(
@@ -434,10 +474,13 @@ fn tell(ledger: &Ledger, clock: &Clock, what: &'static str, details: Option<Stri
     }
 }
 
-/// What calls and alerts go by, if all of it can be used beside these listeners.
-fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<(Live, Hooks), StartError> {
+type Usable = (Live, Hooks, Stores);
+
+/// What calls, alerts and sinks go by, if all of it can be used beside these listeners.
+fn usable(config: &Config, listeners: [SocketAddr; 2]) -> Result<Usable, StartError> {
     let hooks = Hooks::new(&config.alerts, &listeners)?;
-    Ok((live(config.clone())?, hooks))
+    let stores = Stores::new(&config.sinks)?;
+    Ok((live(config.clone())?, hooks, stores))
 }
 
 /// What a configuration makes of upstreams and prices.

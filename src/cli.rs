@@ -27,6 +27,7 @@ mod operate;
 mod receipt;
 mod receipt_file;
 mod replay;
+mod sinks;
 mod source;
 mod step;
 mod suggest;
@@ -138,6 +139,9 @@ pub enum Command {
     /// List what a person should know of now, open alerts first; send a test
     #[command(after_help = args::ALERTS_EXAMPLES)]
     Alerts(AlertsArgs),
+    /// Show how the databases do that get what is recorded; needs a running server
+    #[command(after_help = sinks::NOTE)]
+    Sinks(sinks::SinksArgs),
     /// Record and list custom metrics: what was measured of calls, runs and agents
     #[command(after_help = metric::NOTE)]
     Metric(metric::MetricArgs),
@@ -312,6 +316,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             )),
             Some(AlertsCommand::Test(test)) => alerts::test(&common, &test, out),
         },
+        Command::Sinks(args) => sinks::run(&common, &args, out),
         Command::Metric(args) => metric::run(&common, &args, out),
         Command::Suggest(params) => suggest::list(&common, &params, out),
         Command::Backtest(args) => backtest::run(&common, &args, out),

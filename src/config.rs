@@ -25,19 +25,23 @@ mod check;
 mod defaults;
 mod loops;
 mod measured;
+mod otel;
 mod problem;
 mod read;
 mod reload;
 mod render;
 mod sections;
+mod sinks;
 mod suggestions;
 mod value;
 
 pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::measured::MetricsConfig;
+pub use self::otel::{Compression, Conventions, OtelConfig, OtelProtocol};
 pub use self::problem::{Problem, Problems};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
+pub use self::sinks::{Since, SinkConfig, SinkKind, SinkTable};
 
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";
@@ -55,8 +59,10 @@ pub struct Config {
     pub attribution: AttributionConfig,
     pub loops: LoopsConfig,
     pub alerts: AlertsConfig,
+    pub sinks: Vec<SinkConfig>,
     pub metrics: MetricsConfig,
     pub suggestions: Settings,
+    pub otel: OtelConfig,
     pub prices: Vec<PriceOverride>,
 }
 
@@ -227,6 +233,13 @@ pub struct UpstreamConfig {
     pub response_timeout: Duration,
     /// Silence within a response.
     pub idle_timeout: Duration,
+}
+
+impl UpstreamConfig {
+    /// Whether it is on this machine.
+    pub fn is_local(&self) -> bool {
+        check::is_local(&self.base_url)
+    }
 }
 
 /// A secret that cannot be printed, and the environment variable it came from.

@@ -24,4 +24,5 @@ pub mod space;
 pub mod suggest;
 pub mod text;
 pub mod time;
+pub mod trace;
 pub mod usage;

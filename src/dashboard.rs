@@ -31,6 +31,7 @@ mod run;
 mod runs;
 mod said;
 mod search;
+mod sinks;
 mod suggestions;
 mod table;
 mod text;

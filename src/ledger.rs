@@ -5,6 +5,7 @@
 //! Nothing on a call's way blocks here: admitting reserves the room that settling will need, so
 //! that settling cannot fail.
 
+mod adopt;
 pub mod audit;
 pub(crate) mod body;
 mod budgets;
@@ -14,6 +15,7 @@ mod entry;
 pub mod erase;
 #[cfg(test)]
 pub(crate) mod fake;
+mod feed;
 pub(crate) mod index;
 mod lock;
 mod log;
@@ -37,7 +39,6 @@ pub mod totals;
 mod writer;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -49,10 +50,12 @@ use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
 use crate::core::metric::Measurement;
 
+pub use adopt::Adopted;
 pub use body::{Capture, Decode};
 pub use entry::Entry;
+pub use feed::{BadBookmark, Batch, Bookmark, Feed, News};
 pub use index::IndexError;
-pub use lock::{Doors, Holder};
+pub use lock::{Doors, Holder, holder, running_server};
 pub use log::Damage;
 pub use query::{
     BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
@@ -231,17 +234,6 @@ fn acquire(dir: &Path) -> Result<Lock, OpenError> {
             source,
         },
     })
-}
-
-/// The admin address of the server that uses this directory now.
-pub fn running_server(dir: &Path) -> Option<SocketAddr> {
-    holder(dir).and_then(|holder| holder.admin)
-}
-
-/// Who uses this directory now; none when nobody does. What it says of itself it may not have said
-/// yet, or no more.
-pub fn holder(dir: &Path) -> Option<Holder> {
-    lock::holder(dir)
 }
 
 /// What a ledger stands on.
@@ -567,18 +559,22 @@ impl Ledger {
     /// Settles calls that were open when the process before this one ended.
     fn settle_recovered(&self, open_calls: &[Admission]) -> u64 {
         let now = self.open.clock.now();
-        for admission in open_calls {
+        // How calls of other instances ended comes from those.
+        let own = open_calls.iter().filter(|it| it.instance.is_none());
+        let mut settled = 0;
+        for admission in own {
             let settlement = Settlement {
                 settled_at: Some(now),
                 ..recovery::unsettled(admission, Outcome::Recovered)
             };
             let settle = Op::Settle(Box::new(settlement), None, None);
             self.open.queue.push(settle);
+            settled += 1;
         }
-        if !open_calls.is_empty() {
+        if settled > 0 {
             self.sync_index();
         }
-        open_calls.len() as u64
+        settled
     }
 }
 

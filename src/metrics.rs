@@ -14,7 +14,9 @@ mod ledger;
 mod loops;
 mod measured;
 mod mirror;
+mod otel;
 mod process;
+mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,8 +40,11 @@ pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+use self::otel::OtelMetrics;
+pub use self::otel::{Loss, Signal as Otel};
 pub use self::process::ProcessFigures;
 use self::process::ProcessMetrics;
+use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
 use crate::core::budget::fill::Fullest;
 use crate::core::build;
@@ -47,6 +52,7 @@ use crate::core::call::Settlement;
 use crate::core::id::Label;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
+use crate::core::time::Timestamp;
 
 /// What the process counts. One per process; shared by reference.
 #[derive(Debug)]
@@ -63,6 +69,8 @@ pub struct Metrics {
     loops: LoopMetrics,
     alerts: AlertMetrics,
     measured: MeasuredMetrics,
+    otel: OtelMetrics,
+    sinks: SinkMetrics,
     rejects: Family<KindLabels, Counter>,
     upstream_faults: Bounded<FaultLabels>,
     ignored_headers: Counter,
@@ -125,15 +133,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let build = BuildLabels {
-            version: build::VERSION,
-            commit: build::COMMIT,
-        };
-        to.0.register(
-            "open_aiops_build",
-            "The running version and the commit it was built from",
-            Info::new(build),
-        );
+        to.add_build();
         Self {
             calls: CallMetrics::register(&mut to),
             in_flight: to.add(
@@ -155,6 +155,8 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            otel: OtelMetrics::register(&mut to),
+            sinks: SinkMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls that were not let through, by the policy or for lack of room",
@@ -322,6 +324,28 @@ impl Metrics {
         self.process.set(figures);
     }
 
+    /// The collector took so many spans, data points or log lines.
+    pub fn otel_exported(&self, signal: Otel, count: u64) {
+        self.otel.exported(signal, count);
+    }
+
+    /// The collector is not told so many spans, data points or log lines.
+    pub fn otel_dropped(&self, signal: Otel, loss: Loss, count: u64) {
+        if count > 0 {
+            self.otel.dropped(signal, loss, count);
+        }
+    }
+
+    /// A request to the collector failed.
+    pub fn otel_failed(&self, signal: Otel) {
+        self.otel.failed(signal);
+    }
+
+    /// So many bytes of the log were not made spans of yet.
+    pub fn otel_lag(&self, bytes: u64) {
+        self.otel.lag(bytes);
+    }
+
     /// A request was malformed or too large; `kind` is one of a closed list.
     pub fn call_rejected(&self, kind: &'static str) {
         self.rejects.get_or_create(&KindLabels { kind }).inc();
@@ -361,6 +385,36 @@ impl Metrics {
             .inc();
     }
 
+    /// Rows of a table were written to a database.
+    pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
+        self.sinks.rows(sink, table, count);
+    }
+
+    /// A database did not take these rows, and they were left out.
+    pub fn sink_refused(&self, sink: &Label, count: u64) {
+        self.sinks.refused(sink, count);
+    }
+
+    /// Records were gone before a database had them.
+    pub fn sink_gap(&self, sink: &Label) {
+        self.sinks.gap(sink);
+    }
+
+    /// An attempt to reach a database or to write to it failed.
+    pub fn sink_failed(&self, sink: &Label, lag_bytes: u64) {
+        self.sinks.failed(sink, lag_bytes);
+    }
+
+    /// A database is so far behind; where it has all that was recorded by `at`, that is said.
+    pub fn sink_reached(&self, sink: &Label, lag_bytes: u64, at: Option<Timestamp>) {
+        self.sinks.reached(sink, lag_bytes, at);
+    }
+
+    /// A database is not configured any more.
+    pub fn sink_gone(&self, sink: &Label) {
+        self.sinks.gone(sink);
+    }
+
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in
     /// seconds; called before each [`render`](Self::render).
     pub fn ledger(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
@@ -395,6 +449,18 @@ fn reloads(to: &mut Registration) -> Family<ResultLabels, Counter> {
 struct Registration(Registry);
 
 impl Registration {
+    fn add_build(&mut self) {
+        let build = BuildLabels {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        };
+        self.0.register(
+            "open_aiops_build",
+            "The running version and the commit it was built from",
+            Info::new(build),
+        );
+    }
+
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
         self.0.register(name, help, metric.clone());
         metric

@@ -15,6 +15,7 @@ pub mod headers;
 mod hearing;
 mod kept;
 mod need;
+mod propagation;
 mod receive;
 mod request_body;
 mod request_text;

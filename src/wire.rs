@@ -7,6 +7,7 @@ pub mod include_usage;
 pub mod marks;
 pub mod message;
 pub mod output_limit;
+pub mod parameters;
 pub mod readable;
 pub mod refusal;
 pub mod response;

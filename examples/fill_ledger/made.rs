@@ -400,10 +400,13 @@ impl Filling {
             previous_response: None,
             headers: None,
             kept: None,
+            trace: None,
             request: None,
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
+            trace: None,
+            instance: None,
         })
     }
 
@@ -500,6 +503,7 @@ impl Filling {
             headers: None,
             settled_at: None,
             is_pending: false,
+            instance: None,
         })
     }
 }

@@ -66,6 +66,9 @@ pub struct CallParams {
     /// Only calls of this variant
     #[arg(long)]
     pub variant: Option<Label>,
+    /// Only calls that this other instance served
+    #[arg(long)]
+    pub instance: Option<Label>,
     /// Only calls with this tag, as name=value
     #[arg(long, value_name = "NAME=VALUE")]
     #[param(value_type = Option<String>, example = "team=search")]
@@ -112,6 +115,7 @@ impl CallParams {
             operation: self.operation,
             user: self.user,
             variant: self.variant,
+            instance: self.instance,
             tag: self.tag.map(Tag::into_parts),
             text: self.text,
             min_cost: self.min_usd.map(Usd::get),

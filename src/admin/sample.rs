@@ -23,6 +23,7 @@ use crate::core::time::Timestamp;
 use crate::core::usage::{Provenance, Usage};
 use crate::ledger::{self, Capture, Ledger};
 use crate::loops::Loops;
+use crate::sinks::Sinks;
 
 pub(crate) const REQUEST: &[u8] = br#"{"model":"gpt-5","messages":[]}"#;
 pub(crate) const RESPONSE: &[u8] = b"<script>alert(1)</script>";
@@ -98,6 +99,7 @@ impl Sample {
             loops,
             access: Arc::default(),
             alerts,
+            sinks: Sinks::none(&self.ledger, &self.clock),
             draining: Arc::default(),
             started_at: clock.now(),
             clock,
@@ -277,6 +279,8 @@ pub(crate) fn admission(id: CallId, started_at: Timestamp, call: Call) -> Admiss
         decision: None,
         headers: None,
         kept: None,
+        instance: None,
+        trace: None,
     }
 }
 
@@ -319,5 +323,6 @@ pub(crate) fn settlement(admission: Admission, call: Call, outcome: Outcome) -> 
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }

@@ -16,6 +16,7 @@ use crate::core::id::CallId;
 mod access;
 mod budgets;
 mod export;
+mod instances;
 mod measured;
 
 /// A listener over an own ledger at a fixed time.

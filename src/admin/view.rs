@@ -146,6 +146,8 @@ pub struct CallView {
     /// 0 for a first try.
     pub retry: u32,
     pub error: Option<String>,
+    /// The instance that served it, where that is another one than the one asked.
+    pub instance: Option<Label>,
     /// Custom metrics: of each name the newest value.
     pub metrics: BTreeMap<String, Value>,
 }
@@ -419,7 +421,7 @@ pub struct EventView {
     /// `run_paused`, `run_resumed`, `run_stopped`, `run_tightened`, `charges_recorded`,
     /// `unpriced_model`, `loop_warning`, `loop_slowed`, `loop_tripped`, `loop_closed`,
     /// `upstream_failing`, `upstream_recovered`, `alert_sent`, `alert_failed`, `alert_test`,
-    /// `run_begun`, `run_refused`.
+    /// `run_begun`, `run_refused`, `sink_failing`, `sink_recovered`, `sink_incomplete`.
     pub what: String,
     pub details: Option<String>,
 }

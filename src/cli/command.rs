@@ -8,8 +8,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::args::{LogFormat, Serve, Show};
 use super::format;
@@ -24,33 +26,41 @@ use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Watcher};
 use crate::core::id::{CallId, Label};
 use crate::ledger::{self, Damage};
+use crate::otel::{self, logs::Lines};
 
 pub(super) fn serve(common: &Common, serve: &Serve) -> Result<(), Failure> {
-    start_log(serve.log_format);
     let (config, watcher) = load(common)?;
+    let lines = start_log(serve.log_format, config.otel.logs());
     let runtime = Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(source::impossible)?;
     runtime
-        .block_on(app::serve(config, watcher))
+        .block_on(app::serve(config, watcher, lines))
         .map_err(source::impossible)
 }
 
-fn start_log(format: LogFormat) {
+/// Gives what a collector is to be told of the log.
+fn start_log(format: LogFormat, is_told: bool) -> Option<Lines> {
     let default = LevelFilter::INFO.into();
     let filter = EnvFilter::builder()
         .with_default_directive(default)
         .from_env_lossy();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
-    // A log that somebody else has begun goes on.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
+    let (bridge, told) = is_told.then(otel::logs::bridge).unzip();
+    let bridge = bridge.map(|it| it.with_filter(filter_fn(otel::logs::is_told)));
+    let log = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .with(bridge);
+    // A log that somebody else has begun goes on.
+    log.try_init().ok().and(told)
 }
 
 pub(super) fn check_config(common: &Common, out: &mut Output<'_>) -> Result<(), Failure> {

@@ -103,11 +103,16 @@ fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
 }
 
 pub(super) fn server(common: &Common) -> Result<Source, Failure> {
+    let why = "only a running server knows how budgets stand and acts on them and on runs";
+    server_since(common, why)
+}
+
+/// The same, where it takes a server for another reason.
+pub(super) fn server_since(common: &Common, why: &str) -> Result<Source, Failure> {
     let dir = command::ledger_dir(common)?;
     let address = ledger::running_server(&dir).ok_or_else(|| {
         Failure::Impossible(format!(
-            "no server runs on the ledger in {}: only a running server knows how budgets stand and \
-             acts on them and on runs",
+            "no server runs on the ledger in {}: {why}",
             dir.display()
         ))
     })?;

@@ -51,6 +51,7 @@ fn id(last: u8) -> CallId {
 
 fn finished() -> CallView {
     CallView {
+        instance: None,
         id: id(1),
         started_at: at(0),
         run: Some(label("nightly-42")),

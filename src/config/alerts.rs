@@ -141,24 +141,27 @@ impl WebhookConfig {
 
     /// Whether its URL names one of these listeners of our own: what it is told would come back.
     pub fn is_own(&self, listeners: &[SocketAddr]) -> bool {
-        let Ok(url) = self.url.expose().parse::<Uri>() else {
-            return false;
-        };
-        let host = url.host().unwrap_or_default();
-        let host = host.trim_matches(['[', ']']).trim_end_matches('.');
-        let is_https = url.scheme_str() == Some("https");
-        let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
-        let is_local = host.eq_ignore_ascii_case("localhost")
-            || host.to_ascii_lowercase().ends_with(".localhost")
-            || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
-        let names = |own: &SocketAddr| {
-            let reaches = ip.is_some_and(|ip| ip == own.ip().to_canonical());
-            let hears_local = own.ip().is_loopback() || own.ip().is_unspecified();
-            own.port() == port && (reaches || is_local && hears_local)
-        };
-        listeners.iter().any(names)
+        let url = self.url.expose().parse::<Uri>();
+        url.is_ok_and(|url| is_own(&url, listeners))
     }
+}
+
+/// Whether a URL names one of these listeners of our own.
+pub(super) fn is_own(url: &Uri, listeners: &[SocketAddr]) -> bool {
+    let host = url.host().unwrap_or_default();
+    let host = host.trim_matches(['[', ']']).trim_end_matches('.');
+    let is_https = url.scheme_str() == Some("https");
+    let port = url.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+    let ip = host.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    let is_local = host.eq_ignore_ascii_case("localhost")
+        || host.to_ascii_lowercase().ends_with(".localhost")
+        || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    let names = |own: &SocketAddr| {
+        let reaches = ip.is_some_and(|ip| ip == own.ip().to_canonical());
+        let hears_local = own.ip().is_loopback() || own.ip().is_unspecified();
+        own.port() == port && (reaches || is_local && hears_local)
+    };
+    listeners.iter().any(names)
 }
 
 fn is_url(text: &str) -> bool {
@@ -287,7 +290,7 @@ fn headers(section: &mut Section<'_, '_>, env: Environment<'_>) -> Vec<(HeaderNa
 }
 
 /// What an environment variable holds, named by `key`.
-fn secret<'r>(
+pub(super) fn secret<'r>(
     section: &mut Section<'r, '_>,
     key: &'r str,
     env: Environment<'_>,

@@ -12,7 +12,7 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::read::Section;
-use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig, alerts};
+use super::{AdminConfig, Config, LedgerConfig, ProxyConfig, UpstreamConfig, alerts, otel, sinks};
 
 /// hyper refuses to work with less.
 const MIN_HEAD_BYTES: usize = 8 << 10;
@@ -181,6 +181,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         )
     }));
     warnings.extend(alerts::warnings(&config.alerts));
+    warnings.extend(otel::warnings(&config.otel));
+    warnings.extend(sinks::warnings(&config.sinks));
     warnings
 }
 

@@ -38,8 +38,10 @@ impl Default for Config {
             attribution: AttributionConfig::default(),
             loops: LoopsConfig::default(),
             alerts: AlertsConfig::default(),
+            sinks: Vec::new(),
             metrics: super::MetricsConfig::default(),
             suggestions: suggest::Settings::default(),
+            otel: super::OtelConfig::default(),
             prices: Vec::new(),
         }
     }

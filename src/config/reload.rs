@@ -206,6 +206,7 @@ pub fn hold_back(running: &Config, new: &mut Config) -> Vec<&'static str> {
         &was.max_queue_bytes,
         &mut is.max_queue_bytes,
     );
+    held.put_back("otel", &running.otel, &mut new.otel);
     held.0
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::value::{duration_text, fixed_point_text, limit_text, size_text};
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PriceOverride, ProxyConfig,
-    Secret, UpstreamConfig, alerts, budget, loops, measured, suggestions,
+    Secret, UpstreamConfig, alerts, budget, loops, measured, otel, sinks, suggestions,
 };
 use crate::core::price::PerMillion;
 
@@ -28,8 +28,12 @@ impl Display for Config {
             .try_for_each(|entry| budget::write(f, entry))?;
         loops::write(f, &self.attribution, &self.loops)?;
         alerts::write(f, &self.alerts)?;
+        self.sinks
+            .iter()
+            .try_for_each(|entry| sinks::write(f, entry))?;
         measured::write(f, &self.metrics)?;
         suggestions::write(f, &self.suggestions)?;
+        otel::write(f, &self.otel)?;
         self.prices.iter().try_for_each(|entry| price(f, entry))
     }
 }

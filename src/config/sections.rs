@@ -15,7 +15,7 @@ use super::value;
 use super::{
     AccountingConfig, AdminConfig, Config, FallbackPrice, LedgerConfig, PRICE_FIELDS,
     PriceOverride, Problems, ProxyConfig, Secret, TlsConfig, UpstreamConfig, alerts, budget, check,
-    loops, measured, suggestions,
+    loops, measured, otel, sinks, suggestions,
 };
 
 pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -40,8 +40,10 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.loops = loops::read(root);
         let listeners = [config.proxy.listen, config.admin.listen];
         config.alerts = alerts::read(root, env, listeners);
+        config.sinks = sinks::read(root, env);
         config.metrics = measured::read(root);
         config.suggestions = suggestions::read(root);
+        config.otel = otel::read(root, env, listeners);
         config.prices = prices(root);
         check::across_sections(root, &config);
         config

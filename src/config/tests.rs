@@ -372,7 +372,12 @@ fn every_key_is_documented_and_in_the_full_fixture() {
             "[[alerts.metric]]\nname = \"a\"\nmetric = \"a\"\nbelow = 1\n".to_owned(),
             "alerts.metric",
         ),
+        (
+            "[[sink]]\nname = \"a\"\nurl = \"http://x\"\n".to_owned(),
+            "sink",
+        ),
         ("[metrics]\n".to_owned(), "metrics"),
+        ("[otel]\n".to_owned(), "otel"),
         ("[[price]]\nmodel = \"a\"\nin = 1\n".to_owned(), "price"),
     ];
     let documented = fs::read_to_string("docs/configuration.md").unwrap();

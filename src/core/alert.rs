@@ -74,6 +74,12 @@ pub enum Rule {
     /// A custom metric is where a rule of the config says that it should not be.
     #[n(14)]
     MetricOff,
+    /// A database cannot be reached or does not take what is recorded; it is tried again.
+    #[n(15)]
+    SinkFailing,
+    /// Something that was recorded did not come to a database, and will not.
+    #[n(16)]
+    SinkIncomplete,
 }
 
 /// How much it matters.
@@ -121,6 +127,8 @@ pub enum About {
     /// `name` is the rule, `key` the agent or run, as `agent planner`.
     #[n(8)]
     Metric,
+    #[n(9)]
+    Sink,
 }
 
 /// Which thing.
@@ -261,7 +269,9 @@ impl Rule {
             | Self::IndexFailed
             | Self::ConfigRefused
             | Self::MetricOff
-            | Self::AlertFailed => Severity::Warning,
+            | Self::AlertFailed
+            | Self::SinkFailing
+            | Self::SinkIncomplete => Severity::Warning,
             Self::BudgetSpent
             | Self::LoopTripped
             | Self::UpstreamFailing
@@ -283,6 +293,7 @@ impl Rule {
             "disk_freed" => &[Self::DiskLow],
             "config_reloaded" => &[Self::ConfigRefused],
             "alert_sent" => &[Self::AlertFailed],
+            "sink_recovered" => &[Self::SinkFailing],
             last_told::RECOVERED => &[Self::MetricOff],
             // What the process before knew is not known to be so any more.
             "started" => &[
@@ -295,6 +306,7 @@ impl Rule {
                 Self::DiskLow,
                 Self::ConfigRefused,
                 Self::AlertFailed,
+                Self::SinkFailing,
             ],
             _ => &[],
         }
@@ -310,7 +322,8 @@ impl Rule {
             | Self::BudgetSpent
             | Self::UnpricedModel
             | Self::MetricOff
-            | Self::AlertFailed => Some(DAY_US),
+            | Self::AlertFailed
+            | Self::SinkIncomplete => Some(DAY_US),
             _ => None,
         }
     }

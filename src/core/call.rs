@@ -12,6 +12,7 @@ use super::id::{CallId, Label};
 use super::money::NanoUsd;
 use super::recorded::{HeaderLines, Kept};
 use super::time::Timestamp;
+use super::trace::TraceContext;
 use super::usage::{Provenance, Usage};
 
 /// What a call asks an upstream to do. GenAI names where the conventions have one.
@@ -218,6 +219,12 @@ pub struct Admission {
     /// How much of it was to be kept; none in records of before that was said.
     #[n(31)]
     pub kept: Option<Kept>,
+    /// The trace that its client made it a part of.
+    #[n(32)]
+    pub trace: Option<TraceContext>,
+    /// The instance that served it, where that is another one than the one that has this record.
+    #[n(33)]
+    pub instance: Option<Label>,
 }
 
 /// A call as it ended. Repeats of its admission what totals are kept by, so that totals are a
@@ -293,6 +300,9 @@ pub struct Settlement {
     /// Headers as the upstream sent them; none at record level `none`, or where there was no answer.
     #[n(40)]
     pub headers: Option<HeaderLines>,
+    /// As in its admission.
+    #[n(41)]
+    pub instance: Option<Label>,
 }
 
 impl Settlement {
@@ -348,6 +358,9 @@ pub struct LateUsage {
     /// The upstream did not say what was used before the work came to nothing.
     #[cbor(n(7), default)]
     pub is_estimated: bool,
+    /// As in the admission of the call.
+    #[n(8)]
+    pub instance: Option<Label>,
 }
 
 impl LateUsage {

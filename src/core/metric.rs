@@ -210,6 +210,9 @@ pub struct Measurement {
     /// What budgets were charged for it; what came with a call is charged with that.
     #[n(9)]
     pub charged: Option<Charged>,
+    /// The instance that it was told to, where that is another one than the one that has this record.
+    #[n(12)]
+    pub instance: Option<Label>,
 }
 
 impl Measurement {
@@ -232,6 +235,7 @@ impl Measurement {
                 run: attribution.run.clone(),
                 agent: Some(attribution.agent.clone()),
                 charged: None,
+                instance: None,
             })
         })
     }

@@ -127,8 +127,14 @@ fn door(url: &str) -> (bool, Option<SocketAddr>) {
     }
 }
 
-/// Who uses this directory now; none when nobody does.
-pub(super) fn holder(dir: &Path) -> Option<Holder> {
+/// The admin address of the server that uses this directory now.
+pub fn running_server(dir: &Path) -> Option<SocketAddr> {
+    holder(dir).and_then(|holder| holder.admin)
+}
+
+/// Who uses this directory now; none when nobody does. What it says of itself it may not have said
+/// yet, or no more.
+pub fn holder(dir: &Path) -> Option<Holder> {
     let mut file = File::open(dir.join("lock")).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(read(&mut file)),

@@ -70,6 +70,16 @@ impl Progress {
         }
     }
 
+    /// The end of what may be read.
+    pub(crate) fn end(&self) -> Cursor {
+        self.lock().written
+    }
+
+    /// How far the index has followed.
+    pub(crate) fn indexed(&self) -> Position {
+        self.lock().indexed
+    }
+
     /// A number that is different for each position of the log that was written up to.
     pub(crate) fn written(&self) -> u64 {
         let Position { segment, offset } = self.lock().written.position;

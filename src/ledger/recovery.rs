@@ -502,6 +502,7 @@ pub(crate) fn unsettled(admission: &Admission, outcome: Outcome) -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: admission.instance.clone(),
     };
     settlement.settle_at(admission.hold.clone());
     settlement

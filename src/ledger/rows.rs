@@ -113,6 +113,9 @@ pub struct CallRow {
     /// When it left for the upstream, in microseconds after it came.
     #[n(52)]
     pub forwarded_us: Option<u64>,
+    /// The instance that served it, where that is another one.
+    #[n(53)]
+    pub instance: Option<Label>,
 }
 
 #[expect(
@@ -148,6 +151,7 @@ impl CallRow {
             inferred: who.inferred,
             conversation: who.conversation,
             decision: admission.decision,
+            instance: admission.instance,
             method: admission.method,
             target: admission.target,
             request_model: admission.request_model.clone(),
@@ -172,6 +176,7 @@ impl CallRow {
             run: settlement.run.clone(),
             parent_run: settlement.parent_run.clone(),
             caller: settlement.caller.clone(),
+            instance: settlement.instance.clone(),
             ..Self::bare(
                 settlement.id,
                 settlement.started_at,
@@ -235,6 +240,7 @@ impl CallRow {
             conversation: None,
             decision: None,
             forwarded_us: None,
+            instance: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The ledger as a whole, on fake disks.
 
 mod accepting;
+mod adopting;
 mod audit;
 mod batches;
 mod budgets;
@@ -14,6 +15,7 @@ mod erase_cases;
 mod erase_runs;
 mod erase_world;
 mod failure;
+mod feed;
 mod files;
 pub(super) mod harness;
 mod history;

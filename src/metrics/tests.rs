@@ -59,6 +59,7 @@ fn settlement() -> Settlement {
         settled_at: None,
         is_pending: false,
         headers: None,
+        instance: None,
     }
 }
 
@@ -103,10 +104,23 @@ fn exercised() -> Metrics {
     metrics.alert_messages(MessageResult::Sent, 1);
     metrics.upstream_fault(&label("openai"), "connect");
     metrics.ignored_header();
+    metrics.otel_exported(Otel::Traces, 3);
+    metrics.otel_dropped(Otel::Traces, Loss::Late, 2);
+    metrics.otel_failed(Otel::Metrics);
+    metrics.otel_lag(4096);
     metrics.measured(&measurement(), None);
     metrics.connection_opened();
     metrics.connection_opened();
     metrics.connection_closed();
+    metrics.sink_rows(&label("warehouse"), "calls", 3);
+    metrics.sink_refused(&label("warehouse"), 1);
+    metrics.sink_gap(&label("warehouse"));
+    metrics.sink_failed(&label("warehouse"), 7);
+    metrics.sink_reached(
+        &label("warehouse"),
+        0,
+        Some(Timestamp::from_micros(9_999_999)),
+    );
     metrics.config_reload(true);
     metrics.config_reload(false);
     let figures = LedgerFigures {
@@ -239,6 +253,32 @@ fn a_failed_call_carries_its_outcome_as_error_type() {
     let name = "gen_ai_client_operation_duration_seconds_count";
     check_line(&page, &format!(r#"{name}{{{labels},error_type="cut"}} 1"#));
     check_line(&page, &format!(r#"{name}{{{labels},error_type=""}} 1"#));
+}
+
+#[test]
+fn a_sink_that_is_configured_no_more_fails_no_more() {
+    let metrics = exercised();
+    let page = metrics.render(Exposition::OpenMetrics);
+    check_line(
+        &page,
+        r#"open_aiops_sink_rows_total{sink="warehouse",table="calls"} 3"#,
+    );
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
+    check_line(&page, r#"open_aiops_sink_failing{sink="warehouse"} 0"#);
+    check_line(
+        &page,
+        r#"open_aiops_sink_delivered_timestamp_seconds{sink="warehouse"} 9"#,
+    );
+    metrics.sink_gone(&label("warehouse"));
+    let page = metrics.render(Exposition::OpenMetrics);
+    assert!(!page.contains("open_aiops_sink_failing{") && !page.contains("sink_lag_bytes{"));
+    check_line(
+        &page,
+        r#"open_aiops_sink_failures_total{sink="warehouse"} 1"#,
+    );
 }
 
 #[test]

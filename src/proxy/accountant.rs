@@ -284,6 +284,7 @@ fn settlement(call: &mut EndedCall, facts: &mut ResponseFacts, books: &Books) ->
         settled_at: None,
         is_pending: is_pending(call, facts),
         headers: call.headers.take(),
+        instance: None,
     }
 }
 

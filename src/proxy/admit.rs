@@ -10,6 +10,7 @@ use super::Proxy;
 use super::allowance::{Allowance, Decision, Patience};
 use super::call::{EndedCall, OpenCall, Origin};
 use super::headers;
+use super::propagation::Onward;
 use super::receive::Received;
 use super::request_body::ReceivedBody;
 use super::respond::{Fault, Unavailability};
@@ -51,6 +52,7 @@ impl Received {
         } = self.allow(proxy, patience, decision).await?;
         self.watch(proxy, patience, decision).await?;
         let tightened = claim.tightened();
+        self.onward = Onward::of(&self, proxy.ledger.seed());
         let admission = self.admission(proxy, (&hold, tightened), decision);
         let capture = self.capture();
         // What can still fail comes before the record: a call that is recorded costs what it holds.
@@ -155,6 +157,8 @@ impl Received {
                 headers::recorded(&self.headers, also, proxy.ledger.seed())
             }),
             kept: Some(self.kept()),
+            instance: None,
+            trace: self.trace.clone(),
         }
     }
 

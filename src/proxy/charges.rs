@@ -152,6 +152,7 @@ impl Books {
                 charges,
                 charged_at: settlement.charged_at(),
                 is_estimated: facts.usage.is_none(),
+                instance: None,
             })
         })
     }

@@ -310,6 +310,7 @@ fn outgoing_headers(received: &Received, switching: bool) -> HeaderMap {
         key,
         chunked,
         switching,
+        trace: received.onward.as_ref(),
     };
     let mut map = passage.headers(&received.headers);
     if let Some(trailers) = &received.trailers {

@@ -12,6 +12,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Version};
 use percent_encoding::percent_decode_str;
 
+use super::propagation::Onward;
+
 mod recorded;
 
 pub use recorded::recorded;
@@ -33,6 +35,11 @@ pub const RECORD: &str = "x-aiops-record";
 pub const UPSTREAM: &str = "x-aiops-upstream";
 pub const TAG_PREFIX: &str = "x-aiops-tag-";
 pub const METRIC_PREFIX: &str = "x-aiops-metric-";
+
+/// The place of a call in a trace, and what else travels along with that (W3C).
+pub const TRACEPARENT: &str = "traceparent";
+pub const TRACESTATE: &str = "tracestate";
+pub const BAGGAGE: &str = "baggage";
 
 /// What a client allows its run at most, from the first call that says so on.
 pub const BUDGET_PREFIX: &str = "x-aiops-budget";
@@ -128,6 +135,8 @@ pub struct Upstreamward<'a> {
     pub chunked: bool,
     /// The connection is to become a WebSocket.
     pub switching: bool,
+    /// What is said of the trace in place of what the client said.
+    pub trace: Option<&'a Onward>,
 }
 
 /// Who pays upstream.
@@ -179,6 +188,9 @@ impl Upstreamward<'_> {
         if let Key::Own(own) = self.key {
             map.insert(AUTHORIZATION, own.clone());
         }
+        if let Some(trace) = self.trace {
+            trace.complete(&mut map);
+        }
         map
     }
 
@@ -199,6 +211,7 @@ impl Upstreamward<'_> {
                 Key::Own(_) | Key::None => Passage::Gone,
             },
             _ if is_of_connection(name, named) || stays_here(name) => Passage::Gone,
+            _ if self.trace.is_some_and(|it| it.drops(name)) => Passage::Gone,
             SEC_WEBSOCKET_PROTOCOL if !matches!(self.key, Key::OfClient) => {
                 without_protocol_key(value)
             }

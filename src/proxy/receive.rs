@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use super::allowance::Decision;
 use super::attribution::{Attributed, BodyClaims, Claims, Ignored, URL_BUDGET, attribute, client};
 use super::headers;
+use super::propagation::{self, Onward};
 use super::request_body::{ReceivedBody, RequestContent};
 use super::request_text::RequestText;
 use super::respond::{Fault, Rejection};
@@ -24,6 +25,7 @@ use crate::core::id::{CallId, Label};
 use crate::core::money::NanoUsd;
 use crate::core::space::Room;
 use crate::core::time::Timestamp;
+use crate::core::trace::TraceContext;
 use crate::loops::recognise::{Request as Unrecognised, Turn};
 use crate::upstream::Upstream;
 use crate::wire::route::{Reading, Route, route};
@@ -67,6 +69,10 @@ pub(super) struct Received {
     /// Its place in a conversation; none where it has no messages to go by.
     pub(super) turn: Option<Arc<Turn>>,
     pub(super) upgrade: Option<OnUpgrade>,
+    /// The trace that its client made it a part of.
+    pub(super) trace: Option<TraceContext>,
+    /// What the upstream is told of the trace; none where it is told what the client said.
+    pub(super) onward: Option<Onward>,
 }
 
 /// What each answer says about how its call was understood.
@@ -120,6 +126,8 @@ impl Received {
         let received = Self {
             id: proxy.clock.call_id(),
             started_at,
+            trace: propagation::read(&head.headers),
+            onward: None,
             key: key_hash(proxy.ledger.seed(), &head.headers, query),
             client: client(&head.headers),
             record,

@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 pub(crate) mod answer;
 pub(crate) mod ask;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod disk;
 pub(crate) mod h2;
 pub(crate) mod http;

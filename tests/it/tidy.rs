@@ -105,6 +105,15 @@ const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        room: "sinks",
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "metrics", "upstream", "export", "sinks",
+        ]),
+        never: &[
+            "hyper", "redb", "axum", "clap", "toml::", "std::fs", "std::env",
+        ],
+    },
+    Rule {
         room: "backtest",
         rooms: Some(&["core", "wire", "clock", "config", "loops", "backtest"]),
         never: &[
@@ -140,7 +149,7 @@ const RULES: &[Rule] = &[
         room: "admin",
         rooms: Some(&[
             "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
-            "export", "suggest", "admin",
+            "export", "suggest", "sinks", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },
@@ -155,6 +164,7 @@ const RULES: &[Rule] = &[
             "loops",
             "alerts",
             "suggest",
+            "sinks",
             "admin",
             "dashboard",
         ]),
@@ -174,6 +184,13 @@ const RULES: &[Rule] = &[
         never: &[
             "tokio", "hyper", "redb", "axum", "clap", "toml::", "std::env", "std::fs",
         ],
+    },
+    Rule {
+        room: "otel",
+        rooms: Some(&[
+            "core", "wire", "clock", "config", "ledger", "metrics", "upstream", "otel",
+        ]),
+        never: &["redb", "axum", "clap", "toml::", "std::env"],
     },
     Rule {
         room: "demo",

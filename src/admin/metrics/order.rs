@@ -141,6 +141,7 @@ impl Reader<'_> {
             run: None,
             agent: None,
             charged: None,
+            instance: None,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::shape::{Missing, Reason};
 use crate::core::call::{Operation, Outcome};
+use crate::core::id::Label;
 use crate::core::recorded::{Kept, Level};
 use crate::ledger::{Body, CallDetail};
 
@@ -18,6 +19,9 @@ pub(super) fn request(detail: &CallDetail) -> Missing {
         return gone("request");
     };
     let row = &detail.row;
+    if let Some(instance) = &row.instance {
+        return elsewhere(instance);
+    }
     if detail.settlement.is_some() && row.request_bytes == 0 {
         return because(Reason::Empty, "The request has no body.");
     }
@@ -47,6 +51,9 @@ pub(super) fn response(detail: &CallDetail) -> Missing {
             Some(_) => gone("answer"),
         };
     };
+    if let Some(instance) = &detail.row.instance {
+        return elsewhere(instance);
+    }
     if settlement.response_bytes == 0 {
         return match settlement.outcome {
             Outcome::Completed | Outcome::UpstreamError => {
@@ -63,6 +70,13 @@ pub(super) fn response(detail: &CallDetail) -> Missing {
              not look into its encoding.",
         )
     })
+}
+
+fn elsewhere(instance: &Label) -> Missing {
+    because(
+        Reason::Elsewhere,
+        format!("The instance {instance} served this call, and keeps what was said."),
+    )
 }
 
 fn gone(what: &str) -> Missing {

@@ -138,6 +138,8 @@ pub enum Reason {
     Changed,
     /// The records of it are not kept any more.
     Gone,
+    /// Another instance served the call, and has it.
+    Elsewhere,
     /// Its encoding is not known, or it is not what that says.
     Encoded,
     /// Not recorded, and it is not known why.

@@ -173,6 +173,7 @@ async fn charges_come_to_what_their_account_says() {
             charges: vec![charge(sample, &name, corrected)],
             charged_at: made.started_at,
             is_estimated: false,
+            instance: None,
         }));
         sample.clock.advance_micros(1_000_000);
     }
@@ -307,6 +308,7 @@ async fn every_measurement_is_told_with_what_it_is_of() {
             run: Some(label("night/1")),
             agent: Some(label("planner")),
             charged: None,
+            instance: None,
         };
         assert!(listener.sample.ledger.measured(measured).is_ok());
     }

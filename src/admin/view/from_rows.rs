@@ -66,6 +66,7 @@ impl From<CallRow> for CallView {
             client: row.client,
             retry: row.retry,
             error: row.error,
+            instance: row.instance,
             metrics: std::collections::BTreeMap::new(),
         }
     }

@@ -330,6 +330,7 @@ fn raw_scope(rule: Rule, heard: &Heard<'_>, delivery: Option<&Sent>) -> Scope {
         Rule::UnpricedModel => About::Model,
         Rule::AlertFailed | Rule::AlertTest => About::Webhook,
         Rule::MetricOff => About::Metric,
+        Rule::SinkFailing | Rule::SinkIncomplete => About::Sink,
     };
     Scope::new(about, "")
 }

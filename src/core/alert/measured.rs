@@ -361,6 +361,7 @@ mod tests {
             run: None,
             agent: None,
             charged: None,
+            instance: None,
         }
     }
 

@@ -42,6 +42,8 @@ pub fn text(rule: Rule, scope: &Scope, details: &str) -> String {
         Rule::AlertFailed => "a webhook did not take an alert",
         Rule::AlertTest => "this is a test",
         Rule::MetricOff => "a custom metric is off",
+        Rule::SinkFailing => "a sink fails, what is recorded waits in the ledger",
+        Rule::SinkIncomplete => "something recorded did not come to a sink",
     };
     // What stands in a wrong file may be a secret in the wrong place.
     let details = if rule == Rule::ConfigRefused {
@@ -70,6 +72,9 @@ fn hint(rule: Rule, scope: &Scope) -> Option<String> {
         Rule::ConfigRefused => "To see all problems: open-aiops check-config".to_owned(),
         Rule::AlertFailed => "To try it: open-aiops alerts test".to_owned(),
         Rule::MetricOff => "To see its values: open-aiops metric list".to_owned(),
+        Rule::SinkFailing | Rule::SinkIncomplete => {
+            "To see how it does: open-aiops sinks".to_owned()
+        }
         _ => return None,
     };
     Some(hint)

@@ -71,6 +71,12 @@ fn who(here: &Here, row: &CallRow) -> Vec<Row> {
         line("user", row.user.as_ref(), None, ""),
         line("variant", row.variant.as_ref(), None, ""),
         line("upstream", Some(&row.upstream), None, ""),
+        line(
+            "instance",
+            row.instance.as_ref(),
+            None,
+            "served it, and keeps what was said",
+        ),
         line("client", row.client.as_ref(), None, "its User-Agent"),
     ]
 }

@@ -14,7 +14,7 @@ use crate::core::metric::Value as Metric;
 use crate::core::money::NanoUsd;
 use crate::ledger::CallRow;
 
-const COLUMNS: [Column; 28] = [
+const COLUMNS: [Column; 29] = [
     Column::number("number", ""),
     Column::text("id", ""),
     Column::text("started_at", ""),
@@ -26,6 +26,7 @@ const COLUMNS: [Column; 28] = [
     Column::text("user", ""),
     Column::text("variant", ""),
     Column::text("upstream", ""),
+    Column::text("instance", ""),
     Column::text("operation", ""),
     Column::text("model", ""),
     Column::text("outcome", ""),
@@ -85,6 +86,7 @@ fn values(number: u64, row: &CallRow, metrics: Value) -> [Value; COLUMNS.len()] 
         name(&row.user),
         name(&row.variant),
         row.upstream.as_str().into(),
+        name(&row.instance),
         operation.into(),
         name(&row.model),
         outcome.into(),

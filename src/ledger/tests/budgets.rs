@@ -85,6 +85,7 @@ fn late(machine: &Machine, id: CallId, charges: Vec<Charge>) -> LateUsage {
         charges,
         charged_at: START,
         is_estimated: false,
+        instance: None,
     }
 }
 

@@ -83,6 +83,7 @@ fn judged(machine: &Machine, subject: Subject, note: Option<String>) -> Measurem
         run: None,
         agent: None,
         charged: None,
+        instance: None,
     }
 }
 

@@ -251,6 +251,7 @@ impl World {
             charges: charges(run, user, -3),
             charged_at,
             is_estimated: false,
+            instance: None,
         };
         assert!(self.ledger().late(late));
     }
@@ -316,6 +317,7 @@ impl World {
             run: admission.attribution.run.clone(),
             agent: Some(admission.attribution.agent.clone()),
             charged: Some(charged),
+            instance: None,
         }
     }
 

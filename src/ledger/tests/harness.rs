@@ -155,6 +155,8 @@ pub(crate) fn admission(
         decision: None,
         headers: None,
         kept: None,
+        instance: None,
+        trace: None,
     }
 }
 

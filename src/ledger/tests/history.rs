@@ -194,6 +194,7 @@ fn measured(admission: &Admission, of: u8, at: Timestamp) -> Measurement {
         run: who.run.clone(),
         agent: Some(who.agent.clone()),
         charged: None,
+        instance: None,
     }
 }
 

@@ -22,6 +22,7 @@ fn measurement(name: &str, value: &str, subject: Subject, at: i64) -> Measuremen
         run: None,
         agent: None,
         charged: None,
+        instance: None,
     }
 }
 

@@ -126,6 +126,7 @@ fn no_text_beside_names_keeps_a_secret() {
         run: None,
         agent: None,
         charged: None,
+        instance: None,
     };
     let word = Value::category("sk-word").unwrap();
     block_on(ledger.measured(measurement(word, Some("sk-note"))).unwrap());

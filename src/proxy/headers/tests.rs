@@ -34,6 +34,7 @@ fn passage(key: Key<'static>) -> Upstreamward<'static> {
         key,
         chunked: false,
         switching: false,
+        trace: None,
     }
 }
 

@@ -1,0 +1,145 @@
+//! Telling an OpenTelemetry collector: spans of calls, agents and runs, the metrics of the `GenAI`
+//! conventions, and the log.
+//!
+//! Nothing here is on the way of a call. Spans and metrics are made of what the ledger has recorded, by
+//! readers that follow it; the one thing done while a call runs is to tell the upstream of its span,
+//! and that is done by `proxy`, with the same ids.
+
+mod content;
+mod conventions;
+mod courier;
+mod desk;
+mod facts;
+mod instruments;
+pub mod logs;
+mod measures;
+mod scope;
+mod span;
+mod transport;
+mod tree;
+mod value;
+mod voice;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::courier::Courier;
+use self::desk::Desk;
+use self::logs::{Carrier, Lines};
+use self::measures::Measures;
+use self::transport::Transport;
+use self::voice::Voice;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::Ledger;
+use crate::metrics::{Metrics, Otel as Signal};
+use crate::upstream::UpstreamError;
+
+/// How often it is looked for something new.
+const LOOK: Duration = Duration::from_secs(1);
+/// What is left to tell at the end takes no longer than this.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a collector cannot be told anything at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OtelError {
+    #[error("[otel] endpoint is not set")]
+    NoEndpoint,
+    #[error("[otel] {0}")]
+    Trust(#[from] UpstreamError),
+    #[error("[otel] the collector cannot be spoken to: {0}")]
+    Client(String),
+}
+
+/// Everything that tells the collector.
+pub struct Otel {
+    config: Arc<ArcSwap<Config>>,
+    metrics: Arc<Metrics>,
+    transport: Arc<Transport>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Otel {
+    /// Begins to tell of what ends from now on; none where there is no collector.
+    pub async fn start(
+        config: &Arc<ArcSwap<Config>>,
+        ledger: &Ledger,
+        (clock, metrics): (&Clock, &Arc<Metrics>),
+    ) -> Result<Option<Self>, OtelError> {
+        let otel = config.load().otel.clone();
+        if otel.endpoint.is_none() {
+            return Ok(None);
+        }
+        let mut this = Self {
+            transport: Arc::new(Transport::new(&otel)?),
+            config: Arc::clone(config),
+            metrics: Arc::clone(metrics),
+            stop: watch::Sender::new(false),
+            tasks: Vec::new(),
+        };
+        if otel.traces() {
+            this.trace(ledger, clock).await;
+        }
+        if otel.metrics() {
+            this.measure(ledger);
+        }
+        Ok(Some(this))
+    }
+
+    async fn trace(&mut self, ledger: &Ledger, clock: &Clock) {
+        let (ledger, config, time) = (ledger.clone(), Arc::clone(&self.config), clock.clone());
+        let desk = tokio::task::spawn_blocking(move || Desk::open(&ledger, config, &time));
+        let Ok(desk) = desk.await else { return };
+        let otel = &self.config.load().otel;
+        let courier = Courier {
+            transport: Arc::clone(&self.transport),
+            resource: scope::told(&scope::resource(otel)),
+            voice: Voice::new(Signal::Traces, &self.metrics),
+            metrics: Arc::clone(&self.metrics),
+            clock: clock.clone(),
+            give_up_after: otel.give_up_after,
+            stop: self.stop.subscribe(),
+        };
+        self.tasks.push(tokio::spawn(courier.run(desk)));
+    }
+
+    fn measure(&mut self, ledger: &Ledger) {
+        let resource = scope::resource(&self.config.load().otel);
+        let voice = Voice::new(Signal::Metrics, &self.metrics);
+        let way = (Arc::clone(&self.transport), voice);
+        let measures = Measures::open(ledger, Arc::clone(&self.config), way, resource);
+        let task = measures.run(self.stop.subscribe());
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    /// Tells of what is logged, too.
+    pub fn carry(&mut self, lines: Lines) {
+        let carrier = Carrier {
+            transport: Arc::clone(&self.transport),
+            resource: scope::told(&scope::resource(&self.config.load().otel)),
+            voice: Voice::new(Signal::Logs, &self.metrics),
+            stop: self.stop.subscribe(),
+        };
+        self.tasks.push(tokio::spawn(carrier.run(lines)));
+    }
+
+    /// Tells what is left, if the collector takes it soon. What it does not is told by the next
+    /// process.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let deadline = tokio::time::Instant::now() + STOP_LIMIT;
+        for mut task in self.tasks {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+    }
+}

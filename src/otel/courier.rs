@@ -1,0 +1,201 @@
+//! Brings spans to the collector. What waits for it is the ledger itself: as long as the collector
+//! takes nothing, no more than one batch is read ahead.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio::sync::watch;
+
+use super::desk::{Desk, Looked, Ready};
+use super::transport::{Kind, Transport};
+use super::voice::Voice;
+use super::{LOOK, scope};
+use crate::clock::Clock;
+use crate::ledger::Bookmark;
+use crate::metrics::{Loss, Metrics};
+
+/// Spans of one request, and bytes of it: gRPC takes 4 MiB by default.
+const MAX_SPANS: usize = 512;
+const MAX_BYTES: usize = 3 << 20;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+/// A collector that asks for more patience than this does not get it.
+const MOST_PATIENCE: Duration = Duration::from_secs(300);
+
+pub(super) struct Courier {
+    pub(super) transport: Arc<Transport>,
+    pub(super) resource: Resource,
+    pub(super) voice: Voice,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) give_up_after: Duration,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Courier {
+    /// Goes on until it is told to stop, and then until all is told that was recorded by then.
+    pub(super) async fn run(mut self, mut desk: Desk) {
+        let mut waiting = VecDeque::new();
+        loop {
+            let is_last = *self.stop.borrow();
+            let Some((back, looked)) = look(desk, is_last).await else {
+                return;
+            };
+            desk = back;
+            let Some(looked) = looked else {
+                if is_last {
+                    return;
+                }
+                self.pause(LOOK).await;
+                continue;
+            };
+            self.voice.lost(Loss::Gone, looked.gone);
+            self.metrics.otel_lag(looked.lag);
+            waiting.extend(looked.spans);
+            let is_over = is_last && !looked.is_full;
+            if is_over {
+                waiting.extend(desk.rest());
+            }
+            if !self.deliver(&mut waiting).await {
+                return;
+            }
+            let Some(back) = keep(desk, looked.behind).await else {
+                return;
+            };
+            desk = back;
+            if is_over {
+                return;
+            }
+            if !looked.is_full && !is_last {
+                self.pause(LOOK).await;
+            }
+        }
+    }
+
+    /// Sends all that waits, as often as it takes. False when it has to stop before that.
+    async fn deliver(&mut self, waiting: &mut VecDeque<Ready>) -> bool {
+        let mut most = MAX_SPANS;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.give_up(waiting);
+            let batch = front(waiting, most);
+            if batch.is_empty() {
+                return true;
+            }
+            let count = batch.len();
+            match self.transport.send(self.request(batch)).await {
+                Ok(taken) => {
+                    self.voice.took(count as u64, &taken);
+                    waiting.drain(..count);
+                    pause = FIRST_PAUSE;
+                }
+                Err(failure) => match failure.kind {
+                    Kind::TooLarge if count > 1 => most = count.div_ceil(2),
+                    Kind::TooLarge | Kind::Never => {
+                        self.voice.refused(count as u64, &failure);
+                        waiting.drain(..count);
+                    }
+                    Kind::Later(_) if *self.stop.borrow() => {
+                        self.voice.failed(&failure);
+                        return false;
+                    }
+                    Kind::Later(after) => {
+                        self.voice.failed(&failure);
+                        let asked = after.unwrap_or_default().min(MOST_PATIENCE);
+                        self.pause(asked.max(self.jittered(pause))).await;
+                        pause = (pause * 2).min(LAST_PAUSE);
+                    }
+                },
+            }
+        }
+    }
+
+    /// What ended too long ago is not told any more.
+    fn give_up(&self, waiting: &mut VecDeque<Ready>) {
+        let patience = i64::try_from(self.give_up_after.as_micros()).unwrap_or(i64::MAX);
+        let since = self.clock.now().micros().saturating_sub(patience);
+        let before = waiting.len();
+        waiting.retain(|ready| ready.since.micros() >= since);
+        let lost = before.saturating_sub(waiting.len());
+        self.voice.lost(Loss::Late, lost as u64);
+    }
+
+    fn request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
+        let scope_spans = vec![ScopeSpans {
+            scope: Some(instrumentation()),
+            spans,
+            ..ScopeSpans::default()
+        }];
+        ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans {
+                resource: Some(self.resource.clone()),
+                scope_spans,
+                ..ResourceSpans::default()
+            }],
+        }
+    }
+
+    /// Half of it at least, so that those who failed together do not come together again.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let jitter = self.clock.now().micros().unsigned_abs() % 1000;
+        pause / 2 + pause / 2 * u32::try_from(jitter).unwrap_or(0) / 1000
+    }
+
+    /// Waits, unless it is time to stop.
+    async fn pause(&mut self, time: Duration) {
+        let stopped = self.stop.wait_for(|is_stopped| *is_stopped);
+        let _ = tokio::time::timeout(time, stopped).await;
+    }
+}
+
+fn instrumentation() -> InstrumentationScope {
+    InstrumentationScope {
+        name: scope::NAME.to_owned(),
+        version: scope::VERSION.to_owned(),
+        ..InstrumentationScope::default()
+    }
+}
+
+/// What goes into one request.
+fn front(waiting: &VecDeque<Ready>, most: usize) -> Vec<Span> {
+    let mut bytes = 0;
+    let mut batch = Vec::new();
+    for ready in waiting.iter().take(most) {
+        bytes += ready.span.encoded_len();
+        if bytes > MAX_BYTES && !batch.is_empty() {
+            break;
+        }
+        batch.push(ready.span.clone());
+    }
+    batch
+}
+
+/// None where it cannot be read.
+async fn look(mut desk: Desk, is_last: bool) -> Option<(Desk, Option<Looked>)> {
+    let looked = tokio::task::spawn_blocking(move || {
+        if is_last {
+            desk.catch_up();
+        }
+        let looked = desk.look();
+        (desk, looked)
+    });
+    let (desk, looked) = looked.await.ok()?;
+    let looked = looked.map_err(|error| {
+        tracing::debug!(%error, "spans cannot be made: the ledger cannot be read");
+    });
+    Some((desk, looked.ok()))
+}
+
+async fn keep(mut desk: Desk, behind: Bookmark) -> Option<Desk> {
+    let kept = tokio::task::spawn_blocking(move || {
+        desk.keep(behind);
+        desk
+    });
+    kept.await.ok()
+}

@@ -1,0 +1,173 @@
+//! Metrics of the conventions: counted from the ledger, gathered by the SDK, told from time to time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::LOOK;
+use super::facts::Facts;
+use super::instruments::Instruments;
+use super::transport::{Kind, Transport};
+use super::voice::Voice;
+use crate::config::Config;
+use crate::ledger::{Feed, IndexError, Ledger, News};
+
+/// Calls that are read at once.
+const CALLS: usize = 512;
+
+/// Follows the ledger and counts what ends.
+pub(super) struct Measures {
+    ledger: Ledger,
+    feed: Feed,
+    config: Arc<ArcSwap<Config>>,
+    instruments: Instruments,
+    provider: SdkMeterProvider,
+}
+
+impl Measures {
+    /// Counts what ends from now on.
+    pub(super) fn open(
+        ledger: &Ledger,
+        config: Arc<ArcSwap<Config>>,
+        (transport, voice): (Arc<Transport>, Voice),
+        resource: Resource,
+    ) -> Self {
+        let otel = config.load().otel.clone();
+        let exporter = Exporter {
+            transport,
+            voice: Arc::new(voice),
+            runtime: Handle::current(),
+        };
+        let reader = PeriodicReader::builder(exporter)
+            .with_interval(otel.metrics_every)
+            .build();
+        let provider = SdkMeterProvider::builder()
+            .with_resource(resource)
+            .with_reader(reader)
+            .build();
+        Self {
+            instruments: Instruments::new(&provider, otel.conventions),
+            feed: Feed::from_end(ledger),
+            ledger: ledger.clone(),
+            provider,
+            config,
+        }
+    }
+
+    /// Goes on until it is told to stop, and then tells all once more.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            let is_last = *stop.borrow();
+            let looked = tokio::task::spawn_blocking(move || {
+                if is_last {
+                    self.ledger.sync_index();
+                }
+                let is_full = self.look();
+                (self, is_full)
+            });
+            let Ok((back, looked)) = looked.await else {
+                return;
+            };
+            self = back;
+            let is_full = looked.unwrap_or_else(|error| {
+                tracing::debug!(%error, "metrics are not counted: the ledger cannot be read");
+                false
+            });
+            if is_last && !is_full {
+                break;
+            }
+            if !is_full {
+                let stopped = stop.wait_for(|is_stopped| *is_stopped);
+                let _ = tokio::time::timeout(LOOK, stopped).await;
+            }
+        }
+        let ended = tokio::task::spawn_blocking(move || self.provider.shutdown());
+        if let Ok(Err(error)) = ended.await {
+            tracing::debug!(%error, "the last metrics were not told");
+        }
+    }
+
+    /// Counts what ended since the last look; says whether there is more by now.
+    fn look(&mut self) -> Result<bool, IndexError> {
+        let batch = self.feed.next(CALLS)?;
+        let view = self.ledger.peek();
+        let config = self.config.load();
+        for (_, news) in batch.news {
+            let News::Settled(id) = news else { continue };
+            let Some(call) = view.call(id)? else { continue };
+            let mut upstreams = config.upstreams.iter();
+            let upstream = upstreams.find(|it| it.name == call.row.upstream);
+            if let Some(facts) = Facts::of(&call, upstream, self.ledger.seed()) {
+                self.instruments.record(&facts);
+            }
+        }
+        Ok(batch.is_full)
+    }
+}
+
+/// What the SDK hands its figures to, on a thread of its own.
+struct Exporter {
+    transport: Arc<Transport>,
+    voice: Arc<Voice>,
+    runtime: Handle,
+}
+
+impl PushMetricExporter for Exporter {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let request = ExportMetricsServiceRequest::from(metrics);
+        let points = points(&request);
+        if points == 0 {
+            return Ok(());
+        }
+        let (transport, voice) = (Arc::clone(&self.transport), Arc::clone(&self.voice));
+        let sent = self.runtime.spawn(async move {
+            match transport.send(request).await {
+                Ok(taken) => voice.took(points, &taken),
+                // The next figures have these in them.
+                Err(failure) if matches!(failure.kind, Kind::Later(_)) => voice.failed(&failure),
+                Err(failure) => voice.refused(points, &failure),
+            }
+        });
+        sent.await
+            .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn temporality(&self) -> Temporality {
+        Temporality::Cumulative
+    }
+}
+
+fn points(request: &ExportMetricsServiceRequest) -> u64 {
+    let resources = request.resource_metrics.iter();
+    let scopes = resources.flat_map(|it| &it.scope_metrics);
+    let counted = scopes.flat_map(|it| &it.metrics).map(|metric| {
+        let points = match &metric.data {
+            Some(Data::Gauge(of)) => of.data_points.len(),
+            Some(Data::Sum(of)) => of.data_points.len(),
+            Some(Data::Histogram(of)) => of.data_points.len(),
+            Some(Data::ExponentialHistogram(of)) => of.data_points.len(),
+            Some(Data::Summary(of)) => of.data_points.len(),
+            None => 0,
+        };
+        points as u64
+    });
+    counted.sum()
+}

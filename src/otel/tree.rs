@@ -1,0 +1,254 @@
+//! Spans of runs and their agents, put together of calls whose clients trace nothing themselves.
+//! They are told when a run was silent for a while, and once more when it went on after that.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::Link;
+
+use super::conventions::{RUN_NAME, written};
+use super::facts::Facts;
+use super::span::Made;
+use super::value::{attribute, count, text};
+use crate::config::Conventions;
+use crate::core::digest::DigestSeed;
+use crate::core::id::Label;
+use crate::core::time::Timestamp;
+use crate::core::trace::{SpanId, TraceId, chain};
+
+/// Runs, and agents of one of them, that are put together at once.
+const MAX_RUNS: usize = 4096;
+const MAX_AGENTS: usize = 1024;
+
+pub(super) struct Tree {
+    seed: DigestSeed,
+    conventions: Conventions,
+    runs: BTreeMap<Label, Run>,
+}
+
+struct Run {
+    extent: Extent,
+    agents: BTreeMap<Vec<Label>, Extent>,
+    parent: Option<Label>,
+    user: Option<Label>,
+    name: Option<Label>,
+    /// When a call of it was last heard of.
+    heard: Timestamp,
+    /// All that is known of it was told.
+    is_told: bool,
+    /// Agents that there was no room for.
+    lost: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Extent {
+    from: Timestamp,
+    to: Timestamp,
+    calls: u64,
+}
+
+impl Extent {
+    fn of(facts: &Facts<'_>) -> Self {
+        Self {
+            from: facts.admission.started_at,
+            to: facts.ended_at(),
+            calls: 0,
+        }
+    }
+
+    fn grow(&mut self, facts: &Facts<'_>) {
+        self.from = self.from.min(facts.admission.started_at);
+        self.to = self.to.max(facts.ended_at());
+    }
+}
+
+impl Tree {
+    pub(super) fn new(seed: DigestSeed, conventions: Conventions) -> Self {
+        Self {
+            seed,
+            conventions,
+            runs: BTreeMap::new(),
+        }
+    }
+
+    /// Hears of a call at `now`. Gives the spans of runs that have to make room.
+    pub(super) fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) -> Vec<Span> {
+        let attribution = &facts.admission.attribution;
+        let Some(run) = attribution.run.as_ref().filter(|_| !facts.place.is_clients) else {
+            return Vec::new();
+        };
+        let pushed_out = if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(run) {
+            self.let_go()
+        } else {
+            Vec::new()
+        };
+        let run = self.runs.entry(run.clone()).or_insert_with(|| Run {
+            extent: Extent::of(facts),
+            agents: BTreeMap::new(),
+            parent: None,
+            user: None,
+            name: None,
+            heard: now,
+            is_told: false,
+            lost: 0,
+        });
+        run.hear(facts, now);
+        pushed_out
+    }
+
+    /// The spans of runs that were silent since `idle_since`.
+    pub(super) fn silent(&mut self, idle_since: Timestamp) -> Vec<Span> {
+        let (seed, conventions) = (self.seed, self.conventions);
+        let mut spans = Vec::new();
+        for (name, run) in &mut self.runs {
+            if !run.is_told && run.heard <= idle_since {
+                run.is_told = true;
+                spans.extend(run.spans(name, seed, conventions));
+            }
+        }
+        spans
+    }
+
+    /// All that was not told yet.
+    pub(super) fn rest(&mut self) -> Vec<Span> {
+        self.silent(Timestamp::from_micros(i64::MAX))
+    }
+
+    /// Forgets the runs that were silent for longest, an eighth of all.
+    fn let_go(&mut self) -> Vec<Span> {
+        let mut heard: Vec<Timestamp> = self.runs.values().map(|run| run.heard).collect();
+        let (_, eighth, _) = heard.select_nth_unstable(MAX_RUNS / 8);
+        let since = *eighth;
+        let spans = self.silent(since);
+        self.runs.retain(|_, run| run.heard > since);
+        spans
+    }
+}
+
+impl Run {
+    fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) {
+        let attribution = &facts.admission.attribution;
+        self.heard = now;
+        self.is_told = false;
+        self.extent.grow(facts);
+        self.extent.calls += 1;
+        let keep = |known: &mut Option<Label>, more: Option<&Label>| {
+            *known = known.take().or_else(|| more.cloned());
+        };
+        keep(&mut self.parent, attribution.parent_run.as_ref());
+        keep(&mut self.user, attribution.user.as_ref());
+        keep(&mut self.name, attribution.tags.get(RUN_NAME));
+        let chain = chain(attribution);
+        for depth in 1..=chain.len() {
+            let Some(path) = chain.get(..depth) else {
+                continue;
+            };
+            let is_known = self.agents.contains_key(path);
+            if !is_known && self.agents.len() >= MAX_AGENTS {
+                self.lost += 1;
+                continue;
+            }
+            let agent = self.agents.entry(path.to_vec());
+            let agent = agent.or_insert_with(|| Extent::of(facts));
+            agent.grow(facts);
+            agent.calls += u64::from(depth == chain.len());
+        }
+    }
+
+    fn spans(&self, run: &Label, seed: DigestSeed, conventions: Conventions) -> Vec<Span> {
+        let trace = TraceId::of_run(seed, run);
+        let root = SpanId::of_run(seed, run);
+        let mut spans = vec![self.root(run, (trace, root), conventions)];
+        if let (Some(parent), Some(span)) = (&self.parent, spans.first_mut()) {
+            span.links.push(Link {
+                trace_id: TraceId::of_run(seed, parent).to_bytes().into(),
+                span_id: SpanId::of_run(seed, parent).to_bytes().into(),
+                ..Link::default()
+            });
+        }
+        for (path, extent) in &self.agents {
+            let Some((agent, above)) = path.split_last() else {
+                continue;
+            };
+            let parent = if above.is_empty() {
+                root
+            } else {
+                SpanId::of_agent(seed, run, above)
+            };
+            let mut attributes = self.shared(run, ("invoke_agent", "AGENT", "agent"));
+            attributes.extend([
+                attribute("gen_ai.agent.name", text(agent.as_str())),
+                attribute("aiops.path", text(written(path))),
+                attribute("aiops.calls", count(extent.calls)),
+            ]);
+            let made = Made {
+                trace,
+                span: SpanId::of_agent(seed, run, path),
+                parent: Some(parent),
+                name: format!("invoke_agent {agent}"),
+                from: extent.from,
+                to: extent.to,
+                attributes,
+            };
+            spans.push(made.span());
+        }
+        spans
+    }
+
+    fn root(
+        &self,
+        run: &Label,
+        (trace, span): (TraceId, SpanId),
+        conventions: Conventions,
+    ) -> Span {
+        let mut attributes = self.shared(run, ("invoke_workflow", "CHAIN", "chain"));
+        attributes.push(attribute("aiops.calls", count(self.extent.calls)));
+        let first = self.agents.keys().find_map(|path| path.first());
+        let title = self.name.as_ref().or(first);
+        attributes.extend(title.map(|it| attribute("langfuse.trace.name", text(it.as_str()))));
+        if let Some(name) = &self.name {
+            let key = match conventions {
+                Conventions::Semconv141 => "gen_ai.workflow.name",
+                Conventions::GenAi01 => "gen_ai.agent.name",
+            };
+            attributes.push(attribute(key, text(name.as_str())));
+        }
+        if self.lost > 0 {
+            attributes.push(attribute("aiops.agents.left_out", count(self.lost)));
+        }
+        let made = Made {
+            trace,
+            span,
+            parent: None,
+            name: match &self.name {
+                Some(name) => format!("invoke_workflow {name}"),
+                None => "invoke_workflow".to_owned(),
+            },
+            from: self.extent.from,
+            to: self.extent.to,
+            attributes,
+        };
+        made.span()
+    }
+
+    /// What is told of the whole and of each agent: its kind to each of those who look.
+    fn shared(
+        &self,
+        run: &Label,
+        (operation, kind, observation): (&str, &str, &str),
+    ) -> Vec<KeyValue> {
+        let mut attributes = vec![
+            attribute("gen_ai.operation.name", text(operation)),
+            attribute("openinference.span.kind", text(kind)),
+            attribute("langfuse.observation.type", text(observation)),
+            attribute("session.id", text(run.as_str())),
+            attribute("aiops.run", text(run.as_str())),
+        ];
+        let user = self.user.as_ref();
+        attributes.extend(user.map(|it| attribute("user.id", text(it.as_str()))));
+        let parent = self.parent.as_ref();
+        attributes.extend(parent.map(|it| attribute("aiops.parent_run", text(it.as_str()))));
+        attributes
+    }
+}

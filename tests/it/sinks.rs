@@ -1,0 +1,277 @@
+//! Sinks through the whole proxy, against a ClickHouse that says what a test wants: what is sent, again
+//! after failures, around rows that are not taken, and from where the database says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use open_aiops::alerts::Rule;
+use open_aiops::config::Reload;
+use serde_json::Value;
+
+use crate::harness::accounts::{chat, used};
+use crate::harness::records::ask;
+use crate::harness::upstream::Received;
+use crate::harness::{Answer, Proxy, Upstream, reply, within};
+
+const PASSWORD: &str = "s3cr3t";
+
+/// A sink at `store` that does not wait, with more lines of its own.
+fn sink(store: &Upstream, lines: &str) -> String {
+    let url = format!("http://{}", store.address());
+    format!(
+        "[[sink]]\nname = \"clicks\"\nurl = {url:?}\nuser = \"me\"\npassword_env = \"PASSWORD\"\n\
+         interval = \"20ms\"\n{lines}\n"
+    )
+}
+
+fn fine(text: &str) -> Answer {
+    reply(200).body(text)
+}
+
+/// What a server answers that has no tables and knows this place.
+fn fresh(received: &Received, place: &str) -> Answer {
+    let text = received.text();
+    match text {
+        _ if text.starts_with("SELECT version()") => fine("26.9.2.1\n"),
+        _ if text.contains("system.databases") => fine("0\n"),
+        _ if text.contains("argMax(`position`") => fine(&format!("{place}\n")),
+        _ => fine(""),
+    }
+}
+
+/// The table that rows are for; none of other statements.
+fn table(received: &Received) -> Option<&'static str> {
+    let target = received.target();
+    let names = ["calls", "decisions", "metrics"];
+    let is_insert = target.contains("INSERT+INTO");
+    let of = |name: &&str| target.contains(&format!("%60{name}%60"));
+    names.into_iter().filter(|_| is_insert).find(of)
+}
+
+/// Lines of a table that were sent, again or for the first time.
+fn lines(store: &[Received], wanted: &str) -> Vec<Vec<String>> {
+    let of_table = store.iter().filter(|it| table(it) == Some(wanted));
+    let lines = of_table.flat_map(|it| it.text().lines().map(str::to_owned));
+    let fields = |line: String| line.split('\t').map(str::to_owned).collect();
+    lines.map(fields).collect()
+}
+
+fn places(store: &[Received]) -> Vec<String> {
+    let moves = store.iter().map(Received::text);
+    let moves = moves.filter(|text| text.starts_with("INSERT INTO `open_aiops`.`position`"));
+    moves.map(str::to_owned).collect()
+}
+
+async fn start(upstream: &Upstream, store: &Upstream, lines: &str) -> Proxy {
+    let setup = Proxy::with(upstream).env("PASSWORD", PASSWORD);
+    setup.sections(&sink(store, lines)).start().await
+}
+
+async fn until(store: &Upstream, wanted: impl Fn(&[Received]) -> bool) -> Vec<Received> {
+    within("the sink", store.until(wanted)).await;
+    store.requests()
+}
+
+async fn status(proxy: &Proxy) -> Value {
+    let answer = ask(proxy.app.admin_address(), "/api/v1/sinks").await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+    answer.json()["sinks"][0].clone()
+}
+
+async fn status_when(proxy: &Proxy, wanted: impl Fn(&Value) -> bool) -> Value {
+    within("a status", async {
+        loop {
+            let status = status(proxy).await;
+            if wanted(&status) {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_call_is_sent_with_the_place_behind_it_and_the_password_in_a_header_alone() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let proxy = start(&upstream, &store, "instance = \"eu-1\"").await;
+    proxy.call(&chat("nightly", 20)).await;
+    let sent = until(&store, |seen| {
+        !lines(seen, "calls").is_empty() && !places(seen).is_empty()
+    })
+    .await;
+    let call = &lines(&sent, "calls")[0];
+    assert_eq!(call[0], "eu-1");
+    assert!(call.contains(&"nightly".to_owned()), "{call:?}");
+    assert!(places(&sent).last().unwrap().contains("'eu-1'"));
+    let created = sent.iter().any(|it| {
+        it.text()
+            .starts_with("CREATE TABLE IF NOT EXISTS `open_aiops`.`calls`")
+    });
+    assert!(created);
+    for request in &sent {
+        assert_eq!(request.header("x-clickhouse-key"), Some(PASSWORD));
+        assert!(!request.target().contains(PASSWORD) && !request.text().contains(PASSWORD));
+    }
+    let status = status_when(&proxy, |it| it["state"] == "working").await;
+    assert_eq!(
+        (&status["kind"], &status["instance"]),
+        (&"clickhouse".into(), &"eu-1".into())
+    );
+    assert!(!status.to_string().contains(PASSWORD));
+    let page = ask(proxy.app.admin_address(), "/alerts").await;
+    assert!(page.text().contains("Sinks") && page.text().contains("clicks"));
+    let metrics = ask(proxy.app.admin_address(), "/metrics").await;
+    assert!(
+        metrics
+            .text()
+            .contains("open_aiops_sink_rows_total{sink=\"clicks\",table=\"calls\"}")
+    );
+}
+
+#[tokio::test]
+async fn only_the_tables_that_are_wanted_are_made_and_sent() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let proxy = start(&upstream, &store, "tables = [\"calls\"]").await;
+    proxy.call(&chat("nightly", 20)).await;
+    let sent = until(&store, |seen| !lines(seen, "calls").is_empty()).await;
+    assert!(lines(&sent, "decisions").is_empty());
+    assert!(!sent.iter().any(|it| it.text().contains("`decisions`")));
+}
+
+#[tokio::test]
+async fn what_one_database_does_not_take_goes_to_another_that_a_reload_names() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let full = "Code: 241. DB::Exception: Memory limit exceeded";
+    let broken = Upstream::with(move |_, it| match table(it) {
+        Some("calls") => reply(503).body(full),
+        _ => fresh(it, ""),
+    })
+    .await;
+    let proxy = start(&upstream, &broken, "").await;
+    proxy.call(&chat("nightly", 20)).await;
+    let failing = status_when(&proxy, |it| it["state"] == "failing").await;
+    let error = failing["error"].as_str().unwrap();
+    assert!(
+        error.contains("503") && error.contains("Memory limit exceeded"),
+        "{error}"
+    );
+    assert!(failing["lag_bytes"].as_u64().unwrap() > 0);
+    // Another address is taken over while it runs.
+    let setup = Proxy::with(&upstream).env("PASSWORD", PASSWORD);
+    let setup = setup.on_data_of(&proxy.dir).sections(&sink(&store, ""));
+    let config = setup.config();
+    proxy.app.reload(Reload::Valid(Box::new(config)));
+    let sent = until(&store, |seen| !lines(seen, "calls").is_empty()).await;
+    assert!(lines(&sent, "calls")[0].contains(&"nightly".to_owned()));
+    status_when(&proxy, |it| it["state"] == "working").await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_not_taken_is_left_out_and_the_others_are_not() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let is_away = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&is_away);
+    let store = Upstream::with(move |_, it| {
+        let is_bad = table(it) == Some("calls") && it.text().contains("\tbad\t");
+        if away.load(Ordering::SeqCst) && table(it) == Some("calls") {
+            reply(503).body("away")
+        } else if is_bad {
+            reply(400).body("Code: 27. DB::Exception: Cannot parse input")
+        } else {
+            fresh(it, "")
+        }
+    })
+    .await;
+    let proxy = start(&upstream, &store, "").await;
+    for run in ["one", "bad", "two", "three"] {
+        proxy.call(&chat(run, 20)).await;
+    }
+    within("the end", proxy.app.settled()).await;
+    status_when(&proxy, |it| it["failures"].as_u64() > Some(0)).await;
+    proxy.app.ledger().sync_index();
+    is_away.store(false, Ordering::SeqCst);
+    let status = status_when(&proxy, |it| it["refused_rows"] == 1).await;
+    assert_eq!(status["rows"]["calls"], 3, "{status}");
+    let runs = ["one", "two", "three"];
+    let taken = |seen: &[Received]| {
+        let fine = seen.iter().filter(|it| !it.text().contains("\tbad\t"));
+        let fine: Vec<_> = fine.cloned().collect();
+        let all = lines(&fine, "calls");
+        runs.iter()
+            .all(|run| all.iter().any(|line| line.contains(&(*run).to_owned())))
+    };
+    until(&store, taken).await;
+    let told = |rule| {
+        proxy
+            .app
+            .alerts()
+            .list()
+            .into_iter()
+            .any(|it| it.rule == rule)
+    };
+    within("an alert", async {
+        while !told(Rule::SinkIncomplete) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_place_that_is_none_is_told_and_nothing_is_written() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "somewhere")).await;
+    let proxy = start(&upstream, &store, "").await;
+    proxy.call(&chat("nightly", 20)).await;
+    let status = status_when(&proxy, |it| it["state"] == "failing").await;
+    let error = status["error"].as_str().unwrap();
+    assert!(
+        error.contains("the position there is `somewhere`: expected a place"),
+        "{error}"
+    );
+    assert!(lines(&store.requests(), "calls").is_empty());
+}
+
+#[tokio::test]
+async fn from_now_on_means_from_the_first_time_the_database_was_reached() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let before = Proxy::with(&upstream).start().await;
+    before.call(&chat("before", 20)).await;
+    let dir = Arc::clone(&before.dir);
+    before.app.stop().await;
+    let setup = Proxy::with(&upstream)
+        .env("PASSWORD", PASSWORD)
+        .on_data_of(&dir);
+    let proxy = setup
+        .sections(&sink(&store, "since = \"now\""))
+        .start()
+        .await;
+    // At once, though there is nothing to write.
+    until(&store, |seen| !places(seen).is_empty()).await;
+    proxy.call(&chat("after", 20)).await;
+    let sent = until(&store, |seen| !lines(seen, "calls").is_empty()).await;
+    let all = lines(&sent, "calls");
+    assert!(
+        all.iter().all(|line| line.contains(&"after".to_owned())),
+        "{all:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_recorded_at_the_end_is_written_before_the_process_ends() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let proxy = start(&upstream, &store, "").await;
+    proxy.call(&chat("last", 20)).await;
+    proxy.app.stop().await;
+    let all = lines(&store.requests(), "calls");
+    assert!(
+        all.iter().any(|line| line.contains(&"last".to_owned())),
+        "{all:?}"
+    );
+}
