@@ -6,15 +6,35 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::Registration;
+use super::bounded::{Bounded, Labels, OTHER};
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 
+type Told = (&'static str, &'static str);
+
+const ROWS_TOLD: Told = (
+    "open_aiops_sink_rows",
+    "Rows written to a database, again or for the first time",
+);
+const REFUSED_TOLD: Told = (
+    "open_aiops_sink_refused_rows",
+    "Rows that a database did not take, which were left out",
+);
+const FAILURES_TOLD: Told = (
+    "open_aiops_sink_failures",
+    "Attempts to reach a database or to write to it that failed",
+);
+const GAPS_TOLD: Told = (
+    "open_aiops_sink_gaps",
+    "Times that retention removed records before a database had them",
+);
+
 #[derive(Debug)]
 pub(super) struct SinkMetrics {
-    rows: Family<TableLabels, Counter>,
-    refused: Family<SinkLabels, Counter>,
-    failures: Family<SinkLabels, Counter>,
-    gaps: Family<SinkLabels, Counter>,
+    rows: Bounded<TableLabels>,
+    refused: Bounded<SinkLabels>,
+    failures: Bounded<SinkLabels>,
+    gaps: Bounded<SinkLabels>,
     failing: Family<SinkLabels, Gauge>,
     lag: Family<SinkLabels, Gauge>,
     delivered: Family<SinkLabels, Gauge>,
@@ -31,6 +51,21 @@ struct TableLabels {
     table: &'static str,
 }
 
+/// The configuration chooses sinks, and may change as often as it likes.
+impl Labels for SinkLabels {
+    fn without_choice(&self) -> Self {
+        let sink = OTHER.to_owned();
+        Self { sink }
+    }
+}
+
+impl Labels for TableLabels {
+    fn without_choice(&self) -> Self {
+        let sink = OTHER.to_owned();
+        Self { sink, ..*self }
+    }
+}
+
 fn labels(sink: &Label) -> SinkLabels {
     let sink = sink.to_string();
     SinkLabels { sink }
@@ -39,26 +74,10 @@ fn labels(sink: &Label) -> SinkLabels {
 impl SinkMetrics {
     pub(super) fn register(to: &mut Registration) -> Self {
         Self {
-            rows: to.add(
-                "open_aiops_sink_rows",
-                "Rows written to a database, again or for the first time",
-                Family::default(),
-            ),
-            refused: to.add(
-                "open_aiops_sink_refused_rows",
-                "Rows that a database did not take, which were left out",
-                Family::default(),
-            ),
-            failures: to.add(
-                "open_aiops_sink_failures",
-                "Attempts to reach a database or to write to it that failed",
-                Family::default(),
-            ),
-            gaps: to.add(
-                "open_aiops_sink_gaps",
-                "Times that retention removed records before a database had them",
-                Family::default(),
-            ),
+            rows: Bounded::new(to, ROWS_TOLD, Counter::default),
+            refused: Bounded::new(to, REFUSED_TOLD, Counter::default),
+            failures: Bounded::new(to, FAILURES_TOLD, Counter::default),
+            gaps: Bounded::new(to, GAPS_TOLD, Counter::default),
             failing: to.add(
                 "open_aiops_sink_failing",
                 "1 while the last attempt failed",
@@ -79,21 +98,27 @@ impl SinkMetrics {
 
     pub(super) fn rows(&self, sink: &Label, table: &'static str, count: u64) {
         let sink = sink.to_string();
-        self.rows
-            .get_or_create(&TableLabels { sink, table })
-            .inc_by(count);
+        self.rows.with(&TableLabels { sink, table }, |rows| {
+            rows.inc_by(count);
+        });
     }
 
     pub(super) fn refused(&self, sink: &Label, count: u64) {
-        self.refused.get_or_create(&labels(sink)).inc_by(count);
+        self.refused.with(&labels(sink), |rows| {
+            rows.inc_by(count);
+        });
     }
 
     pub(super) fn gap(&self, sink: &Label) {
-        self.gaps.get_or_create(&labels(sink)).inc();
+        self.gaps.with(&labels(sink), |gaps| {
+            gaps.inc();
+        });
     }
 
     pub(super) fn failed(&self, sink: &Label, lag_bytes: Option<u64>) {
-        self.failures.get_or_create(&labels(sink)).inc();
+        self.failures.with(&labels(sink), |failures| {
+            failures.inc();
+        });
         self.set(sink, (true, lag_bytes));
     }
 

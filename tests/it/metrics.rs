@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 
+use open_aiops::clock::Clock;
+use open_aiops::core::time::Timestamp;
 use regex::Regex;
 
 use crate::harness::accounts::{chat, used};
@@ -116,6 +118,27 @@ async fn what_budgets_have_left_is_told_before_and_after_calls_and_after_a_resta
         &page(&again).await,
         &["open_aiops_budget_used_ratio{budget=\"all\",measure=\"calls\"} 0.75"],
     );
+}
+
+#[tokio::test]
+async fn a_run_that_used_up_its_budget_is_told_of_as_long_as_somebody_asks_for_it() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let clock = Clock::manual(Timestamp::from_micros(1_793_536_200_000_000));
+    let budget = "[[budget]]\nname = \"each run\"\nper = [\"run\"]\ncalls = 1\n";
+    let setup = Proxy::with(&upstream).sections(budget);
+    let proxy = setup.on_clock(&clock).start().await;
+    let used = |ratio| {
+        format!("open_aiops_budget_used_ratio{{budget=\"each run\",measure=\"calls\"}} {ratio}")
+    };
+    assert_eq!(proxy.call(&chat("one", 20)).await.status(), 200);
+    within("the end", proxy.app.settled()).await;
+    clock.advance_micros(30 * 60 * 1_000_000);
+    check_lines(&page(&proxy).await, &[&used("1.0")]);
+    assert_eq!(proxy.call(&chat("one", 20)).await.status(), 429);
+    clock.advance_micros(59 * 60 * 1_000_000);
+    check_lines(&page(&proxy).await, &[&used("1.0")]);
+    clock.advance_micros(2 * 60 * 1_000_000);
+    check_lines(&page(&proxy).await, &[&used("0.0")]);
 }
 
 #[cfg(target_os = "linux")]
