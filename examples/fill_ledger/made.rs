@@ -405,7 +405,6 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
-            trace: None,
             instance: None,
         })
     }

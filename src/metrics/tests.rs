@@ -75,6 +75,7 @@ fn measurement() -> Measurement {
         run: None,
         agent: None,
         charged: None,
+        instance: None,
     }
 }
 
