@@ -404,7 +404,6 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
-            trace: None,
             instance: None,
         })
     }

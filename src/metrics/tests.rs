@@ -76,6 +76,7 @@ fn measurement() -> Measurement {
         run: None,
         agent: None,
         charged: None,
+        instance: None,
     }
 }
 
