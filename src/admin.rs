@@ -16,6 +16,7 @@ mod connections;
 mod events;
 pub mod export;
 mod guard;
+pub mod instances;
 mod login;
 pub(crate) mod loops;
 pub(crate) mod metrics;
@@ -116,7 +117,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 pub fn router(state: AdminState, pages: Router) -> Router {
     let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
-    Router::from(process::routes().merge(metrics::deeds()))
+    Router::from(process::routes().merge(metrics::deeds()).merge(instances::routes()))
         .with_state(state.clone())
         .merge(Router::from(record_routes()).with_state(records))
         .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
@@ -145,7 +146,7 @@ pub fn configured_records(source: Source, clock: Clock, config: Config) -> Route
 /// What [`router`] answers, as an `OpenAPI` document.
 pub fn document() -> Document {
     let mut document = Description::openapi();
-    document.merge(process::routes().merge(metrics::deeds()).into_openapi());
+    document.merge(process::routes().merge(metrics::deeds()).merge(instances::routes()).into_openapi());
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());

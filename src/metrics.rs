@@ -10,6 +10,7 @@ mod calls;
 mod ledger;
 mod loops;
 mod measured;
+mod shared;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use prometheus_client::registry::{Metric, Registry};
 use self::alerts::AlertMetrics;
 pub use self::alerts::MessageResult;
 use self::budgets::BudgetMetrics;
+pub use self::shared::SharedFigures;
+use self::shared::SharedMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
@@ -61,6 +64,7 @@ pub struct Metrics {
     connections_opened: Counter,
     config_reloads: Family<ResultLabels, Counter>,
     ledger: LedgerMetrics,
+    shared: SharedMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,6 +133,7 @@ impl Metrics {
             loops: LoopMetrics::register(&mut to),
             alerts: AlertMetrics::register(&mut to),
             measured: MeasuredMetrics::register(&mut to),
+            shared: SharedMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls the policy refused",
@@ -253,6 +258,12 @@ impl Metrics {
     /// Somebody measured a custom metric, in the place of what the same said of the same before.
     pub fn measured(&self, measurement: &Measurement, before: Option<&Measurement>) {
         self.measured.measured(measurement, before);
+    }
+
+    /// Takes over how this instance stands among others; called before each
+    /// [`render`](Self::render).
+    pub fn shared(&self, figures: &SharedFigures) {
+        self.shared.set(figures);
     }
 
     /// So many runs are watched for loops.

@@ -1,7 +1,7 @@
 //! What the process says of itself: whether it lives and is ready, its metrics, status and config.
 
 use std::sync::LazyLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Json;
 use axum::extract::State;
@@ -15,6 +15,8 @@ use super::problem::Problem;
 use super::view::{LedgerView, Listeners, Status, UpstreamView};
 use crate::core::build;
 use crate::ledger::LedgerStatus;
+use crate::shared::Shared;
+use crate::metrics::SharedFigures;
 use crate::metrics::{self, LedgerFigures};
 
 /// The document does not change while the process lives.
@@ -58,6 +60,11 @@ async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem
     if state.ledger.status().failing {
         return Err(Problem::unavailable("the ledger cannot write records"));
     }
+    if state.budgets.refuses_all() {
+        return Err(Problem::unavailable(
+            "Redis cannot be reached, and [shared] on_failure is \"refuse\"",
+        ));
+    }
     Ok("ready\n")
 }
 
@@ -72,6 +79,9 @@ async fn prometheus(State(state): State<AdminState>) -> impl IntoResponse {
     state.metrics.ledger(&figures(&status), syncs.collect());
     state.metrics.body_bytes(state.memory.taken());
     state.metrics.watched_runs(state.loops.watched_runs());
+    if let Some(shared) = state.budgets.shared() {
+        state.metrics.shared(&figures_of(shared));
+    }
     (
         [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
         state.metrics.render(),
@@ -140,5 +150,20 @@ fn figures(status: &LedgerStatus) -> LedgerFigures {
         dropped_bodies: status.dropped_bodies,
         syncs: status.syncs.count(),
         sync_us: u64::try_from(status.syncs.total.as_micros()).unwrap_or(u64::MAX),
+    }
+}
+
+fn figures_of(shared: &Shared) -> SharedFigures {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let figures = &shared.figures;
+    SharedFigures {
+        is_joined: shared.is_joined(),
+        instances: shared.living(),
+        takes: of(&figures.takes),
+        take_us: of(&figures.take_us),
+        full: of(&figures.full),
+        failures: of(&figures.failures),
+        pushed: of(&figures.pushed),
+        losses: of(&figures.losses),
     }
 }

@@ -147,7 +147,7 @@ const RULES: &[Rule] = &[
         room: "admin",
         rooms: Some(&[
             "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
-            "export", "suggest", "admin",
+            "shared", "export", "suggest", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },
