@@ -117,18 +117,22 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 pub fn router(state: AdminState, pages: Router) -> Router {
     let records = state.records.clone();
     let desk = Desk::new(Arc::clone(&state.budgets), records.clone());
-    Router::from(process::routes().merge(metrics::deeds()).merge(instances::routes()))
-        .with_state(state.clone())
-        .merge(Router::from(record_routes()).with_state(records))
-        .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
-        .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
-        .merge(pages)
-        .merge(login::routes().with_state(state.clone()))
-        .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(from_fn_with_state(state.clone(), access::gate))
-        .layer(from_fn_with_state(state, guard::guard))
+    Router::from(
+        process::routes()
+            .merge(metrics::deeds())
+            .merge(instances::routes()),
+    )
+    .with_state(state.clone())
+    .merge(Router::from(record_routes()).with_state(records))
+    .merge(Router::from(budgets::routes().merge(runs::routes())).with_state(desk))
+    .merge(Router::from(loops::deeds()).with_state(Arc::clone(&state.loops)))
+    .merge(pages)
+    .merge(login::routes().with_state(state.clone()))
+    .merge(Router::from(alerts::deeds()).with_state(Arc::clone(&state.alerts)))
+    .fallback(no_such_path)
+    .method_not_allowed_fallback(not_allowed)
+    .layer(from_fn_with_state(state.clone(), access::gate))
+    .layer(from_fn_with_state(state, guard::guard))
 }
 
 /// The part that answers from the ledger alone, unguarded: for use within the process.
@@ -146,7 +150,12 @@ pub fn configured_records(source: Source, clock: Clock, config: Config) -> Route
 /// What [`router`] answers, as an `OpenAPI` document.
 pub fn document() -> Document {
     let mut document = Description::openapi();
-    document.merge(process::routes().merge(metrics::deeds()).merge(instances::routes()).into_openapi());
+    document.merge(
+        process::routes()
+            .merge(metrics::deeds())
+            .merge(instances::routes())
+            .into_openapi(),
+    );
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());

@@ -84,9 +84,8 @@ pub struct App {
     listener: JoinHandle<()>,
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
-    sweeper: JoinHandle<()>,
-    /// Keeps in step with other instances.
-    step: JoinHandle<()>,
+    /// Sweeps, and keeps in step with other instances.
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -184,8 +183,7 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
-        let step = tokio::spawn(in_step(Arc::clone(&budgets), Arc::clone(&loops)));
+        let tasks = tasks(&budgets, &loops);
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = tokio::spawn(listener.run(stop.subscribe()));
         let (site, stopped) = (dashboard::site(&state), async { drop(admin_stopped.await) });
@@ -207,8 +205,7 @@ impl App {
             listener,
             admin,
             admin_stop,
-            sweeper,
-            step,
+            tasks,
         })
     }
 
@@ -303,8 +300,7 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
-        self.sweeper.abort();
-        self.step.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         self.budgets.leave_others().await;
         self.alerts.close().await;
         tell(&self.ledger, &self.clock, Event::STOPPED, None);
@@ -342,6 +338,14 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
             tracing::error!("letting go of idle accounts and runs failed; it is tried again");
         }
     }
+}
+
+/// What goes on beside the way of calls.
+fn tasks(budgets: &Arc<Budgets>, loops: &Arc<Loops>) -> [JoinHandle<()>; 2] {
+    [
+        tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
+        tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
+    ]
 }
 
 /// Keeps in step with other instances and hears of what is done there; at once over where there are

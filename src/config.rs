@@ -38,8 +38,8 @@ pub use self::alerts::{AlertsConfig, Format, WebhookConfig};
 pub use self::loops::{AgentRule, AttributionConfig, LoopsConfig, ToolRule};
 pub use self::measured::MetricsConfig;
 pub use self::problem::{Problem, Problems};
-pub use self::shared::{OnAway, SharedConfig};
 pub use self::reload::{Reload, Watcher, hold_back, keep_token};
+pub use self::shared::{OnAway, SharedConfig};
 
 /// The file read when none is named.
 pub const DEFAULT_FILE: &str = "config.toml";

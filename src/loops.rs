@@ -3,9 +3,9 @@
 //! conversation it is in `core::lineage`.
 
 mod attribute;
+mod fellows;
 mod identity;
 mod open;
-mod fellows;
 pub mod operate;
 pub mod read;
 pub mod recognise;

@@ -25,13 +25,13 @@ use prometheus_client::registry::{Metric, Registry};
 use self::alerts::AlertMetrics;
 pub use self::alerts::MessageResult;
 use self::budgets::BudgetMetrics;
-pub use self::shared::SharedFigures;
-use self::shared::SharedMetrics;
 use self::calls::CallMetrics;
 pub use self::ledger::LedgerFigures;
 use self::ledger::LedgerMetrics;
 use self::loops::LoopMetrics;
 use self::measured::MeasuredMetrics;
+pub use self::shared::SharedFigures;
+use self::shared::SharedMetrics;
 use crate::core::alert::Rule;
 use crate::core::build;
 use crate::core::call::Settlement;
@@ -94,6 +94,15 @@ struct BuildLabels {
     commit: &'static str,
 }
 
+impl BuildLabels {
+    fn of_this() -> Self {
+        Self {
+            version: build::VERSION,
+            commit: build::COMMIT,
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -103,10 +112,7 @@ impl Default for Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let mut to = Registration(Registry::default());
-        let build = BuildLabels {
-            version: build::VERSION,
-            commit: build::COMMIT,
-        };
+        let build = BuildLabels::of_this();
         to.0.register(
             "open_aiops_build",
             "The running version and the commit it was built from",

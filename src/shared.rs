@@ -282,12 +282,14 @@ impl Shared {
         }
         let mut line = self.line()?;
         let mut call = self.take.prepare_invoke();
-        call.key(self.naming.key("live")).key(self.naming.key("deed"));
+        call.key(self.naming.key("live"))
+            .key(self.naming.key("deed"));
         call.arg(self.naming.id()).arg(self.naming.incarnation());
         call.arg(<&str>::from(how));
         for (question, part) in asked {
             call.key(self.naming.account_key(&part.account));
-            call.arg(question.text()).arg(part.text(self.naming.incarnation()));
+            call.arg(question.text())
+                .arg(part.text(self.naming.incarnation()));
         }
         let reply: Vec<String> = call.invoke_async(&mut line).await?;
         Answer::parse(&reply, asked.len())
@@ -326,7 +328,11 @@ impl Shared {
     async fn say(&self, lease: Duration, is_synced: bool) -> Result<Beat, Away> {
         let mut line = self.line()?;
         line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
-        let info = self.info.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let info = self
+            .info
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut call = self.beat.prepare_invoke();
         for key in ["live", "who", "deed", "secret"] {
             call.key(self.naming.key(key));
@@ -379,7 +385,10 @@ fn client(config: &SharedConfig) -> Result<Client, SetupError> {
         client_tls: None,
         root_cert: Some(root),
     };
-    Ok(Client::build_with_tls(url.into_connection_info()?, certificates)?)
+    Ok(Client::build_with_tls(
+        url.into_connection_info()?,
+        certificates,
+    )?)
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use super::problem::Problem;
 use super::view::{LedgerView, Listeners, Status, UpstreamView};
 use crate::core::build;
 use crate::ledger::LedgerStatus;
-use crate::shared::Shared;
 use crate::metrics::SharedFigures;
 use crate::metrics::{self, LedgerFigures};
+use crate::shared::Shared;
 
 /// The document does not change while the process lives.
 static DOCUMENT: LazyLock<String> =

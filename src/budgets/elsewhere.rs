@@ -186,7 +186,13 @@ fn share(
                 (known.taken.of(measure), spent.plus(of.held).of(measure))
             };
             let left = limit.saturating_sub(own).saturating_sub(others).max(0);
-            own.saturating_add(left / living).min(own.max(part))
+            // Calls end by themselves: who has more than a part of them begins no others.
+            let most = if measure == Measure::Concurrent {
+                part
+            } else {
+                own.max(part)
+            };
+            own.saturating_add(left / living).min(most)
         });
         shares.set(measure, Some(share));
     }
@@ -207,7 +213,12 @@ impl Cell {
 
 impl State {
     /// What this instance has of it; none where nobody shares it.
-    pub(super) fn part(&self, cell: &Cell, window: Option<&Window>, now: Timestamp) -> Option<Part> {
+    pub(super) fn part(
+        &self,
+        cell: &Cell,
+        window: Option<&Window>,
+        now: Timestamp,
+    ) -> Option<Part> {
         let shared = &self.elsewhere.as_ref()?.fleet.shared;
         let spent = self.account.as_ref().map(|account| &account.spent);
         Some(Part {
@@ -228,7 +239,10 @@ pub(super) fn counted(
     window: Option<&Window>,
     now: Timestamp,
 ) -> Vec<(Timestamp, Amounts)> {
-    let all = (Timestamp::from_micros(i64::MIN), Timestamp::from_micros(i64::MAX));
+    let all = (
+        Timestamp::from_micros(i64::MIN),
+        Timestamp::from_micros(i64::MAX),
+    );
     let (from, to) = window.map_or(all, |window| window.counted(now));
     let buckets: Vec<_> = spent.buckets(from, to).collect();
     if let None | Some(Window::Rolling(_)) = window {

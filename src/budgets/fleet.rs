@@ -155,7 +155,11 @@ impl Budgets {
                 return;
             }
             let asked = asked(accounts, None, self.now());
-            if self.ask(fleet, accounts, asked, how(accounts)).await.is_err() {
+            if self
+                .ask(fleet, accounts, asked, how(accounts))
+                .await
+                .is_err()
+            {
                 return;
             }
         }

@@ -42,7 +42,9 @@ impl Budgets {
         let details = heard.told.details.clone();
         match self.try_follow(heard).await {
             Ok(()) => {}
-            Err(error) => tracing::error!("a deed of another instance is not followed: {details}: {error}"),
+            Err(error) => {
+                tracing::error!("a deed of another instance is not followed: {details}: {error}");
+            }
         }
     }
 
@@ -111,7 +113,12 @@ impl Budgets {
         change: impl FnOnce(&mut crate::core::budget::StoredAccount),
     ) -> Result<(), OperateError> {
         let is_reset = matches!(act.deed, Deed::BudgetReset(_));
-        tracing::warn!(who = act.who, "{}: {}", <&str>::from(&act.deed), act.details);
+        tracing::warn!(
+            who = act.who,
+            "{}: {}",
+            <&str>::from(&act.deed),
+            act.details
+        );
         let mut state = cell.lock();
         state.open(cell, &self.ledger);
         drop(self.ledger.act(act)?);
@@ -145,7 +152,9 @@ impl Budgets {
             let micros = act.at.micros();
             let filter = SpanFilter {
                 since: Some(act.at),
-                until: Some(crate::core::time::Timestamp::from_micros(micros.saturating_add(1))),
+                until: Some(crate::core::time::Timestamp::from_micros(
+                    micros.saturating_add(1),
+                )),
                 limit: 100,
                 ..SpanFilter::default()
             };

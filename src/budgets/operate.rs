@@ -146,7 +146,8 @@ impl Budgets {
             durable.await;
         }
         let deed = SharedDeed::Controlled(run.name.clone(), control);
-        self.tell_others(deed, who, format!("run {}", run.name)).await;
+        self.tell_others(deed, who, format!("run {}", run.name))
+            .await;
         Ok(ended)
     }
 

@@ -14,7 +14,10 @@ pub(super) fn list(common: &Common, out: &mut Output<'_>) -> Result<(), Failure>
     }
     let list: InstanceList = source::parse(&body)?;
     if list.standing == "alone" {
-        writeln!(out.writer, "this instance is alone: [shared] is not configured")?;
+        writeln!(
+            out.writer,
+            "this instance is alone: [shared] is not configured"
+        )?;
         return Ok(());
     }
     if list.standing != "joined" {

@@ -81,29 +81,20 @@ const NAMESPACE: Kind<Label> = Kind::new(
     },
 );
 
-const TIMEOUT: Kind<Duration> = Kind::new(
-    "a duration from \"1ms\" to \"5s\"",
-    "\"50ms\"",
-    |value| {
+const TIMEOUT: Kind<Duration> =
+    Kind::new("a duration from \"1ms\" to \"5s\"", "\"50ms\"", |value| {
         let bounds = Duration::from_millis(1)..=Duration::from_secs(5);
         (value::DURATION.parse)(value).filter(|time| bounds.contains(time))
-    },
-);
+    });
 
-const LEASE: Kind<Duration> = Kind::new(
-    "a duration from \"1s\" to \"5m\"",
-    "\"10s\"",
-    |value| {
-        let bounds = Duration::from_secs(1)..=Duration::from_secs(300);
-        (value::DURATION.parse)(value).filter(|time| bounds.contains(time))
-    },
-);
+const LEASE: Kind<Duration> = Kind::new("a duration from \"1s\" to \"5m\"", "\"10s\"", |value| {
+    let bounds = Duration::from_secs(1)..=Duration::from_secs(300);
+    (value::DURATION.parse)(value).filter(|time| bounds.contains(time))
+});
 
-const KEEP_FOR: Kind<Duration> = Kind::new(
-    "a duration of at least \"1h\"",
-    "\"90d\"",
-    |value| (value::DURATION.parse)(value).filter(|time| *time >= Duration::from_secs(3600)),
-);
+const KEEP_FOR: Kind<Duration> = Kind::new("a duration of at least \"1h\"", "\"90d\"", |value| {
+    (value::DURATION.parse)(value).filter(|time| *time >= Duration::from_secs(3600))
+});
 
 fn is_url(text: &str) -> bool {
     if text.starts_with("unix:///") {
@@ -112,7 +103,10 @@ fn is_url(text: &str) -> bool {
     let Ok(url) = text.parse::<Uri>() else {
         return false;
     };
-    let is_redis = matches!(url.scheme_str(), Some("redis" | "rediss" | "valkey" | "valkeys"));
+    let is_redis = matches!(
+        url.scheme_str(),
+        Some("redis" | "rediss" | "valkey" | "valkeys")
+    );
     is_redis && url.host().is_some_and(|host| !host.is_empty()) && !text.contains('#')
 }
 
@@ -174,7 +168,13 @@ impl SharedConfig {
 fn url(section: &mut Section<'_, '_>, env: Environment<'_>) -> Option<Secret> {
     match (section.has("url"), section.has("url_env")) {
         (true, false) => section.get("url", &URL).map(Secret::new),
-        (false, true) => variable(section, "url_env", env, ("\"REDIS_URL\"", URL.expected), is_url),
+        (false, true) => variable(
+            section,
+            "url_env",
+            env,
+            ("\"REDIS_URL\"", URL.expected),
+            is_url,
+        ),
         (true, true) => {
             section.problem("url_env", "either url or url_env, not both", "");
             None
@@ -196,7 +196,11 @@ fn secret(section: &mut Section<'_, '_>, env: Environment<'_>) -> Option<Secret>
     let example = "\"OPEN_AIOPS_SHARED_SECRET\"";
     if !section.has("secret_env") {
         let expected = "the name of an environment variable with a secret that all instances have";
-        section.problem("secret_env", expected, "secret_env = \"OPEN_AIOPS_SHARED_SECRET\"");
+        section.problem(
+            "secret_env",
+            expected,
+            "secret_env = \"OPEN_AIOPS_SHARED_SECRET\"",
+        );
         return None;
     }
     let expected = "a secret of at least 16 bytes";

@@ -59,7 +59,9 @@ impl Fellows {
     pub(super) fn trip(&self, id: CallId) -> Option<Trip> {
         let trips = lock(&self.trips);
         let mut trips = trips.iter();
-        trips.find(|(_, trip)| trip.id == id).map(|(_, trip)| trip.clone())
+        trips
+            .find(|(_, trip)| trip.id == id)
+            .map(|(_, trip)| trip.clone())
     }
 
     pub(super) fn close(&self, id: CallId) {

@@ -47,11 +47,7 @@ pub enum SharedDeed {
     Controlled(#[n(0)] Label, #[n(1)] Control),
     /// What a client says of its run.
     #[n(3)]
-    RunClaimed(
-        #[n(0)] Label,
-        #[n(1)] Option<Label>,
-        #[n(2)] Limits,
-    ),
+    RunClaimed(#[n(0)] Label, #[n(1)] Option<Label>, #[n(2)] Limits),
     /// A loop was stopped: the hash of the client's key that the run belongs to, and the trip.
     #[n(4)]
     Tripped(#[n(0)] u64, #[n(1)] Box<Trip>),
@@ -108,8 +104,11 @@ impl Shared {
             };
             let mut line = self.line()?;
             let mut call = self.tell.prepare_invoke();
-            call.key(self.naming.key("deeds")).key(self.naming.key("deed"));
-            call.arg(self.naming.id()).arg(MAX_DEEDS).arg(next.as_slice());
+            call.key(self.naming.key("deeds"))
+                .key(self.naming.key("deed"));
+            call.arg(self.naming.id())
+                .arg(MAX_DEEDS)
+                .arg(next.as_slice());
             let _: String = call.invoke_async(&mut line).await?;
             let mut backlog = self.backlog.lock();
             if backlog.front() == Some(&next) {

@@ -185,5 +185,7 @@ fn exact(number: i64) -> i64 {
 }
 
 fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).min(1 << 52)
+    u64::try_from(time.as_millis())
+        .unwrap_or(u64::MAX)
+        .min(1 << 52)
 }

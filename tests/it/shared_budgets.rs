@@ -115,7 +115,10 @@ async fn no_overshoot(world: World) {
         within("a call", call).await.unwrap();
     }
     let used = truth.used.load(Ordering::SeqCst);
-    assert!((2900..=3000).contains(&used), "{used} used: room was left or passed");
+    assert!(
+        (2900..=3000).contains(&used),
+        "{used} used: room was left or passed"
+    );
     world.all_stand((used, 0, 0)).await;
 }
 
@@ -153,10 +156,19 @@ async fn all_or_none(world: World) {
     }
     for instance in &world.instances {
         instance.budgets.look_at_all().await;
-        for row in instance.budgets.list(&open_aiops::budgets::AccountFilter::default()).unwrap() {
+        for row in instance
+            .budgets
+            .list(&open_aiops::budgets::AccountFilter::default())
+            .unwrap()
+        {
             for account in row.accounts {
                 assert_eq!(account.running, 0, "{}", account.name);
-                assert!(account.measures.iter().all(|it| it.held == 0 && it.used == 0));
+                assert!(
+                    account
+                        .measures
+                        .iter()
+                        .all(|it| it.held == 0 && it.used == 0)
+                );
             }
         }
     }
@@ -168,19 +180,29 @@ async fn waiting(world: World) {
     let waits = Arc::clone(world.of(1));
     let second = tokio::spawn(async move { waits.hold("a", 60, Duration::from_secs(20)).await });
     let busy = world.of(2).hold("a", 60, Duration::from_millis(1)).await;
-    assert!(matches!(busy, Err(Refusal::Busy(_))), "it waits, and is not refused for good");
+    assert!(
+        matches!(busy, Err(Refusal::Busy(_))),
+        "it waits, and is not refused for good"
+    );
     world.of(0).settle(first, 5);
     let second = within("its turn", second).await.unwrap().unwrap();
     assert_eq!(second.hold.output_tokens(), 60);
     world.of(1).settle(second, 60);
     let third = world.of(2).hold("a", 60, PATIENT).await;
-    assert!(matches!(third, Err(Refusal::Spent(_))), "85 of 100 are used");
+    assert!(
+        matches!(third, Err(Refusal::Spent(_))),
+        "85 of 100 are used"
+    );
     world.all_stand((85, 0, 0)).await;
 }
 
 async fn released(world: World) {
     for n in 0..6 {
-        let granted = world.of(n).hold("a", 90, Duration::from_secs(20)).await.unwrap();
+        let granted = world
+            .of(n)
+            .hold("a", 90, Duration::from_secs(20))
+            .await
+            .unwrap();
         assert_eq!(granted.hold.output_tokens(), 90);
         drop(granted);
         world.of(n + 1).stands((0, 0, 0)).await;
@@ -196,7 +218,11 @@ async fn rolling_window(world: World) {
         panic!("90 of 100 are used");
     };
     let fits_at = standing.fits_at.unwrap();
-    assert_eq!(fits_at.micros_since(NOW) / 1_000_000, 61, "all of it leaves at once");
+    assert_eq!(
+        fits_at.micros_since(NOW) / 1_000_000,
+        61,
+        "all of it leaves at once"
+    );
     world.clock.advance_micros(62_000_000);
     let second = world.of(1).hold("a", 80, NONE).await.unwrap();
     assert_eq!(second.hold.output_tokens(), 80);

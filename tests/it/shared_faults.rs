@@ -39,7 +39,9 @@ async fn spend(instance: &Instance, output: i64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_that_lost_everything_is_filled_again_and_nothing_counts_twice() {
-    let Some(mut redis) = Redis::start() else { return };
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let fleet = three(&redis, TOKENS, OnAway::LocalShare).await;
     for (instance, output) in fleet.iter().zip([90, 190, 40]) {
         spend(instance, output).await;
@@ -65,7 +67,9 @@ async fn redis_that_lost_everything_is_filled_again_and_nothing_counts_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_redis_is_away_all_shares_together_pass_no_limit() {
-    let Some(mut redis) = Redis::start() else { return };
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let fleet = three(&redis, TOKENS, OnAway::LocalShare).await;
     for (instance, output) in fleet.iter().zip([90, 190, 40]) {
         spend(instance, output).await;
@@ -101,7 +105,10 @@ async fn calls_are_refused_while_redis_is_away_where_that_is_configured() {
     spend(&fleet[0], 90).await;
     redis.freeze();
     let refused = fleet[0].hold("a", 40, PATIENT).await;
-    assert!(matches!(refused, Err(Refusal::Away)), "an answer that does not come is none");
+    assert!(
+        matches!(refused, Err(Refusal::Away)),
+        "an answer that does not come is none"
+    );
     let at_once = within("a refusal", fleet[0].hold("a", 40, PATIENT)).await;
     assert!(matches!(at_once, Err(Refusal::Away)));
     redis.go_on();
@@ -113,13 +120,18 @@ async fn calls_are_refused_while_redis_is_away_where_that_is_configured() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_on_by_what_is_known_where_they_are_allowed_to() {
-    let Some(mut redis) = Redis::start() else { return };
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let fleet = three(&redis, TOKENS, OnAway::Allow).await;
     spend(&fleet[0], 290).await;
     redis.kill();
     fleet[0].away().await;
     spend(&fleet[0], 590).await;
-    assert!(fleet[0].hold("a", 40, SOON).await.is_err(), "its own 900 are spent");
+    assert!(
+        fleet[0].hold("a", 40, SOON).await.is_err(),
+        "its own 900 are spent"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +140,10 @@ async fn what_a_dead_instance_holds_counts_as_spent_and_its_calls_run_no_more() 
     let budgets = "[[budget]]\nname = \"all\"\ntokens = 900\nconcurrent = 2\n";
     let mut fleet = three(&redis, budgets, OnAway::LocalShare).await;
     spend(&fleet[0], 90).await;
-    let lost = [fleet[0].hold("a", 90, NONE).await.unwrap(), fleet[0].hold("a", 90, NONE).await.unwrap()];
+    let lost = [
+        fleet[0].hold("a", 90, NONE).await.unwrap(),
+        fleet[0].hold("a", 90, NONE).await.unwrap(),
+    ];
     let busy = fleet[1].hold("a", 40, Duration::from_millis(1)).await;
     assert!(matches!(busy, Err(Refusal::Busy(_))), "two run at most");
     fleet[1].stands((100, 200, 2)).await;
@@ -164,12 +179,22 @@ async fn deeds_of_operators_hold_on_all_instances_and_once() {
         tokens: Some(60),
         ..Limits::default()
     };
-    fleet[0].budgets.raise(&rule, &key, more, "ada").await.unwrap();
+    fleet[0]
+        .budgets
+        .raise(&rule, &key, more, "ada")
+        .await
+        .unwrap();
     spend(&fleet[1], 40).await;
-    assert!(fleet[2].hold("a", 40, SOON).await.is_err(), "raised once, by 60");
+    assert!(
+        fleet[2].hold("a", 40, SOON).await.is_err(),
+        "raised once, by 60"
+    );
     let again = fleet.remove(2).again().await;
     again.hear(std::sync::Arc::clone(&again.budgets));
-    assert!(again.hold("a", 40, SOON).await.is_err(), "and not again by who hears of it twice");
+    assert!(
+        again.hold("a", 40, SOON).await.is_err(),
+        "and not again by who hears of it twice"
+    );
     again.budgets.reset(&rule, &key, "ada").await.unwrap();
     spend(&fleet[0], 290).await;
 }
@@ -183,16 +208,26 @@ async fn run_that_is_stopped_or_paused_on_one_instance_is_so_on_all() {
     }
     let run = Label::parse("run-1").unwrap();
     spend(&fleet[0], 40).await;
-    fleet[0].budgets.control(&run, Control::Stopped, "ada").await.unwrap();
+    fleet[0]
+        .budgets
+        .control(&run, Control::Stopped, "ada")
+        .await
+        .unwrap();
     let stopped = async {
         while !matches!(fleet[1].hold("a", 40, SOON).await, Err(Refusal::Stopped(_))) {
             tokio::task::yield_now().await;
         }
     };
     within("the stop", stopped).await;
-    fleet[1].budgets.control(&run, Control::Running, "ada").await.unwrap();
+    fleet[1]
+        .budgets
+        .control(&run, Control::Running, "ada")
+        .await
+        .unwrap();
     let going = async {
-        while fleet[2].hold("a", 40, SOON).await.is_err() || fleet[0].hold("a", 40, SOON).await.is_err() {
+        while fleet[2].hold("a", 40, SOON).await.is_err()
+            || fleet[0].hold("a", 40, SOON).await.is_err()
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -212,7 +247,10 @@ async fn two_processes_on_copies_of_one_ledger_are_told_apart() {
         one.beat(true).await.unwrap();
     }
     let error = older.beat(true).await.unwrap_err();
-    assert!(error.is_lasting() && error.to_string().contains("copies of one directory"), "{error}");
+    assert!(
+        error.is_lasting() && error.to_string().contains("copies of one directory"),
+        "{error}"
+    );
     newer.leave().await.unwrap();
     older.beat(true).await.unwrap();
 }
@@ -228,5 +266,8 @@ async fn another_secret_is_told_and_shares_nothing() {
     let other = open_aiops::shared::Shared::new(&other, 8, clock).unwrap();
     other.connect().await.unwrap();
     let error = other.beat(true).await.unwrap_err();
-    assert!(error.is_lasting() && error.to_string().contains("another secret"), "{error}");
+    assert!(
+        error.is_lasting() && error.to_string().contains("another secret"),
+        "{error}"
+    );
 }

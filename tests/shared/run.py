@@ -117,6 +117,12 @@ class Answers(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
 
+    def handle(self):
+        try:
+            super().handle()
+        except ConnectionError:
+            pass  # its client was killed
+
     def log_message(self, *_):
         pass
 
@@ -241,7 +247,7 @@ def rehearse(binary, program, on_failure):
         for name in ("a", "b", "c"):
             fleet.append(Instance(binary, home, name, redis.port, upstream.server_address[1], on_failure))
         until("all three know each other", lambda: all(it.living() == 3 for it in fleet))
-        faults(fleet, redis, upstream)
+        faults(fleet, redis, upstream, on_failure)
         stops(fleet)
     finally:
         for instance in fleet:
@@ -252,7 +258,7 @@ def rehearse(binary, program, on_failure):
         shutil.rmtree(home)
 
 
-def faults(fleet, redis, upstream):
+def faults(fleet, redis, upstream, on_failure):
     load = Load(fleet, 24)
     until("a fifth is used", lambda: upstream.tokens > LIMIT // 5)
     fleet[2].process.send_signal(signal.SIGKILL)
@@ -274,8 +280,10 @@ def faults(fleet, redis, upstream):
     print(f"      {upstream.calls} calls, {upstream.tokens} of {LIMIT} tokens, answers {load.statuses}")
     check(f"the upstream made no more than the budget: {upstream.tokens} of {LIMIT}",
           upstream.tokens <= LIMIT)
-    check(f"nor more calls at once than may run: {upstream.most_running} of {CONCURRENT}",
-          upstream.most_running <= CONCURRENT)
+    # A share of what runs at once goes by what others ran when they were asked last.
+    most = CONCURRENT + (CONCURRENT // 3 if on_failure == "local_share" else 0)
+    check(f"nor more calls at once than may run: {upstream.most_running} of {most}",
+          upstream.most_running <= most)
     until("nothing is held any more", lambda: all(it.account()[1:] == (0, 0) for it in fleet))
     used = [it.account()[0] for it in fleet]
     check(f"all say the same, and no less than was used: {used}",

@@ -71,7 +71,12 @@ fn urls_of_redis_and_valkey_are_taken_and_others_are_not() {
         let config = read(&text).unwrap().shared.unwrap();
         assert_eq!(config.url.expose(), url);
     }
-    for url in ["http://127.0.0.1:6379", "127.0.0.1:6379", "redis://", "unix://x"] {
+    for url in [
+        "http://127.0.0.1:6379",
+        "127.0.0.1:6379",
+        "redis://",
+        "unix://x",
+    ] {
         let problems = read(&format!("[shared]\nurl = \"{url}\"\n{SECRET}")).unwrap_err();
         assert!(problems.contains("a URL like redis://"), "{problems}");
     }
@@ -83,7 +88,10 @@ fn lease_must_outlast_several_timeouts() {
         "[shared]\nurl = \"redis://localhost\"\n{SECRET}timeout = \"1s\"\nlease = \"5s\"\n"
     );
     let problems = read(&text).unwrap_err();
-    assert!(problems.contains("at least six times the timeout"), "{problems}");
+    assert!(
+        problems.contains("at least six times the timeout"),
+        "{problems}"
+    );
 }
 
 #[test]

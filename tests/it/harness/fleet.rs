@@ -1,8 +1,8 @@
 //! Budgets without a proxy around them, on one instance or on several that share a Redis.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use open_aiops::budgets::{Ask, Budgets, Granted, Refusal, Used};
@@ -62,7 +62,11 @@ pub(crate) fn config(budgets: &str) -> Config {
 }
 
 impl Instance {
-    pub(crate) async fn start(config: &Config, shared: Option<&SharedConfig>, clock: &Clock) -> Self {
+    pub(crate) async fn start(
+        config: &Config,
+        shared: Option<&SharedConfig>,
+        clock: &Clock,
+    ) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let instance = Self::open(config, shared, clock, dir);
         instance.joined().await;
@@ -148,7 +152,12 @@ impl Instance {
     }
 
     /// One call, held; `most` tokens of output.
-    pub(crate) async fn hold(&self, agent: &str, most: i64, patience: Duration) -> Result<Granted, Refusal> {
+    pub(crate) async fn hold(
+        &self,
+        agent: &str,
+        most: i64,
+        patience: Duration,
+    ) -> Result<Granted, Refusal> {
         let who = attribution(agent);
         let (model, upstream) = (label("gpt-5"), label("openai"));
         let ask = Ask {
@@ -208,7 +217,9 @@ impl Instance {
     /// told when it asks.
     pub(crate) async fn standing(&self) -> (i64, i64, i64) {
         self.budgets.look_at_all().await;
-        let rows = self.budgets.list(&open_aiops::budgets::AccountFilter::default());
+        let rows = self
+            .budgets
+            .list(&open_aiops::budgets::AccountFilter::default());
         let rows = rows.unwrap();
         let account = rows.iter().flat_map(|row| &row.accounts).next();
         account.map_or((0, 0, 0), |account| {
@@ -224,7 +235,10 @@ impl Instance {
                 tokio::task::yield_now().await;
             }
         };
-        if tokio::time::timeout(Duration::from_secs(20), stands).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(20), stands)
+            .await
+            .is_err()
+        {
             panic!("stands at {:?}, not at {wanted:?}", self.standing().await);
         }
     }

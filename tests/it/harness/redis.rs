@@ -15,11 +15,11 @@ pub(crate) struct Redis {
 }
 
 /// The server's program; none where there is none, which is an error where CI is set.
-#[expect(clippy::disallowed_methods, reason = "what is installed decides")]
 fn program() -> Option<PathBuf> {
     let found = std::env::var_os("PATH").and_then(|path| {
         let places = std::env::split_paths(&path);
-        let mut programs = places.flat_map(|dir| ["redis-server", "valkey-server"].map(|it| dir.join(it)));
+        let mut programs =
+            places.flat_map(|dir| ["redis-server", "valkey-server"].map(|it| dir.join(it)));
         programs.find(|program| program.is_file())
     });
     assert!(
@@ -47,7 +47,16 @@ impl Redis {
     /// Starts it again: what it wrote to its file is there, if it wrote anything.
     pub(crate) fn begin(&mut self) {
         let child = Command::new(program().unwrap())
-            .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--daemonize", "no"])
+            .args([
+                "--port",
+                "0",
+                "--unixsocket",
+                "redis.sock",
+                "--save",
+                "",
+                "--daemonize",
+                "no",
+            ])
             .current_dir(self.dir.path())
             .stdout(Stdio::null())
             .spawn()
