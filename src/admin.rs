@@ -16,6 +16,7 @@ mod connections;
 mod events;
 pub mod export;
 mod guard;
+pub mod instances;
 mod login;
 pub(crate) mod loops;
 pub(crate) mod metrics;
@@ -123,7 +124,8 @@ pub fn router(state: AdminState, pages: Router) -> Router {
     Router::from(
         process::routes()
             .merge(metrics::deeds())
-            .merge(sinks::routes()),
+            .merge(sinks::routes())
+            .merge(instances::routes()),
     )
     .with_state(state.clone())
     .merge(Router::from(record_routes()).with_state(records))
@@ -153,8 +155,13 @@ pub fn configured_records(source: Source, clock: Clock, config: Config) -> Route
 /// What [`router`] answers, as an `OpenAPI` document.
 pub fn document() -> Document {
     let mut document = Description::openapi();
-    document.merge(process::routes().merge(metrics::deeds()).into_openapi());
-    document.merge(sinks::routes().into_openapi());
+    document.merge(
+        process::routes()
+            .merge(metrics::deeds())
+            .merge(sinks::routes())
+            .merge(instances::routes())
+            .into_openapi(),
+    );
     document.merge(record_routes().into_openapi());
     document.merge(budgets::routes().into_openapi());
     document.merge(runs::routes().into_openapi());

@@ -93,10 +93,9 @@ pub struct App {
     listener: JoinHandle<()>,
     admin: JoinHandle<()>,
     admin_stop: oneshot::Sender<()>,
-    sweeper: JoinHandle<()>,
     otel: Option<Otel>,
-    /// Keeps in step with other instances.
-    step: JoinHandle<()>,
+    /// Sweeps, and keeps in step with other instances.
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -200,8 +199,7 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let sweeper = tokio::spawn(sweep(Arc::clone(&budgets), Arc::clone(&loops)));
-        let step = tokio::spawn(in_step(Arc::clone(&budgets), Arc::clone(&loops)));
+        let tasks = tasks(&budgets, &loops);
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -224,9 +222,8 @@ impl App {
             listener,
             admin: tokio::spawn(admin::serve(admin_socket, site, stopped)),
             admin_stop,
-            sweeper,
             otel,
-            step,
+            tasks,
         })
     }
 
@@ -322,8 +319,7 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
-        self.sweeper.abort();
-        self.step.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
@@ -377,6 +373,14 @@ async fn sweep(budgets: Arc<Budgets>, loops: Arc<Loops>) {
 fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
     let tls = config.proxy.tls.as_ref();
     tls.map(listener::acceptor).transpose()
+}
+
+/// What goes on beside the way of calls.
+fn tasks(budgets: &Arc<Budgets>, loops: &Arc<Loops>) -> [JoinHandle<()>; 2] {
+    [
+        tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
+        tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
+    ]
 }
 
 /// Keeps in step with other instances and hears of what is done there; at once over where there are

@@ -18,6 +18,7 @@ mod delete;
 mod demo;
 mod export;
 mod format;
+mod instances;
 mod key;
 mod launch;
 mod lists;
@@ -127,6 +128,8 @@ pub enum Command {
     /// Show how budgets stand, raise or reset them; needs a running server
     #[command(after_help = args::BUDGETS_EXAMPLES)]
     Budgets(BudgetsArgs),
+    /// List the instances that share budgets with the running server
+    Instances,
     /// Launch a program as a run of its own; pause, resume or stop a run
     #[command(after_help = args::RUN_NOTE, override_usage = args::RUN_USAGE)]
     Run(RunArgs),
@@ -291,6 +294,7 @@ fn dispatch(cli: Cli, out: &mut Output<'_>) -> Result<(), Failure> {
             Some(BudgetsCommand::Raise(raise)) => operate::raise(&common, &raise, out),
             Some(BudgetsCommand::Reset(account)) => operate::reset(&common, &account, out),
         },
+        Command::Instances => instances::list(&common, out),
         Command::Run(RunArgs { launch, command }) => match command {
             None => launch::run(&common, &launch),
             Some(_) if launch != Launch::default() => Err(Failure::Impossible(

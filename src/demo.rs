@@ -105,7 +105,7 @@ pub async fn play(options: &Options, out: &mut dyn Write) -> Result<(), DemoErro
     let dir = dir.or_else(|| scratch.as_ref().map(TempDir::path));
     let dir = dir.unwrap_or(Path::new("."));
     let config = config::read(model.address(), dir)?;
-    let app = App::start(config, Clock::System).await?;
+    let app = Box::pin(App::start(config, Clock::System)).await?;
     let stage = Stage {
         proxy: app.proxy_address(),
         admin: app.admin_address(),

@@ -16,6 +16,7 @@ mod measured;
 mod mirror;
 mod otel;
 mod process;
+mod shared;
 mod sinks;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +45,8 @@ use self::otel::OtelMetrics;
 pub use self::otel::{Loss, Signal as Otel};
 pub use self::process::ProcessFigures;
 use self::process::ProcessMetrics;
+pub use self::shared::SharedFigures;
+use self::shared::SharedMetrics;
 use self::sinks::SinkMetrics;
 use crate::core::alert::Rule;
 use crate::core::budget::fill::Fullest;
@@ -80,6 +83,7 @@ pub struct Metrics {
     ledger: LedgerMetrics,
     bounds: BoundMetrics,
     process: ProcessMetrics,
+    shared: SharedMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -157,6 +161,7 @@ impl Metrics {
             measured: MeasuredMetrics::register(&mut to),
             otel: OtelMetrics::register(&mut to),
             sinks: SinkMetrics::register(&mut to),
+            shared: SharedMetrics::register(&mut to),
             refusals: to.add(
                 "open_aiops_refusals",
                 "Calls that were not let through, by the policy or for lack of room",
@@ -344,6 +349,12 @@ impl Metrics {
     /// So many bytes of the log were not made spans of yet.
     pub fn otel_lag(&self, bytes: u64) {
         self.otel.lag(bytes);
+    }
+
+    /// Takes over how this instance stands among others; called before each
+    /// [`render`](Self::render).
+    pub fn shared(&self, figures: &SharedFigures) {
+        self.shared.set(figures);
     }
 
     /// A request was malformed or too large; `kind` is one of a closed list.

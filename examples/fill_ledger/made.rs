@@ -404,6 +404,7 @@ impl Filling {
             hold: Vec::new(),
             tightened: Limits::default(),
             decision: None,
+            trace: None,
             instance: None,
         })
     }

@@ -229,6 +229,7 @@ impl Desk {
     }
 
     pub(crate) async fn list(&self, filter: AccountFilter) -> Result<Vec<RuleRow>, Problem> {
+        self.budgets.look_at_all().await;
         let budgets = Arc::clone(&self.budgets);
         self.records.read(move || budgets.list(&filter)).await
     }

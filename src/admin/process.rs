@@ -58,6 +58,11 @@ async fn readyz(State(state): State<AdminState>) -> Result<&'static str, Problem
     if state.ledger.status().failing {
         return Err(Problem::unavailable("the ledger cannot write records"));
     }
+    if state.budgets.refuses_all() {
+        return Err(Problem::unavailable(
+            "Redis cannot be reached, and [shared] on_failure is \"refuse\"",
+        ));
+    }
     Ok("ready\n")
 }
 

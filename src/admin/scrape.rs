@@ -1,9 +1,12 @@
 //! What metrics tell of the state of things: looked up whenever somebody scrapes them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::AdminState;
 use super::process::figures;
 use crate::core::time::Timestamp;
-use crate::metrics::{BoundFigures, ProcessFigures};
+use crate::metrics::{BoundFigures, ProcessFigures, SharedFigures};
+use crate::shared::Shared;
 
 /// Hands all figures to the metrics. Waits for the disk.
 pub(super) fn look(state: &AdminState) {
@@ -30,6 +33,24 @@ pub(super) fn look(state: &AdminState) {
         free_bytes: state.alerts.free_bytes(),
     });
     metrics.process(&process(state.started_at));
+    if let Some(shared) = state.budgets.shared() {
+        metrics.shared(&figures_of(shared));
+    }
+}
+
+fn figures_of(shared: &Shared) -> SharedFigures {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let figures = &shared.figures;
+    SharedFigures {
+        is_joined: shared.is_joined(),
+        instances: shared.living(),
+        takes: of(&figures.takes),
+        take_us: of(&figures.take_us),
+        full: of(&figures.full),
+        failures: of(&figures.failures),
+        pushed: of(&figures.pushed),
+        losses: of(&figures.losses),
+    }
 }
 
 /// This process, as the system has it.

@@ -311,7 +311,7 @@ pub fn standing(claimed: &[Claimed], ticket: &Ticket, now: Timestamp) -> Option<
     let mut state = claimed.cell.lock();
     state.refused += 1;
     let seat = state.seat(claimed, now, Some(ticket.number));
-    let mut standing = state.standing(claimed, &seat);
+    let mut standing = State::standing(claimed, &seat);
     standing.why = ticket.held_up_by.map(Why::Held);
     Some(standing)
 }
@@ -356,12 +356,12 @@ impl Held {
         state.calm(seat);
         if seat.delay_us() > 0 && !state.is_slow {
             state.is_slow = true;
-            self.slowing.push(state.standing(claimed, seat));
+            self.slowing.push(State::standing(claimed, seat));
         }
         if !seat.is_warning() {
             return;
         }
-        let standing = state.standing(claimed, seat);
+        let standing = State::standing(claimed, seat);
         if state.alert < Alert::Warned {
             state.alert = Alert::Warned;
             self.alerts.push(standing.clone());
@@ -432,7 +432,7 @@ impl State {
         seat
     }
 
-    pub(super) fn standing(&self, claimed: &Claimed, seat: &Seat<'_>) -> Standing {
+    pub(super) fn standing(claimed: &Claimed, seat: &Seat<'_>) -> Standing {
         Standing {
             rule: Arc::clone(&claimed.rule),
             name: claimed.cell.name.clone(),
@@ -470,7 +470,7 @@ impl State {
         (why, now): (Why, Timestamp),
     ) -> Standing {
         self.refused += 1;
-        let mut standing = self.standing(claimed, seat);
+        let mut standing = Self::standing(claimed, seat);
         standing.why = Some(why);
         if let Why::Spent(measure) = why {
             let least = need.amounts(claimed.rule.on_unpriced, need.least_output());

@@ -186,7 +186,13 @@ fn share(
                 (known.taken.of(measure), spent.plus(of.held).of(measure))
             };
             let left = limit.saturating_sub(own).saturating_sub(others).max(0);
-            own.saturating_add(left / living).min(own.max(part))
+            // Calls end by themselves: who has more than a part of them begins no others.
+            let most = if measure == Measure::Concurrent {
+                part
+            } else {
+                own.max(part)
+            };
+            own.saturating_add(left / living).min(most)
         });
         shares.set(measure, Some(share));
     }

@@ -70,7 +70,7 @@ impl Budgets {
     }
 
     /// Calls are refused while Redis is away.
-    pub(super) fn refuses_all(&self) -> bool {
+    pub fn refuses_all(&self) -> bool {
         self.fleet.as_ref().is_some_and(|fleet| {
             let shared = &fleet.shared;
             !shared.is_joined() && shared.on_away() == OnAway::Refuse

@@ -43,7 +43,7 @@ impl Budgets {
         match self.try_follow(heard).await {
             Ok(()) => {}
             Err(error) => {
-                tracing::error!("a deed of another instance is not followed: {details}: {error}")
+                tracing::error!("a deed of another instance is not followed: {details}: {error}");
             }
         }
     }

@@ -285,7 +285,7 @@ impl State {
             cell: Arc::clone(&part.cell),
             micro_metric: 0,
         };
-        self.standing(&claimed, &self.seat(&claimed, now, None))
+        Self::standing(&claimed, &self.seat(&claimed, now, None))
     }
 
     fn settle_doubt(&mut self) {

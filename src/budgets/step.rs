@@ -191,12 +191,11 @@ impl Budgets {
             beats = say_that_it_lives(&fleet.shared, beats).await?;
         }
         match reading.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) | Err(_) => Ok(()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "what was spent before is not all known to other instances");
                 Ok(())
             }
-            Err(_) => Ok(()),
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) fn post<T: DeserializeOwned>(
 }
 
 /// The server that runs: files alone know nothing of what is held, and nobody acts on them.
-fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
+pub(super) fn running(common: &Common) -> Result<(Runtime, Source), Failure> {
     Ok((command::runtime()?, server(common)?))
 }
 

@@ -112,7 +112,7 @@ pub async fn reach(
     let config = prepare(&mut watcher, config);
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
-        match App::start(config.clone(), Clock::System).await {
+        match Box::pin(App::start(config.clone(), Clock::System)).await {
             Ok(app) => return Ok(Proxy::Own(Own::new(app, dir, watcher))),
             // Another launch was faster.
             Err(StartError::Ledger(OpenError::Locked { .. }))

@@ -1,5 +1,7 @@
 //! How metrics are written down: `OpenMetrics`, or the text format before it for who asks for no other.
 
+use std::fmt::Write;
+
 /// One of the two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
@@ -45,9 +47,9 @@ pub(super) fn older(page: &str) -> String {
             };
             let told = help.take().filter(|(of, _)| *of == name);
             if let Some((_, text)) = told {
-                older.push_str(&format!("# HELP {name}{suffix} {text}\n"));
+                let _ = writeln!(older, "# HELP {name}{suffix} {text}");
             }
-            older.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            let _ = writeln!(older, "# TYPE {name}{suffix} {kind}");
         } else if !line.starts_with('#') {
             older.push_str(line);
             older.push('\n');

@@ -65,7 +65,6 @@ fn settlement() -> Settlement {
 
 fn measurement() -> Measurement {
     Measurement {
-        instance: None,
         at: Timestamp::from_micros(0),
         name: "score".to_owned(),
         value: Value::Number(0.5),

@@ -156,7 +156,7 @@ const RULES: &[Rule] = &[
         room: "admin",
         rooms: Some(&[
             "core", "wire", "clock", "config", "metrics", "ledger", "alerts", "budgets", "loops",
-            "export", "suggest", "sinks", "admin",
+            "shared", "export", "suggest", "sinks", "admin",
         ]),
         never: &["redb", "toml::", "std::env"],
     },

@@ -15,7 +15,6 @@ pub(crate) struct Redis {
 }
 
 /// The server's program; none where there is none, which is an error where CI is set.
-#[expect(clippy::disallowed_methods, reason = "what is installed decides")]
 fn program() -> Option<PathBuf> {
     let found = std::env::var_os("PATH").and_then(|path| {
         let places = std::env::split_paths(&path);
