@@ -470,6 +470,7 @@ impl State {
         (why, now): (Why, Timestamp),
     ) -> Standing {
         self.refused += 1;
+        self.touch(now);
         let mut standing = Self::standing(claimed, seat);
         standing.why = Some(why);
         if let Why::Spent(measure) = why {

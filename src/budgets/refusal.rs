@@ -35,13 +35,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// What [`kind`](Self::kind) says, beside the kinds of [`loops::Refusal`].
-    pub const KINDS: [&'static str; 6] = [
+    pub const KINDS: [&'static str; 7] = [
         "budget_spent",
         "unpriced_model",
         "budget_held",
         "run_paused",
         "run_stopped",
         "budget_overrun",
+        "shared_away",
     ];
 
     pub(super) fn of(standing: Box<Standing>) -> Self {
