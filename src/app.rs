@@ -23,6 +23,7 @@ use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token
 use crate::core::build;
 use crate::core::space::Space;
 use crate::dashboard;
+use crate::exchange::Exchange;
 use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
@@ -95,7 +96,7 @@ pub struct App {
     admin_stop: oneshot::Sender<()>,
     otel: Option<Otel>,
     /// Sweeps, and keeps in step with other instances.
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -199,7 +200,7 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let tasks = tasks(&budgets, &loops);
+        let tasks = tasks(&budgets, &loops, (&ledger, &clock));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -376,11 +377,24 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 }
 
 /// What goes on beside the way of calls.
-fn tasks(budgets: &Arc<Budgets>, loops: &Arc<Loops>) -> [JoinHandle<()>; 2] {
-    [
+fn tasks(
+    budgets: &Arc<Budgets>,
+    loops: &Arc<Loops>,
+    (ledger, clock): (&Ledger, &Clock),
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
-    ]
+    ];
+    if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
+        let exchange = Exchange {
+            ledger: ledger.clone(),
+            shared: Arc::clone(shared),
+            clock: clock.clone(),
+        };
+        tasks.push(tokio::spawn(exchange.run()));
+    }
+    tasks
 }
 
 /// Keeps in step with other instances and hears of what is done there; at once over where there are

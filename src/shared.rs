@@ -10,7 +10,9 @@ pub mod naming;
 pub mod part;
 pub mod peers;
 pub mod reader;
+pub mod records;
 mod redis_error;
+mod seal;
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -26,6 +28,7 @@ use self::naming::Naming;
 use self::part::{Answer, Part, Question};
 use self::peers::{Beat, Peer};
 pub use self::redis_error::{Away, SetupError};
+use self::seal::Seal;
 use crate::clock::Clock;
 use crate::config::{OnAway, SharedConfig};
 use crate::core::time::Timestamp;
@@ -66,6 +69,8 @@ pub struct Shared {
     push: Script,
     beat: Script,
     tell: Script,
+    give: Script,
+    seal: Seal,
     line: ArcSwapOption<MultiplexedConnection>,
     is_joined: AtomicBool,
     standing: watch::Sender<Standing>,
@@ -99,6 +104,13 @@ pub struct Figures {
     pub pushed: AtomicU64,
     /// How often Redis was lost.
     pub losses: AtomicU64,
+    /// Records told to other instances, and taken in from them.
+    pub given: AtomicU64,
+    pub taken: AtomicU64,
+    /// How often records of others were gone before they were taken in.
+    pub missed: AtomicU64,
+    /// Records of others that this version does not understand.
+    pub unread: AtomicU64,
 }
 
 impl Figures {
@@ -114,11 +126,13 @@ impl Shared {
         let info = naming.title().to_owned();
         Ok(Self {
             client: client(config)?,
-            naming,
             take: Script::new(include_str!("shared/take.lua")),
             push: Script::new(include_str!("shared/push.lua")),
             beat: Script::new(include_str!("shared/beat.lua")),
             tell: Script::new(include_str!("shared/tell.lua")),
+            give: Script::new(include_str!("shared/give.lua")),
+            seal: Seal::new(&naming.seal_key()).ok_or(SetupError::Seal)?,
+            naming,
             line: ArcSwapOption::empty(),
             is_joined: AtomicBool::new(false),
             standing: watch::Sender::new(Standing::Away),

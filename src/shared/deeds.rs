@@ -102,13 +102,12 @@ impl Shared {
             let Some(next) = self.backlog.lock().front().cloned() else {
                 return Ok(());
             };
+            let sealed = self.seal.seal(&next).ok_or(Away::Absent)?;
             let mut line = self.line()?;
             let mut call = self.tell.prepare_invoke();
             call.key(self.naming.key("deeds"))
                 .key(self.naming.key("deed"));
-            call.arg(self.naming.id())
-                .arg(MAX_DEEDS)
-                .arg(next.as_slice());
+            call.arg(self.naming.id()).arg(MAX_DEEDS).arg(sealed);
             let _: String = call.invoke_async(&mut line).await?;
             let mut backlog = self.backlog.lock();
             if backlog.front() == Some(&next) {

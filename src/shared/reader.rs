@@ -141,7 +141,8 @@ impl Shared {
         };
         let origin: Option<String> = entry.get("o");
         let is_own = origin.as_deref() == Some(self.naming.id());
-        let bytes: Vec<u8> = entry.get("d").unwrap_or_default();
+        let sealed: Vec<u8> = entry.get("d").unwrap_or_default();
+        let bytes = self.seal.open(&sealed).unwrap_or_default();
         match minicbor::decode::<Told>(&bytes) {
             _ if is_own => {}
             Ok(told) => {

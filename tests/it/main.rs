@@ -24,6 +24,7 @@ mod deletion;
 mod demo;
 mod deploy;
 mod durable;
+mod exchange;
 mod export;
 mod faults;
 mod full_disk;
