@@ -387,11 +387,7 @@ fn tasks(
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
     ];
     if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
-        let exchange = Exchange {
-            ledger: ledger.clone(),
-            shared: Arc::clone(shared),
-            clock: clock.clone(),
-        };
+        let exchange = Exchange::new(ledger, shared, clock);
         tasks.push(tokio::spawn(exchange.run()));
     }
     tasks

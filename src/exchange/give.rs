@@ -72,14 +72,14 @@ async fn step(
     Ok(())
 }
 
-/// Goes on where it was left; who is new gives what comes from now on.
+/// Goes on where it was left.
 async fn begin(exchange: &Exchange) -> Result<Feed, Trouble> {
     let given = exchange.shared.given().await?;
     let bookmark = given.and_then(|given| given.parse::<Bookmark>().ok());
-    Ok(match bookmark {
-        Some(bookmark) => Feed::at(&exchange.ledger, bookmark),
-        None => Feed::from_end(&exchange.ledger),
-    })
+    Ok(Feed::at(
+        &exchange.ledger,
+        bookmark.unwrap_or(exchange.began),
+    ))
 }
 
 /// Reads what is new. The feed is given back where reading failed, too.
