@@ -37,8 +37,8 @@ pub(super) struct Elsewhere {
 
 /// An answer of Redis, and what this instance had then.
 struct Known {
-    /// By the server's clock.
-    at: Timestamp,
+    /// Of the part that was asked with: later ones are higher.
+    version: u64,
     asked: Instant,
     others: Others,
     taken: Amounts,
@@ -113,18 +113,22 @@ impl Elsewhere {
     /// Takes in what Redis answered to `part`, unless a later answer is known.
     pub(super) fn learn(
         &mut self,
-        (at, others): (Timestamp, Others),
+        others: Others,
         part: &Part,
         (from, to): (Timestamp, Timestamp),
     ) {
-        if self.known.as_ref().is_some_and(|known| known.at > at) {
+        if self
+            .known
+            .as_ref()
+            .is_some_and(|known| known.version > part.version)
+        {
             return;
         }
         let counts = |(bucket, _): &&(Timestamp, Amounts)| *bucket >= from && *bucket < to;
         let spent = part.spent.iter().filter(counts);
         let taken = spent.fold(part.held, |sum, (_, amounts)| sum.plus(*amounts));
         self.known = Some(Known {
-            at,
+            version: part.version,
             asked: Instant::now(),
             others,
             taken,

@@ -7,16 +7,23 @@ use super::operate::OperateError;
 use super::{Budgets, Unreadable, blocking};
 use crate::core::budget::{AccountName, Act, Control, Deed, Limits};
 use crate::core::id::Label;
-use crate::ledger::{Event, SpanFilter};
+use crate::ledger::{Durable, Event, SpanFilter};
 use crate::shared::deeds::{SharedDeed, Told};
 use crate::shared::reader::Heard;
 
 impl Budgets {
-    /// Tells other instances what was done here, at once if that can be.
-    pub(super) async fn tell_others(&self, deed: SharedDeed, who: &str, details: String) {
+    /// Tells other instances what was done here, whether anybody waits for that or not.
+    pub(super) fn tell_others(&self, deed: SharedDeed, who: &str, details: String) {
         let Some(shared) = self.shared() else { return };
-        let told = self.told(deed, (who, details), shared.naming().title());
-        shared.tell(&told).await;
+        shared.tell_soon(&self.told(deed, (who, details), shared.naming().title()));
+    }
+
+    /// Resolves when Redis has what was told, or cannot take it now.
+    pub(super) async fn have_told(&self) {
+        let Some(shared) = self.shared() else { return };
+        if let Err(away) = shared.tell_backlog().await {
+            tracing::warn!("other instances are told later: {away}");
+        }
     }
 
     /// Tells other instances what a client said of a run, beside the way of its call.
@@ -66,18 +73,20 @@ impl Budgets {
             SharedDeed::Raised(name, raise) => {
                 let cell = self.named_cell(name).await?;
                 let act = act(Deed::BudgetRaised(cell.id, raise));
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
-                self.change(&cell, act, |account| account.raise(raise, at))
+                let durable = self.change(&cell, act, |account| account.raise(raise, at))?;
+                durable.await;
             }
             SharedDeed::Reset(name) => {
                 let cell = self.named_cell(name).await?;
                 let act = act(Deed::BudgetReset(cell.id));
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
-                self.change(&cell, act, |account| account.reset(at))
+                let durable = self.change(&cell, act, |account| account.reset(at))?;
+                durable.await;
             }
             SharedDeed::Controlled(run, control) => {
                 let act = act(match control {
@@ -85,25 +94,30 @@ impl Budgets {
                     Control::Paused => Deed::RunPaused(run.clone()),
                     Control::Stopped => Deed::RunStopped(run.clone()),
                 });
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
                 let run = self.known_run(&run).await?;
                 run.claim(None, &Limits::default(), self.now());
                 tracing::warn!(who = act.who, "{}: {details}", <&str>::from(&act.deed));
-                run.set_control(control, || self.ledger.act(act).map(drop))?;
-                Ok(())
+                let mut durable = None;
+                run.set_control(control, || {
+                    durable = Some(self.ledger.act(act)?);
+                    Ok::<(), OperateError>(())
+                })?;
+                if let Some(durable) = durable {
+                    durable.await;
+                }
             }
             SharedDeed::RunClaimed(run, parent, limits) => {
                 let run = self.known_run(&run).await?;
                 run.claim(parent.as_ref(), &limits, self.now());
-                // Others know it.
-                run.news();
+                run.heard(parent, &limits);
                 self.keep_limits(&run);
-                Ok(())
             }
-            SharedDeed::Tripped(..) | SharedDeed::Closed(_) => Ok(()),
+            SharedDeed::Tripped(..) | SharedDeed::Closed(_) => {}
         }
+        Ok(())
     }
 
     fn change(
@@ -111,7 +125,7 @@ impl Budgets {
         cell: &Arc<Cell>,
         act: Act,
         change: impl FnOnce(&mut crate::core::budget::StoredAccount),
-    ) -> Result<(), OperateError> {
+    ) -> Result<Durable, OperateError> {
         let is_reset = matches!(act.deed, Deed::BudgetReset(_));
         tracing::warn!(
             who = act.who,
@@ -121,7 +135,7 @@ impl Budgets {
         );
         let mut state = cell.lock();
         state.open(cell, &self.ledger);
-        drop(self.ledger.act(act)?);
+        let durable = self.ledger.act(act)?;
         if let Some(account) = &mut state.account {
             change(account);
         }
@@ -131,7 +145,7 @@ impl Budgets {
         cell.changed(&mut state);
         state.touch(self.now());
         state.wake_first();
-        Ok(())
+        Ok(durable)
     }
 
     /// The account of this name, whether a call was counted for it here or not.
@@ -161,7 +175,10 @@ impl Budgets {
             let known = ledger.view().events(&filter)?;
             let wanted = Event::from(act);
             let is_same = |event: &Event| {
-                event.at == wanted.at && event.who == wanted.who && event.details == wanted.details
+                event.at == wanted.at
+                    && event.what == wanted.what
+                    && event.who == wanted.who
+                    && event.details == wanted.details
             };
             Ok(known.items.iter().any(is_same))
         })

@@ -35,7 +35,7 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// What outlives a connection.
 #[derive(Default)]
 struct Memory {
-    /// The run of the server that all was put into.
+    /// The run of the server and the memory that all was put into.
     server: Option<String>,
     away_since: Option<Instant>,
     /// What was told is still so.
@@ -66,6 +66,7 @@ impl Budgets {
     pub async fn leave_others(&self) {
         let Some(fleet) = &self.fleet else { return };
         let left = async {
+            fleet.shared.tell_backlog().await?;
             self.push_changes(fleet).await?;
             fleet.shared.leave().await
         };
@@ -79,6 +80,7 @@ impl Budgets {
         let (heard_at, before) = (shared.heard_at(), shared.peers());
         let server = shared.connect().await?;
         let first = shared.beat(false).await?;
+        let server = format!("{server} {}", first.memory);
         let is_other = memory.server.as_ref() != Some(&server) || first.is_new;
         let since = if first.is_new || memory.server.is_some() && is_other {
             first.at
@@ -86,7 +88,7 @@ impl Budgets {
             // Whoever lives has said so since then.
             earlier(first.at, BEAT * 2)
         } else {
-            heard_at
+            heard_at.min(first.at)
         };
         if is_other {
             self.push_all(fleet).await?;
@@ -101,7 +103,9 @@ impl Budgets {
         let remembered: Vec<&Peer> = before.iter().filter(lived).collect();
         loop {
             let beat = shared.beat(true).await?;
-            if is_whole(&beat, (own, &remembered), (since, until)) {
+            // No call passes what was done elsewhere before.
+            let has_heard = shared.has_heard(&first.deed) || beat.at >= until;
+            if has_heard && is_whole(&beat, (own, &remembered), (since, until)) {
                 break;
             }
             self.push_changes(fleet).await?;
@@ -120,10 +124,12 @@ impl Budgets {
             tokio::select! {
                 () = fleet.changed.notified() => self.push_changes(fleet).await?,
                 () = shared.untold.notified() => shared.tell_backlog().await?,
-                () = shared.lost.notified(), if !shared.is_joined() => return Err(Away::Absent),
+                // It may tell of a loss before this connection: what follows looks.
+                () = shared.lost.notified() => {}
                 _ = beats.tick() => {
                     // What changed while nobody was told is put in with the next sign of life.
                     self.push_changes(fleet).await?;
+                    shared.tell_backlog().await?;
                     shared.beat(true).await?;
                 }
             }

@@ -100,11 +100,10 @@ const KEEP_FOR: Kind<Duration> = Kind::new("a duration of at least \"1h\"", "\"9
     (value::DURATION.parse)(value).filter(|time| *time >= Duration::from_secs(3600))
 });
 
-const KEEP_RECORDS: Kind<usize> = Kind::new(
-    "a whole number from 1000 to 1000000",
-    "20000",
-    |value| (value::COUNT.parse)(value).filter(|count| (1000..=1_000_000).contains(count)),
-);
+const KEEP_RECORDS: Kind<usize> =
+    Kind::new("a whole number from 1000 to 1000000", "20000", |value| {
+        (value::COUNT.parse)(value).filter(|count| (1000..=1_000_000).contains(count))
+    });
 
 fn is_url(text: &str) -> bool {
     if text.starts_with("unix:///") {

@@ -89,7 +89,8 @@ for n = 3, #KEYS do
   for i = 1, #parts, 2 do
     local part = cjson.decode(parts[i + 1])
     if parts[i] == me then
-      if part[1] > own[1] or (part[1] == own[1] and part[2] >= own[2]) then
+      -- Whoever asks lives: what another incarnation put in is older, whatever clocks say.
+      if part[1] == own[1] and part[2] >= own[2] then
         stale[n], own = true, part
       end
     else
