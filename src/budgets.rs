@@ -145,6 +145,9 @@ impl Budgets {
         self.max_idle.store(max_idle, Ordering::Relaxed);
         self.edition.fetch_add(1, Ordering::SeqCst);
         self.bank.wake_all();
+        if let Some(fleet) = &self.fleet {
+            fleet.reloaded.notify_one();
+        }
     }
 
     /// Where all of it is recorded.

@@ -31,6 +31,7 @@ pub use self::redis_error::{Away, SetupError};
 use self::seal::Seal;
 use crate::clock::Clock;
 use crate::config::{OnAway, SharedConfig};
+use crate::core::budget::AccountName;
 use crate::core::time::Timestamp;
 
 /// Connecting may take longer than a call can wait.
@@ -70,6 +71,7 @@ pub struct Shared {
     beat: Script,
     tell: Script,
     give: Script,
+    forget: Script,
     seal: Seal,
     line: ArcSwapOption<MultiplexedConnection>,
     /// Goes up with each change between joined, when it is odd, and away.
@@ -134,6 +136,7 @@ impl Shared {
             beat: Script::new(include_str!("shared/beat.lua")),
             tell: Script::new(include_str!("shared/tell.lua")),
             give: Script::new(include_str!("shared/give.lua")),
+            forget: Script::new(include_str!("shared/forget.lua")),
             seal: Seal::new(&naming.seal_key()).ok_or(SetupError::Seal)?,
             naming,
             line: ArcSwapOption::empty(),
@@ -328,7 +331,8 @@ impl Shared {
         let mut line = line.cloned().ok_or(Away::Absent)?;
         let mut call = self.take.prepare_invoke();
         call.key(self.naming.key("live"))
-            .key(self.naming.key("deed"));
+            .key(self.naming.key("deed"))
+            .key(self.naming.key("who"));
         call.arg(self.naming.id()).arg(self.naming.incarnation());
         call.arg(<&str>::from(how));
         for (question, part) in asked {
@@ -361,6 +365,17 @@ impl Shared {
         }
         let pushed = u64::try_from(parts.len()).unwrap_or(0);
         self.figures.pushed.fetch_add(pushed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forgets what instances that are gone had of an account. One that comes back has it in its ledger.
+    pub async fn forget_gone(&self, name: &AccountName) -> Result<(), Away> {
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        let mut call = self.forget.prepare_invoke();
+        call.key(self.naming.key("live"));
+        call.key(self.naming.account_key(&self.naming.account(name)));
+        let _: i64 = call.invoke_async(&mut line).await?;
         Ok(())
     }
 

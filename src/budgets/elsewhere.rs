@@ -23,6 +23,8 @@ pub(super) struct Fleet {
     /// Accounts whose part in Redis is not what it is here, each once.
     dirty: Mutex<Vec<Arc<Cell>>>,
     pub(super) changed: Notify,
+    /// Told when rules changed.
+    pub(super) reloaded: Notify,
 }
 
 /// What is known of an account elsewhere.
@@ -52,6 +54,7 @@ impl Fleet {
             shared,
             dirty: Mutex::default(),
             changed: Notify::new(),
+            reloaded: Notify::new(),
         })
     }
 

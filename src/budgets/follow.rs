@@ -34,6 +34,14 @@ impl Budgets {
         shared.tell_soon(&self.told(deed, ("client", details), shared.naming().title()));
     }
 
+    /// Nobody who is gone can follow a reset.
+    pub(super) async fn forget_gone(&self, name: &AccountName) {
+        let Some(shared) = self.shared() else { return };
+        if let Err(away) = shared.forget_gone(name).await {
+            tracing::warn!("what instances had that are gone still counts: {away}");
+        }
+    }
+
     fn told(&self, deed: SharedDeed, (who, details): (&str, String), place: &str) -> Told {
         Told {
             at: self.now(),

@@ -125,6 +125,7 @@ impl Budgets {
         self.tell_others(deed, who, told);
         durable.await;
         self.have_told().await;
+        self.forget_gone(&cell.name).await;
         Ok(())
     }
 

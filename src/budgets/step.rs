@@ -43,6 +43,17 @@ struct Memory {
     retry: Duration,
 }
 
+/// Accounts that Redis does not have as they are: dropped, they are marked again.
+struct Unsent(Vec<Arc<Cell>>);
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        for cell in &self.0 {
+            cell.changed(&mut cell.lock());
+        }
+    }
+}
+
 impl Budgets {
     /// Keeps in step for as long as it is polled; at once over where this instance is alone.
     pub async fn keep_in_step(self: Arc<Self>) {
@@ -123,6 +134,8 @@ impl Budgets {
         loop {
             tokio::select! {
                 () = fleet.changed.notified() => self.push_changes(fleet).await?,
+                // Under other rules more of it may count.
+                () = fleet.reloaded.notified() => self.push_all(fleet).await?,
                 () = shared.untold.notified() => shared.tell_backlog().await?,
                 // It may tell of a loss before this connection: what follows looks.
                 () = shared.lost.notified() => {}
@@ -139,18 +152,16 @@ impl Budgets {
         }
     }
 
-    /// Puts in what changed. Where that fails it is tried again with the next connection.
+    /// Puts in what changed. Where that fails, or nobody waits for it any more, it is tried again
+    /// with the next connection.
     async fn push_changes(&self, fleet: &Fleet) -> Result<(), Away> {
-        let cells = fleet.take_dirty();
-        let mut chunks = cells.chunks(AT_ONCE);
-        while let Some(chunk) = chunks.next() {
-            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
-            if let Err(away) = fleet.shared.push(&parts).await {
-                for cell in chunk.iter().chain(chunks.flatten()) {
-                    cell.changed(&mut cell.lock());
-                }
-                return Err(away);
-            }
+        let mut unsent = Unsent(fleet.take_dirty());
+        while !unsent.0.is_empty() {
+            let count = unsent.0.len().min(AT_ONCE);
+            let chunk = unsent.0.iter().take(count);
+            let parts: Vec<Part> = chunk.filter_map(|cell| self.part(cell)).collect();
+            fleet.shared.push(&parts).await?;
+            drop(unsent.0.drain(..count));
         }
         Ok(())
     }
