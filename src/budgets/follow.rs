@@ -1,6 +1,7 @@
 //! What is done on one instance is done on all: telling others, and following what they tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bank::Cell;
 use super::operate::OperateError;
@@ -10,6 +11,9 @@ use crate::core::id::Label;
 use crate::ledger::{Durable, Event, SpanFilter};
 use crate::shared::deeds::{SharedDeed, Told};
 use crate::shared::reader::Heard;
+
+/// What the ledger could not take is tried again so much later.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 impl Budgets {
     /// Tells other instances what was done here, whether anybody waits for that or not.
@@ -52,14 +56,19 @@ impl Budgets {
         }
     }
 
-    /// Does here what was done on another instance.
+    /// Does here what was done on another instance. Where the ledger cannot be used this waits until
+    /// it can: no deed is passed over.
     pub async fn follow(&self, heard: Heard) {
-        let details = heard.told.details.clone();
-        match self.try_follow(heard).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!("a deed of another instance is not followed: {details}: {error}");
+        let mut is_told = false;
+        while let Err(error) = self.try_follow(heard.clone()).await {
+            if !is_told {
+                let details = &heard.told.details;
+                tracing::error!(
+                    "a deed of another instance is not followed yet: {details}: {error}"
+                );
+                is_told = true;
             }
+            tokio::time::sleep(TRY_AGAIN).await;
         }
     }
 

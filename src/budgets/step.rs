@@ -37,6 +37,8 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 struct Memory {
     /// The run of the server and the memory that all was put into.
     server: Option<String>,
+    /// `Fleet::lists` when all was put in.
+    lists: u64,
     away_since: Option<Instant>,
     /// What was told is still so.
     told: Option<&'static str>,
@@ -101,8 +103,10 @@ impl Budgets {
         } else {
             heard_at.min(first.at)
         };
-        if is_other {
+        let lists = fleet.lists();
+        if is_other || lists != memory.lists {
             self.push_all(fleet).await?;
+            memory.lists = lists;
         }
         self.push_changes(fleet).await?;
         shared.tell_backlog().await?;
