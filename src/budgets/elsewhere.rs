@@ -74,15 +74,18 @@ impl Fleet {
         self.lists.load(Ordering::Acquire)
     }
 
-    fn add(&self, cell: Arc<Cell>) {
+    /// Says which list it is in.
+    fn add(&self, cell: Arc<Cell>) -> u64 {
         let mut dirty = self.lock();
         if dirty.len() >= MOST_DIRTY && !self.shared.is_joined() {
             dirty.clear();
             self.lists.fetch_add(1, Ordering::AcqRel);
         }
         dirty.push(cell);
+        let list = self.lists();
         drop(dirty);
         self.changed.notify_one();
+        list
     }
 
     /// The accounts that changed and can be told of. They are not marked any more.
@@ -230,8 +233,7 @@ impl Cell {
         if let Some(elsewhere) = &mut state.elsewhere
             && elsewhere.dirty_in != elsewhere.fleet.lists()
         {
-            elsewhere.fleet.add(Arc::clone(self));
-            elsewhere.dirty_in = elsewhere.fleet.lists();
+            elsewhere.dirty_in = elsewhere.fleet.add(Arc::clone(self));
         }
     }
 }
