@@ -406,7 +406,7 @@ impl Shared {
         let reply: Reply = call.invoke_async(&mut line).await?;
         let after = self.clock.now();
         let beat = Beat::parse(reply)?;
-        self.is_same_memory(&beat)?;
+        self.check_memory(&beat)?;
         self.correct_clock((before, after), beat.at);
         // Its clock may have been put back: what it says now is what counts.
         self.heard_us.store(beat.at.micros(), Ordering::Relaxed);
@@ -418,7 +418,7 @@ impl Shared {
     }
 
     /// Redis may lose all it knows while the connection stays: then all has to be put in again.
-    fn is_same_memory(&self, beat: &Beat) -> Result<(), Away> {
+    fn check_memory(&self, beat: &Beat) -> Result<(), Away> {
         let mut memory = lock(&self.memory);
         if *memory.get_or_insert_with(|| beat.memory.clone()) == beat.memory {
             Ok(())
