@@ -147,6 +147,7 @@ impl Sinks {
             place: None,
             version: 0,
             failed: 0,
+            refused: 0,
         };
         let task = tokio::spawn(async move {
             if let Some(replaced) = replaced {
