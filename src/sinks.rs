@@ -127,7 +127,7 @@ impl Sinks {
     }
 
     fn begin(&self, config: SinkConfig, store: Store, replaced: Option<Running>) -> Running {
-        let ledger = identity(&self.ledger);
+        let ledger = self.ledger.name();
         let named = config.instance.as_ref().map(ToString::to_string);
         let owner = Owner {
             instance: named.unwrap_or_else(|| ledger.clone()),
@@ -204,12 +204,4 @@ pub fn statements(config: &SinkConfig) -> Vec<String> {
             std::iter::once(create).chain(rest).collect()
         }
     }
-}
-
-/// Names the ledger of a directory, and gives nothing of its secret away.
-fn identity(ledger: &Ledger) -> String {
-    let secret = ledger.seed().0.to_le_bytes();
-    let name = blake3::derive_key("open-aiops 2026 name of a ledger in sinks", &secret);
-    let halves = name.iter().take(6);
-    halves.fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }

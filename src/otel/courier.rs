@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -13,11 +14,13 @@ use prost::Message;
 use tokio::sync::watch;
 
 use super::desk::{Desk, Looked, Ready};
+use super::span::leave_out_content;
 use super::transport::{Kind, Transport};
 use super::voice::Voice;
 use super::{LOOK, scope};
 use crate::clock::Clock;
-use crate::ledger::Bookmark;
+use crate::config::Config;
+use crate::ledger::{Bookmark, IndexError, Ledger};
 use crate::metrics::{Loss, Metrics};
 
 /// Spans of one request, and bytes of it: gRPC takes 4 MiB by default.
@@ -29,6 +32,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) struct Courier {
+    pub(super) ledger: Ledger,
+    pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) transport: Arc<Transport>,
     pub(super) resource: Resource,
     pub(super) voice: Voice,
@@ -39,38 +44,70 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    /// Goes on until it is told to stop, and then until all is told that was recorded by then.
-    pub(super) async fn run(mut self, mut desk: Desk) {
+    /// None where that broke.
+    pub(super) async fn open(&self) -> Option<Desk> {
+        let (ledger, config) = (self.ledger.clone(), Arc::clone(&self.config));
+        let clock = self.clock.clone();
+        let desk = tokio::task::spawn_blocking(move || Desk::open(&ledger, config, &clock));
+        desk.await.ok()
+    }
+
+    /// Goes on until it is told to stop, and then until all is told that was recorded by then. What
+    /// breaks begins again where the bookmark is.
+    pub(super) async fn run(mut self, mut desk: Option<Desk>) {
+        loop {
+            if let Some(desk) = desk
+                && self.follow(desk).await.is_some()
+            {
+                return;
+            }
+            self.voice.broke();
+            self.pause(LAST_PAUSE).await;
+            if *self.stop.borrow() {
+                return;
+            }
+            desk = self.open().await;
+        }
+    }
+
+    /// Ends when it has to stop; with none where reading the ledger broke.
+    async fn follow(&mut self, mut desk: Desk) -> Option<()> {
         let mut waiting = VecDeque::new();
         loop {
             let is_last = *self.stop.borrow();
-            let Some((back, looked)) = look(desk, is_last).await else {
-                return;
-            };
-            desk = back;
-            let Some(looked) = looked else {
-                if is_last {
-                    return;
+            let looked;
+            (desk, looked) = look(desk, is_last).await?;
+            let looked = match looked {
+                Ok(looked) => looked,
+                Err(error) => {
+                    self.voice.unread(&error);
+                    self.metrics.otel_lag(desk.lag());
+                    if is_last {
+                        return Some(());
+                    }
+                    self.pause(LOOK).await;
+                    continue;
                 }
-                self.pause(LOOK).await;
-                continue;
             };
+            self.voice.read();
             self.voice.lost(Loss::Gone, looked.gone);
             self.metrics.otel_lag(looked.lag);
             waiting.extend(looked.spans);
             let is_over = is_last && !looked.is_full;
-            if is_over {
-                waiting.extend(desk.rest());
+            loop {
+                if !self.deliver(&mut waiting, &desk).await {
+                    return Some(());
+                }
+                if is_over {
+                    waiting.extend(desk.rest());
+                }
+                if waiting.is_empty() {
+                    break;
+                }
             }
-            if !self.deliver(&mut waiting).await {
-                return;
-            }
-            let Some(back) = keep(desk, looked.behind).await else {
-                return;
-            };
-            desk = back;
+            desk = keep(desk, looked.behind).await?;
             if is_over {
-                return;
+                return Some(());
             }
             if !looked.is_full && !is_last {
                 self.pause(LOOK).await;
@@ -79,7 +116,7 @@ impl Courier {
     }
 
     /// Sends all that waits, as often as it takes. False when it has to stop before that.
-    async fn deliver(&mut self, waiting: &mut VecDeque<Ready>) -> bool {
+    async fn deliver(&mut self, waiting: &mut VecDeque<Ready>, desk: &Desk) -> bool {
         let mut most = MAX_SPANS;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -97,6 +134,7 @@ impl Courier {
                 }
                 Err(failure) => match failure.kind {
                     Kind::TooLarge if count > 1 => most = count.div_ceil(2),
+                    Kind::TooLarge if lighten(waiting) => {}
                     Kind::TooLarge | Kind::Never => {
                         self.voice.refused(count as u64, &failure);
                         waiting.drain(..count);
@@ -107,6 +145,7 @@ impl Courier {
                     }
                     Kind::Later(after) => {
                         self.voice.failed(&failure);
+                        self.metrics.otel_lag(desk.lag());
                         let asked = after.unwrap_or_default().min(MOST_PATIENCE);
                         self.pause(asked.max(self.jittered(pause))).await;
                         pause = (pause * 2).min(LAST_PAUSE);
@@ -176,8 +215,14 @@ fn front(waiting: &VecDeque<Ready>, most: usize) -> Vec<Span> {
     batch
 }
 
-/// None where it cannot be read.
-async fn look(mut desk: Desk, is_last: bool) -> Option<(Desk, Option<Looked>)> {
+/// Leaves out what was said in the call that is next; false where that is nothing.
+fn lighten(waiting: &mut VecDeque<Ready>) -> bool {
+    let next = waiting.front_mut();
+    next.is_some_and(|ready| leave_out_content(&mut ready.span))
+}
+
+/// None where that broke.
+async fn look(mut desk: Desk, is_last: bool) -> Option<(Desk, Result<Looked, IndexError>)> {
     let looked = tokio::task::spawn_blocking(move || {
         if is_last {
             desk.catch_up();
@@ -185,11 +230,7 @@ async fn look(mut desk: Desk, is_last: bool) -> Option<(Desk, Option<Looked>)> {
         let looked = desk.look();
         (desk, looked)
     });
-    let (desk, looked) = looked.await.ok()?;
-    let looked = looked.map_err(|error| {
-        tracing::debug!(%error, "spans cannot be made: the ledger cannot be read");
-    });
-    Some((desk, looked.ok()))
+    looked.await.ok()
 }
 
 async fn keep(mut desk: Desk, behind: Bookmark) -> Option<Desk> {
