@@ -11,7 +11,7 @@ use serde_json::json;
 use super::content::Content;
 use super::conventions::TABLE;
 use super::facts::Facts;
-use super::span::of_call;
+use super::span::{leave_out_content, of_call};
 use super::tree::Tree;
 use crate::admin::sample::{Call, PLANNER, RESEARCHER, admission, label, settlement};
 use crate::config::{Config, Conventions, UpstreamConfig};
@@ -304,7 +304,7 @@ fn every_row_of_the_table_is_told_of_some_call_and_documented() {
 }
 
 #[test]
-fn a_response_that_is_fetched_used_nothing_itself() {
+fn a_response_that_is_fetched_used_nothing_itself_and_is_not_cancelled() {
     let mut records = records(1, PLANNER);
     records.0.operation = Operation::Responses;
     records.0.method = "GET".to_owned();
@@ -313,10 +313,37 @@ fn a_response_that_is_fetched_used_nothing_itself() {
     let [old, new] = BOTH.map(|it| of_call(&facts, it));
     assert_eq!(text(&new, "gen_ai.operation.name"), "fetch_response");
     assert_eq!(text(&old, "gen_ai.operation.name"), "chat");
+    for span in [&old, &new] {
+        let name = text(span, "gen_ai.operation.name");
+        assert_eq!(span.name, format!("{name} gpt-5"), "one name for one thing");
+    }
     for span in [old, new] {
         assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
         assert_eq!(value(&span, "llm.token_count.total"), None);
     }
+    let mut cancelled = records.clone();
+    cancelled.0.method = "POST".to_owned();
+    cancelled.0.target = "/v1/responses/resp_1/cancel".to_owned();
+    let span = of_call(&of(&cancelled, None), Conventions::GenAi01);
+    assert_eq!(text(&span, "gen_ai.operation.name"), "chat");
+    assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
+}
+
+#[test]
+fn a_span_without_what_was_said_is_the_one_that_never_had_it() {
+    let records = rich();
+    let mut facts = of(&records, None);
+    told(&mut facts);
+    let mut span = of_call(&facts, Conventions::Semconv141);
+    assert!(leave_out_content(&mut span));
+    assert!(!leave_out_content(&mut span), "there is no more");
+    facts.content = None;
+    let plain = of_call(&facts, Conventions::Semconv141);
+    let names = |span: &Span| {
+        let names = span.attributes.iter().map(|it| it.key.clone());
+        names.filter(|it| it != "aiops.content.left_out").collect::<Vec<_>>()
+    };
+    assert_eq!(names(&span), names(&plain));
 }
 
 #[test]
@@ -445,9 +472,17 @@ fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
         let (pushed_out, _) = hear(&mut tree, seconds, run, &["a"]);
         keep(pushed_out);
     }
-    let rest = tree.rest();
-    assert!(rest.len() <= 2 * 4096, "{}", rest.len());
-    keep(rest);
+    let mut left = 0;
+    loop {
+        let portion = tree.rest();
+        if portion.is_empty() {
+            break;
+        }
+        left += portion.len();
+        assert!(portion.len() <= 2048 + 2, "{}", portion.len());
+        keep(portion);
+    }
+    assert!(left <= 2 * 4096, "{left}");
     assert_eq!(told, runs, "each was told");
 }
 
@@ -460,6 +495,26 @@ fn agents_of_one_run_are_bounded_and_those_left_out_counted() {
     let spans = tree.rest();
     assert_eq!(spans.len(), 1 + 1024);
     assert_eq!(number(&spans[0], "aiops.agents.left_out"), 76);
+}
+
+#[test]
+fn agents_of_all_runs_are_bounded_together() {
+    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut pushed_out = 0;
+    for n in 0..40_000 {
+        let run = format!("run-{}", n / 1000);
+        pushed_out += hear(&mut tree, n, &run, &[&format!("agent-{n}")]).0.len();
+    }
+    let mut left = 0;
+    loop {
+        let portion = tree.rest();
+        if portion.is_empty() {
+            break;
+        }
+        left += portion.len();
+    }
+    assert!(left <= 32 * 1024 + 4096, "{left}");
+    assert_eq!(pushed_out + left, 40_000 + 40, "each is told once");
 }
 
 #[test]
