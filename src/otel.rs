@@ -79,7 +79,11 @@ impl Otel {
         if otel.endpoint.is_none() {
             return Ok(None);
         }
-        let named = config.load().shared.as_ref().and_then(|it| it.instance.clone());
+        let named = config
+            .load()
+            .shared
+            .as_ref()
+            .and_then(|it| it.instance.clone());
         let instance = named.map_or_else(|| ledger.name(), |name| name.to_string());
         let mut this = Self {
             transport: Arc::new(Transport::new(&otel)?),

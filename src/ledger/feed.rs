@@ -279,7 +279,8 @@ mod tests {
 
     fn place(segment: u64, offset: u64, seen: u8) -> Bookmark {
         let position = Position { segment, offset };
-        let chain = Chain::parse(&format!("{seen:02x}").repeat(Chain::default().to_string().len() / 2));
+        let chain =
+            Chain::parse(&format!("{seen:02x}").repeat(Chain::default().to_string().len() / 2));
         Bookmark(Cursor {
             position,
             chain: chain.unwrap(),
@@ -294,6 +295,10 @@ mod tests {
         let early = Bookmark::before_all(&[place(4, 9, 2), here]).unwrap();
         assert_eq!(early, place(3, 0, 0));
         let doubtful = Bookmark::before_all(&[here, place(3, 70, 2)]).unwrap();
-        assert_eq!(doubtful, place(3, 0, 0), "the log was written anew between them");
+        assert_eq!(
+            doubtful,
+            place(3, 0, 0),
+            "the log was written anew between them"
+        );
     }
 }

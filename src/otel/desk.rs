@@ -18,7 +18,7 @@ use crate::config::{Config, OtelConfig};
 use crate::core::call::{Operation, StoredBody};
 use crate::core::time::Timestamp;
 use crate::core::trace::SAMPLED;
-use crate::ledger::{BadBookmark, BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News};
+use crate::ledger::{BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News};
 use crate::wire::decode::decode_all;
 use crate::wire::parameters::Parameters;
 use crate::wire::readable::Transcript;
@@ -173,12 +173,7 @@ impl Desk {
         }
     }
 
-    fn hear(
-        &mut self,
-        call: &CallDetail,
-        bodies: &mut BodyReader<'_>,
-        looked: &mut Looked,
-    ) {
+    fn hear(&mut self, call: &CallDetail, bodies: &mut BodyReader<'_>, looked: &mut Looked) {
         let config = self.config.load();
         let mut upstreams = config.upstreams.iter();
         let upstream = upstreams.find(|it| it.name == call.row.upstream);
@@ -268,8 +263,8 @@ fn plain(
 fn kept(file: &Path) -> Result<Option<Bookmark>, String> {
     match fs::read_to_string(file) {
         Ok(text) => {
-            let place = text.trim().parse();
-            place.map(Some).map_err(|error: BadBookmark| error.to_string())
+            let place = text.trim().parse::<Bookmark>();
+            place.map(Some).map_err(|error| error.to_string())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),

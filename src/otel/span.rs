@@ -68,7 +68,8 @@ fn attributes(facts: &Facts<'_>, conventions: Conventions) -> Vec<KeyValue> {
 /// Makes a span of a call smaller; says whether there was anything of what was said.
 pub(super) fn leave_out_content(span: &mut Span) -> bool {
     let before = span.attributes.len();
-    span.attributes.retain(|it| !SAID.contains(&it.key.as_str()));
+    span.attributes
+        .retain(|it| !SAID.contains(&it.key.as_str()));
     span.attributes.len() < before
 }
 

@@ -63,7 +63,9 @@ impl Voice {
     pub(super) fn unread(&self, error: &IndexError) {
         if !self.is_unread.swap(true, Ordering::Relaxed) {
             let signal = self.signal.name();
-            tracing::warn!("{signal} wait, for the ledger cannot be read ({error}); it is tried again");
+            tracing::warn!(
+                "{signal} wait, for the ledger cannot be read ({error}); it is tried again"
+            );
         }
     }
 
@@ -74,7 +76,9 @@ impl Voice {
     /// Making something of what is recorded failed by a fault of ours.
     pub(super) fn broke(&self) {
         let signal = self.signal.name();
-        tracing::error!("making {signal} of what is recorded broke off; it begins again where it stood");
+        tracing::error!(
+            "making {signal} of what is recorded broke off; it begins again where it stood"
+        );
     }
 
     pub(super) fn lost(&self, loss: Loss, count: u64) {

@@ -214,7 +214,11 @@ mod tests {
         let account = None;
         let row = row(DECISIONS, &Decided { event, account });
         let shape = Shape::of(SinkTable::Decisions);
-        assert_eq!(row.len() + 2, shape.columns.len(), "instance and id beside it");
+        assert_eq!(
+            row.len() + 2,
+            shape.columns.len(),
+            "instance and id beside it"
+        );
         assert_eq!(row.len() + 1, DECISIONS.len(), "what was said is not told");
     }
 }

@@ -112,7 +112,9 @@ impl Postgres {
         let rows = work.query_typed(&places, &named).await.map_err(fail)?;
         work.commit().await.map_err(fail)?;
         let place = |table: &SinkTable| {
-            let row = rows.iter().find(|row| row.get::<_, &str>(0) == table.name());
+            let row = rows
+                .iter()
+                .find(|row| row.get::<_, &str>(0) == table.name());
             row.map(|row| row.get(1))
         };
         Ok(Known {

@@ -285,12 +285,16 @@ async fn a_bookmark_that_is_none_is_counted_and_spans_go_on_from_there() {
 async fn how_far_spans_are_behind_grows_while_the_collector_is_away() {
     let (upstream, collector) = services().await;
     collector.says(Reply::Status(503));
-    let proxy = telling(&upstream, &collector, "metrics = false").start().await;
+    let proxy = telling(&upstream, &collector, "metrics = false")
+        .start()
+        .await;
     called(&proxy, &[of_planner()]).await;
     let lag = async || {
         let page = ask(proxy.app.admin_address(), "/metrics").await;
         let text = page.text();
-        let line = text.lines().find_map(|it| it.strip_prefix("open_aiops_otel_lag_bytes "));
+        let line = text
+            .lines()
+            .find_map(|it| it.strip_prefix("open_aiops_otel_lag_bytes "));
         line.unwrap().parse::<u64>().unwrap()
     };
     within("a first lag", async { while lag().await == 0 {} }).await;

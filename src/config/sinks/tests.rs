@@ -136,7 +136,13 @@ fn a_sink_calls_the_process_what_other_instances_call_it_unless_it_says_otherwis
                 [[sink]]\nname = \"a\"\nurl = \"http://h\"\n\
                 [[sink]]\nname = \"b\"\nurl = \"http://h\"\ninstance = \"other\"\n";
     let config = parsed(text, "a secret of some length");
-    let names = config.sinks.iter().map(|it| it.instance.as_ref().unwrap().as_str());
+    let names = config
+        .sinks
+        .iter()
+        .map(|it| it.instance.as_ref().unwrap().as_str());
     assert_eq!(names.collect::<Vec<_>>(), ["eu-1", "other"]);
-    assert_eq!(parsed(&config.to_string(), "a secret of some length"), config);
+    assert_eq!(
+        parsed(&config.to_string(), "a secret of some length"),
+        config
+    );
 }
