@@ -7,18 +7,18 @@
 
 mod content;
 mod conventions;
-mod courier;
-mod desk;
 mod facts;
 mod instruments;
 pub mod logs;
 mod measures;
+mod reporter;
+mod run_spans;
 mod scope;
 mod span;
+mod span_exporter;
+mod span_reader;
 mod transport;
-mod tree;
 mod value;
-mod voice;
 
 #[cfg(test)]
 mod tests;
@@ -31,11 +31,11 @@ use opentelemetry_sdk::Resource;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::courier::Courier;
-use self::logs::{Carrier, Lines};
+use self::logs::{LogExporter, LogQueue};
 use self::measures::Measures;
+use self::reporter::Reporter;
+use self::span_exporter::SpanExporter;
 use self::transport::Transport;
-use self::voice::Voice;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::Ledger;
@@ -103,40 +103,40 @@ impl Otel {
     }
 
     async fn trace(&mut self, ledger: &Ledger, clock: &Clock) {
-        let courier = Courier {
+        let exporter = SpanExporter {
             ledger: ledger.clone(),
             config: Arc::clone(&self.config),
             transport: Arc::clone(&self.transport),
             resource: scope::told(&self.resource),
-            voice: Voice::new(Signal::Traces, &self.metrics),
+            reporter: Reporter::new(Signal::Traces, &self.metrics),
             metrics: Arc::clone(&self.metrics),
             clock: clock.clone(),
             give_up_after: self.config.load().otel.give_up_after,
             stop: self.stop.subscribe(),
         };
         // Now, so that nothing ends unseen before it reads.
-        let desk = courier.open().await;
-        self.tasks.push(tokio::spawn(courier.run(desk)));
+        let reader = exporter.open().await;
+        self.tasks.push(tokio::spawn(exporter.run(reader)));
     }
 
     fn measure(&mut self, ledger: &Ledger) {
         let resource = self.resource.clone();
-        let voice = Voice::new(Signal::Metrics, &self.metrics);
-        let way = (Arc::clone(&self.transport), voice);
+        let reporter = Reporter::new(Signal::Metrics, &self.metrics);
+        let way = (Arc::clone(&self.transport), reporter);
         let measures = Measures::open(ledger, Arc::clone(&self.config), way, resource);
         let task = measures.run(self.stop.subscribe());
         self.tasks.push(tokio::spawn(task));
     }
 
     /// Tells of what is logged, too.
-    pub fn carry(&mut self, lines: Lines) {
-        let carrier = Carrier {
+    pub fn carry(&mut self, lines: LogQueue) {
+        let exporter = LogExporter {
             transport: Arc::clone(&self.transport),
             resource: scope::told(&self.resource),
-            voice: Voice::new(Signal::Logs, &self.metrics),
+            reporter: Reporter::new(Signal::Logs, &self.metrics),
             stop: self.stop.subscribe(),
         };
-        self.tasks.push(tokio::spawn(carrier.run(lines)));
+        self.tasks.push(tokio::spawn(exporter.run(lines)));
     }
 
     /// Tells what is left, if the collector takes it soon. What it does not is told by the next

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::LOOK;
 use super::facts::Facts;
 use super::instruments::Instruments;
+use super::reporter::Reporter;
 use super::transport::{Kind, Transport};
-use super::voice::Voice;
 use crate::config::Config;
 use crate::ledger::{CallDetail, Feed, IndexError, Ledger, News};
 
@@ -32,7 +32,7 @@ pub(super) struct Measures {
     feed: Feed,
     config: Arc<ArcSwap<Config>>,
     instruments: Arc<Instruments>,
-    voice: Arc<Voice>,
+    reporter: Arc<Reporter>,
     provider: SdkMeterProvider,
 }
 
@@ -41,14 +41,14 @@ impl Measures {
     pub(super) fn open(
         ledger: &Ledger,
         config: Arc<ArcSwap<Config>>,
-        (transport, voice): (Arc<Transport>, Voice),
+        (transport, reporter): (Arc<Transport>, Reporter),
         resource: Resource,
     ) -> Self {
         let otel = config.load().otel.clone();
-        let voice = Arc::new(voice);
+        let reporter = Arc::new(reporter);
         let exporter = Exporter {
             transport,
-            voice: Arc::clone(&voice),
+            reporter: Arc::clone(&reporter),
             runtime: Handle::current(),
         };
         let reader = PeriodicReader::builder(exporter)
@@ -63,7 +63,7 @@ impl Measures {
             feed: Feed::from_end(ledger),
             ledger: ledger.clone(),
             provider,
-            voice,
+            reporter,
             config,
         }
     }
@@ -75,7 +75,7 @@ impl Measures {
             feed: Feed::at(&self.ledger, self.feed.bookmark()),
             config: Arc::clone(&self.config),
             instruments: Arc::clone(&self.instruments),
-            voice: Arc::clone(&self.voice),
+            reporter: Arc::clone(&self.reporter),
             provider: self.provider.clone(),
         }
     }
@@ -99,7 +99,7 @@ impl Measures {
                 }
                 Err(_) => {
                     self = again;
-                    self.voice.broke();
+                    self.reporter.broke();
                     (false, AFTER_A_FAULT)
                 }
             };
@@ -124,12 +124,12 @@ impl Measures {
         let (calls, is_full) = match self.read() {
             Ok(read) => read,
             Err(error) => {
-                self.voice.unread(&error);
+                self.reporter.unread(&error);
                 self.feed = Feed::at(&self.ledger, here);
                 return false;
             }
         };
-        self.voice.read();
+        self.reporter.read();
         let config = self.config.load();
         for call in calls {
             let mut upstreams = config.upstreams.iter();
@@ -156,7 +156,7 @@ impl Measures {
 /// What the SDK hands its figures to, on a thread of its own.
 struct Exporter {
     transport: Arc<Transport>,
-    voice: Arc<Voice>,
+    reporter: Arc<Reporter>,
     runtime: Handle,
 }
 
@@ -167,13 +167,13 @@ impl PushMetricExporter for Exporter {
         if points == 0 {
             return Ok(());
         }
-        let (transport, voice) = (Arc::clone(&self.transport), Arc::clone(&self.voice));
+        let (transport, reporter) = (Arc::clone(&self.transport), Arc::clone(&self.reporter));
         let sent = self.runtime.spawn(async move {
             match transport.send(request).await {
-                Ok(taken) => voice.took(points, &taken),
+                Ok(taken) => reporter.took(points, &taken),
                 // The next figures have these in them.
-                Err(failure) if matches!(failure.kind, Kind::Later(_)) => voice.failed(&failure),
-                Err(failure) => voice.refused(points, &failure),
+                Err(failure) if matches!(failure.kind, Kind::Later(_)) => reporter.failed(&failure),
+                Err(failure) => reporter.refused(points, &failure),
             }
         });
         sent.await

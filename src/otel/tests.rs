@@ -11,8 +11,8 @@ use serde_json::json;
 use super::content::Content;
 use super::conventions::TABLE;
 use super::facts::Facts;
+use super::run_spans::RunSpans;
 use super::span::{leave_out_content, of_call};
-use super::tree::Tree;
 use crate::admin::sample::{Call, PLANNER, RESEARCHER, admission, label, settlement};
 use crate::config::{Config, Conventions, UpstreamConfig};
 use crate::core::call::{Admission, CostSource, Operation, Outcome, Settlement, Timings};
@@ -372,13 +372,13 @@ fn a_call_of_a_traced_client_stays_in_its_trace() {
     assert_eq!(span.trace_state, "b=2,a=1");
     assert_eq!(span.flags, 0x301, "the parent is elsewhere");
     assert_eq!(value(&span, "langfuse.trace.name"), None);
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     assert!(tree.hear(&facts, at(1)).is_empty());
     assert!(tree.rest().is_empty(), "its client traces agents itself");
 }
 
 /// Hears of a call of an agent by its path.
-fn hear(tree: &mut Tree, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, Span) {
+fn hear(tree: &mut RunSpans, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, Span) {
     let mut records = records(seconds, PLANNER);
     let attribution = &mut records.0.attribution;
     attribution.run = Some(label(run));
@@ -392,7 +392,7 @@ fn hear(tree: &mut Tree, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, 
 
 #[test]
 fn agents_of_a_run_are_spans_below_those_that_called_them() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     let (_, planned) = hear(&mut tree, 10, "r", &["planner"]);
     let (_, looked_up) = hear(&mut tree, 20, "r", &["planner", "researcher"]);
     assert!(tree.silent(at(19)).is_empty(), "it goes on");
@@ -425,7 +425,7 @@ fn agents_of_a_run_are_spans_below_those_that_called_them() {
 
 #[test]
 fn a_run_that_goes_on_is_told_again_with_the_same_ids() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     hear(&mut tree, 10, "r", &["planner"]);
     let first = tree.silent(at(10));
     hear(&mut tree, 50, "r", &["planner"]);
@@ -450,7 +450,7 @@ fn a_run_names_its_workflow_and_is_linked_to_its_parent() {
         attribution
             .tags
             .insert("run_name".to_owned(), label("nightly"));
-        let mut tree = Tree::new(SEED, conventions);
+        let mut tree = RunSpans::new(SEED, conventions);
         tree.hear(&of(&records, None), at(1));
         let root = tree.rest().remove(0);
         assert_eq!(root.name, "invoke_workflow nightly");
@@ -463,7 +463,7 @@ fn a_run_names_its_workflow_and_is_linked_to_its_parent() {
 
 #[test]
 fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     let mut told = BTreeSet::new();
     let mut keep = |spans: Vec<Span>| {
         let roots = spans.into_iter().filter(|it| it.parent_span_id.is_empty());
@@ -490,7 +490,7 @@ fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
 
 #[test]
 fn agents_of_one_run_are_bounded_and_those_left_out_counted() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     for n in 0..1100 {
         hear(&mut tree, n, "r", &[&format!("agent-{n}")]);
     }
@@ -501,7 +501,7 @@ fn agents_of_one_run_are_bounded_and_those_left_out_counted() {
 
 #[test]
 fn agents_of_all_runs_are_bounded_together() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     let mut pushed_out = 0;
     for n in 0..36_000 {
         let run = format!("run-{}", n / 1000);

@@ -14,7 +14,8 @@ pub(super) fn roots(file: &Path) -> io::Result<Vec<u8>> {
         let text = STANDARD.encode(&certificate);
         // One that cannot be used must not keep the others from being used.
         if RootCertStore::empty().add(certificate).is_ok() {
-            let block = format!("\n-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+            let block =
+                format!("\n-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
             pem.extend_from_slice(block.as_bytes());
         }
     }

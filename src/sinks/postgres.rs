@@ -38,13 +38,13 @@ pub(super) struct Postgres {
 
 struct Open {
     client: Client,
-    /// Carries the connection; ends with it.
-    carrier: JoinHandle<()>,
+    /// Drives the connection; ends with it.
+    driver: JoinHandle<()>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.carrier.abort();
+        self.driver.abort();
     }
 }
 
@@ -76,11 +76,11 @@ impl Postgres {
     async fn connect_and_prepare(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         let connected = self.config.connect(self.tls.clone()).await;
         let (client, connection) = connected.map_err(|error| trouble(&error))?;
-        let carrier = tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             // What went wrong with it is said by whatever was asked for through it.
             drop(connection.await);
         });
-        let mut open = Open { client, carrier };
+        let mut open = Open { client, driver };
         let known = self.prepare(&mut open.client, owner).await?;
         self.open = Some(open);
         Ok(known)

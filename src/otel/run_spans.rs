@@ -24,7 +24,7 @@ const MAX_ALL_AGENTS: usize = 32 * MAX_AGENTS;
 /// Spans that are enough to hand out at once; with those of one more run.
 const PORTION: usize = 2048;
 
-pub(super) struct Tree {
+pub(super) struct RunSpans {
     seed: DigestSeed,
     conventions: Conventions,
     runs: BTreeMap<Label, Run>,
@@ -68,7 +68,7 @@ impl Extent {
     }
 }
 
-impl Tree {
+impl RunSpans {
     pub(super) fn new(seed: DigestSeed, conventions: Conventions) -> Self {
         Self {
             seed,

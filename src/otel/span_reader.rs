@@ -11,8 +11,8 @@ use tempfile::NamedTempFile;
 
 use super::content::Content;
 use super::facts::Facts;
+use super::run_spans::RunSpans;
 use super::span;
-use super::tree::Tree;
 use crate::clock::Clock;
 use crate::config::{Config, OtelConfig};
 use crate::core::call::{Operation, StoredBody};
@@ -31,13 +31,13 @@ const CALLS: usize = 64;
 /// Bytes of a body with its encoding undone.
 const MAX_DECODED: usize = 64 << 20;
 
-pub(super) struct Desk {
+pub(super) struct SpanReader {
     ledger: Ledger,
     feed: Feed,
     config: Arc<ArcSwap<Config>>,
     settings: OtelConfig,
     clock: Clock,
-    tree: Tree,
+    runs: RunSpans,
     file: PathBuf,
     kept: Bookmark,
     /// The place of the process before this one was not to be read.
@@ -65,7 +65,7 @@ pub(super) struct Looked {
     pub(super) lag: u64,
 }
 
-impl Desk {
+impl SpanReader {
     /// Goes on where the process before this one stood, else from now on.
     pub(super) fn open(ledger: &Ledger, config: Arc<ArcSwap<Config>>, clock: &Clock) -> Self {
         let now = config.load_full();
@@ -82,8 +82,8 @@ impl Desk {
             Some(kept) => Feed::at(ledger, kept),
             None => Feed::from_end(ledger),
         };
-        let mut desk = Self {
-            tree: Tree::new(ledger.seed(), now.otel.conventions),
+        let mut reader = Self {
+            runs: RunSpans::new(ledger.seed(), now.otel.conventions),
             settings: now.otel.clone(),
             ledger: ledger.clone(),
             kept: feed.bookmark(),
@@ -95,10 +95,10 @@ impl Desk {
             is_told: false,
         };
         if kept.is_none() {
-            let here = desk.kept;
-            desk.write(here);
+            let here = reader.kept;
+            reader.write(here);
         }
-        desk
+        reader
     }
 
     /// What ended since the last look. Where that cannot be read the next look begins there again.
@@ -138,7 +138,7 @@ impl Desk {
         let now = self.clock.now();
         let idle = i64::try_from(self.settings.run_idle.as_micros()).unwrap_or(i64::MAX);
         let since = now.micros().saturating_sub(idle);
-        let silent = self.tree.silent(Timestamp::from_micros(since));
+        let silent = self.runs.silent(Timestamp::from_micros(since));
         looked.is_full |= !silent.is_empty();
         looked.spans.extend(made(silent, now));
         Ok(looked)
@@ -151,7 +151,7 @@ impl Desk {
 
     /// Spans of runs that were not told yet, some of them; none when all were.
     pub(super) fn rest(&mut self) -> Vec<Ready> {
-        made(self.tree.rest(), self.clock.now()).collect()
+        made(self.runs.rest(), self.clock.now()).collect()
     }
 
     /// Waits until all that was recorded by now can be looked at.
@@ -198,7 +198,7 @@ impl Desk {
             since: facts.ended_at(),
             span: span::of_call(&facts, self.settings.conventions),
         });
-        let pushed_out = self.tree.hear(&facts, now);
+        let pushed_out = self.runs.hear(&facts, now);
         looked.spans.extend(made(pushed_out, now));
     }
 

@@ -8,7 +8,7 @@ use crate::ledger::IndexError;
 use crate::metrics::{Loss, Metrics, Otel};
 
 /// Speaks of one signal.
-pub(super) struct Voice {
+pub(super) struct Reporter {
     signal: Otel,
     metrics: Arc<Metrics>,
     is_failing: AtomicBool,
@@ -18,7 +18,7 @@ pub(super) struct Voice {
     is_unread: AtomicBool,
 }
 
-impl Voice {
+impl Reporter {
     pub(super) fn new(signal: Otel, metrics: &Arc<Metrics>) -> Self {
         Self {
             signal,
