@@ -95,7 +95,15 @@ async fn deed_that_arrives_twice_is_done_once() {
     shared.tell_soon(&told(raised()));
     shared.tell_soon(&told(raised()));
     shared.tell_backlog().await.unwrap();
-    spend(&fleet[1], 50).await;
+    let raised = async {
+        loop {
+            if let Ok(granted) = fleet[1].hold("a", 50, SOON).await {
+                break fleet[1].settle(granted, 50);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the raise", raised).await;
     assert!(
         fleet[1].hold("a", 40, SOON).await.is_err(),
         "raised once, by 60"
