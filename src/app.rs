@@ -320,7 +320,10 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
-        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {

@@ -47,6 +47,7 @@ mod replay_answers;
 mod replay_launch;
 mod shared_budgets;
 mod shared_faults;
+mod shared_losses;
 mod sinks;
 mod smuggling;
 mod steps;
