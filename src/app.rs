@@ -28,7 +28,7 @@ use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
-use crate::otel::{Otel, OtelError, logs::Lines};
+use crate::otel::{Otel, OtelError, logs::LogQueue};
 use crate::proxy::{Live, Proxy};
 use crate::shared::deeds::SharedDeed;
 use crate::shared::reader::{Follow, Heard};
@@ -105,7 +105,7 @@ pub struct App {
 pub async fn serve(
     config: Config,
     mut watcher: Watcher,
-    lines: Option<Lines>,
+    lines: Option<LogQueue>,
 ) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;

@@ -13,8 +13,8 @@ pub mod reader;
 pub mod records;
 mod redis_error;
 mod seal;
+mod trust;
 
-use std::fs;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -457,7 +457,7 @@ fn client(config: &SharedConfig) -> Result<Client, SetupError> {
     let Some(file) = &config.extra_ca_file else {
         return Ok(Client::open(url)?);
     };
-    let root = fs::read(file).map_err(|error| SetupError::Certificates(file.clone(), error))?;
+    let root = trust::roots(file).map_err(|error| SetupError::Certificates(file.clone(), error))?;
     let certificates = TlsCertificates {
         client_tls: None,
         root_cert: Some(root),

@@ -40,7 +40,7 @@ base_url = "http://127.0.0.1:{port}/v1"
     for name, variable in sinks.items():
         text += f'\n[[sink]]\nname = "{name}"\nurl_env = "{variable}"\ninstance = "{instance}"\n'
         text += 'interval = "200ms"\ntimeout = "20s"\n'
-        text += f'ca_file = "{ca}"\n' if name == "pg" else ""
+        text += f'extra_ca_file = "{ca}"\n' if name == "pg" else ""
     return text
 
 
@@ -76,7 +76,7 @@ def settle(proxy, stores, instance, within=90):
 def check_older_tables(proxy, stores):
     """The printed statements make the tables; some columns are taken away, as if an earlier version had made them."""
     printed = dict(re.findall(r"-- sink (\w+)\n(.*?)(?=-- sink |\Z)", proxy.cli("sinks", "--sql"), re.S))
-    lacking = {"calls": ["user", "cost_usd", "decision"], "decisions": ["loop_sample"], "metrics": ["note"]}
+    lacking = {"calls": ["user", "cost_usd", "decision"], "decisions": ["loop_agents"], "metrics": ["note"]}
     stores["pg"].run(printed["pg"])
     for statement in filter(str.strip, printed["new"].split(";\n")):
         stores["new"].run(statement)
