@@ -92,16 +92,13 @@ impl Measures {
                 let is_full = self.look();
                 (self, is_full)
             });
-            let (is_full, pause) = match looked.await {
-                Ok((back, is_full)) => {
-                    self = back;
-                    (is_full, LOOK)
-                }
-                Err(_) => {
-                    self = again;
-                    self.reporter.broke();
-                    (false, AFTER_A_FAULT)
-                }
+            let (is_full, pause) = if let Ok((back, is_full)) = looked.await {
+                self = back;
+                (is_full, LOOK)
+            } else {
+                self = again;
+                self.reporter.broke();
+                (false, AFTER_A_FAULT)
             };
             if is_last && !is_full {
                 break;
