@@ -122,8 +122,8 @@ fn is_url(text: &str) -> bool {
 /// Then it belongs into the environment.
 fn has_password(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    authority.contains('@') || text.contains("pass=")
+    // A password may have any characters, so that where the host begins is not sure.
+    rest.contains('@') || text.contains("pass=")
 }
 
 pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> Option<SharedConfig> {
