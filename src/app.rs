@@ -23,11 +23,12 @@ use crate::config::{Config, LedgerConfig, Reload, Watcher, hold_back, keep_token
 use crate::core::build;
 use crate::core::space::Space;
 use crate::dashboard;
+use crate::exchange::Exchange;
 use crate::ledger::{self, Decode, Doors, Event, Ledger, OpenError, Recovery};
 use crate::listener::{self, CertificateError, Listener};
 use crate::loops::Loops;
 use crate::metrics::Metrics;
-use crate::otel::{Otel, OtelError, logs::Lines};
+use crate::otel::{Otel, OtelError, logs::LogQueue};
 use crate::proxy::{Live, Proxy};
 use crate::shared::deeds::SharedDeed;
 use crate::shared::reader::{Follow, Heard};
@@ -95,7 +96,7 @@ pub struct App {
     admin_stop: oneshot::Sender<()>,
     otel: Option<Otel>,
     /// Sweeps, and keeps in step with other instances.
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -104,7 +105,7 @@ pub struct App {
 pub async fn serve(
     config: Config,
     mut watcher: Watcher,
-    lines: Option<Lines>,
+    lines: Option<LogQueue>,
 ) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signal)?;
@@ -199,7 +200,7 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let tasks = tasks(&budgets, &loops);
+        let tasks = tasks(&budgets, &loops, (&ledger, &clock));
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -319,7 +320,10 @@ impl App {
                 tracing::error!("some calls did not end: the next start recovers them");
             }
         }
-        self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
@@ -376,11 +380,20 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 }
 
 /// What goes on beside the way of calls.
-fn tasks(budgets: &Arc<Budgets>, loops: &Arc<Loops>) -> [JoinHandle<()>; 2] {
-    [
+fn tasks(
+    budgets: &Arc<Budgets>,
+    loops: &Arc<Loops>,
+    (ledger, clock): (&Ledger, &Clock),
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
-    ]
+    ];
+    if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
+        let exchange = Exchange::new(ledger, shared, clock);
+        tasks.push(tokio::spawn(exchange.run()));
+    }
+    tasks
 }
 
 /// Keeps in step with other instances and hears of what is done there; at once over where there are

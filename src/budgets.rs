@@ -94,7 +94,8 @@ pub struct Claim {
 
 /// What ended a turn of waiting.
 enum Turn {
-    Held(Box<Held>),
+    /// And what `Shared::turns` said before.
+    Held(Box<Held>, u64),
     Refused(Box<Standing>),
     /// There are other rules now.
     Reloaded,
@@ -144,6 +145,9 @@ impl Budgets {
         self.max_idle.store(max_idle, Ordering::Relaxed);
         self.edition.fetch_add(1, Ordering::SeqCst);
         self.bank.wake_all();
+        if let Some(fleet) = &self.fleet {
+            fleet.reloaded.notify_one();
+        }
     }
 
     /// Where all of it is recorded.
@@ -304,9 +308,9 @@ impl Budgets {
         if self.refuses_all() {
             return Err(Refusal::Away);
         }
-        let began = self.now();
+        let (began, turns) = (self.now(), self.turns());
         match bank::attempt(&claim.accounts, bound, Size::WorstCase, began, None) {
-            Attempt::Held(held) => match self.confirmed(claim, bound, held).await {
+            Attempt::Held(held) => match self.confirmed(claim, bound, (held, turns)).await {
                 Ok(held) => return Ok(self.granted(*held, Duration::ZERO)),
                 Err(NotHeld::Refused) => return Err(Refusal::Away),
                 Err(NotHeld::Full) => {}
@@ -354,11 +358,13 @@ impl Budgets {
             let turn = self.turn((claim, kind), need, (&mut *ticket, &mut *has_waited));
             match tokio::time::timeout(look_again, turn).await {
                 Err(_) => {}
-                Ok(Turn::Held(held)) => match self.confirmed(claim, need, held).await {
-                    Ok(held) => return Some(Ok(held)),
-                    Err(NotHeld::Refused) => return Some(Err(None)),
-                    Err(NotHeld::Full) => tokio::task::yield_now().await,
-                },
+                Ok(Turn::Held(held, turns)) => {
+                    match self.confirmed(claim, need, (held, turns)).await {
+                        Ok(held) => return Some(Ok(held)),
+                        Err(NotHeld::Refused) => return Some(Err(None)),
+                        Err(NotHeld::Full) => tokio::task::yield_now().await,
+                    }
+                }
                 Ok(Turn::Refused(standing)) => return Some(Err(Some(standing))),
                 Ok(Turn::Reloaded) => {
                     ticket.leave();
@@ -416,10 +422,10 @@ impl Budgets {
                 return Poll::Ready(Turn::Reloaded);
             }
             let waiting = Some((&mut *ticket, context.waker()));
-            let now = self.now();
+            let (now, turns) = (self.now(), self.turns());
             let need = self.expecting(need, kind);
             match bank::attempt(&claim.accounts, &need, Size::Share, now, waiting) {
-                Attempt::Held(held) => Poll::Ready(Turn::Held(held)),
+                Attempt::Held(held) => Poll::Ready(Turn::Held(held, turns)),
                 Attempt::Refused(standing) => Poll::Ready(Turn::Refused(standing)),
                 // It is in the queue by now: a reload after this look wakes it.
                 Attempt::Waiting | Attempt::Tight if self.is_outdated(claim) => {

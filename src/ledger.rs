@@ -19,6 +19,7 @@ mod feed;
 pub(crate) mod index;
 mod lock;
 mod log;
+mod naming;
 mod progress;
 pub mod query;
 mod queue;

@@ -13,6 +13,7 @@ pub mod config;
 pub mod core;
 pub mod dashboard;
 pub mod demo;
+pub mod exchange;
 pub mod export;
 pub mod launch;
 pub mod ledger;

@@ -7,6 +7,7 @@
 mod alerts;
 mod bounded;
 mod bounds;
+pub mod buckets;
 mod budgets;
 mod calls;
 mod exposition;

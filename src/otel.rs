@@ -7,18 +7,18 @@
 
 mod content;
 mod conventions;
-mod courier;
-mod desk;
 mod facts;
 mod instruments;
 pub mod logs;
 mod measures;
+mod reporter;
+mod run_spans;
 mod scope;
 mod span;
+mod span_exporter;
+mod span_reader;
 mod transport;
-mod tree;
 mod value;
-mod voice;
 
 #[cfg(test)]
 mod tests;
@@ -27,15 +27,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use opentelemetry_sdk::Resource;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::courier::Courier;
-use self::desk::Desk;
-use self::logs::{Carrier, Lines};
+use self::logs::{LogExporter, LogQueue};
 use self::measures::Measures;
+use self::reporter::Reporter;
+use self::span_exporter::SpanExporter;
 use self::transport::Transport;
-use self::voice::Voice;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::Ledger;
@@ -63,6 +63,7 @@ pub struct Otel {
     config: Arc<ArcSwap<Config>>,
     metrics: Arc<Metrics>,
     transport: Arc<Transport>,
+    resource: Resource,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -78,8 +79,15 @@ impl Otel {
         if otel.endpoint.is_none() {
             return Ok(None);
         }
+        let named = config
+            .load()
+            .shared
+            .as_ref()
+            .and_then(|it| it.instance.clone());
+        let instance = named.map_or_else(|| ledger.name(), |name| name.to_string());
         let mut this = Self {
             transport: Arc::new(Transport::new(&otel)?),
+            resource: scope::resource(&otel, instance),
             config: Arc::clone(config),
             metrics: Arc::clone(metrics),
             stop: watch::Sender::new(false),
@@ -95,51 +103,58 @@ impl Otel {
     }
 
     async fn trace(&mut self, ledger: &Ledger, clock: &Clock) {
-        let (ledger, config, time) = (ledger.clone(), Arc::clone(&self.config), clock.clone());
-        let desk = tokio::task::spawn_blocking(move || Desk::open(&ledger, config, &time));
-        let Ok(desk) = desk.await else { return };
-        let otel = &self.config.load().otel;
-        let courier = Courier {
+        let exporter = SpanExporter {
+            ledger: ledger.clone(),
+            config: Arc::clone(&self.config),
             transport: Arc::clone(&self.transport),
-            resource: scope::told(&scope::resource(otel)),
-            voice: Voice::new(Signal::Traces, &self.metrics),
+            resource: scope::told(&self.resource),
+            reporter: Reporter::new(Signal::Traces, &self.metrics),
             metrics: Arc::clone(&self.metrics),
             clock: clock.clone(),
-            give_up_after: otel.give_up_after,
+            give_up_after: self.config.load().otel.give_up_after,
             stop: self.stop.subscribe(),
         };
-        self.tasks.push(tokio::spawn(courier.run(desk)));
+        // Now, so that nothing ends unseen before it reads.
+        let reader = exporter.open().await;
+        self.tasks.push(tokio::spawn(exporter.run(reader)));
     }
 
     fn measure(&mut self, ledger: &Ledger) {
-        let resource = scope::resource(&self.config.load().otel);
-        let voice = Voice::new(Signal::Metrics, &self.metrics);
-        let way = (Arc::clone(&self.transport), voice);
+        let resource = self.resource.clone();
+        let reporter = Reporter::new(Signal::Metrics, &self.metrics);
+        let way = (Arc::clone(&self.transport), reporter);
         let measures = Measures::open(ledger, Arc::clone(&self.config), way, resource);
         let task = measures.run(self.stop.subscribe());
         self.tasks.push(tokio::spawn(task));
     }
 
     /// Tells of what is logged, too.
-    pub fn carry(&mut self, lines: Lines) {
-        let carrier = Carrier {
+    pub fn carry(&mut self, lines: LogQueue) {
+        let exporter = LogExporter {
             transport: Arc::clone(&self.transport),
-            resource: scope::told(&scope::resource(&self.config.load().otel)),
-            voice: Voice::new(Signal::Logs, &self.metrics),
+            resource: scope::told(&self.resource),
+            reporter: Reporter::new(Signal::Logs, &self.metrics),
             stop: self.stop.subscribe(),
         };
-        self.tasks.push(tokio::spawn(carrier.run(lines)));
+        self.tasks.push(tokio::spawn(exporter.run(lines)));
     }
 
     /// Tells what is left, if the collector takes it soon. What it does not is told by the next
     /// process.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.send_replace(true);
         let deadline = tokio::time::Instant::now() + STOP_LIMIT;
-        for mut task in self.tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                task.abort();
-            }
+        for task in &mut self.tasks {
+            // Those that take longer end when this is dropped.
+            let _ = tokio::time::timeout_at(deadline, task).await;
+        }
+    }
+}
+
+impl Drop for Otel {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
         }
     }
 }

@@ -10,11 +10,13 @@ pub mod naming;
 pub mod part;
 pub mod peers;
 pub mod reader;
+pub mod records;
 mod redis_error;
+mod seal;
+mod trust;
 
-use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -24,10 +26,12 @@ use tokio::sync::{Notify, watch};
 
 use self::naming::Naming;
 use self::part::{Answer, Part, Question};
-use self::peers::{Beat, Peer};
+use self::peers::{Beat, Peer, Reply};
 pub use self::redis_error::{Away, SetupError};
+use self::seal::Seal;
 use crate::clock::Clock;
 use crate::config::{OnAway, SharedConfig};
+use crate::core::budget::AccountName;
 use crate::core::time::Timestamp;
 
 /// Connecting may take longer than a call can wait.
@@ -66,8 +70,14 @@ pub struct Shared {
     push: Script,
     beat: Script,
     tell: Script,
+    give: Script,
+    forget: Script,
+    seal: Seal,
     line: ArcSwapOption<MultiplexedConnection>,
-    is_joined: AtomicBool,
+    /// Goes up with each change between joined, when it is odd, and away.
+    turns: AtomicU64,
+    /// The memory of Redis that this connection is about, until it loses that.
+    memory: Mutex<Option<String>>,
     standing: watch::Sender<Standing>,
     /// The server's clock minus ours, in microseconds.
     offset_us: AtomicI64,
@@ -99,6 +109,13 @@ pub struct Figures {
     pub pushed: AtomicU64,
     /// How often Redis was lost.
     pub losses: AtomicU64,
+    /// Records told to other instances, and taken in from them.
+    pub given: AtomicU64,
+    pub taken: AtomicU64,
+    /// How often records of others were gone before they were taken in.
+    pub missed: AtomicU64,
+    /// Records of others that this version does not understand.
+    pub unread: AtomicU64,
 }
 
 impl Figures {
@@ -114,13 +131,17 @@ impl Shared {
         let info = naming.title().to_owned();
         Ok(Self {
             client: client(config)?,
-            naming,
             take: Script::new(include_str!("shared/take.lua")),
             push: Script::new(include_str!("shared/push.lua")),
             beat: Script::new(include_str!("shared/beat.lua")),
             tell: Script::new(include_str!("shared/tell.lua")),
+            give: Script::new(include_str!("shared/give.lua")),
+            forget: Script::new(include_str!("shared/forget.lua")),
+            seal: Seal::new(&naming.seal_key()).ok_or(SetupError::Seal)?,
+            naming,
             line: ArcSwapOption::empty(),
-            is_joined: AtomicBool::new(false),
+            turns: AtomicU64::new(0),
+            memory: Mutex::default(),
             standing: watch::Sender::new(Standing::Away),
             offset_us: AtomicI64::new(0),
             heard_us: AtomicI64::new(0),
@@ -159,7 +180,12 @@ impl Shared {
     }
 
     pub fn is_joined(&self) -> bool {
-        self.is_joined.load(Ordering::Acquire)
+        self.turns() % 2 == 1
+    }
+
+    /// Equal where nothing changed between joined and away, odd where this instance is joined.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     pub fn on_away(&self) -> OnAway {
@@ -168,8 +194,15 @@ impl Shared {
 
     /// From now on calls go by what all instances have.
     pub fn join(&self) {
-        self.is_joined.store(true, Ordering::Release);
+        self.turn(true);
         self.standing.send_replace(Standing::Joined);
+    }
+
+    /// Says whether that changed anything.
+    fn turn(&self, is_joined: bool) -> bool {
+        let next = |turns: u64| ((turns % 2 == 1) != is_joined).then_some(turns + 1);
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        self.turns.fetch_update(order.0, order.1, next).is_ok()
     }
 
     /// The time by the server's clock, as far as it is known: windows turn at once everywhere.
@@ -193,7 +226,7 @@ impl Shared {
         self.living.load(Ordering::Relaxed).max(1)
     }
 
-    /// All instances that were heard of in the last week, this one too.
+    /// All instances that were heard of in the last day, this one too.
     pub fn peers(&self) -> Arc<Vec<Peer>> {
         self.peers.load_full()
     }
@@ -206,7 +239,7 @@ impl Shared {
     /// What people are told of this instance.
     pub fn describe(&self, about: &str) {
         let info = format!("{}\n{about}", self.naming.title());
-        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
+        *lock(&self.info) = info;
     }
 
     /// Connects anew. Gives the id of the server's run: another one may have lost something.
@@ -232,6 +265,7 @@ impl Shared {
             );
         }
         let run = field("run_id").unwrap_or_default().trim().to_owned();
+        *lock(&self.memory) = None;
         self.line.store(Some(Arc::new(line)));
         Ok(run)
     }
@@ -239,7 +273,7 @@ impl Shared {
     /// Redis cannot be used: calls go by what was configured for that until it was joined again.
     pub fn lose(&self, why: &Away) {
         self.line.store(None);
-        let was_joined = self.is_joined.swap(false, Ordering::AcqRel);
+        let was_joined = self.turn(false);
         self.standing.send_replace(Standing::Away);
         if was_joined {
             self.figures.losses.fetch_add(1, Ordering::Relaxed);
@@ -248,12 +282,23 @@ impl Shared {
         self.lost.notify_one();
     }
 
+    /// The same, unless it was another connection that failed.
+    fn lose_line(&self, line: Option<&Arc<MultiplexedConnection>>, why: &Away) {
+        let now = self.line.load();
+        if let (Some(line), Some(now)) = (line, now.as_ref())
+            && Arc::ptr_eq(line, now)
+        {
+            self.lose(why);
+        }
+    }
+
     /// What all instances have of these accounts.
     pub async fn take(&self, asked: &[(Question, Part)], how: How) -> Result<Answer, Away> {
         let before = self.clock.now();
-        let reply = match self.try_take(asked, how).await {
+        let line = self.line.load_full();
+        let reply = match self.try_take(line.as_deref(), asked, how).await {
             // It may have been one slow answer; what is put in twice counts once.
-            Err(away) if away.is_slow() => self.try_take(asked, how).await,
+            Err(away) if away.is_slow() => self.try_take(line.as_deref(), asked, how).await,
             other => other,
         };
         let figures = &self.figures;
@@ -270,20 +315,24 @@ impl Shared {
             }
             Err(away) => {
                 figures.failures.fetch_add(1, Ordering::Relaxed);
-                self.lose(&away);
+                self.lose_line(line.as_ref(), &away);
                 Err(away)
             }
         }
     }
 
-    async fn try_take(&self, asked: &[(Question, Part)], how: How) -> Result<Answer, Away> {
-        if !self.is_joined() {
-            return Err(Away::Absent);
-        }
-        let mut line = self.line()?;
+    async fn try_take(
+        &self,
+        line: Option<&MultiplexedConnection>,
+        asked: &[(Question, Part)],
+        how: How,
+    ) -> Result<Answer, Away> {
+        let line = line.filter(|_| self.is_joined());
+        let mut line = line.cloned().ok_or(Away::Absent)?;
         let mut call = self.take.prepare_invoke();
         call.key(self.naming.key("live"))
-            .key(self.naming.key("deed"));
+            .key(self.naming.key("deed"))
+            .key(self.naming.key("who"));
         call.arg(self.naming.id()).arg(self.naming.incarnation());
         call.arg(<&str>::from(how));
         for (question, part) in asked {
@@ -303,15 +352,30 @@ impl Shared {
         let mut line = self.line()?;
         line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
         let mut call = self.push.prepare_invoke();
+        call.key(self.naming.key("live"));
         call.arg(self.naming.id()).arg(self.naming.incarnation());
         for part in parts {
             call.key(self.naming.account_key(&part.account));
             call.arg(part.version).arg(part.keep_ms());
             call.arg(part.text(self.naming.incarnation()));
         }
-        let _: i64 = call.invoke_async(&mut line).await?;
+        let is_own: bool = call.invoke_async(&mut line).await?;
+        if !is_own {
+            return Err(Away::Unknown);
+        }
         let pushed = u64::try_from(parts.len()).unwrap_or(0);
         self.figures.pushed.fetch_add(pushed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Forgets what instances that are gone had of an account. One that comes back has it in its ledger.
+    pub async fn forget_gone(&self, name: &AccountName) -> Result<(), Away> {
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        let mut call = self.forget.prepare_invoke();
+        call.key(self.naming.key("live"));
+        call.key(self.naming.account_key(&self.naming.account(name)));
+        let _: i64 = call.invoke_async(&mut line).await?;
         Ok(())
     }
 
@@ -328,30 +392,39 @@ impl Shared {
     async fn say(&self, lease: Duration, is_synced: bool) -> Result<Beat, Away> {
         let mut line = self.line()?;
         line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
-        let info = self
-            .info
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let info = lock(&self.info).clone();
+        let memory = lock(&self.memory).clone().filter(|_| is_synced);
         let mut call = self.beat.prepare_invoke();
-        for key in ["live", "who", "deed", "secret"] {
+        for key in ["live", "who", "deed", "secret", "memory"] {
             call.key(self.naming.key(key));
         }
         call.arg(self.naming.id()).arg(self.naming.incarnation());
         call.arg(lease.as_micros().to_string());
-        call.arg(if is_synced { "1" } else { "0" });
+        call.arg(memory.unwrap_or_default());
         call.arg(info).arg(self.naming.mark());
         let before = self.clock.now();
-        let reply: Vec<String> = call.invoke_async(&mut line).await?;
+        let reply: Reply = call.invoke_async(&mut line).await?;
         let after = self.clock.now();
-        let beat = Beat::parse(&reply)?;
+        let beat = Beat::parse(reply)?;
+        self.check_memory(&beat)?;
         self.correct_clock((before, after), beat.at);
-        self.heard(beat.at);
+        // Its clock may have been put back: what it says now is what counts.
+        self.heard_us.store(beat.at.micros(), Ordering::Relaxed);
         let lives = |peer: &&Peer| peer.lives(beat.at);
         self.living
             .store(beat.peers.iter().filter(lives).count(), Ordering::Relaxed);
         self.peers.store(Arc::new(beat.peers.clone()));
         Ok(beat)
+    }
+
+    /// Redis may lose all it knows while the connection stays: then all has to be put in again.
+    fn check_memory(&self, beat: &Beat) -> Result<(), Away> {
+        let mut memory = lock(&self.memory);
+        if *memory.get_or_insert_with(|| beat.memory.clone()) == beat.memory {
+            Ok(())
+        } else {
+            Err(Away::Unknown)
+        }
     }
 
     /// Clocks that tests set stay as they are.
@@ -375,12 +448,16 @@ impl Shared {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn client(config: &SharedConfig) -> Result<Client, SetupError> {
     let url = config.url.expose();
     let Some(file) = &config.extra_ca_file else {
         return Ok(Client::open(url)?);
     };
-    let root = fs::read(file).map_err(|error| SetupError::Certificates(file.clone(), error))?;
+    let root = trust::roots(file).map_err(|error| SetupError::Certificates(file.clone(), error))?;
     let certificates = TlsCertificates {
         client_tls: None,
         root_cert: Some(root),

@@ -37,7 +37,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// All sinks of the running process.
 pub struct Sinks {
-    running: Mutex<Vec<Running>>,
+    all: Mutex<All>,
     ledger: Ledger,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -53,6 +53,13 @@ pub struct SinkError {
 
 /// Sinks that can be used, as [`Sinks::reload`] takes them.
 pub struct Stores(Vec<(SinkConfig, Store)>);
+
+#[derive(Default)]
+struct All {
+    running: Vec<Running>,
+    /// Those that are not configured any more and write what is left.
+    ending: Vec<(Label, JoinHandle<()>)>,
+}
 
 /// Dropping it ends its task at once.
 struct Running {
@@ -87,7 +94,7 @@ impl Sinks {
         (ledger, clock, metrics): (&Ledger, &Clock, &Arc<Metrics>),
     ) -> Arc<Self> {
         let sinks = Self {
-            running: Mutex::default(),
+            all: Mutex::default(),
             ledger: ledger.clone(),
             clock: clock.clone(),
             metrics: Arc::clone(metrics),
@@ -105,8 +112,10 @@ impl Sinks {
     /// Goes by these from now on. What is as it was goes on; what is new or changed begins when what
     /// was in its place has ended.
     pub fn reload(&self, Stores(stores): Stores) {
-        let mut running = self.lock();
-        let mut before = std::mem::take(&mut *running);
+        let mut all = self.lock();
+        let All { running, ending } = &mut *all;
+        ending.retain(|(_, ended)| !ended.is_finished());
+        let mut before = std::mem::take(running);
         for (config, store) in stores {
             let same = before.iter().position(|it| it.config == config);
             if let Some(same) = same {
@@ -114,20 +123,28 @@ impl Sinks {
                 continue;
             }
             let replaced = before.iter().position(|it| it.config.name == config.name);
-            let replaced = replaced.map(|at| before.swap_remove(at));
+            let replaced = replaced.map(|at| tokio::spawn(before.swap_remove(at).finish()));
+            let ended = || {
+                let same = ending.iter().position(|(name, _)| *name == config.name)?;
+                Some(ending.swap_remove(same).1)
+            };
+            let replaced = replaced.or_else(ended);
             running.push(self.begin(config, store, replaced));
         }
         for gone in before {
-            tokio::spawn(async move {
+            let name = gone.config.name.clone();
+            let ended = tokio::spawn(async move {
                 let reporter = Arc::clone(&gone.reporter);
                 gone.finish().await;
                 reporter.gone();
             });
+            ending.push((name, ended));
         }
     }
 
-    fn begin(&self, config: SinkConfig, store: Store, replaced: Option<Running>) -> Running {
-        let ledger = identity(&self.ledger);
+    /// Begins when what was under its name before has ended.
+    fn begin(&self, config: SinkConfig, store: Store, before: Option<JoinHandle<()>>) -> Running {
+        let ledger = self.ledger.name();
         let named = config.instance.as_ref().map(ToString::to_string);
         let owner = Owner {
             instance: named.unwrap_or_else(|| ledger.clone()),
@@ -147,10 +164,11 @@ impl Sinks {
             place: None,
             version: 0,
             failed: 0,
+            refused: 0,
         };
         let task = tokio::spawn(async move {
-            if let Some(replaced) = replaced {
-                replaced.finish().await;
+            if let Some(before) = before {
+                let _ = before.await;
             }
             task.run().await;
         });
@@ -164,17 +182,19 @@ impl Sinks {
 
     /// How each does, in the order of the configuration.
     pub fn list(&self) -> Vec<SinkStatus> {
-        self.lock().iter().map(|it| it.reporter.status()).collect()
+        let all = self.lock();
+        all.running.iter().map(|it| it.reporter.status()).collect()
     }
 
     /// Writes what is left, for a few seconds at most; the rest is written after the next start.
     pub async fn close(&self) {
-        let running = std::mem::take(&mut *self.lock());
+        let All { running, ending } = std::mem::take(&mut *self.lock());
         join_all(running.into_iter().map(Running::finish)).await;
+        join_all(ending.into_iter().map(|(_, ended)| ended)).await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -203,12 +223,4 @@ pub fn statements(config: &SinkConfig) -> Vec<String> {
             std::iter::once(create).chain(rest).collect()
         }
     }
-}
-
-/// Names the ledger of a directory, and gives nothing of its secret away.
-fn identity(ledger: &Ledger) -> String {
-    let secret = ledger.seed().0.to_le_bytes();
-    let name = blake3::derive_key("open-aiops 2026 name of a ledger in sinks", &secret);
-    let halves = name.iter().take(6);
-    halves.fold(String::new(), |name, byte| format!("{name}{byte:02x}"))
 }

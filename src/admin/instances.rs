@@ -24,7 +24,7 @@ pub struct InstanceList {
     pub on_failure: Option<String>,
     /// Instances that lived when they were last heard of
     pub living: usize,
-    /// All that were heard of in the last week, by name
+    /// All that were heard of in the last day, by name
     pub instances: Vec<InstanceView>,
 }
 

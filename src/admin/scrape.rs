@@ -50,6 +50,10 @@ fn figures_of(shared: &Shared) -> SharedFigures {
         failures: of(&figures.failures),
         pushed: of(&figures.pushed),
         losses: of(&figures.losses),
+        given: of(&figures.given),
+        taken: of(&figures.taken),
+        missed: of(&figures.missed),
+        unread: of(&figures.unread),
     }
 }
 

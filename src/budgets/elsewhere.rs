@@ -1,6 +1,7 @@
 //! What other instances have of an account, beside what this one has: the state of both together is
 //! what decisions are made of.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ use crate::core::time::Timestamp;
 use crate::shared::Shared;
 use crate::shared::part::{Others, Part};
 
+/// Changed accounts that are kept in mind while Redis is away.
+const MOST_DIRTY: usize = 1 << 16;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// This instance's accounts among those of others.
@@ -22,13 +25,18 @@ pub(super) struct Fleet {
     pub(super) shared: Arc<Shared>,
     /// Accounts whose part in Redis is not what it is here, each once.
     dirty: Mutex<Vec<Arc<Cell>>>,
+    /// Goes up when the list is given up: there were too many while Redis was away.
+    lists: AtomicU64,
     pub(super) changed: Notify,
+    /// Told when rules changed.
+    pub(super) reloaded: Notify,
 }
 
 /// What is known of an account elsewhere.
 pub(super) struct Elsewhere {
     known: Option<Known>,
-    is_dirty: bool,
+    /// The list of changed accounts that it is in; 0 where it is in none.
+    dirty_in: u64,
     /// Holds that others may not have left room for: until that is known, what is held here is no
     /// news for them.
     unsure: u32,
@@ -37,8 +45,8 @@ pub(super) struct Elsewhere {
 
 /// An answer of Redis, and what this instance had then.
 struct Known {
-    /// By the server's clock.
-    at: Timestamp,
+    /// Of the part that was asked with: later ones are higher.
+    version: u64,
     asked: Instant,
     others: Others,
     taken: Amounts,
@@ -51,7 +59,9 @@ impl Fleet {
         Arc::new(Self {
             shared,
             dirty: Mutex::default(),
+            lists: AtomicU64::new(1),
             changed: Notify::new(),
+            reloaded: Notify::new(),
         })
     }
 
@@ -59,9 +69,23 @@ impl Fleet {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, cell: Arc<Cell>) {
-        self.lock().push(cell);
+    /// All accounts have to be put in again where this is another one than before.
+    pub(super) fn lists(&self) -> u64 {
+        self.lists.load(Ordering::Acquire)
+    }
+
+    /// Says which list it is in.
+    fn add(&self, cell: Arc<Cell>) -> u64 {
+        let mut dirty = self.lock();
+        if dirty.len() >= MOST_DIRTY && !self.shared.is_joined() {
+            dirty.clear();
+            self.lists.fetch_add(1, Ordering::AcqRel);
+        }
+        dirty.push(cell);
+        let list = self.lists();
+        drop(dirty);
         self.changed.notify_one();
+        list
     }
 
     /// The accounts that changed and can be told of. They are not marked any more.
@@ -70,7 +94,7 @@ impl Fleet {
         let (ready, unsure): (Vec<_>, Vec<_>) = all.into_iter().partition(|cell| {
             let mut state = cell.lock();
             let elsewhere = state.elsewhere.as_mut().filter(|it| !it.is_unsure());
-            elsewhere.map(|it| it.is_dirty = false).is_some()
+            elsewhere.map(|it| it.dirty_in = 0).is_some()
         });
         // Whoever marks an account has its lock: this one is not held beside that.
         self.lock().extend(unsure);
@@ -82,7 +106,7 @@ impl Elsewhere {
     pub(super) fn new(fleet: &Arc<Fleet>) -> Box<Self> {
         Box::new(Self {
             known: None,
-            is_dirty: false,
+            dirty_in: 0,
             unsure: 0,
             fleet: Arc::clone(fleet),
         })
@@ -100,7 +124,7 @@ impl Elsewhere {
     /// They have, or it is given back.
     pub(super) fn settle_doubt(&mut self) {
         self.unsure = self.unsure.saturating_sub(1);
-        if self.unsure == 0 && self.is_dirty {
+        if self.unsure == 0 && self.dirty_in > 0 {
             self.fleet.changed.notify_one();
         }
     }
@@ -113,18 +137,22 @@ impl Elsewhere {
     /// Takes in what Redis answered to `part`, unless a later answer is known.
     pub(super) fn learn(
         &mut self,
-        (at, others): (Timestamp, Others),
+        others: Others,
         part: &Part,
         (from, to): (Timestamp, Timestamp),
     ) {
-        if self.known.as_ref().is_some_and(|known| known.at > at) {
+        if self
+            .known
+            .as_ref()
+            .is_some_and(|known| known.version > part.version)
+        {
             return;
         }
         let counts = |(bucket, _): &&(Timestamp, Amounts)| *bucket >= from && *bucket < to;
         let spent = part.spent.iter().filter(counts);
         let taken = spent.fold(part.held, |sum, (_, amounts)| sum.plus(*amounts));
         self.known = Some(Known {
-            at,
+            version: part.version,
             asked: Instant::now(),
             others,
             taken,
@@ -203,10 +231,9 @@ impl Cell {
     /// What it is here is not what Redis has of it.
     pub(super) fn changed(self: &Arc<Self>, state: &mut State) {
         if let Some(elsewhere) = &mut state.elsewhere
-            && !elsewhere.is_dirty
+            && elsewhere.dirty_in != elsewhere.fleet.lists()
         {
-            elsewhere.is_dirty = true;
-            elsewhere.fleet.add(Arc::clone(self));
+            elsewhere.dirty_in = elsewhere.fleet.add(Arc::clone(self));
         }
     }
 }

@@ -77,12 +77,18 @@ impl Budgets {
         })
     }
 
-    /// Whether what was held here fits beside what others have.
+    /// What `Shared::turns` says; nothing changes where this instance is alone.
+    pub(super) fn turns(&self) -> u64 {
+        self.fleet.as_ref().map_or(0, |fleet| fleet.shared.turns())
+    }
+
+    /// Whether what was held here fits beside what others have. `turns` are those before the
+    /// decision to hold it.
     pub(super) async fn confirmed(
         &self,
         claim: &Claim,
         need: &Need,
-        mut held: Box<Held>,
+        (mut held, turns): (Box<Held>, u64),
     ) -> Result<Box<Held>, NotHeld> {
         let Some(fleet) = &self.fleet else {
             return Ok(held);
@@ -90,27 +96,28 @@ impl Budgets {
         let now = self.now();
         let asked = if fleet.shared.is_joined() {
             let asked = asked(&claim.accounts, Some((need, &held)), now);
-            self.ask(fleet, &claim.accounts, asked, How::Take).await
+            Some(self.ask(fleet, &claim.accounts, asked, How::Take).await)
         } else {
-            Err(Away::Absent)
+            None
         };
+        // All of it was decided by this instance's share.
+        let is_share = asked.is_none() && turns == fleet.shared.turns();
         match (asked, fleet.shared.on_away()) {
-            (Ok(true), _) => {
+            (Some(Ok(true)), _) => {
                 held.hold.confirm();
                 Ok(held)
             }
-            (Ok(false), _) => {
+            (Some(Ok(false)), _) => {
                 self.tell_marks(&held);
                 Err(NotHeld::Full)
             }
-            (Err(Away::Absent), OnAway::LocalShare) | (Err(_), OnAway::Allow) => {
+            (_, OnAway::LocalShare) if !is_share => Err(NotHeld::Full),
+            (_, OnAway::LocalShare | OnAway::Allow) => {
                 held.hold.confirm();
                 mark(&claim.accounts);
                 Ok(held)
             }
-            // It was held by what all had; now it is held by this instance's share.
-            (Err(_), OnAway::LocalShare) => Err(NotHeld::Full),
-            (Err(_), OnAway::Refuse) => Err(NotHeld::Refused),
+            (_, OnAway::Refuse) => Err(NotHeld::Refused),
         }
     }
 
@@ -174,17 +181,13 @@ impl Budgets {
     ) -> Result<bool, Away> {
         let answer = fleet.shared.take(&asked, how).await?;
         let Answer {
-            fits,
-            at,
-            deed,
-            others,
-            ..
+            fits, deed, others, ..
         } = answer;
         let all = accounts.iter().zip(asked).zip(others);
         for ((claimed, (question, part)), others) in all {
             let mut state = claimed.cell.lock();
             if let Some(elsewhere) = &mut state.elsewhere {
-                elsewhere.learn((at, others), &part, (question.from, question.to));
+                elsewhere.learn(others, &part, (question.from, question.to));
             }
         }
         fleet.shared.catch_up(&deed).await;

@@ -1,22 +1,33 @@
 //! What is done on one instance is done on all: telling others, and following what they tell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bank::Cell;
 use super::operate::OperateError;
 use super::{Budgets, Unreadable, blocking};
 use crate::core::budget::{AccountName, Act, Control, Deed, Limits};
 use crate::core::id::Label;
-use crate::ledger::{Event, SpanFilter};
+use crate::ledger::{Durable, Event, SpanFilter};
 use crate::shared::deeds::{SharedDeed, Told};
 use crate::shared::reader::Heard;
 
+/// What the ledger could not take is tried again so much later.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
 impl Budgets {
-    /// Tells other instances what was done here, at once if that can be.
-    pub(super) async fn tell_others(&self, deed: SharedDeed, who: &str, details: String) {
+    /// Tells other instances what was done here, whether anybody waits for that or not.
+    pub(super) fn tell_others(&self, deed: SharedDeed, who: &str, details: String) {
         let Some(shared) = self.shared() else { return };
-        let told = self.told(deed, (who, details), shared.naming().title());
-        shared.tell(&told).await;
+        shared.tell_soon(&self.told(deed, (who, details), shared.naming().title()));
+    }
+
+    /// Resolves when Redis has what was told, or cannot take it now.
+    pub(super) async fn have_told(&self) {
+        let Some(shared) = self.shared() else { return };
+        if let Err(away) = shared.tell_backlog().await {
+            tracing::warn!("other instances are told later: {away}");
+        }
     }
 
     /// Tells other instances what a client said of a run, beside the way of its call.
@@ -25,6 +36,14 @@ impl Budgets {
         let deed = SharedDeed::RunClaimed(run.clone(), parent, limits);
         let details = format!("run {run}");
         shared.tell_soon(&self.told(deed, ("client", details), shared.naming().title()));
+    }
+
+    /// Nobody who is gone can follow a reset.
+    pub(super) async fn forget_gone(&self, name: &AccountName) {
+        let Some(shared) = self.shared() else { return };
+        if let Err(away) = shared.forget_gone(name).await {
+            tracing::warn!("what instances had that are gone still counts: {away}");
+        }
     }
 
     fn told(&self, deed: SharedDeed, (who, details): (&str, String), place: &str) -> Told {
@@ -37,14 +56,19 @@ impl Budgets {
         }
     }
 
-    /// Does here what was done on another instance.
+    /// Does here what was done on another instance. Where the ledger cannot be used this waits until
+    /// it can: no deed is passed over.
     pub async fn follow(&self, heard: Heard) {
-        let details = heard.told.details.clone();
-        match self.try_follow(heard).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!("a deed of another instance is not followed: {details}: {error}");
+        let mut is_told = false;
+        while let Err(error) = self.try_follow(heard.clone()).await {
+            if !is_told {
+                let details = &heard.told.details;
+                tracing::error!(
+                    "a deed of another instance is not followed yet: {details}: {error}"
+                );
+                is_told = true;
             }
+            tokio::time::sleep(TRY_AGAIN).await;
         }
     }
 
@@ -66,18 +90,20 @@ impl Budgets {
             SharedDeed::Raised(name, raise) => {
                 let cell = self.named_cell(name).await?;
                 let act = act(Deed::BudgetRaised(cell.id, raise));
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
-                self.change(&cell, act, |account| account.raise(raise, at))
+                let durable = self.change(&cell, act, |account| account.raise(raise, at))?;
+                durable.await;
             }
             SharedDeed::Reset(name) => {
                 let cell = self.named_cell(name).await?;
                 let act = act(Deed::BudgetReset(cell.id));
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
-                self.change(&cell, act, |account| account.reset(at))
+                let durable = self.change(&cell, act, |account| account.reset(at))?;
+                durable.await;
             }
             SharedDeed::Controlled(run, control) => {
                 let act = act(match control {
@@ -85,25 +111,30 @@ impl Budgets {
                     Control::Paused => Deed::RunPaused(run.clone()),
                     Control::Stopped => Deed::RunStopped(run.clone()),
                 });
-                if is_old && self.has_done(&act).await? {
+                if is_old || self.has_done(&act).await? {
                     return Ok(());
                 }
                 let run = self.known_run(&run).await?;
                 run.claim(None, &Limits::default(), self.now());
                 tracing::warn!(who = act.who, "{}: {details}", <&str>::from(&act.deed));
-                run.set_control(control, || self.ledger.act(act).map(drop))?;
-                Ok(())
+                let mut durable = None;
+                run.set_control(control, || {
+                    durable = Some(self.ledger.act(act)?);
+                    Ok::<(), OperateError>(())
+                })?;
+                if let Some(durable) = durable {
+                    durable.await;
+                }
             }
             SharedDeed::RunClaimed(run, parent, limits) => {
                 let run = self.known_run(&run).await?;
                 run.claim(parent.as_ref(), &limits, self.now());
-                // Others know it.
-                run.news();
+                run.heard(parent, &limits);
                 self.keep_limits(&run);
-                Ok(())
             }
-            SharedDeed::Tripped(..) | SharedDeed::Closed(_) => Ok(()),
+            SharedDeed::Tripped(..) | SharedDeed::Closed(_) => {}
         }
+        Ok(())
     }
 
     fn change(
@@ -111,7 +142,7 @@ impl Budgets {
         cell: &Arc<Cell>,
         act: Act,
         change: impl FnOnce(&mut crate::core::budget::StoredAccount),
-    ) -> Result<(), OperateError> {
+    ) -> Result<Durable, OperateError> {
         let is_reset = matches!(act.deed, Deed::BudgetReset(_));
         tracing::warn!(
             who = act.who,
@@ -121,7 +152,7 @@ impl Budgets {
         );
         let mut state = cell.lock();
         state.open(cell, &self.ledger);
-        drop(self.ledger.act(act)?);
+        let durable = self.ledger.act(act)?;
         if let Some(account) = &mut state.account {
             change(account);
         }
@@ -131,7 +162,7 @@ impl Budgets {
         cell.changed(&mut state);
         state.touch(self.now());
         state.wake_first();
-        Ok(())
+        Ok(durable)
     }
 
     /// The account of this name, whether a call was counted for it here or not.
@@ -161,7 +192,10 @@ impl Budgets {
             let known = ledger.view().events(&filter)?;
             let wanted = Event::from(act);
             let is_same = |event: &Event| {
-                event.at == wanted.at && event.who == wanted.who && event.details == wanted.details
+                event.at == wanted.at
+                    && event.what == wanted.what
+                    && event.who == wanted.who
+                    && event.details == wanted.details
             };
             Ok(known.items.iter().any(is_same))
         })

@@ -96,9 +96,10 @@ impl Budgets {
             state.wake_first();
             durable
         };
-        durable.await;
         let deed = SharedDeed::Raised(cell.name.clone(), raise);
-        self.tell_others(deed, who, told).await;
+        self.tell_others(deed, who, told);
+        durable.await;
+        self.have_told().await;
         Ok(until)
     }
 
@@ -120,9 +121,11 @@ impl Budgets {
             state.wake_first();
             durable
         };
-        durable.await;
         let deed = SharedDeed::Reset(cell.name.clone());
-        self.tell_others(deed, who, told).await;
+        self.tell_others(deed, who, told);
+        durable.await;
+        self.have_told().await;
+        self.forget_gone(&cell.name).await;
         Ok(())
     }
 
@@ -142,12 +145,12 @@ impl Budgets {
             durable = Some(self.record(deed(&run, control), who, format!("run {}", run.name))?);
             Ok::<(), OperateError>(())
         })?;
+        let deed = SharedDeed::Controlled(run.name.clone(), control);
+        self.tell_others(deed, who, format!("run {}", run.name));
         if let Some(durable) = durable {
             durable.await;
         }
-        let deed = SharedDeed::Controlled(run.name.clone(), control);
-        self.tell_others(deed, who, format!("run {}", run.name))
-            .await;
+        self.have_told().await;
         Ok(ended)
     }
 

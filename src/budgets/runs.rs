@@ -213,6 +213,15 @@ impl Run {
         })
     }
 
+    /// Other instances said this of it: they need not be told.
+    pub(super) fn heard(&self, parent: Option<Label>, limits: &Limits) {
+        let mut inner = self.lock();
+        if inner.known.as_ref().is_some_and(|it| it.parent == parent) {
+            inner.told.0 = parent;
+        }
+        inner.told.1 = inner.told.1.tightened(limits);
+    }
+
     /// The limits of it, if no record says them yet.
     pub fn new_limits(&self) -> Option<Limits> {
         let inner = self.lock();

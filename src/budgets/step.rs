@@ -35,12 +35,25 @@ const WORTH_TELLING: Duration = Duration::from_secs(1);
 /// What outlives a connection.
 #[derive(Default)]
 struct Memory {
-    /// The run of the server that all was put into.
+    /// The run of the server and the memory that all was put into.
     server: Option<String>,
+    /// `Fleet::lists` when all was put in.
+    lists: u64,
     away_since: Option<Instant>,
     /// What was told is still so.
     told: Option<&'static str>,
     retry: Duration,
+}
+
+/// Accounts that Redis does not have as they are: dropped, they are marked again.
+struct Unsent(Vec<Arc<Cell>>);
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        for cell in &self.0 {
+            cell.changed(&mut cell.lock());
+        }
+    }
 }
 
 impl Budgets {
@@ -66,6 +79,7 @@ impl Budgets {
     pub async fn leave_others(&self) {
         let Some(fleet) = &self.fleet else { return };
         let left = async {
+            fleet.shared.tell_backlog().await?;
             self.push_changes(fleet).await?;
             fleet.shared.leave().await
         };
@@ -79,6 +93,7 @@ impl Budgets {
         let (heard_at, before) = (shared.heard_at(), shared.peers());
         let server = shared.connect().await?;
         let first = shared.beat(false).await?;
+        let server = format!("{server} {}", first.memory);
         let is_other = memory.server.as_ref() != Some(&server) || first.is_new;
         let since = if first.is_new || memory.server.is_some() && is_other {
             first.at
@@ -86,10 +101,12 @@ impl Budgets {
             // Whoever lives has said so since then.
             earlier(first.at, BEAT * 2)
         } else {
-            heard_at
+            heard_at.min(first.at)
         };
-        if is_other {
+        let lists = fleet.lists();
+        if is_other || lists != memory.lists {
             self.push_all(fleet).await?;
+            memory.lists = lists;
         }
         self.push_changes(fleet).await?;
         shared.tell_backlog().await?;
@@ -101,7 +118,9 @@ impl Budgets {
         let remembered: Vec<&Peer> = before.iter().filter(lived).collect();
         loop {
             let beat = shared.beat(true).await?;
-            if is_whole(&beat, (own, &remembered), (since, until)) {
+            // No call passes what was done elsewhere before.
+            let has_heard = shared.has_heard(&first.deed) || beat.at >= until;
+            if has_heard && is_whole(&beat, (own, &remembered), (since, until)) {
                 break;
             }
             self.push_changes(fleet).await?;
@@ -119,11 +138,15 @@ impl Budgets {
         loop {
             tokio::select! {
                 () = fleet.changed.notified() => self.push_changes(fleet).await?,
+                // Under other rules more of it may count.
+                () = fleet.reloaded.notified() => self.push_all(fleet).await?,
                 () = shared.untold.notified() => shared.tell_backlog().await?,
-                () = shared.lost.notified(), if !shared.is_joined() => return Err(Away::Absent),
+                // It may tell of a loss before this connection: what follows looks.
+                () = shared.lost.notified() => {}
                 _ = beats.tick() => {
                     // What changed while nobody was told is put in with the next sign of life.
                     self.push_changes(fleet).await?;
+                    shared.tell_backlog().await?;
                     shared.beat(true).await?;
                 }
             }
@@ -133,18 +156,16 @@ impl Budgets {
         }
     }
 
-    /// Puts in what changed. Where that fails it is tried again with the next connection.
+    /// Puts in what changed. Where that fails, or nobody waits for it any more, it is tried again
+    /// with the next connection.
     async fn push_changes(&self, fleet: &Fleet) -> Result<(), Away> {
-        let cells = fleet.take_dirty();
-        let mut chunks = cells.chunks(AT_ONCE);
-        while let Some(chunk) = chunks.next() {
-            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
-            if let Err(away) = fleet.shared.push(&parts).await {
-                for cell in chunk.iter().chain(chunks.flatten()) {
-                    cell.changed(&mut cell.lock());
-                }
-                return Err(away);
-            }
+        let mut unsent = Unsent(fleet.take_dirty());
+        while !unsent.0.is_empty() {
+            let count = unsent.0.len().min(AT_ONCE);
+            let chunk = unsent.0.iter().take(count);
+            let parts: Vec<Part> = chunk.filter_map(|cell| self.part(cell)).collect();
+            fleet.shared.push(&parts).await?;
+            drop(unsent.0.drain(..count));
         }
         Ok(())
     }

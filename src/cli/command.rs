@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::config::{Config, LedgerConfig, Watcher};
 use crate::core::id::{CallId, Label};
 use crate::ledger::{self, Damage};
-use crate::otel::{self, logs::Lines};
+use crate::otel::{self, logs::LogQueue};
 
 pub(super) fn serve(common: &Common, serve: &Serve) -> Result<(), Failure> {
     let (config, watcher) = load(common)?;
@@ -41,7 +41,7 @@ pub(super) fn serve(common: &Common, serve: &Serve) -> Result<(), Failure> {
 }
 
 /// Gives what a collector is to be told of the log.
-fn start_log(format: LogFormat, is_told: bool) -> Option<Lines> {
+fn start_log(format: LogFormat, is_told: bool) -> Option<LogQueue> {
     let default = LevelFilter::INFO.into();
     let filter = EnvFilter::builder()
         .with_default_directive(default)

@@ -43,6 +43,8 @@ pub(super) fn read(source: Source<'_>, env: Environment<'_>) -> Result<Config, P
         config.sinks = sinks::read(root, env);
         config.metrics = measured::read(root);
         config.shared = shared::read(root, env);
+        let instance = config.shared.as_ref().and_then(|it| it.instance.as_ref());
+        sinks::name_after(&mut config.sinks, instance);
         config.suggestions = suggestions::read(root);
         config.otel = otel::read(root, env, listeners);
         config.prices = prices(root);

@@ -36,6 +36,10 @@ pub struct SharedConfig {
     /// How long Redis keeps accounts of budgets without an end that nobody uses.
     pub keep_for: Duration,
     pub on_failure: OnAway,
+    /// Calls are told to the ledgers of all instances.
+    pub records: bool,
+    /// How many of them Redis keeps for instances that come later.
+    pub keep_records: usize,
 }
 
 /// What calls with budgets go by while Redis is away.
@@ -96,6 +100,11 @@ const KEEP_FOR: Kind<Duration> = Kind::new("a duration of at least \"1h\"", "\"9
     (value::DURATION.parse)(value).filter(|time| *time >= Duration::from_secs(3600))
 });
 
+const KEEP_RECORDS: Kind<usize> =
+    Kind::new("a whole number from 1000 to 1000000", "20000", |value| {
+        (value::COUNT.parse)(value).filter(|count| (1000..=1_000_000).contains(count))
+    });
+
 fn is_url(text: &str) -> bool {
     if text.starts_with("unix:///") {
         return true;
@@ -113,8 +122,8 @@ fn is_url(text: &str) -> bool {
 /// Then it belongs into the environment.
 fn has_password(text: &str) -> bool {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    authority.contains('@') || text.contains("pass=")
+    // A password may have any characters, so that where the host begins is not sure.
+    rest.contains('@') || text.contains("pass=")
 }
 
 pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> Option<SharedConfig> {
@@ -132,6 +141,8 @@ pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> Option<S
         section.set("lease", &LEASE, &mut config.lease);
         section.set("keep_for", &KEEP_FOR, &mut config.keep_for);
         section.set("on_failure", &ON_FAILURE, &mut config.on_failure);
+        section.set("records", &value::BOOL, &mut config.records);
+        section.set("keep_records", &KEEP_RECORDS, &mut config.keep_records);
         if config.timeout * 6 > config.lease {
             let expected = "at least six times the timeout";
             section.problem("lease", expected, "lease = \"10s\"");
@@ -154,6 +165,8 @@ impl SharedConfig {
             lease: Duration::from_secs(10),
             keep_for: Duration::from_secs(90 * 86_400),
             on_failure: OnAway::default(),
+            records: true,
+            keep_records: 20_000,
         })
     }
 
@@ -249,7 +262,9 @@ pub(super) fn write(f: &mut impl Write, config: &SharedConfig) -> fmt::Result {
     writeln!(f, "timeout = {}", quoted(duration_text(config.timeout)))?;
     writeln!(f, "lease = {}", quoted(duration_text(config.lease)))?;
     writeln!(f, "keep_for = {}", quoted(duration_text(config.keep_for)))?;
-    writeln!(f, "on_failure = {}", quoted(on_failure))
+    writeln!(f, "on_failure = {}", quoted(on_failure))?;
+    writeln!(f, "records = {}", config.records)?;
+    writeln!(f, "keep_records = {}", config.keep_records)
 }
 
 /// Whether what goes to Redis can be read on the way.

@@ -34,13 +34,14 @@ pub struct SinkConfig {
     /// At least one.
     pub tables: Vec<SinkTable>,
     pub since: Since,
-    /// What this ledger is called there; none makes a name of the ledger itself.
+    /// What this ledger is called there, if need be as `[shared]` calls this instance; none makes a
+    /// name of the ledger itself.
     pub instance: Option<Label>,
     /// How long rows wait for others to be written with.
     pub interval: Duration,
     /// For a connection, and for one batch.
     pub timeout: Duration,
-    pub ca_file: Option<PathBuf>,
+    pub extra_ca_file: Option<PathBuf>,
 }
 
 /// What kind of database it is.
@@ -152,6 +153,11 @@ impl SinkConfig {
             SinkKind::Postgres
         }
     }
+
+    /// Whether all that it goes to is on this machine.
+    pub fn is_local(&self) -> bool {
+        hosts(self.url.expose()).into_iter().all(is_local)
+    }
 }
 
 fn is_http(url: &str) -> bool {
@@ -176,12 +182,33 @@ fn authority(rest: &str) -> &str {
     rest.split(['/', '?']).next().unwrap_or_default()
 }
 
+/// A password may have any characters, so that where the host begins is not sure.
 fn holds_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let user = authority(rest)
-        .rsplit_once('@')
-        .map_or("", |(user, _)| user);
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
     user.contains(':') || rest.contains("password=")
+}
+
+/// Names, addresses and directories of sockets, as the URL has them.
+fn hosts(url: &str) -> Vec<&str> {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    if is_http(url) {
+        return authority(rest).rsplit('@').take(1).collect();
+    }
+    // As the driver takes it apart.
+    let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(key, _)| ["host", "hostaddr"].contains(key));
+    let all = std::iter::once(authority(rest)).chain(named.map(|(_, host)| host));
+    let each = all.flat_map(|hosts| hosts.split(','));
+    each.filter(|host| !host.is_empty()).collect()
+}
+
+fn is_local(host: &str) -> bool {
+    let is_socket = host.starts_with('/') || host.starts_with("%2");
+    let url = format!("http://{host}");
+    is_socket || url.parse().is_ok_and(|url| check::is_local(&url))
 }
 
 pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> Vec<SinkConfig> {
@@ -197,6 +224,13 @@ pub(super) fn read(root: &mut Section<'_, '_>, env: Environment<'_>) -> Vec<Sink
         sink(section, name, env)
     });
     sinks.into_iter().flatten().collect()
+}
+
+/// One name for one process: what other instances call it, unless a sink says otherwise.
+pub(super) fn name_after(sinks: &mut [SinkConfig], instance: Option<&Label>) {
+    for sink in sinks.iter_mut().filter(|sink| sink.instance.is_none()) {
+        sink.instance = instance.cloned();
+    }
 }
 
 fn sink(
@@ -227,9 +261,9 @@ fn sink(
     let (mut interval, mut timeout) = (Duration::from_secs(5), Duration::from_secs(30));
     section.set("interval", &INTERVAL, &mut interval);
     section.set("timeout", &TIMEOUT, &mut timeout);
-    let ca_file = section.get("ca_file", &value::PATH);
-    if let Some(file) = &ca_file {
-        check::certificates(section, "ca_file", file);
+    let extra_ca_file = section.get("extra_ca_file", &value::PATH);
+    if let Some(file) = &extra_ca_file {
+        check::certificates(section, "extra_ca_file", file);
     }
     Some(SinkConfig {
         name: name?,
@@ -242,7 +276,7 @@ fn sink(
         instance,
         interval,
         timeout,
-        ca_file,
+        extra_ca_file,
     })
 }
 
@@ -295,20 +329,21 @@ fn from_environment(
 
 /// Sinks whose rows and password go over the net in clear.
 pub(super) fn warnings(sinks: &[SinkConfig]) -> impl Iterator<Item = String> + '_ {
-    let in_clear = sinks.iter().filter(|sink| goes_in_clear(sink.url.expose()));
-    in_clear.map(|sink| format!("sink {}: its rows and password go unencrypted", sink.name))
+    let in_clear = sinks
+        .iter()
+        .filter(|sink| may_be_plain(sink.url.expose()) && !sink.is_local());
+    in_clear.map(|sink| {
+        let name = &sink.name;
+        format!(
+            "sink {name}: its rows and password may go unencrypted; https, or sslmode=require in the \
+             URL of PostgreSQL, encrypts them"
+        )
+    })
 }
 
-fn goes_in_clear(url: &str) -> bool {
-    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
-    let authority = authority(rest).rsplit('@').next().unwrap_or_default();
-    let is_socket = authority.is_empty() || authority.starts_with("%2");
-    let is_local = is_socket
-        || format!("http://{authority}")
-            .parse()
-            .is_ok_and(|uri| check::is_local(&uri));
-    let is_plain = url.starts_with("http://") || url.contains("sslmode=disable");
-    is_plain && !is_local
+fn may_be_plain(url: &str) -> bool {
+    let plain = ["sslmode=disable", "sslmode=prefer"];
+    url.starts_with("http://") || plain.iter().any(|mode| url.contains(mode))
 }
 
 pub(super) fn write(f: &mut impl Write, sink: &SinkConfig) -> fmt::Result {
@@ -334,8 +369,8 @@ pub(super) fn write(f: &mut impl Write, sink: &SinkConfig) -> fmt::Result {
     }
     writeln!(f, "interval = {}", quoted(duration_text(sink.interval)))?;
     writeln!(f, "timeout = {}", quoted(duration_text(sink.timeout)))?;
-    if let Some(file) = &sink.ca_file {
-        writeln!(f, "ca_file = {}", quoted(file.display()))?;
+    if let Some(file) = &sink.extra_ca_file {
+        writeln!(f, "extra_ca_file = {}", quoted(file.display()))?;
     }
     Ok(())
 }

@@ -81,6 +81,8 @@ fn traceparent(value: &[u8]) -> Option<(TraceId, SpanId, u8)> {
     let trace = hex::<16>(part()?)?;
     let parent = hex::<8>(part()?)?;
     let [flags] = hex::<1>(part()?)?;
+    // Of those of later versions only one is known.
+    let flags = if version == 0 { flags } else { flags & SAMPLED };
     let is_whole = match version {
         0 => rest.is_empty(),
         0xff => false,

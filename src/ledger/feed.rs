@@ -45,6 +45,31 @@ impl FromStr for Bookmark {
     }
 }
 
+impl Bookmark {
+    /// From where all that is behind any of these can be read: that one place where they are one,
+    /// else the beginning of the earliest one's segment, for offsets within it change once something
+    /// is erased.
+    pub fn before_all(places: &[Self]) -> Option<Self> {
+        let earliest = places.iter().min_by_key(|it| it.0.position)?;
+        if places.iter().all(|it| it == earliest) {
+            return Some(*earliest);
+        }
+        let position = Position {
+            offset: 0,
+            ..earliest.0.position
+        };
+        Some(Self(Cursor {
+            position,
+            chain: Chain::default(),
+        }))
+    }
+
+    /// The number of the segment that it is in.
+    pub fn segment(self) -> u64 {
+        self.0.position.segment
+    }
+}
+
 /// A text is no place in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected a place in the ledger's log: segment, offset and hash, joined by dashes")]
@@ -115,6 +140,11 @@ impl Feed {
     /// Behind what was read.
     pub fn bookmark(&self) -> Bookmark {
         Bookmark(self.cursor)
+    }
+
+    /// Whether something before `place` was not read yet.
+    pub fn is_behind(&self, Bookmark(place): Bookmark) -> bool {
+        self.cursor.position < place.position
     }
 
     /// How far it is behind the end of the log, in bytes of that.
@@ -240,5 +270,35 @@ fn told(kind: u8, payload: &[u8]) -> Option<News> {
             it.instance.is_none().then(|| News::Measured(Box::new(it)))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(segment: u64, offset: u64, seen: u8) -> Bookmark {
+        let position = Position { segment, offset };
+        let chain =
+            Chain::parse(&format!("{seen:02x}").repeat(Chain::default().to_string().len() / 2));
+        Bookmark(Cursor {
+            position,
+            chain: chain.unwrap(),
+        })
+    }
+
+    #[test]
+    fn places_that_differ_are_all_behind_the_beginning_of_the_earliest_ones_segment() {
+        let here = place(3, 70, 1);
+        assert_eq!(Bookmark::before_all(&[]), None);
+        assert_eq!(Bookmark::before_all(&[here, here]), Some(here));
+        let early = Bookmark::before_all(&[place(4, 9, 2), here]).unwrap();
+        assert_eq!(early, place(3, 0, 0));
+        let doubtful = Bookmark::before_all(&[here, place(3, 70, 2)]).unwrap();
+        assert_eq!(
+            doubtful,
+            place(3, 0, 0),
+            "the log was written anew between them"
+        );
     }
 }

@@ -39,17 +39,16 @@ impl Fellows {
         if !self.has_any.load(Ordering::Acquire) {
             return None;
         }
-        let covers = |trip: &Trip| {
-            now.micros_since(trip.at) < cool_down_us
-                && match trip.evidence.scope {
-                    Scope::Run => true,
-                    Scope::Conversation => {
-                        trip.conversation.is_some() && trip.conversation == who.conversation
-                    }
-                    Scope::Edge => trip.agent == who.agent && trip.caller == who.caller,
-                }
+        let covers = |trip: &Trip| match trip.evidence.scope {
+            Scope::Run => true,
+            Scope::Conversation => {
+                trip.conversation.is_some() && trip.conversation == who.conversation
+            }
+            Scope::Edge => trip.agent == who.agent && trip.caller == who.caller,
         };
         let mut trips = lock(&self.trips);
+        trips.retain(|(_, trip)| now.micros_since(trip.at) < cool_down_us);
+        self.has_any.store(!trips.is_empty(), Ordering::Release);
         let mut of_run = trips.iter_mut().filter(|(of, _)| of == key);
         let (_, trip) = of_run.find(|(_, trip)| covers(trip))?;
         trip.refused = trip.refused.saturating_add(1);

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use super::Registration;
 use super::bounded::{Bounded, Labels, OTHER};
+use super::buckets::{SECONDS, TOKENS};
 use crate::core::call::{Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::usage::Usage;
@@ -18,27 +19,6 @@ use crate::core::usage::Usage;
 /// Distinct values of one label that clients choose; later ones are counted as [`OTHER`].
 const MAX_VALUES: usize = 100;
 
-/// The buckets of those conventions for times, in seconds.
-const SECONDS: [f64; 14] = [
-    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
-];
-/// The buckets of those conventions for token counts.
-const TOKENS: [f64; 14] = [
-    1.0,
-    4.0,
-    16.0,
-    64.0,
-    256.0,
-    1024.0,
-    4096.0,
-    16384.0,
-    65536.0,
-    262_144.0,
-    1_048_576.0,
-    4_194_304.0,
-    16_777_216.0,
-    67_108_864.0,
-];
 /// What the proxy itself takes: 50 us to 100 ms.
 const OVERHEAD_SECONDS: [f64; 11] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1,

@@ -18,6 +18,10 @@ pub(super) struct SharedMetrics {
     failures: Counter,
     pushed: Counter,
     losses: Counter,
+    given: Counter,
+    taken: Counter,
+    missed: Counter,
+    unread: Counter,
 }
 
 /// What is known of it at a moment.
@@ -31,6 +35,10 @@ pub struct SharedFigures {
     pub failures: u64,
     pub pushed: u64,
     pub losses: u64,
+    pub given: u64,
+    pub taken: u64,
+    pub missed: u64,
+    pub unread: u64,
 }
 
 impl SharedMetrics {
@@ -76,6 +84,26 @@ impl SharedMetrics {
                 "How often Redis went away",
                 Counter::default(),
             ),
+            given: to.add(
+                "open_aiops_shared_records_given",
+                "Records told to other instances",
+                Counter::default(),
+            ),
+            taken: to.add(
+                "open_aiops_shared_records_taken",
+                "Records of other instances that were taken in",
+                Counter::default(),
+            ),
+            missed: to.add(
+                "open_aiops_shared_records_missed",
+                "How often records of other instances were gone before they were taken in",
+                Counter::default(),
+            ),
+            unread: to.add(
+                "open_aiops_shared_records_unread",
+                "Records of other instances that this version does not understand",
+                Counter::default(),
+            ),
         }
     }
 
@@ -89,6 +117,10 @@ impl SharedMetrics {
             (&self.failures, figures.failures),
             (&self.pushed, figures.pushed),
             (&self.losses, figures.losses),
+            (&self.given, figures.given),
+            (&self.taken, figures.taken),
+            (&self.missed, figures.missed),
+            (&self.unread, figures.unread),
         ] {
             counter.inner().store(value, Ordering::Relaxed);
         }

@@ -73,8 +73,8 @@ const fn only_genai(name: &'static str, value: Read) -> Row {
 /// The conventions of `OpenTelemetry`.
 #[rustfmt::skip]
 pub(super) const GENAI: &[Row] = &[
-    only_semconv("gen_ai.operation.name", |it| it.operation().map(text)),
-    only_genai("gen_ai.operation.name", |it| it.operation().map(|name| text(if it.is_fetch { "fetch_response" } else { name }))),
+    only_semconv("gen_ai.operation.name", |it| it.operation_name(Conventions::Semconv141).map(text)),
+    only_genai("gen_ai.operation.name", |it| it.operation_name(Conventions::GenAi01).map(text)),
     same("gen_ai.provider.name", |it| Some(text(&*it.provider))),
     same("gen_ai.request.model", |it| label(it.admission.request_model.as_ref())),
     same("gen_ai.request.stream", |it| it.admission.stream.then_some(Value::BoolValue(true))),
@@ -193,6 +193,20 @@ pub(super) const LANGFUSE: &[Row] = &[
 
 /// All of them, as they stand on a span.
 pub(super) const TABLE: [&[Row]; 4] = [GENAI, OWN, OPENINFERENCE, LANGFUSE];
+
+/// Those that hold what was said, which a span can do without.
+pub(super) const SAID: [&str; 10] = [
+    "gen_ai.system_instructions",
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.tool.definitions",
+    "input.value",
+    "input.mime_type",
+    "output.value",
+    "output.mime_type",
+    "langfuse.observation.input",
+    "langfuse.observation.output",
+];
 
 type Tokens = fn(&Usage) -> u64;
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Uri;
 
 use super::content::Content;
-use crate::config::UpstreamConfig;
+use crate::config::{Conventions, UpstreamConfig};
 use crate::core::call::{Admission, Operation, Outcome, Settlement};
 use crate::core::digest::DigestSeed;
 use crate::core::id::Label;
@@ -27,7 +27,7 @@ pub(super) struct Facts<'c> {
     /// Where it went; none where the config does not name its upstream any more.
     pub(super) server: Option<Server>,
     pub(super) provider: Cow<'c, str>,
-    /// It asked for the answer to an earlier call.
+    /// It asked for what came of an earlier call, or that it end.
     pub(super) is_fetch: bool,
     pub(super) parameters: Parameters,
     pub(super) content: Option<Content>,
@@ -91,6 +91,17 @@ impl<'c> Facts<'c> {
             Operation::Batch => "batch",
             Operation::WebSocket | Operation::Other => return None,
         })
+    }
+
+    /// The same, by a generation of them: the later one tells apart what fetches an answer.
+    pub(super) fn operation_name(&self, conventions: Conventions) -> Option<&'static str> {
+        let admission = self.admission;
+        let is_response = matches!(admission.operation, Operation::Chat | Operation::Responses);
+        let is_fetched = self.is_fetch && is_response && admission.method == "GET";
+        match conventions {
+            Conventions::GenAi01 if is_fetched => Some("fetch_response"),
+            _ => self.operation(),
+        }
     }
 
     pub(super) fn ended_at(&self) -> Timestamp {

@@ -16,8 +16,8 @@ use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord, SdkLogger, SdkLoggerPr
 use tokio::sync::{mpsc, watch};
 use tracing::Metadata;
 
+use super::reporter::Reporter;
 use super::transport::{Kind, Transport};
-use super::voice::Voice;
 use super::{LOOK, scope};
 use crate::metrics::Loss;
 
@@ -44,13 +44,13 @@ const OWN: [&str; 9] = [
 pub type Bridge = OpenTelemetryTracingBridge<SdkLoggerProvider, SdkLogger>;
 
 /// Lines on their way from the log to the collector.
-pub struct Lines {
+pub struct LogQueue {
     waiting: mpsc::Receiver<LogRecord>,
     lost: Arc<AtomicU64>,
 }
 
 /// A bridge, and the other end of it. Lines beyond what waits are counted and left out.
-pub fn bridge() -> (Bridge, Lines) {
+pub fn bridge() -> (Bridge, LogQueue) {
     let (queue, waiting) = mpsc::channel(QUEUE);
     let lost = Arc::<AtomicU64>::default();
     let processor = Processor {
@@ -61,7 +61,7 @@ pub fn bridge() -> (Bridge, Lines) {
         .with_log_processor(processor)
         .build();
     let bridge = OpenTelemetryTracingBridge::new(&provider);
-    (bridge, Lines { waiting, lost })
+    (bridge, LogQueue { waiting, lost })
 }
 
 /// Whether a line may be told of: none that sending lines makes.
@@ -97,19 +97,19 @@ impl LogProcessor for Processor {
 }
 
 /// Brings lines to the collector.
-pub(super) struct Carrier {
+pub(super) struct LogExporter {
     pub(super) transport: Arc<Transport>,
     pub(super) resource: Resource,
-    pub(super) voice: Voice,
+    pub(super) reporter: Reporter,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl Carrier {
-    pub(super) async fn run(mut self, mut lines: Lines) {
+impl LogExporter {
+    pub(super) async fn run(mut self, mut lines: LogQueue) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             let is_last = *self.stop.borrow();
-            self.voice
+            self.reporter
                 .lost(Loss::Full, lines.lost.swap(0, Ordering::Relaxed));
             while batch.len() < BATCH
                 && let Ok(line) = lines.waiting.try_recv()
@@ -131,18 +131,18 @@ impl Carrier {
         let count = batch.len() as u64;
         for attempt in 1..=ATTEMPTS {
             match self.transport.send(self.request(batch.clone())).await {
-                Ok(taken) => return self.voice.took(count, &taken),
+                Ok(taken) => return self.reporter.took(count, &taken),
                 Err(failure) if !matches!(failure.kind, Kind::Later(_)) => {
-                    return self.voice.refused(count, &failure);
+                    return self.reporter.refused(count, &failure);
                 }
-                Err(failure) => self.voice.failed(&failure),
+                Err(failure) => self.reporter.failed(&failure),
             }
             if *self.stop.borrow() {
                 break;
             }
             self.pause(LOOK * attempt).await;
         }
-        self.voice.lost(Loss::Late, count);
+        self.reporter.lost(Loss::Late, count);
     }
 
     fn request(&self, log_records: Vec<LogRecord>) -> ExportLogsServiceRequest {

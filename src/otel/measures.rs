@@ -17,20 +17,22 @@ use tokio::sync::watch;
 use super::LOOK;
 use super::facts::Facts;
 use super::instruments::Instruments;
+use super::reporter::Reporter;
 use super::transport::{Kind, Transport};
-use super::voice::Voice;
 use crate::config::Config;
-use crate::ledger::{Feed, IndexError, Ledger, News};
+use crate::ledger::{CallDetail, Feed, IndexError, Ledger, News};
 
 /// Calls that are read at once.
 const CALLS: usize = 512;
+const AFTER_A_FAULT: Duration = Duration::from_secs(30);
 
 /// Follows the ledger and counts what ends.
 pub(super) struct Measures {
     ledger: Ledger,
     feed: Feed,
     config: Arc<ArcSwap<Config>>,
-    instruments: Instruments,
+    instruments: Arc<Instruments>,
+    reporter: Arc<Reporter>,
     provider: SdkMeterProvider,
 }
 
@@ -39,13 +41,14 @@ impl Measures {
     pub(super) fn open(
         ledger: &Ledger,
         config: Arc<ArcSwap<Config>>,
-        (transport, voice): (Arc<Transport>, Voice),
+        (transport, reporter): (Arc<Transport>, Reporter),
         resource: Resource,
     ) -> Self {
         let otel = config.load().otel.clone();
+        let reporter = Arc::new(reporter);
         let exporter = Exporter {
             transport,
-            voice: Arc::new(voice),
+            reporter: Arc::clone(&reporter),
             runtime: Handle::current(),
         };
         let reader = PeriodicReader::builder(exporter)
@@ -56,11 +59,24 @@ impl Measures {
             .with_reader(reader)
             .build();
         Self {
-            instruments: Instruments::new(&provider, otel.conventions),
+            instruments: Arc::new(Instruments::new(&provider, otel.conventions)),
             feed: Feed::from_end(ledger),
             ledger: ledger.clone(),
             provider,
+            reporter,
             config,
+        }
+    }
+
+    /// The same, where it stands.
+    fn again(&self) -> Self {
+        Self {
+            ledger: self.ledger.clone(),
+            feed: Feed::at(&self.ledger, self.feed.bookmark()),
+            config: Arc::clone(&self.config),
+            instruments: Arc::clone(&self.instruments),
+            reporter: Arc::clone(&self.reporter),
+            provider: self.provider.clone(),
         }
     }
 
@@ -68,6 +84,7 @@ impl Measures {
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
             let is_last = *stop.borrow();
+            let again = self.again();
             let looked = tokio::task::spawn_blocking(move || {
                 if is_last {
                     self.ledger.sync_index();
@@ -75,20 +92,20 @@ impl Measures {
                 let is_full = self.look();
                 (self, is_full)
             });
-            let Ok((back, looked)) = looked.await else {
-                return;
+            let (is_full, pause) = if let Ok((back, is_full)) = looked.await {
+                self = back;
+                (is_full, LOOK)
+            } else {
+                self = again;
+                self.reporter.broke();
+                (false, AFTER_A_FAULT)
             };
-            self = back;
-            let is_full = looked.unwrap_or_else(|error| {
-                tracing::debug!(%error, "metrics are not counted: the ledger cannot be read");
-                false
-            });
             if is_last && !is_full {
                 break;
             }
             if !is_full {
                 let stopped = stop.wait_for(|is_stopped| *is_stopped);
-                let _ = tokio::time::timeout(LOOK, stopped).await;
+                let _ = tokio::time::timeout(pause, stopped).await;
             }
         }
         let ended = tokio::task::spawn_blocking(move || self.provider.shutdown());
@@ -97,28 +114,46 @@ impl Measures {
         }
     }
 
-    /// Counts what ended since the last look; says whether there is more by now.
-    fn look(&mut self) -> Result<bool, IndexError> {
-        let batch = self.feed.next(CALLS)?;
-        let view = self.ledger.peek();
+    /// Counts what ended since the last look; says whether there is more by now. Where that cannot be
+    /// read nothing is counted, and the next look begins there again.
+    fn look(&mut self) -> bool {
+        let here = self.feed.bookmark();
+        let (calls, is_full) = match self.read() {
+            Ok(read) => read,
+            Err(error) => {
+                self.reporter.unread(&error);
+                self.feed = Feed::at(&self.ledger, here);
+                return false;
+            }
+        };
+        self.reporter.read();
         let config = self.config.load();
-        for (_, news) in batch.news {
-            let News::Settled(id) = news else { continue };
-            let Some(call) = view.call(id)? else { continue };
+        for call in calls {
             let mut upstreams = config.upstreams.iter();
             let upstream = upstreams.find(|it| it.name == call.row.upstream);
             if let Some(facts) = Facts::of(&call, upstream, self.ledger.seed()) {
                 self.instruments.record(&facts);
             }
         }
-        Ok(batch.is_full)
+        is_full
+    }
+
+    fn read(&mut self) -> Result<(Vec<CallDetail>, bool), IndexError> {
+        let batch = self.feed.next(CALLS)?;
+        let view = self.ledger.peek();
+        let mut calls = Vec::new();
+        for (_, news) in batch.news {
+            let News::Settled(id) = news else { continue };
+            calls.extend(view.call(id)?);
+        }
+        Ok((calls, batch.is_full))
     }
 }
 
 /// What the SDK hands its figures to, on a thread of its own.
 struct Exporter {
     transport: Arc<Transport>,
-    voice: Arc<Voice>,
+    reporter: Arc<Reporter>,
     runtime: Handle,
 }
 
@@ -129,13 +164,13 @@ impl PushMetricExporter for Exporter {
         if points == 0 {
             return Ok(());
         }
-        let (transport, voice) = (Arc::clone(&self.transport), Arc::clone(&self.voice));
+        let (transport, reporter) = (Arc::clone(&self.transport), Arc::clone(&self.reporter));
         let sent = self.runtime.spawn(async move {
             match transport.send(request).await {
-                Ok(taken) => voice.took(points, &taken),
+                Ok(taken) => reporter.took(points, &taken),
                 // The next figures have these in them.
-                Err(failure) if matches!(failure.kind, Kind::Later(_)) => voice.failed(&failure),
-                Err(failure) => voice.refused(points, &failure),
+                Err(failure) if matches!(failure.kind, Kind::Later(_)) => reporter.failed(&failure),
+                Err(failure) => reporter.refused(points, &failure),
             }
         });
         sent.await

@@ -16,16 +16,17 @@ pub(super) fn instrumentation() -> InstrumentationScope {
         .build()
 }
 
-/// What describes this process.
-pub(super) fn resource(config: &OtelConfig) -> Resource {
+/// What describes this process, which `instance` tells from others that do the same.
+pub(super) fn resource(config: &OtelConfig, instance: String) -> Resource {
     let own = [
+        KeyValue::new("service.instance.id", instance),
         KeyValue::new("service.version", VERSION),
         KeyValue::new("telemetry.sdk.name", "opentelemetry"),
         KeyValue::new("telemetry.sdk.language", "rust"),
     ];
     let more = config.resource.iter();
     let more = more.map(|(name, text)| KeyValue::new(name.clone(), text.clone()));
-    // What the environment says of it is not asked: the config is the one place.
+    // What the environment says of it is not asked: the config is the one place, and has the last word.
     Resource::builder_empty()
         .with_service_name(config.service_name.clone())
         .with_attributes(own)
@@ -36,4 +37,24 @@ pub(super) fn resource(config: &OtelConfig) -> Resource {
 /// The same, as OTLP has it.
 pub(super) fn told(resource: &Resource) -> v1::Resource {
     v1::Resource::from(resource)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::{Key, Value};
+
+    use super::*;
+
+    #[test]
+    fn an_instance_is_told_from_others_as_the_config_says_else_as_it_is_called() {
+        let id = |config: &OtelConfig| {
+            let resource = resource(config, "eu-1".to_owned());
+            resource.get(&Key::new("service.instance.id"))
+        };
+        let mut config = OtelConfig::default();
+        assert_eq!(id(&config), Some(Value::from("eu-1")));
+        let own = ("service.instance.id".to_owned(), "mine".to_owned());
+        config.resource.extend([own]);
+        assert_eq!(id(&config), Some(Value::from("mine")));
+    }
 }

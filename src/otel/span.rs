@@ -4,7 +4,7 @@ use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::SpanKind};
 
-use super::conventions::TABLE;
+use super::conventions::{SAID, TABLE};
 use super::facts::Facts;
 use super::value::attribute;
 use crate::config::Conventions;
@@ -29,7 +29,7 @@ pub(super) fn of_call(facts: &Facts<'_>, conventions: Conventions) -> Span {
             .map_or_else(Vec::new, Vec::from),
         trace_state: context.and_then(|it| it.state.clone()).unwrap_or_default(),
         flags: u32::from(place.flags) | HAS_REMOTE | remote,
-        name: name(facts),
+        name: name(facts, conventions),
         kind: SpanKind::Client.into(),
         start_time_unix_nano: nanos(facts.admission.started_at),
         end_time_unix_nano: nanos(facts.ended_at()),
@@ -46,8 +46,8 @@ pub(super) fn of_call(facts: &Facts<'_>, conventions: Conventions) -> Span {
     }
 }
 
-fn name(facts: &Facts<'_>) -> String {
-    let Some(operation) = facts.operation() else {
+fn name(facts: &Facts<'_>, conventions: Conventions) -> String {
+    let Some(operation) = facts.operation_name(conventions) else {
         return facts.admission.method.clone();
     };
     match &facts.admission.request_model {
@@ -63,6 +63,14 @@ fn attributes(facts: &Facts<'_>, conventions: Conventions) -> Vec<KeyValue> {
         Some(attribute(name, row.value(facts)?))
     })
     .collect()
+}
+
+/// Makes a span of a call smaller; says whether there was anything of what was said.
+pub(super) fn leave_out_content(span: &mut Span) -> bool {
+    let before = span.attributes.len();
+    span.attributes
+        .retain(|it| !SAID.contains(&it.key.as_str()));
+    span.attributes.len() < before
 }
 
 /// A span that was put together of calls.

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::content::Content;
 use super::conventions::TABLE;
 use super::facts::Facts;
-use super::span::of_call;
-use super::tree::Tree;
+use super::run_spans::RunSpans;
+use super::span::{leave_out_content, of_call};
 use crate::admin::sample::{Call, PLANNER, RESEARCHER, admission, label, settlement};
 use crate::config::{Config, Conventions, UpstreamConfig};
 use crate::core::call::{Admission, CostSource, Operation, Outcome, Settlement, Timings};
@@ -304,7 +304,7 @@ fn every_row_of_the_table_is_told_of_some_call_and_documented() {
 }
 
 #[test]
-fn a_response_that_is_fetched_used_nothing_itself() {
+fn a_response_that_is_fetched_used_nothing_itself_and_is_not_cancelled() {
     let mut records = records(1, PLANNER);
     records.0.operation = Operation::Responses;
     records.0.method = "GET".to_owned();
@@ -313,10 +313,39 @@ fn a_response_that_is_fetched_used_nothing_itself() {
     let [old, new] = BOTH.map(|it| of_call(&facts, it));
     assert_eq!(text(&new, "gen_ai.operation.name"), "fetch_response");
     assert_eq!(text(&old, "gen_ai.operation.name"), "chat");
+    for span in [&old, &new] {
+        let name = text(span, "gen_ai.operation.name");
+        assert_eq!(span.name, format!("{name} gpt-5"), "one name for one thing");
+    }
     for span in [old, new] {
         assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
         assert_eq!(value(&span, "llm.token_count.total"), None);
     }
+    let mut cancelled = records.clone();
+    cancelled.0.method = "POST".to_owned();
+    cancelled.0.target = "/v1/responses/resp_1/cancel".to_owned();
+    let span = of_call(&of(&cancelled, None), Conventions::GenAi01);
+    assert_eq!(text(&span, "gen_ai.operation.name"), "chat");
+    assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
+}
+
+#[test]
+fn a_span_without_what_was_said_is_the_one_that_never_had_it() {
+    let records = rich();
+    let mut facts = of(&records, None);
+    told(&mut facts);
+    let mut span = of_call(&facts, Conventions::Semconv141);
+    assert!(leave_out_content(&mut span));
+    assert!(!leave_out_content(&mut span), "there is no more");
+    facts.content = None;
+    let plain = of_call(&facts, Conventions::Semconv141);
+    let names = |span: &Span| {
+        let names = span.attributes.iter().map(|it| it.key.clone());
+        names
+            .filter(|it| it != "aiops.content.left_out")
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&span), names(&plain));
 }
 
 #[test]
@@ -343,13 +372,13 @@ fn a_call_of_a_traced_client_stays_in_its_trace() {
     assert_eq!(span.trace_state, "b=2,a=1");
     assert_eq!(span.flags, 0x301, "the parent is elsewhere");
     assert_eq!(value(&span, "langfuse.trace.name"), None);
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     assert!(tree.hear(&facts, at(1)).is_empty());
     assert!(tree.rest().is_empty(), "its client traces agents itself");
 }
 
 /// Hears of a call of an agent by its path.
-fn hear(tree: &mut Tree, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, Span) {
+fn hear(tree: &mut RunSpans, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, Span) {
     let mut records = records(seconds, PLANNER);
     let attribution = &mut records.0.attribution;
     attribution.run = Some(label(run));
@@ -363,7 +392,7 @@ fn hear(tree: &mut Tree, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, 
 
 #[test]
 fn agents_of_a_run_are_spans_below_those_that_called_them() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     let (_, planned) = hear(&mut tree, 10, "r", &["planner"]);
     let (_, looked_up) = hear(&mut tree, 20, "r", &["planner", "researcher"]);
     assert!(tree.silent(at(19)).is_empty(), "it goes on");
@@ -396,7 +425,7 @@ fn agents_of_a_run_are_spans_below_those_that_called_them() {
 
 #[test]
 fn a_run_that_goes_on_is_told_again_with_the_same_ids() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     hear(&mut tree, 10, "r", &["planner"]);
     let first = tree.silent(at(10));
     hear(&mut tree, 50, "r", &["planner"]);
@@ -421,7 +450,7 @@ fn a_run_names_its_workflow_and_is_linked_to_its_parent() {
         attribution
             .tags
             .insert("run_name".to_owned(), label("nightly"));
-        let mut tree = Tree::new(SEED, conventions);
+        let mut tree = RunSpans::new(SEED, conventions);
         tree.hear(&of(&records, None), at(1));
         let root = tree.rest().remove(0);
         assert_eq!(root.name, "invoke_workflow nightly");
@@ -434,7 +463,7 @@ fn a_run_names_its_workflow_and_is_linked_to_its_parent() {
 
 #[test]
 fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     let mut told = BTreeSet::new();
     let mut keep = |spans: Vec<Span>| {
         let roots = spans.into_iter().filter(|it| it.parent_span_id.is_empty());
@@ -445,21 +474,49 @@ fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
         let (pushed_out, _) = hear(&mut tree, seconds, run, &["a"]);
         keep(pushed_out);
     }
-    let rest = tree.rest();
-    assert!(rest.len() <= 2 * 4096, "{}", rest.len());
-    keep(rest);
+    let mut left = 0;
+    loop {
+        let portion = tree.rest();
+        if portion.is_empty() {
+            break;
+        }
+        left += portion.len();
+        assert!(portion.len() <= 2048 + 2, "{}", portion.len());
+        keep(portion);
+    }
+    assert!(left <= 2 * 4096, "{left}");
     assert_eq!(told, runs, "each was told");
 }
 
 #[test]
 fn agents_of_one_run_are_bounded_and_those_left_out_counted() {
-    let mut tree = Tree::new(SEED, Conventions::Semconv141);
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
     for n in 0..1100 {
         hear(&mut tree, n, "r", &[&format!("agent-{n}")]);
     }
     let spans = tree.rest();
     assert_eq!(spans.len(), 1 + 1024);
     assert_eq!(number(&spans[0], "aiops.agents.left_out"), 76);
+}
+
+#[test]
+fn agents_of_all_runs_are_bounded_together() {
+    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
+    let mut pushed_out = 0;
+    for n in 0..36_000 {
+        let run = format!("run-{}", n / 1000);
+        pushed_out += hear(&mut tree, n, &run, &[&format!("agent-{n}")]).0.len();
+    }
+    let mut left = 0;
+    loop {
+        let portion = tree.rest();
+        if portion.is_empty() {
+            break;
+        }
+        left += portion.len();
+    }
+    assert!(left <= 32 * 1024 + 4096, "{left}");
+    assert_eq!(pushed_out + left, 36_000 + 36, "each is told once");
 }
 
 #[test]

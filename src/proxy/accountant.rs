@@ -216,7 +216,8 @@ fn settle(mut call: EndedCall, books: &Books) {
     // More is to come, and nobody knows yet how much; or it will never be known.
     let is_guess = settlement.is_pending || is_unknown(&call, &settlement);
     let EndedCall { entry, hold, .. } = call;
-    settlement.settled_at = Some(now);
+    // By the clock that resets are told by.
+    settlement.settled_at = Some(books.budgets.at(now));
     if is_guess {
         hold.settle_as_held(books.budgets.at(now), |charges| {
             settlement.settle_at(charges);

@@ -398,7 +398,7 @@ impl OpenCall {
 impl Open {
     /// Holds so much output, and what is to come soon where there is room for that too.
     fn hold_more(&mut self, output_tokens: u64) -> Result<(), Box<Standing>> {
-        let now = self.proxy.clock.now();
+        let now = self.proxy.budgets.now();
         let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
         let hold = &mut self.call.hold;
         let ample = output_tokens.saturating_add(output_tokens / 4);

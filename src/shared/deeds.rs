@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use minicbor::{Decode, Encode};
 
-use super::Shared;
 use super::redis_error::Away;
+use super::{PUSH_TIMEOUT, Shared};
 use crate::core::budget::{AccountName, Control, Limits, Raise};
 use crate::core::id::{CallId, Label};
 use crate::core::loops::trip::Trip;
@@ -15,7 +15,9 @@ use crate::core::time::Timestamp;
 
 /// Deeds that Redis keeps for instances that come later.
 const MAX_DEEDS: u64 = 10_000;
-/// Deeds that wait while Redis is away.
+/// What clients said of runs is of use while those run.
+const MAX_CLAIMS: u64 = 1000;
+/// Deeds, and claims, that wait while Redis is away.
 const MAX_BACKLOG: usize = 1024;
 
 /// One deed, as all instances hear of it.
@@ -58,61 +60,82 @@ pub enum SharedDeed {
 
 /// Deeds that Redis does not have yet.
 #[derive(Debug, Default)]
-pub(super) struct Backlog(Mutex<VecDeque<Vec<u8>>>);
+pub(super) struct Backlog {
+    deeds: Waiting,
+    /// Any client can have many of them told: they take no place of what operators do.
+    claims: Waiting,
+}
 
-impl Backlog {
+/// In the order in which they were done.
+#[derive(Debug, Default)]
+struct Waiting(Mutex<VecDeque<Vec<u8>>>);
+
+impl Waiting {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whether the oldest had to leave.
+    fn add(&self, bytes: Vec<u8>) -> bool {
+        let mut waiting = self.lock();
+        let is_full = waiting.len() >= MAX_BACKLOG;
+        if is_full {
+            waiting.pop_front();
+        }
+        waiting.push_back(bytes);
+        is_full
+    }
+}
+
+impl SharedDeed {
+    fn is_claim(&self) -> bool {
+        matches!(self, Self::RunClaimed(..))
     }
 }
 
 impl Shared {
-    /// Tells all other instances. What Redis cannot take now it is told when it is back.
-    pub async fn tell(&self, told: &Told) {
+    /// Tells all other instances as soon as that can be; `tell_backlog` waits for it.
+    pub fn tell_soon(&self, told: &Told) {
         let Ok(bytes) = minicbor::to_vec(told) else {
             return;
         };
-        self.keep_for_later(bytes);
-        if let Err(away) = self.tell_backlog().await {
-            tracing::warn!("other instances are told later: {away}");
-        }
-    }
-
-    /// The same for who cannot wait.
-    pub fn tell_soon(&self, told: &Told) {
-        if let Ok(bytes) = minicbor::to_vec(told) {
-            self.keep_for_later(bytes);
-            self.untold.notify_one();
-        }
-    }
-
-    fn keep_for_later(&self, bytes: Vec<u8>) {
-        let mut backlog = self.backlog.lock();
-        if backlog.len() >= MAX_BACKLOG {
+        if told.deed.is_claim() {
+            if self.backlog.claims.add(bytes) {
+                tracing::debug!("other instances miss what a client said of a run");
+            }
+        } else if self.backlog.deeds.add(bytes) {
             tracing::error!("Redis is away for so long that other instances miss a deed");
-            backlog.pop_front();
         }
-        backlog.push_back(bytes);
+        self.untold.notify_one();
     }
 
-    /// Tells what was not told yet, in the order it was done.
+    /// Tells what was not told yet, in the order it was done. What Redis did not answer to in time is
+    /// told again: who follows it asks whether that was done before.
     pub async fn tell_backlog(&self) -> Result<(), Away> {
         let _telling = self.telling.lock().await;
+        let deeds = (&self.backlog.deeds, MAX_DEEDS);
+        self.tell_all(deeds, &["deeds", "deed"]).await?;
+        let claims = (&self.backlog.claims, MAX_CLAIMS);
+        self.tell_all(claims, &["claims"]).await
+    }
+
+    async fn tell_all(&self, (waiting, most): (&Waiting, u64), keys: &[&str]) -> Result<(), Away> {
         loop {
-            let Some(next) = self.backlog.lock().front().cloned() else {
+            let Some(next) = waiting.lock().front().cloned() else {
                 return Ok(());
             };
+            let sealed = self.seal.seal(&next).ok_or(Away::Absent)?;
             let mut line = self.line()?;
+            line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
             let mut call = self.tell.prepare_invoke();
-            call.key(self.naming.key("deeds"))
-                .key(self.naming.key("deed"));
-            call.arg(self.naming.id())
-                .arg(MAX_DEEDS)
-                .arg(next.as_slice());
+            for key in keys {
+                call.key(self.naming.key(key));
+            }
+            call.arg(self.naming.id()).arg(most).arg(sealed);
             let _: String = call.invoke_async(&mut line).await?;
-            let mut backlog = self.backlog.lock();
-            if backlog.front() == Some(&next) {
-                backlog.pop_front();
+            let mut waiting = waiting.lock();
+            if waiting.front() == Some(&next) {
+                waiting.pop_front();
             }
         }
     }

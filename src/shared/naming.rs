@@ -57,6 +57,11 @@ impl Naming {
         self.incarnation
     }
 
+    /// What is told to other instances is sealed with it.
+    pub(super) fn seal_key(&self) -> [u8; 32] {
+        *blake3::keyed_hash(&self.secret, b"seal\0").as_bytes()
+    }
+
     /// Equal where the secret is.
     pub(super) fn mark(&self) -> String {
         short(&self.secret, "mark", &[], 16)

@@ -18,6 +18,10 @@ pub struct Peer {
     pub about: String,
 }
 
+/// As the script gives it: how it is, its time, the last deed, its memory, and of each instance the
+/// id and what it says of itself.
+pub(super) type Reply = (String, String, String, String, Vec<String>);
+
 /// The answer to a sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
@@ -26,30 +30,30 @@ pub struct Beat {
     /// Nobody was there before, or Redis lost its memory.
     pub is_new: bool,
     pub deed: String,
+    /// Another one where Redis lost what it had.
+    pub memory: String,
     pub peers: Vec<Peer>,
 }
 
 impl Beat {
-    pub(super) fn parse(reply: &[String]) -> Result<Self, Away> {
-        let not_understood = || Away::Answer(reply.join(" ").chars().take(200).collect());
-        match reply {
-            [word] if word == "secret" => Err(Away::Secret),
-            [word] if word == "twice" => Err(Away::Twice),
-            [word, at, deed, rest @ ..] => {
-                let pairs = rest.chunks_exact(2);
-                let peers = pairs.filter_map(|pair| Peer::parse(pair.first()?, pair.last()?));
-                let at = at.parse().map_err(|_| not_understood())?;
-                let mut peers: Vec<Peer> = peers.collect();
-                peers.sort_by(|one, other| (&one.title, &one.id).cmp(&(&other.title, &other.id)));
-                Ok(Self {
-                    at: Timestamp::from_micros(at),
-                    is_new: word == "new",
-                    deed: deed.clone(),
-                    peers,
-                })
-            }
-            _ => Err(not_understood()),
+    pub(super) fn parse((word, at, deed, memory, all): Reply) -> Result<Self, Away> {
+        match word.as_str() {
+            "secret" => return Err(Away::Secret),
+            "twice" => return Err(Away::Twice),
+            _ => {}
         }
+        let at = at.parse().map_err(|_| Away::Answer(at))?;
+        let pairs = all.chunks_exact(2);
+        let peers = pairs.filter_map(|pair| Peer::parse(pair.first()?, pair.last()?));
+        let mut peers: Vec<Peer> = peers.collect();
+        peers.sort_by(|one, other| (&one.title, &one.id).cmp(&(&other.title, &other.id)));
+        Ok(Self {
+            at: Timestamp::from_micros(at),
+            is_new: word == "new",
+            deed,
+            memory,
+            peers,
+        })
     }
 }
 

@@ -54,4 +54,6 @@ pub enum SetupError {
     Certificates(PathBuf, io::Error),
     #[error("[shared] url: {0}")]
     Url(#[from] RedisError),
+    #[error("[shared] secret_env: no key can be made of it")]
+    Seal,
 }

@@ -1,7 +1,7 @@
 -- What all instances have of each account. Who takes puts the own part in if everything fits, who
 -- looks does so in any case, who peeks does not.
 --
--- KEYS: the instances that live, the last deed, then each account.
+-- KEYS: the instances that live, the last deed, what is known of each instance, then each account.
 -- ARGV: own id, own incarnation, "take", "look" or "peek", then of each account a question and the own part.
 -- A question: [from, to, kept for ms, {measure, limit, wanted}...], in one list.
 -- A part: [incarnation, version, running, bucket, 5 held, {bucket, 5 spent}...], in one list.
@@ -43,6 +43,16 @@ local function spend(spent, bucket, part, at)
   add(sum, part, at)
 end
 
+-- It lives again and put in all that its ledger knows: what it held before is settled there.
+local function is_back(id, incarnation)
+  local known = redis.call('HGET', KEYS[3], id)
+  if not known then
+    return false
+  end
+  local present, lease, synced = string.match(known, '^(%d+) (%d+) (%d+)')
+  return present ~= text(incarnation) and tonumber(lease) > now and tonumber(synced) > 0
+end
+
 local function answer(running, held, spent)
   local words = {text(running)}
   for n = 1, 5 do
@@ -80,8 +90,8 @@ local function fits(total, running, question)
 end
 
 local answers, stale, all_fit = {}, {}, true
-for n = 3, #KEYS do
-  local at = 4 + (n - 3) * 2
+for n = 4, #KEYS do
+  local at = 4 + (n - 4) * 2
   local question, own = cjson.decode(ARGV[at]), cjson.decode(ARGV[at + 1])
   local from, to = question[1], question[2]
   local held, spent, running, total = {0, 0, 0, 0, 0}, {}, 0, {0, 0, 0, 0, 0}
@@ -89,7 +99,8 @@ for n = 3, #KEYS do
   for i = 1, #parts, 2 do
     local part = cjson.decode(parts[i + 1])
     if parts[i] == me then
-      if part[1] > own[1] or (part[1] == own[1] and part[2] >= own[2]) then
+      -- Whoever asks lives: what another incarnation put in is older, whatever clocks say.
+      if part[1] == own[1] and part[2] >= own[2] then
         stale[n], own = true, part
       end
     else
@@ -97,7 +108,7 @@ for n = 3, #KEYS do
         running = running + part[3]
         add(held, part, 4)
         add(total, part, 4)
-      elseif part[4] >= from and part[4] < to then
+      elseif part[4] >= from and part[4] < to and not is_back(parts[i], part[1]) then
         -- Nobody knows what the calls of one that is gone used: what they held counts as spent.
         spend(spent, part[4], part, 4)
         add(total, part, 4)
@@ -121,8 +132,8 @@ for n = 3, #KEYS do
 end
 
 if (all_fit and not looks) or ARGV[3] == 'look' then
-  for n = 3, #KEYS do
-    local at = 4 + (n - 3) * 2
+  for n = 4, #KEYS do
+    local at = 4 + (n - 4) * 2
     if not stale[n] then
       redis.call('HSET', KEYS[n], me, ARGV[at + 1])
     end

@@ -13,7 +13,7 @@ use reqwest::{Client, Response, Url};
 use super::postgres::check_version;
 use super::rows::Lot;
 use super::schema::{self, Found, Shape, Times, VERSION};
-use super::store::{Owner, Trouble, Unusable, chain};
+use super::store::{Known, Owner, Trouble, Unusable, chain};
 use super::texts::{Reader, field, text};
 use crate::config::{SinkConfig, SinkTable};
 use crate::export::Value;
@@ -56,7 +56,7 @@ impl ClickHouse {
         // They go in headers alone, whatever shows a URL.
         let _ = url.set_username("");
         let _ = url.set_password(None);
-        let trust = trust(url.scheme() == "https", config.ca_file.as_ref())?;
+        let trust = trust(url.scheme() == "https", config.extra_ca_file.as_ref())?;
         let client = Client::builder()
             .tls_backend_preconfigured(trust)
             .default_headers(headers)
@@ -80,7 +80,7 @@ impl ClickHouse {
         })
     }
 
-    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Option<String>, Trouble> {
+    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         let version = self.ask("SELECT version()").await?;
         self.server = Server::of(version.trim());
         let database = &self.database;
@@ -106,7 +106,7 @@ impl ClickHouse {
             );
             self.ask(&note).await?;
         }
-        self.place(owner).await
+        self.known(owner).await
     }
 
     async fn has_database(&self) -> Result<bool, Trouble> {
@@ -130,15 +130,15 @@ impl ClickHouse {
         Ok(found)
     }
 
-    async fn place(&self, owner: &Owner) -> Result<Option<String>, Trouble> {
+    async fn known(&self, owner: &Owner) -> Result<Known, Trouble> {
         let (instance, ledger) = (quoted(&owner.instance), quoted(&owner.ledger));
         let asked = format!(
-            "SELECT argMax(`position`, `version`) FROM `{}`.`position` \
-             WHERE `instance` = {instance} AND `ledger` = {ledger} FORMAT TabSeparated",
+            "SELECT `table_name`, argMax(`position`, `version`), max(`version`) \
+             FROM `{}`.`position` WHERE `instance` = {instance} AND `ledger` = {ledger} \
+             GROUP BY `table_name` FORMAT TabSeparated",
             self.database
         );
-        let place = self.ask(&asked).await?;
-        Ok(Some(place.trim().to_owned()).filter(|it| !it.is_empty()))
+        Ok(known(&self.tables, &self.ask(&asked).await?))
     }
 
     pub(super) async fn write(
@@ -156,12 +156,14 @@ impl ClickHouse {
             self.insert(&insert, lines).await?;
         }
         let Some(place) = place else { return Ok(()) };
+        let names: Vec<String> = self.tables.iter().map(|it| quoted(it.name())).collect();
         let insert = format!(
-            "INSERT INTO `{}`.`position` (`instance`, `ledger`, `position`, `written_at`, \
-             `version`) SELECT {}, {}, {}, now(), toUInt64({version})",
+            "INSERT INTO `{}`.`position` (`instance`, `ledger`, `table_name`, `position`, \
+             `written_at`, `version`) SELECT {}, {}, arrayJoin([{}]), {}, now(), toUInt64({version})",
             self.database,
             quoted(&owner.instance),
             quoted(&owner.ledger),
+            names.join(", "),
             quoted(place),
         );
         self.ask(&insert).await.map(drop)
@@ -232,6 +234,25 @@ impl Server {
             can_wait: since((21, 12)),
         }
     }
+}
+
+/// Lines of a table's name, its place and the version that was written with.
+fn known(tables: &[SinkTable], lines: &str) -> Known {
+    let mut known = Known {
+        places: vec![None; tables.len()],
+        version: 0,
+    };
+    for line in lines.lines() {
+        let mut fields = line.split('\t');
+        let (name, place) = (fields.next(), fields.next());
+        let version = fields.next().and_then(|text| text.parse().ok());
+        known.version = known.version.max(version.unwrap_or(0));
+        let at = tables.iter().position(|it| Some(it.name()) == name);
+        if let Some(of) = at.and_then(|at| known.places.get_mut(at)) {
+            *of = place.map(str::to_owned);
+        }
+    }
+    known
 }
 
 /// None where the statement was carried out.

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rows::{Entry, Lot};
+use super::schema::is_told;
 use crate::config::SinkTable;
 use crate::core::budget::AccountName;
 use crate::core::id::CallId;
 use crate::core::metric::{Measurement, Subject};
-use crate::export::{CALLS, DECISIONS, Decided, METRICS, Measured, Value, row};
+use crate::export::{CALLS, DECISIONS, Decided, Field, METRICS, Measured, Row, Value};
 use crate::ledger::{
     Bookmark, CallRow, Event, Feed, IndexError, Ledger, MetricFilter, MetricScope, News, View,
     measured_identity,
@@ -30,6 +31,8 @@ pub(super) struct Gathered {
     pub(super) place: Bookmark,
     /// There is more by now.
     pub(super) is_full: bool,
+    /// All is read that was recorded when it was looked for.
+    pub(super) has_all: bool,
     /// Retention was faster: something is not among it that should be.
     pub(super) is_missed: bool,
     /// How far the place is behind the end of the log.
@@ -58,6 +61,7 @@ impl Gatherer {
 
     /// What is recorded and indexed by now.
     pub(super) fn next(&mut self) -> Result<Gathered, IndexError> {
+        let end = Feed::from_end(&self.ledger).bookmark();
         let batch = self.feed.next(MAX_NEWS)?;
         let view = self.ledger.peek();
         let (mut calls, mut told, mut measured) = (Vec::new(), Vec::new(), Vec::new());
@@ -89,10 +93,17 @@ impl Gatherer {
             lots,
             place: batch.behind,
             is_full: batch.is_full,
+            has_all: !self.feed.is_behind(end),
             is_missed,
             lag_bytes: self.feed.lag(),
         })
     }
+}
+
+/// The row of a record, without what was said.
+fn row<T>(fields: &[Field<T>], record: &T) -> Row {
+    let told = fields.iter().filter(|field| is_told(&field.column));
+    told.map(|field| (field.value)(record)).collect()
 }
 
 /// Rows of calls as they stand; says whether all were there.
@@ -188,5 +199,26 @@ fn call_of(it: &Measurement) -> Option<CallId> {
     match it.subject {
         Subject::Call(id) => Some(id),
         Subject::Run(_) | Subject::Agent(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::time::Timestamp;
+    use crate::sinks::schema::Shape;
+
+    #[test]
+    fn a_row_has_a_value_for_each_column_that_the_database_has() {
+        let event = Event::own(Timestamp::from_micros(1), "loop_tripped", None);
+        let account = None;
+        let row = row(DECISIONS, &Decided { event, account });
+        let shape = Shape::of(SinkTable::Decisions);
+        assert_eq!(
+            row.len() + 2,
+            shape.columns.len(),
+            "instance and id beside it"
+        );
+        assert_eq!(row.len() + 1, DECISIONS.len(), "what was said is not told");
     }
 }

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::rows::Lot;
 use super::schema::{self, Found, Shape, VERSION};
-use super::store::{Owner, Trouble, Unusable, chain};
+use super::store::{Known, Owner, Trouble, Unusable, chain};
 use super::texts::{Reader, text};
 use crate::config::{Secret, SinkConfig, SinkTable};
 use crate::upstream::trust;
@@ -38,13 +38,13 @@ pub(super) struct Postgres {
 
 struct Open {
     client: Client,
-    /// Carries the connection; ends with it.
-    carrier: JoinHandle<()>,
+    /// Drives the connection; ends with it.
+    driver: JoinHandle<()>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.carrier.abort();
+        self.driver.abort();
     }
 }
 
@@ -52,7 +52,7 @@ impl Postgres {
     pub(super) fn new(config: &SinkConfig) -> Result<Self, Unusable> {
         let parsed = parse(config).map_err(Unusable::Url)?;
         let is_secure = parsed.get_ssl_mode() != SslMode::Disable;
-        let trust = trust(is_secure, config.ca_file.as_ref())?;
+        let trust = trust(is_secure, config.extra_ca_file.as_ref())?;
         Ok(Self {
             config: parsed,
             tls: MakeRustlsConnect::new(trust),
@@ -67,26 +67,26 @@ impl Postgres {
         self.open = None;
     }
 
-    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Option<String>, Trouble> {
+    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         self.close();
         let limit = self.timeout;
         within(limit, self.connect_and_prepare(owner)).await
     }
 
-    async fn connect_and_prepare(&mut self, owner: &Owner) -> Result<Option<String>, Trouble> {
+    async fn connect_and_prepare(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         let connected = self.config.connect(self.tls.clone()).await;
         let (client, connection) = connected.map_err(|error| trouble(&error))?;
-        let carrier = tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             // What went wrong with it is said by whatever was asked for through it.
             drop(connection.await);
         });
-        let mut open = Open { client, carrier };
-        let place = self.prepare(&mut open.client, owner).await?;
+        let mut open = Open { client, driver };
+        let known = self.prepare(&mut open.client, owner).await?;
         self.open = Some(open);
-        Ok(place)
+        Ok(known)
     }
 
-    async fn prepare(&self, client: &mut Client, owner: &Owner) -> Result<Option<String>, Trouble> {
+    async fn prepare(&self, client: &mut Client, owner: &Owner) -> Result<Known, Trouble> {
         let fail = |error: Error| trouble(&error);
         let encoding = client
             .query_typed("SELECT current_setting('server_encoding')", &[])
@@ -102,15 +102,25 @@ impl Postgres {
             .await
             .map_err(fail)?;
         self.complete(&work).await?;
-        let place = format!(
-            "SELECT \"position\" FROM \"{}\".\"position\" WHERE instance = $1 AND ledger = $2",
+        let places = format!(
+            "SELECT table_name, \"position\" FROM \"{}\".\"position\" \
+             WHERE instance = $1 AND ledger = $2",
             self.schema
         );
         let named: [(&(dyn ToSql + Sync), Type); 2] =
             [(&owner.instance, Type::TEXT), (&owner.ledger, Type::TEXT)];
-        let rows = work.query_typed(&place, &named).await.map_err(fail)?;
+        let rows = work.query_typed(&places, &named).await.map_err(fail)?;
         work.commit().await.map_err(fail)?;
-        Ok(rows.first().map(|row| row.get(0)))
+        let place = |table: &SinkTable| {
+            let row = rows
+                .iter()
+                .find(|row| row.get::<_, &str>(0) == table.name());
+            row.map(|row| row.get(1))
+        };
+        Ok(Known {
+            places: self.tables.iter().map(place).collect(),
+            version: 0,
+        })
     }
 
     /// Brings the tables to what they should be.
@@ -169,6 +179,7 @@ impl Postgres {
         let Some(open) = &mut self.open else {
             return Err(Trouble::passing("the connection is closed"));
         };
+        let place = place.map(|place| (place, self.tables.as_slice()));
         within(limit, write(&mut open.client, (schema, owner), lots, place)).await
     }
 }
@@ -177,7 +188,7 @@ async fn write(
     client: &mut Client,
     (schema, owner): (&str, &Owner),
     lots: &[Lot],
-    place: Option<&str>,
+    place: Option<(&str, &[SinkTable])>,
 ) -> Result<(), Trouble> {
     let fail = |error: Error| trouble(&error);
     let work = client.transaction().await.map_err(fail)?;
@@ -192,16 +203,19 @@ async fn write(
         let upsert = schema::postgres_upsert(schema, &shape);
         work.execute_typed(&upsert, &given).await.map_err(fail)?;
     }
-    if let Some(place) = place {
+    if let Some((place, tables)) = place {
         let move_on = format!(
-            "INSERT INTO \"{schema}\".\"position\" (instance, ledger, \"position\") \
-             VALUES ($1, $2, $3) ON CONFLICT (instance, ledger) DO UPDATE SET \
+            "INSERT INTO \"{schema}\".\"position\" (instance, ledger, table_name, \"position\") \
+             SELECT $1, $2, t, $3 FROM unnest($4::text[]) AS u(t) \
+             ON CONFLICT (instance, ledger, table_name) DO UPDATE SET \
              \"position\" = excluded.\"position\", written_at = now()"
         );
-        let given: [(&(dyn ToSql + Sync), Type); 3] = [
+        let names: Vec<&str> = tables.iter().map(|table| table.name()).collect();
+        let given: [(&(dyn ToSql + Sync), Type); 4] = [
             (&owner.instance, Type::TEXT),
             (&owner.ledger, Type::TEXT),
             (&place, Type::TEXT),
+            (&names, Type::TEXT_ARRAY),
         ];
         work.execute_typed(&move_on, &given).await.map_err(fail)?;
     }
@@ -262,7 +276,8 @@ fn is_about_rows(said: &DbError) -> bool {
 }
 
 /// The URL with what is configured beside it. What `sslmode` asks for beyond encryption is always
-/// checked: the certificate and the name in it.
+/// checked: the certificate and the name in it. Where it asks for nothing, nothing leaves this
+/// machine unencrypted.
 fn parse(config: &SinkConfig) -> Result<Config, String> {
     let url = config.url.expose();
     let url = url.replace("sslmode=verify-full", "sslmode=require");
@@ -271,6 +286,9 @@ fn parse(config: &SinkConfig) -> Result<Config, String> {
         let cause = chain(&error);
         format!("its URL is not one of PostgreSQL: {cause}")
     })?;
+    if !url.contains("sslmode=") && !config.is_local() {
+        parsed.ssl_mode(SslMode::Require);
+    }
     if let Some(user) = &config.user {
         parsed.user(user);
     }

@@ -24,6 +24,14 @@ const ID: Column = Column {
     doc: "the same whenever this row is written, and of no other",
 };
 
+/// Columns of the exports that hold what was said, which no database gets.
+const SAID: [&str; 1] = ["loop_sample"];
+
+/// Whether a column of the exports goes to databases.
+pub(super) fn is_told(column: &Column) -> bool {
+    !SAID.contains(&column.name)
+}
+
 /// One table as a database has it.
 pub(super) struct Shape {
     pub(super) table: SinkTable,
@@ -59,7 +67,7 @@ impl Shape {
         let own = [Some(INSTANCE), id].into_iter().flatten();
         Self {
             table,
-            columns: own.chain(exported.columns()).collect(),
+            columns: own.chain(exported.columns()).filter(is_told).collect(),
             key: ["instance", if id.is_some() { "id" } else { "call_id" }],
             time,
             is_time_fixed,
@@ -92,8 +100,9 @@ pub(super) fn postgres(schema: &str, tables: &[SinkTable], found: Option<&Found>
     if !found.contains_key("position") {
         told.push(format!(
             "CREATE TABLE IF NOT EXISTS \"{schema}\".\"position\" (instance text NOT NULL, \
-             ledger text NOT NULL, \"position\" text NOT NULL, \
-             written_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (instance, ledger))"
+             ledger text NOT NULL, table_name text NOT NULL, \"position\" text NOT NULL, \
+             written_at timestamptz NOT NULL DEFAULT now(), \
+             PRIMARY KEY (instance, ledger, table_name))"
         ));
     }
     for table in tables {
@@ -226,8 +235,9 @@ pub(super) fn clickhouse(
     if !found.contains_key("position") {
         told.push(format!(
             "CREATE TABLE IF NOT EXISTS `{database}`.`position` (`instance` String, \
-             `ledger` String, `position` String, `written_at` {now}, `version` UInt64) \
-             ENGINE = ReplacingMergeTree(`version`) ORDER BY (`instance`, `ledger`)"
+             `ledger` String, `table_name` String, `position` String, `written_at` {now}, \
+             `version` UInt64) ENGINE = ReplacingMergeTree(`version`) \
+             ORDER BY (`instance`, `ledger`, `table_name`)"
         ));
     }
     for table in tables {

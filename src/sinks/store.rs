@@ -26,6 +26,15 @@ pub(super) struct Owner {
     pub(super) ledger: String,
 }
 
+/// What a database knows of an owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Known {
+    /// How far the rows of each configured table are, in their order.
+    pub(super) places: Vec<Option<String>>,
+    /// The greatest version written with one; zero where rows have none.
+    pub(super) version: u64,
+}
+
 /// Why something was not written. Never shows a URL or a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Trouble {
@@ -52,14 +61,14 @@ impl Store {
     }
 
     /// Connects, creates or completes the tables, and says how far this owner's rows are.
-    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Option<String>, Trouble> {
+    pub(super) async fn open(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         match self {
             Self::Postgres(it) => it.open(owner).await,
             Self::ClickHouse(it) => it.open(owner).await,
         }
     }
 
-    /// Writes rows, and that all is there before `place`. What was written before stays as it is or
+    /// Writes rows, and that all of the configured tables is there before `place`. What was written before stays as it is or
     /// is written over by the same: this may be done again after any failure. `version` grows.
     pub(super) async fn write(
         &mut self,

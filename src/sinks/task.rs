@@ -9,14 +9,17 @@ use tokio::sync::watch;
 use super::gather::{Gathered, Gatherer};
 use super::rows::Lot;
 use super::status::Reporter;
-use super::store::{Owner, Store, Trouble};
+use super::store::{Known, Owner, Store, Trouble};
 use crate::clock::Clock;
 use crate::config::{Since, SinkConfig, SinkTable};
+use crate::core::time::Timestamp;
 use crate::ledger::{Bookmark, Feed, IndexError, Ledger};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Attempts before rows are left out of which the database takes none: it may be mended meanwhile.
+/// A place with no rows before it is written this often, so that the next start need not look there.
+const PLACE_EVERY_US: u64 = 300_000_000;
+/// Times that none of the rows is taken before they are left out: the table may be mended meanwhile.
 const PATIENCE: u32 = 10;
 
 pub(super) struct Task {
@@ -28,12 +31,14 @@ pub(super) struct Task {
     pub(super) reporter: Arc<Reporter>,
     /// Set when what is there is to be written, and no more.
     pub(super) stop: watch::Receiver<bool>,
-    /// The last place that was written.
-    pub(super) place: Option<Bookmark>,
+    /// The last place that was written, and when.
+    pub(super) place: Option<(Bookmark, Timestamp)>,
     /// Grows with each batch.
     pub(super) version: u64,
     /// Attempts in a row that failed.
     pub(super) failed: u32,
+    /// Those since the last success at which none of the rows was taken.
+    pub(super) refused: u32,
 }
 
 /// Rows that were not taken, of one table.
@@ -48,7 +53,8 @@ impl Task {
     pub(super) async fn run(mut self) {
         while let Err(trouble) = self.session().await {
             self.store.close();
-            let lag = self.place.map(|place| Feed::at(&self.ledger, place).lag());
+            let behind = |(place, _)| Feed::at(&self.ledger, place).lag();
+            let lag = self.place.map(behind);
             self.failed = self.reporter.failed(&trouble, lag);
             if *self.stop.borrow() {
                 break;
@@ -60,8 +66,8 @@ impl Task {
 
     /// From opening the database to the first failure, or to the end.
     async fn session(&mut self) -> Result<(), Trouble> {
-        let place = self.store.open(&self.owner).await?;
-        let mut gatherer = self.begin(place).await?;
+        let known = self.store.open(&self.owner).await?;
+        let mut gatherer = self.begin(known).await?;
         loop {
             let (is_last, at) = (*self.stop.borrow(), self.clock.now());
             let gathered;
@@ -70,12 +76,14 @@ impl Task {
                 self.reporter.missed();
             }
             let (is_full, place, lag) = (gathered.is_full, gathered.place, gathered.lag_bytes);
-            if gathered.is_missed || !gathered.is_empty() {
+            let at = gathered.has_all.then_some(at);
+            let is_news = gathered.is_missed || !gathered.is_empty();
+            if is_news || self.is_due(place, is_last) {
                 self.deliver(gathered).await?;
-                self.place = Some(place);
+                self.place = Some((place, self.clock.now()));
             }
-            self.failed = 0;
-            self.reporter.reached(place, lag, (!is_full).then_some(at));
+            (self.failed, self.refused) = (0, 0);
+            self.reporter.reached(place, lag, at);
             match (is_full, is_last) {
                 (true, _) => {}
                 (false, true) => return Ok(()),
@@ -84,26 +92,40 @@ impl Task {
         }
     }
 
-    /// Where to read on. Where only what comes is wanted, the place is written at once: later it would
-    /// be another one.
-    async fn begin(&mut self, place: Option<String>) -> Result<Gatherer, Trouble> {
-        let feed = match &place {
-            Some(text) => {
-                let place = text.parse();
-                let place = place.map_err(|error| {
-                    Trouble::passing(&format!("the position there is `{text}`: {error}"))
-                })?;
-                Feed::at(&self.ledger, place)
-            }
-            None if self.config.since == Since::Now => Feed::from_end(&self.ledger),
-            None => Feed::from_start(&self.ledger),
+    /// Whether a place is worth writing though there are no rows before it.
+    fn is_due(&self, place: Bookmark, is_last: bool) -> bool {
+        let Some((written, at)) = self.place.filter(|(written, _)| *written != place) else {
+            return false;
+        };
+        let is_other = written.segment() != place.segment();
+        is_last || is_other || self.clock.now() >= at.plus_micros(PLACE_EVERY_US)
+    }
+
+    /// Where to read on, so that no table misses anything: those that are further get the same rows
+    /// once more. Where only what comes is wanted, the place is written at once: later it would be
+    /// another one.
+    async fn begin(&mut self, known: Known) -> Result<Gatherer, Trouble> {
+        self.version = self.version.max(known.version);
+        let places = known.places.iter().flatten().map(|text| {
+            let place = text.parse::<Bookmark>();
+            place.map_err(|error| {
+                Trouble::passing(&format!("the position there is `{text}`: {error}"))
+            })
+        });
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let is_new = places.len() < known.places.len();
+        let feed = match (Bookmark::before_all(&places), self.config.since) {
+            (_, Since::Start) if is_new => Feed::from_start(&self.ledger),
+            (Some(place), _) => Feed::at(&self.ledger, place),
+            (None, Since::Start) => Feed::from_start(&self.ledger),
+            (None, Since::Now) => Feed::from_end(&self.ledger),
         };
         let gatherer = Gatherer::new(&self.ledger, &self.config.tables, feed);
-        if place.is_none() && self.config.since == Since::Now {
+        if is_new && self.config.since == Since::Now {
             let now = gatherer.place().to_string();
             self.write(&[], Some(&now)).await?;
         }
-        self.place = Some(gatherer.place());
+        self.place = Some((gatherer.place(), self.clock.now()));
         Ok(gatherer)
     }
 
@@ -173,7 +195,8 @@ impl Task {
         let Some(trouble) = last.filter(|_| count > 0) else {
             return Ok(None);
         };
-        if count == all && self.failed < PATIENCE {
+        if count == all && self.refused < PATIENCE {
+            self.refused += 1;
             let told = format!("no row of {} is taken: {}", table.name(), trouble.text);
             return Err(Trouble::passing(&told));
         }

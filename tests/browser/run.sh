@@ -2,13 +2,21 @@
 # Drives the dashboard of a built binary in a real browser:
 #   run.sh BINARY                          the suite
 #   run.sh BINARY screenshots.mjs DIR      the pictures of the README
-# Needs node (20 or later), npm and Chromium; CHROMIUM names another one.
+# Needs node (20 or later), npm and Chromium; CHROMIUM names another one. Node is that of the client tests where they
+# brought one, since they do so where the system's is missing or old.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
+export PATH="${CLIENTS_HOME:-$HOME/.cache/open-aiops-clients}/bin:$PATH"
 binary=$(realpath "$1")
 script=${2:-suite.mjs}
 home=${BROWSER_TESTS_HOME:-$HOME/.cache/open-aiops-browser}
-chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+chromium=${CHROMIUM:-$(find_chromium || true)}
+if [ -z "$chromium" ] && [ -n "${CI:-}" ]; then
+    install_packages chromium fonts-liberation
+    chromium=$(find_chromium || true)
+fi
 [ -n "$chromium" ] || { echo "no Chromium found: install it (Debian: apt-get install chromium) or set CHROMIUM" >&2; exit 1; }
 command -v node >/dev/null || { echo "no node found: install Node.js 20 or later" >&2; exit 1; }
 

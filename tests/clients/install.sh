@@ -3,6 +3,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
 home=${CLIENTS_HOME:-$HOME/.cache/open-aiops-clients}
 python=${CLIENTS_PYTHON:-python3}
 uv_version=0.13.9
@@ -18,6 +19,7 @@ find_uv() {
     fi
     uv=$home/uv/bin/uv
     if [ ! -x "$uv" ]; then
+        can_make_environments "$python" || [ -z "${CI:-}" ] || install_packages python3-venv
         "$python" -m venv "$home/uv"
         "$home/uv/bin/python" -m pip install --quiet "uv==$uv_version"
     fi

@@ -2,15 +2,12 @@
 # Reads exported Parquet back with pyarrow, and compares it with the same rows as JSON lines and CSV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
 home=${EXPORT_HOME:-$HOME/.cache/open-aiops-export}
 if ! command -v python3 >/dev/null; then
     echo "SKIPPED: no python3, so exported Parquet files were read back by nothing" >&2
     [ -z "${CI:-}" ] || exit 1
     exit 0
 fi
-if ! [ -f "$home/.pins" ] || ! cmp -s "$home/.pins" "$here/requirements.txt"; then
-    python3 -m venv --clear "$home"
-    "$home/bin/python" -m pip install --quiet -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$home/.pins"
-fi
+python_environment "$home" "$here/requirements.txt"
 "$home/bin/python" "$here/check.py" "$1"

@@ -1,10 +1,13 @@
-//! What is shipped beside the program fits it: dashboards and alerts name metrics that there are.
+//! What is shipped beside the program fits it: dashboards and alerts name metrics that there are, and the
+//! documents name every rule that alerts go by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use open_aiops::core::alert::Rule;
 use regex::Regex;
 use serde_json::Value;
+use strum::IntoEnumIterator;
 
 /// What Prometheus itself puts on every series, and the bound of a bucket.
 const OF_PROMETHEUS: [&str; 3] = ["job", "instance", "le"];
@@ -145,6 +148,16 @@ fn the_grafana_dashboard_shows_metrics_that_there_are_and_leaves_none_out() {
 fn alert_rules_are_about_metrics_that_there_are() {
     let named = check_all(&rule_queries());
     assert!(named.contains("open_aiops_ledger_failing"));
+}
+
+#[test]
+fn the_documents_list_every_rule_of_alerts_with_its_severity_and_no_other() {
+    let row = pattern(r"(?m)^\| `(\w+)` \| (info|warning|critical) \| [^|]+ \| [^|]+ \|$");
+    let documents = read("docs/configuration.md");
+    let rows = row.captures_iter(&documents);
+    let documented: BTreeSet<[&str; 2]> = rows.map(|found| found.extract().1).collect();
+    let rules = Rule::iter().map(|rule| [rule.name(), rule.severity().name()]);
+    assert_eq!(documented, rules.collect::<BTreeSet<_>>());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::harness::process::Server;
 use crate::harness::proxy::Setup;
 use crate::harness::records::ask;
 use crate::harness::tls::Identity;
-use crate::harness::{Ask, Proxy, Upstream, json, reply, sse, within};
+use crate::harness::{Ask, Proxy, Upstream, json, post, reply, sse, within};
 use crate::otel_traces::{hex, otel};
 
 async fn services() -> (Upstream, Collector) {
@@ -247,6 +247,62 @@ async fn a_request_that_is_too_large_is_told_in_parts() {
         let ids: std::collections::BTreeSet<_> = spans.iter().map(|it| &it.span_id).collect();
         assert_eq!(ids.len(), 7, "{protocol}: each once");
     }
+}
+
+#[tokio::test]
+async fn a_span_that_is_too_large_is_told_without_what_was_said() {
+    let (upstream, collector) = services().await;
+    let lines = "metrics = false\ncontent = true";
+    let proxy = telling(&upstream, &collector, lines).start().await;
+    collector.says(Reply::AtMostBytes(8 << 10));
+    let text = "word ".repeat(4 << 10);
+    let body = serde_json::json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]});
+    called(&proxy, &[post("/v1/chat/completions", body.to_string())]).await;
+    let spans = collector.took(1).await;
+    let of = |key| attribute(&spans[0].attributes, key);
+    assert_eq!(of("gen_ai.input.messages"), None);
+    assert_eq!(of("gen_ai.response.model").as_deref(), Some("gpt-4o-mini"));
+}
+
+#[tokio::test]
+async fn a_bookmark_that_is_none_is_counted_and_spans_go_on_from_there() {
+    let (upstream, collector) = services().await;
+    let setup = || telling(&upstream, &collector, "metrics = false");
+    let first = setup().start().await;
+    let dir = first.dir.clone();
+    first.app.stop().await;
+    let file = dir.path().join("data/otel-bookmark");
+    assert!(file.exists());
+    fs::write(file, "12-").unwrap();
+    let second = setup().on_data_of(&dir).start().await;
+    let gone = "open_aiops_otel_dropped_total{signal=\"traces\",reason=\"gone\"} 1";
+    counts(&second, gone).await;
+    called(&second, &[of_planner()]).await;
+    assert_eq!(collector.took(1).await[0].name, "chat gpt-4o-mini");
+}
+
+#[tokio::test]
+async fn how_far_spans_are_behind_grows_while_the_collector_is_away() {
+    let (upstream, collector) = services().await;
+    collector.says(Reply::Status(503));
+    let proxy = telling(&upstream, &collector, "metrics = false")
+        .start()
+        .await;
+    called(&proxy, &[of_planner()]).await;
+    let lag = async || {
+        let page = ask(proxy.app.admin_address(), "/metrics").await;
+        let text = page.text();
+        let line = text
+            .lines()
+            .find_map(|it| it.strip_prefix("open_aiops_otel_lag_bytes "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    within("a first lag", async { while lag().await == 0 {} }).await;
+    let before = lag().await;
+    called(&proxy, &[of_planner()]).await;
+    within("a greater one", async { while lag().await <= before {} }).await;
+    collector.says(Reply::Takes);
+    within("none", async { while lag().await > 0 {} }).await;
 }
 
 /// Calls of three kinds, and what was measured of them.

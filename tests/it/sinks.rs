@@ -34,7 +34,11 @@ fn fresh(received: &Received, place: &str) -> Answer {
     match text {
         _ if text.starts_with("SELECT version()") => fine("26.9.2.1\n"),
         _ if text.contains("system.databases") => fine("0\n"),
-        _ if text.contains("argMax(`position`") => fine(&format!("{place}\n")),
+        _ if text.contains("argMax(`position`") => {
+            let known = |table| format!("{table}\t{place}\t1\n");
+            let lines = ["calls", "decisions", "metrics"].map(known).concat();
+            fine(if place.is_empty() { "" } else { &lines })
+        }
         _ => fine(""),
     }
 }
@@ -309,4 +313,65 @@ async fn what_a_call_used_as_is_known_late_is_written_over_its_row() {
     );
     let version = |row: &[String]| row[row.len() - 1].parse::<u64>().unwrap();
     assert!(version(last) > version(first));
+}
+
+#[tokio::test]
+async fn a_table_that_is_added_gets_what_was_recorded_before() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let first = Upstream::with(|_, it| fresh(it, "")).await;
+    let before = start(&upstream, &first, "tables = [\"calls\"]").await;
+    before.call(&chat("early", 20)).await;
+    let dir = Arc::clone(&before.dir);
+    before.app.stop().await;
+    let place = places(&first.requests()).pop().unwrap();
+    let place = place.split('\'').nth(7).unwrap().to_owned();
+    let second = Upstream::with(move |_, it| match it.text() {
+        text if text.contains("argMax(`position`") => fine(&format!("calls\t{place}\t1\n")),
+        _ => fresh(it, ""),
+    })
+    .await;
+    let setup = Proxy::with(&upstream).env("PASSWORD", PASSWORD);
+    let setup = setup.on_data_of(&dir).sections(&sink(&second, ""));
+    let _proxy = setup.start().await;
+    let early = |seen: &[Received]| {
+        let calls = lines(seen, "calls");
+        calls.iter().any(|line| line.contains(&"early".to_owned()))
+    };
+    until(&second, early).await;
+}
+
+#[tokio::test]
+async fn how_far_a_sink_is_that_had_nothing_to_write_is_written_at_the_end() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let proxy = start(&upstream, &store, "tables = [\"metrics\"]").await;
+    status_when(&proxy, |it| it["state"] == "working").await;
+    let before = places(&store.requests());
+    proxy.call(&chat("nightly", 20)).await;
+    within("the end", proxy.app.settled()).await;
+    proxy.app.stop().await;
+    let sent = store.requests();
+    assert!(lines(&sent, "metrics").is_empty());
+    let after = places(&sent);
+    assert_eq!(after.len(), before.len() + 1, "once, at the end");
+    assert_ne!(after.last(), before.last());
+}
+
+#[tokio::test]
+async fn a_version_is_greater_than_those_the_database_has_whatever_the_clock_says() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let ahead = u64::MAX / 2;
+    let store = Upstream::with(move |_, it| match it.text() {
+        text if text.contains("argMax(`position`") => {
+            let known = |table| format!("{table}\t0-0-{}\t{ahead}\n", "0".repeat(32));
+            fine(&["calls", "decisions", "metrics"].map(known).concat())
+        }
+        _ => fresh(it, ""),
+    })
+    .await;
+    let proxy = start(&upstream, &store, "").await;
+    proxy.call(&chat("nightly", 20)).await;
+    let sent = until(&store, |seen| !lines(seen, "calls").is_empty()).await;
+    let call = lines(&sent, "calls").remove(0);
+    assert!(call.last().unwrap().parse::<u64>().unwrap() > ahead);
 }

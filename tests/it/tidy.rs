@@ -91,6 +91,13 @@ const RULES: &[Rule] = &[
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::env"],
     },
     Rule {
+        room: "exchange",
+        rooms: Some(&["core", "clock", "ledger", "shared", "exchange"]),
+        never: &[
+            "hyper", "redb", "axum", "clap", "toml::", "std::fs", "redis::",
+        ],
+    },
+    Rule {
         room: "budgets",
         rooms: Some(&["core", "clock", "config", "ledger", "shared", "budgets"]),
         never: &["hyper", "redb", "axum", "clap", "toml::", "std::fs"],

@@ -4,26 +4,17 @@
 #   tests/packaging/run.sh target/x86_64-unknown-linux-musl/release/open-aiops
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
 home=${PACKAGING_HOME:-$HOME/.cache/open-aiops-packaging}
 
 # Of each Debian package one command that it brings.
 packages=(bash:bash zsh:zsh fish:fish mandoc:mandoc systemd:systemd-analyze buildah:buildah iproute2:ip util-linux:unshare)
-missing=()
-for package in "${packages[@]}"; do
-    command -v "${package#*:}" >/dev/null || missing+=("${package%%:*}")
-done
-if [ -n "${CI:-}" ] && [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+mapfile -t missing < <(missing_packages "${packages[@]}")
+[ -z "${CI:-}" ] || [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 if ! command -v python3 >/dev/null; then
     echo "SKIPPED: no python3, so nothing of the packaging was checked" >&2
     [ -z "${CI:-}" ] || exit 1
     exit 0
 fi
-if ! [ -f "$home/.pins" ] || ! cmp -s "$home/.pins" "$here/requirements.txt"; then
-    python3 -m venv --clear "$home"
-    "$home/bin/python" -m pip install --quiet -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$home/.pins"
-fi
+python_environment "$home" "$here/requirements.txt"
 PATH="$home/bin:$PATH" "$home/bin/python" "$here/check.py" "$(realpath "$1")"

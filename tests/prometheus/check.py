@@ -178,6 +178,8 @@ def start_prometheus(stack: ExitStack, directory: Path, admin: str) -> str:
     ]
     stack.enter_context(process(command, directory / "prometheus.log"))
     url = f"http://127.0.0.1:{port}"
+    # It answers with 503 until it has read its storage.
+    wait_for("Prometheus to be ready", lambda: get(f"{url}/-/ready"))
     wait_for("Prometheus to scrape", lambda: value(url, 'up{job="open-aiops"}') == 1)
     return url
 

@@ -3,20 +3,12 @@
 # dashboard and of the alert rules. promtool tests the rules.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
 repo=$(cd "$here/../.." && pwd)
 
-install() {
-    command -v prometheus >/dev/null && command -v promtool >/dev/null && return
-    [ -n "${CI:-}" ] && command -v apt-get >/dev/null || return 0
-    # The package starts a server of its own, which is not the one that is tested.
-    local policy=/usr/sbin/policy-rc.d
-    [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && made=$policy; }
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus >/dev/null
-    [ -z "${made:-}" ] || rm -f "$made"
-}
-
-install
+if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null; then
+    [ -z "${CI:-}" ] || install_packages prometheus
+fi
 if ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null || ! command -v python3 >/dev/null; then
     echo "SKIPPED: no prometheus, promtool or python3, so no query was asked of a real one" >&2
     [ -z "${CI:-}" ] || exit 1

@@ -3,6 +3,7 @@
 # current ClickHouse (chDB) behind a little server, since no registry has a current ClickHouse server.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$here/../packages.sh"
 home=${SINKS_HOME:-$HOME/.cache/open-aiops-sinks}
 
 skip() {
@@ -11,29 +12,12 @@ skip() {
     exit 0
 }
 
-# Nothing that an installation would start by itself, and nothing that was there before, is left changed.
-install() {
-    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || skip "$1 is not installed"
-    local policy=/usr/sbin/policy-rc.d made=
-    if ! [ -e "$policy" ]; then
-        printf '#!/bin/sh\nexit 101\n' >"$policy"
-        chmod +x "$policy"
-        made=1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null ||
-        { [ -z "$made" ] || rm "$policy"; skip "$1 cannot be installed"; }
-    [ -z "$made" ] || rm "$policy"
-}
+install() { install_packages "$1" || skip "$1 cannot be installed"; }
 
 command -v python3 >/dev/null || skip "there is no python3"
 [ "$(id -u)" = 0 ] || skip "only root can start databases as their own users"
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || install postgresql
 command -v clickhouse-server >/dev/null || install clickhouse-server
 command -v openssl >/dev/null || install openssl
-if ! [ -f "$home/.pins" ] || ! cmp -s "$home/.pins" "$here/requirements.txt"; then
-    python3 -m venv --clear "$home"
-    "$home/bin/python" -m pip install --quiet -r "$here/requirements.txt" || skip "chdb cannot be installed"
-    cp "$here/requirements.txt" "$home/.pins"
-fi
+python_environment "$home" "$here/requirements.txt" || skip "chdb cannot be installed"
 PYTHONDONTWRITEBYTECODE=1 "$home/bin/python" "$here/check.py" "$1"

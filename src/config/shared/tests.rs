@@ -32,6 +32,7 @@ fn password_in_the_file_is_refused_and_not_repeated() {
     for url in [
         "redis://:hunter2@127.0.0.1:6379",
         "redis://user:hunter2@127.0.0.1:6379/0",
+        "redis://user:1/hunter2@127.0.0.1",
         "unix:///run/redis.sock?pass=hunter2",
     ] {
         let problems = read(&format!("[shared]\nurl = \"{url}\"\n{SECRET}")).unwrap_err();

@@ -40,6 +40,9 @@ fn a_password_is_never_shown_wherever_it_was_put() {
         "url = \"postgres://h/db?password=SECRET\"",
         "url = \"mysql://SECRET\"",
         "url = \"http://me:SECRET@h\"",
+        "url = \"postgres://me:SEC/RETSECRET@h/db\"",
+        "url = \"postgres://me:1?SECRET@h/db\"",
+        "url = \"http://me:1/SECRET@h\"",
         "url = \"http://h\"\npassword = \"SECRET\"",
         "url_env = \"not a name SECRET\"",
     ];
@@ -105,6 +108,10 @@ fn what_goes_unencrypted_to_another_machine_is_warned_of() {
     for url in [
         "http://ch.example:8123",
         "postgres://u@db.example/x?sslmode=disable",
+        "postgres://u@db.example/x?sslmode=prefer",
+        "postgres:///x?host=db.example&sslmode=disable",
+        "postgres://localhost,db.example/x?sslmode=disable",
+        "postgres://localhost/x?hostaddr=192.0.2.1&sslmode=disable",
     ] {
         assert!(warned(url), "{url}");
     }
@@ -112,10 +119,30 @@ fn what_goes_unencrypted_to_another_machine_is_warned_of() {
         "https://ch.example",
         "http://127.0.0.1:8123",
         "http://u:p@localhost",
+        "postgres://db.example/x",
         "postgres://db.example/x?sslmode=require",
+        "postgres://localhost/x?sslmode=disable",
+        "postgres://u:p@[::1]:5432/x?sslmode=prefer",
         "postgres:///x?host=/run/postgresql&sslmode=disable",
         "postgres://%2Frun%2Fpostgresql/x?sslmode=disable",
     ] {
         assert!(!warned(url), "{url}");
     }
+}
+
+#[test]
+fn a_sink_calls_the_process_what_other_instances_call_it_unless_it_says_otherwise() {
+    let text = "[shared]\nurl = \"redis://127.0.0.1:6379\"\nsecret_env = \"S\"\ninstance = \"eu-1\"\n\
+                [[sink]]\nname = \"a\"\nurl = \"http://h\"\n\
+                [[sink]]\nname = \"b\"\nurl = \"http://h\"\ninstance = \"other\"\n";
+    let config = parsed(text, "a secret of some length");
+    let names = config
+        .sinks
+        .iter()
+        .map(|it| it.instance.as_ref().unwrap().as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["eu-1", "other"]);
+    assert_eq!(
+        parsed(&config.to_string(), "a secret of some length"),
+        config
+    );
 }

@@ -52,7 +52,7 @@ fn a_traceparent_reads_back_as_it_was_written() {
 
 #[test]
 fn a_later_version_is_read_as_far_as_it_is_known() {
-    let text = format!("cc-{TRACE}-{SPAN}-01-what-comes-next");
+    let text = format!("cc-{TRACE}-{SPAN}-ff-what-comes-next");
     let read = parse(&[&text], &[]).unwrap();
     assert_eq!(read.to_string(), format!("00-{TRACE}-{SPAN}-01"));
 }

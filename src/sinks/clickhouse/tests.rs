@@ -69,3 +69,12 @@ fn a_text_cannot_leave_its_quotes() {
     assert_eq!(quoted("a\\"), "'a\\\\'");
     assert!(Label::parse("a'b").is_ok(), "so a name may have one");
 }
+
+#[test]
+fn the_place_of_each_table_is_its_own_and_the_greatest_version_is_of_all() {
+    let lines = "metrics\t1-2-a\t7\ncalls\t1-3-b\t5\n";
+    let found = known(&[SinkTable::Calls, SinkTable::Decisions], lines);
+    assert_eq!(found.places, [Some("1-3-b".to_owned()), None]);
+    assert_eq!(found.version, 7);
+    assert_eq!(known(&[SinkTable::Calls], "").places, [None]);
+}

@@ -26,9 +26,13 @@ fn user_and_password_beside_the_url_count_before_those_in_it() {
 }
 
 #[test]
-fn what_asks_for_a_checked_certificate_asks_for_tls_and_the_default_prefers_it() {
+fn tls_is_asked_for_unless_nothing_leaves_the_machine_or_the_url_says_otherwise() {
     let mode = |url: &str| parse(&config("", url)).unwrap().get_ssl_mode();
-    assert_eq!(mode("postgres://h/db"), SslMode::Prefer);
+    assert_eq!(mode("postgres://h/db"), SslMode::Require);
+    assert_eq!(mode("postgres:///db?host=h"), SslMode::Require);
+    assert_eq!(mode("postgres://127.0.0.1/db"), SslMode::Prefer);
+    assert_eq!(mode("postgres:///db?host=/run/pg"), SslMode::Prefer);
+    assert_eq!(mode("postgres://h/db?sslmode=prefer"), SslMode::Prefer);
     assert_eq!(mode("postgres://h/db?sslmode=disable"), SslMode::Disable);
     for asked in ["require", "verify-ca", "verify-full"] {
         assert_eq!(

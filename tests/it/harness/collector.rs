@@ -44,6 +44,8 @@ pub(crate) enum Reply {
     Status(u16),
     /// Takes no more spans at once than this.
     AtMost(usize),
+    /// Takes no spans that are longer than so many bytes together.
+    AtMostBytes(usize),
 }
 
 /// Clones are the same collector.
@@ -247,7 +249,8 @@ impl Told {
             Reply::Rejects(count) => rejected = count,
             Reply::Status(status) => return (status, Vec::new()),
             Reply::AtMost(most) if spans.len() > most => return (413, Vec::new()),
-            Reply::Takes | Reply::AtMost(_) => {}
+            Reply::AtMostBytes(most) if length(&spans) > most => return (413, Vec::new()),
+            Reply::Takes | Reply::AtMost(_) | Reply::AtMostBytes(_) => {}
         }
         lock(&self.spans).extend(spans);
         let partial = ExportTracePartialSuccess {
@@ -354,4 +357,8 @@ pub(crate) fn measured(metrics: &[Metric], name: &str, with: &[(&str, &str)]) ->
         }
         _ => None,
     }
+}
+
+fn length(spans: &[Span]) -> usize {
+    spans.iter().map(Message::encoded_len).sum()
 }

@@ -94,6 +94,14 @@ impl Redis {
         self.dir.path().join("redis.sock")
     }
 
+    /// What the server answers to one command.
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut line = client.get_connection().unwrap();
+        let (word, arguments) = words.split_first().unwrap();
+        redis::cmd(word).arg(arguments).query(&mut line).unwrap()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("unix://{}", self.socket().display())
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -12,12 +13,14 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use tokio::sync::watch;
 
-use super::desk::{Desk, Looked, Ready};
+use super::reporter::Reporter;
+use super::span::leave_out_content;
+use super::span_reader::{Looked, Ready, SpanReader};
 use super::transport::{Kind, Transport};
-use super::voice::Voice;
 use super::{LOOK, scope};
 use crate::clock::Clock;
-use crate::ledger::Bookmark;
+use crate::config::Config;
+use crate::ledger::{Bookmark, IndexError, Ledger};
 use crate::metrics::{Loss, Metrics};
 
 /// Spans of one request, and bytes of it: gRPC takes 4 MiB by default.
@@ -28,49 +31,83 @@ const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// A collector that asks for more patience than this does not get it.
 const MOST_PATIENCE: Duration = Duration::from_secs(300);
 
-pub(super) struct Courier {
+pub(super) struct SpanExporter {
+    pub(super) ledger: Ledger,
+    pub(super) config: Arc<ArcSwap<Config>>,
     pub(super) transport: Arc<Transport>,
     pub(super) resource: Resource,
-    pub(super) voice: Voice,
+    pub(super) reporter: Reporter,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) give_up_after: Duration,
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl Courier {
-    /// Goes on until it is told to stop, and then until all is told that was recorded by then.
-    pub(super) async fn run(mut self, mut desk: Desk) {
+impl SpanExporter {
+    /// None where that broke.
+    pub(super) async fn open(&self) -> Option<SpanReader> {
+        let (ledger, config) = (self.ledger.clone(), Arc::clone(&self.config));
+        let clock = self.clock.clone();
+        let reader = tokio::task::spawn_blocking(move || SpanReader::open(&ledger, config, &clock));
+        reader.await.ok()
+    }
+
+    /// Goes on until it is told to stop, and then until all is told that was recorded by then. What
+    /// breaks begins again where the bookmark is.
+    pub(super) async fn run(mut self, mut reader: Option<SpanReader>) {
+        loop {
+            if let Some(reader) = reader
+                && self.follow(reader).await.is_some()
+            {
+                return;
+            }
+            self.reporter.broke();
+            self.pause(LAST_PAUSE).await;
+            if *self.stop.borrow() {
+                return;
+            }
+            reader = self.open().await;
+        }
+    }
+
+    /// Ends when it has to stop; with none where reading the ledger broke.
+    async fn follow(&mut self, mut reader: SpanReader) -> Option<()> {
         let mut waiting = VecDeque::new();
         loop {
             let is_last = *self.stop.borrow();
-            let Some((back, looked)) = look(desk, is_last).await else {
-                return;
-            };
-            desk = back;
-            let Some(looked) = looked else {
-                if is_last {
-                    return;
+            let looked;
+            (reader, looked) = look(reader, is_last).await?;
+            let looked = match looked {
+                Ok(looked) => looked,
+                Err(error) => {
+                    self.reporter.unread(&error);
+                    self.metrics.otel_lag(reader.lag());
+                    if is_last {
+                        return Some(());
+                    }
+                    self.pause(LOOK).await;
+                    continue;
                 }
-                self.pause(LOOK).await;
-                continue;
             };
-            self.voice.lost(Loss::Gone, looked.gone);
+            self.reporter.read();
+            self.reporter.lost(Loss::Gone, looked.gone);
             self.metrics.otel_lag(looked.lag);
             waiting.extend(looked.spans);
             let is_over = is_last && !looked.is_full;
-            if is_over {
-                waiting.extend(desk.rest());
+            loop {
+                if !self.deliver(&mut waiting, &reader).await {
+                    return Some(());
+                }
+                if is_over {
+                    waiting.extend(reader.rest());
+                }
+                if waiting.is_empty() {
+                    break;
+                }
             }
-            if !self.deliver(&mut waiting).await {
-                return;
-            }
-            let Some(back) = keep(desk, looked.behind).await else {
-                return;
-            };
-            desk = back;
+            reader = keep(reader, looked.behind).await?;
             if is_over {
-                return;
+                return Some(());
             }
             if !looked.is_full && !is_last {
                 self.pause(LOOK).await;
@@ -79,7 +116,7 @@ impl Courier {
     }
 
     /// Sends all that waits, as often as it takes. False when it has to stop before that.
-    async fn deliver(&mut self, waiting: &mut VecDeque<Ready>) -> bool {
+    async fn deliver(&mut self, waiting: &mut VecDeque<Ready>, reader: &SpanReader) -> bool {
         let mut most = MAX_SPANS;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -91,22 +128,24 @@ impl Courier {
             let count = batch.len();
             match self.transport.send(self.request(batch)).await {
                 Ok(taken) => {
-                    self.voice.took(count as u64, &taken);
+                    self.reporter.took(count as u64, &taken);
                     waiting.drain(..count);
                     pause = FIRST_PAUSE;
                 }
                 Err(failure) => match failure.kind {
                     Kind::TooLarge if count > 1 => most = count.div_ceil(2),
+                    Kind::TooLarge if lighten(waiting) => {}
                     Kind::TooLarge | Kind::Never => {
-                        self.voice.refused(count as u64, &failure);
+                        self.reporter.refused(count as u64, &failure);
                         waiting.drain(..count);
                     }
                     Kind::Later(_) if *self.stop.borrow() => {
-                        self.voice.failed(&failure);
+                        self.reporter.failed(&failure);
                         return false;
                     }
                     Kind::Later(after) => {
-                        self.voice.failed(&failure);
+                        self.reporter.failed(&failure);
+                        self.metrics.otel_lag(reader.lag());
                         let asked = after.unwrap_or_default().min(MOST_PATIENCE);
                         self.pause(asked.max(self.jittered(pause))).await;
                         pause = (pause * 2).min(LAST_PAUSE);
@@ -123,7 +162,7 @@ impl Courier {
         let before = waiting.len();
         waiting.retain(|ready| ready.since.micros() >= since);
         let lost = before.saturating_sub(waiting.len());
-        self.voice.lost(Loss::Late, lost as u64);
+        self.reporter.lost(Loss::Late, lost as u64);
     }
 
     fn request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
@@ -176,26 +215,31 @@ fn front(waiting: &VecDeque<Ready>, most: usize) -> Vec<Span> {
     batch
 }
 
-/// None where it cannot be read.
-async fn look(mut desk: Desk, is_last: bool) -> Option<(Desk, Option<Looked>)> {
-    let looked = tokio::task::spawn_blocking(move || {
-        if is_last {
-            desk.catch_up();
-        }
-        let looked = desk.look();
-        (desk, looked)
-    });
-    let (desk, looked) = looked.await.ok()?;
-    let looked = looked.map_err(|error| {
-        tracing::debug!(%error, "spans cannot be made: the ledger cannot be read");
-    });
-    Some((desk, looked.ok()))
+/// Leaves out what was said in the call that is next; false where that is nothing.
+fn lighten(waiting: &mut VecDeque<Ready>) -> bool {
+    let next = waiting.front_mut();
+    next.is_some_and(|ready| leave_out_content(&mut ready.span))
 }
 
-async fn keep(mut desk: Desk, behind: Bookmark) -> Option<Desk> {
+/// None where that broke.
+async fn look(
+    mut reader: SpanReader,
+    is_last: bool,
+) -> Option<(SpanReader, Result<Looked, IndexError>)> {
+    let looked = tokio::task::spawn_blocking(move || {
+        if is_last {
+            reader.catch_up();
+        }
+        let looked = reader.look();
+        (reader, looked)
+    });
+    looked.await.ok()
+}
+
+async fn keep(mut reader: SpanReader, behind: Bookmark) -> Option<SpanReader> {
     let kept = tokio::task::spawn_blocking(move || {
-        desk.keep(behind);
-        desk
+        reader.keep(behind);
+        reader
     });
     kept.await.ok()
 }

@@ -17,14 +17,19 @@ use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::core::trace::{SpanId, TraceId, chain};
 
-/// Runs, and agents of one of them, that are put together at once.
+/// Runs, agents of one of them and of all, that are put together at once.
 const MAX_RUNS: usize = 4096;
 const MAX_AGENTS: usize = 1024;
+const MAX_ALL_AGENTS: usize = 32 * MAX_AGENTS;
+/// Spans that are enough to hand out at once; with those of one more run.
+const PORTION: usize = 2048;
 
-pub(super) struct Tree {
+pub(super) struct RunSpans {
     seed: DigestSeed,
     conventions: Conventions,
     runs: BTreeMap<Label, Run>,
+    /// Agents of all of them.
+    agents: usize,
 }
 
 struct Run {
@@ -63,12 +68,13 @@ impl Extent {
     }
 }
 
-impl Tree {
+impl RunSpans {
     pub(super) fn new(seed: DigestSeed, conventions: Conventions) -> Self {
         Self {
             seed,
             conventions,
             runs: BTreeMap::new(),
+            agents: 0,
         }
     }
 
@@ -78,7 +84,8 @@ impl Tree {
         let Some(run) = attribution.run.as_ref().filter(|_| !facts.place.is_clients) else {
             return Vec::new();
         };
-        let pushed_out = if self.runs.len() >= MAX_RUNS && !self.runs.contains_key(run) {
+        let is_full = self.runs.len() >= MAX_RUNS && !self.runs.contains_key(run);
+        let pushed_out = if is_full || self.agents >= MAX_ALL_AGENTS {
             self.let_go()
         } else {
             Vec::new()
@@ -93,15 +100,23 @@ impl Tree {
             is_told: false,
             lost: 0,
         });
-        run.hear(facts, now);
+        self.agents += run.hear(facts, now);
         pushed_out
     }
 
-    /// The spans of runs that were silent since `idle_since`.
+    /// The spans of runs that were silent since `idle_since`, a portion of them; none when there are
+    /// no more.
     pub(super) fn silent(&mut self, idle_since: Timestamp) -> Vec<Span> {
+        self.told(idle_since, PORTION)
+    }
+
+    fn told(&mut self, idle_since: Timestamp, enough: usize) -> Vec<Span> {
         let (seed, conventions) = (self.seed, self.conventions);
         let mut spans = Vec::new();
         for (name, run) in &mut self.runs {
+            if spans.len() >= enough {
+                break;
+            }
             if !run.is_told && run.heard <= idle_since {
                 run.is_told = true;
                 spans.extend(run.spans(name, seed, conventions));
@@ -110,7 +125,7 @@ impl Tree {
         spans
     }
 
-    /// All that was not told yet.
+    /// What was not told yet, a portion of it; none when there is no more.
     pub(super) fn rest(&mut self) -> Vec<Span> {
         self.silent(Timestamp::from_micros(i64::MAX))
     }
@@ -118,16 +133,20 @@ impl Tree {
     /// Forgets the runs that were silent for longest, an eighth of all.
     fn let_go(&mut self) -> Vec<Span> {
         let mut heard: Vec<Timestamp> = self.runs.values().map(|run| run.heard).collect();
-        let (_, eighth, _) = heard.select_nth_unstable(MAX_RUNS / 8);
+        let eighth = heard.len() / 8;
+        let (_, eighth, _) = heard.select_nth_unstable(eighth);
         let since = *eighth;
-        let spans = self.silent(since);
+        let spans = self.told(since, usize::MAX);
         self.runs.retain(|_, run| run.heard > since);
+        self.agents = self.runs.values().map(|run| run.agents.len()).sum();
         spans
     }
 }
 
 impl Run {
-    fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) {
+    /// Says how many agents are new.
+    fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) -> usize {
+        let known = self.agents.len();
         let attribution = &facts.admission.attribution;
         self.heard = now;
         self.is_told = false;
@@ -154,6 +173,7 @@ impl Run {
             agent.grow(facts);
             agent.calls += u64::from(depth == chain.len());
         }
+        self.agents.len() - known
     }
 
     fn spans(&self, run: &Label, seed: DigestSeed, conventions: Conventions) -> Vec<Span> {

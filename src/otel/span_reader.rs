@@ -11,8 +11,8 @@ use tempfile::NamedTempFile;
 
 use super::content::Content;
 use super::facts::Facts;
+use super::run_spans::RunSpans;
 use super::span;
-use super::tree::Tree;
 use crate::clock::Clock;
 use crate::config::{Config, OtelConfig};
 use crate::core::call::{Operation, StoredBody};
@@ -31,15 +31,19 @@ const CALLS: usize = 64;
 /// Bytes of a body with its encoding undone.
 const MAX_DECODED: usize = 64 << 20;
 
-pub(super) struct Desk {
+pub(super) struct SpanReader {
     ledger: Ledger,
     feed: Feed,
     config: Arc<ArcSwap<Config>>,
     settings: OtelConfig,
     clock: Clock,
-    tree: Tree,
+    runs: RunSpans,
     file: PathBuf,
     kept: Bookmark,
+    /// The place of the process before this one was not to be read.
+    is_lost: bool,
+    /// That a body cannot be read was said.
+    is_told: bool,
 }
 
 /// A span, and since when it waits.
@@ -61,19 +65,25 @@ pub(super) struct Looked {
     pub(super) lag: u64,
 }
 
-impl Desk {
+impl SpanReader {
     /// Goes on where the process before this one stood, else from now on.
     pub(super) fn open(ledger: &Ledger, config: Arc<ArcSwap<Config>>, clock: &Clock) -> Self {
         let now = config.load_full();
         let file = now.ledger.dir.join(BOOKMARK);
-        let kept = fs::read_to_string(&file).ok();
-        let kept = kept.and_then(|text| text.trim().parse::<Bookmark>().ok());
+        let (kept, is_lost) = match kept(&file) {
+            Ok(kept) => (kept, false),
+            Err(error) => {
+                let file = file.display();
+                tracing::warn!("{file}: {error}; spans begin with what ends from now on");
+                (None, true)
+            }
+        };
         let feed = match kept {
             Some(kept) => Feed::at(ledger, kept),
             None => Feed::from_end(ledger),
         };
-        let mut desk = Self {
-            tree: Tree::new(ledger.seed(), now.otel.conventions),
+        let mut reader = Self {
+            runs: RunSpans::new(ledger.seed(), now.otel.conventions),
             settings: now.otel.clone(),
             ledger: ledger.clone(),
             kept: feed.bookmark(),
@@ -81,20 +91,23 @@ impl Desk {
             config,
             feed,
             file,
+            is_lost,
+            is_told: false,
         };
         if kept.is_none() {
-            let here = desk.kept;
-            desk.write(here);
+            let here = reader.kept;
+            reader.write(here);
         }
-        desk
+        reader
     }
 
     /// What ended since the last look. Where that cannot be read the next look begins there again.
     pub(super) fn look(&mut self) -> Result<Looked, IndexError> {
         let here = self.feed.bookmark();
-        let looked = self.look_on();
-        if looked.is_err() {
-            self.feed = Feed::at(&self.ledger, here);
+        let mut looked = self.look_on();
+        match &mut looked {
+            Ok(looked) => looked.gone += u64::from(std::mem::take(&mut self.is_lost)),
+            Err(_) => self.feed = Feed::at(&self.ledger, here),
         }
         looked
     }
@@ -109,25 +122,36 @@ impl Desk {
             ..Looked::default()
         };
         let view = self.ledger.peek().clone();
-        let mut bodies = BodyReader::new(&view);
+        let mut calls = Vec::new();
         for (_, news) in batch.news {
             let News::Settled(id) = news else { continue };
-            match view.call(id)? {
-                Some(call) => self.hear(&call, &mut bodies, &mut looked)?,
+            calls.push(view.call(id)?);
+        }
+        // From here on nothing fails: what is heard twice would be counted twice.
+        let mut bodies = BodyReader::new(&view);
+        for call in calls {
+            match call {
+                Some(call) => self.hear(&call, &mut bodies, &mut looked),
                 None => looked.gone += 1,
             }
         }
         let now = self.clock.now();
         let idle = i64::try_from(self.settings.run_idle.as_micros()).unwrap_or(i64::MAX);
         let since = now.micros().saturating_sub(idle);
-        let silent = self.tree.silent(Timestamp::from_micros(since));
+        let silent = self.runs.silent(Timestamp::from_micros(since));
+        looked.is_full |= !silent.is_empty();
         looked.spans.extend(made(silent, now));
         Ok(looked)
     }
 
-    /// Spans of runs that were not told yet.
+    /// Bytes of the log behind what was told.
+    pub(super) fn lag(&self) -> u64 {
+        Feed::at(&self.ledger, self.kept).lag()
+    }
+
+    /// Spans of runs that were not told yet, some of them; none when all were.
     pub(super) fn rest(&mut self) -> Vec<Ready> {
-        made(self.tree.rest(), self.clock.now()).collect()
+        made(self.runs.rest(), self.clock.now()).collect()
     }
 
     /// Waits until all that was recorded by now can be looked at.
@@ -149,31 +173,33 @@ impl Desk {
         }
     }
 
-    fn hear(
-        &mut self,
-        call: &CallDetail,
-        bodies: &mut BodyReader<'_>,
-        looked: &mut Looked,
-    ) -> Result<(), IndexError> {
+    fn hear(&mut self, call: &CallDetail, bodies: &mut BodyReader<'_>, looked: &mut Looked) {
         let config = self.config.load();
         let mut upstreams = config.upstreams.iter();
         let upstream = upstreams.find(|it| it.name == call.row.upstream);
         let Some(mut facts) = Facts::of(call, upstream, self.ledger.seed()) else {
             looked.gone += 1;
-            return Ok(());
+            return;
         };
         if facts.place.flags & SAMPLED == 0 {
-            return Ok(());
+            return;
         }
-        self.read(&mut facts, bodies)?;
+        if let Err(error) = self.read(&mut facts, bodies)
+            && !std::mem::replace(&mut self.is_told, true)
+        {
+            let call = call.row.id;
+            tracing::warn!(
+                "what was said in call {call} cannot be read ({error}); such spans are told without it, \
+                 and not told of here again"
+            );
+        }
         let now = self.clock.now();
         looked.spans.push(Ready {
             since: facts.ended_at(),
             span: span::of_call(&facts, self.settings.conventions),
         });
-        let pushed_out = self.tree.hear(&facts, now);
+        let pushed_out = self.runs.hear(&facts, now);
         looked.spans.extend(made(pushed_out, now));
-        Ok(())
     }
 
     /// What its bodies say, as far as they are recorded.
@@ -233,11 +259,24 @@ fn plain(
     Ok(bytes.map(|bytes| (bytes, body.content_type)))
 }
 
+/// Where the process before this one stood; none where there was none.
+fn kept(file: &Path) -> Result<Option<Bookmark>, String> {
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let place = text.trim().parse::<Bookmark>();
+            place.map(Some).map_err(|error| error.to_string())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Whole or not at all, whatever happens meanwhile.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     let dir = file.parent().unwrap_or(Path::new("."));
     let mut new = NamedTempFile::with_prefix_in(BOOKMARK, dir)?;
     new.write_all(text.as_bytes())?;
+    new.as_file().sync_data()?;
     new.persist(file)?;
     Ok(())
 }

@@ -4,24 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::transport::{Failure, Taken};
+use crate::ledger::IndexError;
 use crate::metrics::{Loss, Metrics, Otel};
 
 /// Speaks of one signal.
-pub(super) struct Voice {
+pub(super) struct Reporter {
     signal: Otel,
     metrics: Arc<Metrics>,
     is_failing: AtomicBool,
     /// Whether it was said that the collector takes not all.
     is_choosy: AtomicBool,
+    /// Whether it was said that the ledger cannot be read.
+    is_unread: AtomicBool,
 }
 
-impl Voice {
+impl Reporter {
     pub(super) fn new(signal: Otel, metrics: &Arc<Metrics>) -> Self {
         Self {
             signal,
             metrics: Arc::clone(metrics),
             is_failing: AtomicBool::new(false),
             is_choosy: AtomicBool::new(false),
+            is_unread: AtomicBool::new(false),
         }
     }
 
@@ -53,6 +57,28 @@ impl Voice {
                 "the OpenTelemetry collector takes no {signal} ({why}); it is tried again, and not told here again"
             );
         }
+    }
+
+    /// What is recorded cannot be read, for now.
+    pub(super) fn unread(&self, error: &IndexError) {
+        if !self.is_unread.swap(true, Ordering::Relaxed) {
+            let signal = self.signal.name();
+            tracing::warn!(
+                "{signal} wait, for the ledger cannot be read ({error}); it is tried again"
+            );
+        }
+    }
+
+    pub(super) fn read(&self) {
+        self.is_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Making something of what is recorded failed by a fault of ours.
+    pub(super) fn broke(&self) {
+        let signal = self.signal.name();
+        tracing::error!(
+            "making {signal} of what is recorded broke off; it begins again where it stood"
+        );
     }
 
     pub(super) fn lost(&self, loss: Loss, count: u64) {
