@@ -33,7 +33,6 @@ mod sketch;
 mod slices;
 pub mod storage;
 mod summary;
-mod sync_times;
 #[cfg(test)]
 mod tests;
 pub mod totals;
@@ -49,6 +48,7 @@ use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::budget::Charge;
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::latencies::Latencies;
 use crate::core::metric::Measurement;
 
 pub use adopt::Adopted;
@@ -73,7 +73,6 @@ pub use rows::{
     Spanned, Tops,
 };
 pub use sketch::Latency;
-pub use sync_times::SyncTimes;
 pub use totals::Totals;
 
 use body::{Bodies, Known};
@@ -190,7 +189,7 @@ pub struct LedgerStatus {
     pub dropped_records: u64,
     /// Bodies left out for lack of room.
     pub dropped_bodies: u64,
-    pub syncs: SyncTimes,
+    pub syncs: Latencies,
 }
 
 /// Opens the ledger of `config.dir`, which is created if need be. `decode` undoes content

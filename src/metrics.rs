@@ -54,6 +54,7 @@ use crate::core::budget::fill::Fullest;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
+use crate::core::latencies::Latencies;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
@@ -429,7 +430,7 @@ impl Metrics {
 
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in
     /// seconds; called before each [`render`](Self::render).
-    pub fn ledger(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
+    pub fn ledger(&self, figures: &LedgerFigures, syncs: Latencies) {
         self.ledger.set(figures, syncs);
     }
 

@@ -11,8 +11,8 @@ use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
-use super::elsewhere::{Elsewhere, Fleet};
-use super::hold::{Hold, Part, held_amounts};
+use super::hold::{Contribution, Hold, held_amounts};
+use super::remote::{Fleet, Remote};
 use crate::core::budget::decide::{Need, Seat, Size, Verdict, Why, decide};
 use crate::core::budget::{
     AccountId, AccountName, Amounts, Charge, Limits, Measure, Rule, StoredAccount,
@@ -56,13 +56,13 @@ pub(super) struct State {
     pub(super) alert: Alert,
     /// That it delays calls was said.
     is_slow: bool,
-    /// How much was used, in thousandths, when it was said to be spent.
+    /// Mode much was used, in thousandths, when it was said to be spent.
     spent_at: u32,
     pub(super) last_used: Timestamp,
     /// Goes up with every use.
     pub(super) uses: u64,
     /// What other instances have; none where this one is alone.
-    pub(super) elsewhere: Option<Box<Elsewhere>>,
+    pub(super) remote: Option<Box<Remote>>,
 }
 
 /// What was said of an account already, so that it is said once.
@@ -109,7 +109,7 @@ pub struct Held {
     pub slowing: Vec<Standing>,
 }
 
-/// How an account stands, as a decision saw it.
+/// Mode an account stands, as a decision saw it.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub rule: Arc<Rule>,
@@ -159,7 +159,7 @@ impl Bank {
                 id,
                 name: name(),
                 state: Mutex::new(State {
-                    elsewhere: self.fleet.as_ref().map(Elsewhere::new),
+                    remote: self.fleet.as_ref().map(Remote::new),
                     ..State::default()
                 }),
             })
@@ -301,7 +301,7 @@ pub fn attempt(
     }
 }
 
-/// How the account that stands in the way of a waiting call stands.
+/// Mode the account that stands in the way of a waiting call stands.
 pub fn standing(claimed: &[Claimed], ticket: &Ticket, now: Timestamp) -> Option<Standing> {
     let in_the_way = ticket.queued_at.as_ref().and_then(|cell| {
         let mut all = claimed.iter();
@@ -332,11 +332,11 @@ impl Held {
         state.held = state.held.plus(amounts);
         state.running += 1;
         state.touch(now);
-        if let Some(elsewhere) = &mut state.elsewhere {
-            elsewhere.doubt();
+        if let Some(remote) = &mut state.remote {
+            remote.doubt();
             self.hold.doubt();
         }
-        self.hold.add(Part {
+        self.hold.add(Contribution {
             rule: Arc::clone(&claimed.rule),
             limits: claimed.limits,
             cell: Arc::clone(&claimed.cell),
@@ -414,7 +414,7 @@ impl State {
         }
     }
 
-    /// How it stands by a rule with these limits, for nobody in particular.
+    /// Mode it stands by a rule with these limits, for nobody in particular.
     pub(super) fn seat_of<'r>(&self, rule: &'r Rule, limits: Limits, now: Timestamp) -> Seat<'r> {
         let account = self.account.as_ref();
         let mut seat = Seat {
@@ -426,8 +426,8 @@ impl State {
             is_queued: false,
             micro_metric: 0,
         };
-        if let Some(elsewhere) = &self.elsewhere {
-            elsewhere.weigh(&mut seat, now);
+        if let Some(remote) = &self.remote {
+            remote.weigh(&mut seat, now);
         }
         seat
     }
@@ -484,8 +484,8 @@ impl State {
             self.alert = Alert::Spent;
             self.spent_at = seat.used_permille();
             let own = self.account.as_ref().map(|account| &account.spent);
-            standing.fits_at = own.and_then(|own| match &self.elsewhere {
-                Some(elsewhere) => seat.fits_at(need, &elsewhere.spent(own), now),
+            standing.fits_at = own.and_then(|own| match &self.remote {
+                Some(remote) => seat.fits_at(need, &remote.spent(own), now),
                 None => seat.fits_at(need, own, now),
             });
         }

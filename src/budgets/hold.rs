@@ -30,7 +30,7 @@ pub struct Hold {
     need: Need,
     output_tokens: i64,
     /// In the order in which accounts are locked.
-    parts: Vec<Part>,
+    parts: Vec<Contribution>,
     record: Record,
     /// Other instances may not have left room for it.
     is_unsure: bool,
@@ -46,7 +46,7 @@ enum Record {
 }
 
 /// A hold on one account.
-pub(super) struct Part {
+pub(super) struct Contribution {
     pub(super) rule: Arc<Rule>,
     pub(super) limits: Limits,
     pub(super) cell: Arc<Cell>,
@@ -96,7 +96,7 @@ impl Hold {
         }
     }
 
-    pub(super) fn add(&mut self, part: Part) {
+    pub(super) fn add(&mut self, part: Contribution) {
         self.parts.push(part);
     }
 
@@ -142,7 +142,7 @@ impl Hold {
 
     /// As it goes into the ledger.
     pub fn charges(&self) -> Vec<Charge> {
-        let charge = |part: &Part| Charge {
+        let charge = |part: &Contribution| Charge {
             account: part.cell.id,
             bucket: part.bucket,
             amounts: part.amounts,
@@ -209,7 +209,7 @@ impl Hold {
         &mut self,
         now: Timestamp,
         record: impl FnOnce(Vec<Charge>),
-        charge: impl Fn(&Part) -> (Timestamp, Amounts),
+        charge: impl Fn(&Contribution) -> (Timestamp, Amounts),
     ) {
         let mut states = lock_all(&self.parts);
         let mut charges = Vec::with_capacity(self.parts.len());
@@ -256,7 +256,7 @@ impl Hold {
     }
 }
 
-impl Part {
+impl Contribution {
     fn more(&self, need: &Need, held: i64, wanted: i64) -> Amounts {
         let on_unpriced = self.rule.on_unpriced;
         let wanted = held_amounts(need, on_unpriced, wanted);
@@ -278,7 +278,7 @@ impl Part {
 }
 
 impl State {
-    fn standing_of(&self, part: &Part, now: Timestamp) -> Standing {
+    fn standing_of(&self, part: &Contribution, now: Timestamp) -> Standing {
         let claimed = Claimed {
             rule: Arc::clone(&part.rule),
             limits: part.limits,
@@ -289,18 +289,18 @@ impl State {
     }
 
     fn settle_doubt(&mut self) {
-        if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.settle_doubt();
+        if let Some(remote) = &mut self.remote {
+            remote.settle_doubt();
         }
     }
 
-    fn give_back(&mut self, part: &Part) {
+    fn give_back(&mut self, part: &Contribution) {
         self.held = self.held.minus(part.amounts);
         self.running -= 1;
     }
 }
 
-fn lock_all(parts: &[Part]) -> Vec<MutexGuard<'_, State>> {
+fn lock_all(parts: &[Contribution]) -> Vec<MutexGuard<'_, State>> {
     parts.iter().map(|part| part.cell.lock()).collect()
 }
 

@@ -143,6 +143,9 @@ impl Budgets {
         let mut durable = None;
         let ended = run.set_control(control, || {
             durable = Some(self.record(deed(&run, control), who, format!("run {}", run.name))?);
+            if let Some(shared) = self.shared() {
+                shared.begin_control(&run.name);
+            }
             Ok::<(), OperateError>(())
         })?;
         let deed = SharedDeed::Controlled(run.name.clone(), control);

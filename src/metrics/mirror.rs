@@ -9,6 +9,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, N
 use prometheus_client::metrics::MetricType;
 
 use super::Registration;
+use crate::core::latencies::Latencies;
 
 /// A gauge, or a counter, without labels; it has no series where the figure is not known.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub(super) struct Figure {
 /// A gauge with a series for each label set that there is at the moment.
 #[derive(Clone, Debug)]
 pub(super) struct Gauges<L>(Arc<Mutex<Vec<(L, f64)>>>);
+
+/// A histogram without labels; it has no series where nothing is known.
+#[derive(Clone, Debug)]
+pub(super) struct Times(Arc<Mutex<Option<Latencies>>>);
 
 impl Figure {
     pub(super) fn gauge(to: &mut Registration, (name, help): (&str, &str)) -> Self {
@@ -50,6 +55,16 @@ impl<L: EncodeLabelSet + Clone + Debug + Send + Sync + 'static> Gauges<L> {
     }
 }
 
+impl Times {
+    pub(super) fn new(to: &mut Registration, (name, help): (&str, &str)) -> Self {
+        to.add(name, help, Self(Arc::default()))
+    }
+
+    pub(super) fn set(&self, times: Latencies) {
+        *lock(&self.0) = Some(times);
+    }
+}
+
 impl EncodeMetric for Figure {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         match (*lock(&self.value), self.kind) {
@@ -76,6 +91,25 @@ impl<L: EncodeLabelSet> EncodeMetric for Gauges<L> {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Gauge
+    }
+}
+
+impl EncodeMetric for Times {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let Some(times) = *lock(&self.0) else {
+            return Ok(());
+        };
+        let classes = times.classes().map(|(bound, count)| {
+            let seconds = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+            (seconds, count)
+        });
+        let classes: Vec<(f64, u64)> = classes.collect();
+        let seconds = times.total.as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(seconds, times.count(), &classes, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use minicbor::{Decode, Encode};
 
+use super::reader::DeedId;
 use super::redis_error::Away;
 use super::{PUSH_TIMEOUT, Shared};
 use crate::core::budget::{AccountName, Control, Limits, Raise};
@@ -68,22 +69,27 @@ pub(super) struct Backlog {
 
 /// In the order in which they were done.
 #[derive(Debug, Default)]
-struct Waiting(Mutex<VecDeque<Vec<u8>>>);
+struct Waiting(Mutex<VecDeque<Untold>>);
+
+#[derive(Clone, Debug, PartialEq)]
+struct Untold {
+    bytes: Vec<u8>,
+    /// The run that it pauses, resumes or stops.
+    controlled: Option<Label>,
+}
 
 impl Waiting {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Untold>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says whether the oldest had to leave.
-    fn add(&self, bytes: Vec<u8>) -> bool {
+    /// Gives the oldest if that had to leave.
+    fn add(&self, untold: Untold) -> Option<Untold> {
         let mut waiting = self.lock();
         let is_full = waiting.len() >= MAX_BACKLOG;
-        if is_full {
-            waiting.pop_front();
-        }
-        waiting.push_back(bytes);
-        is_full
+        let left = is_full.then(|| waiting.pop_front()).flatten();
+        waiting.push_back(untold);
+        left
     }
 }
 
@@ -91,20 +97,36 @@ impl SharedDeed {
     fn is_claim(&self) -> bool {
         matches!(self, Self::RunClaimed(..))
     }
+
+    fn controlled(&self) -> Option<&Label> {
+        match self {
+            Self::Controlled(run, _) => Some(run),
+            _ => None,
+        }
+    }
 }
 
 impl Shared {
+    /// A run is paused, resumed or stopped here, which is told right after: what others did before
+    /// that in the stream is not followed any more.
+    pub fn begin_control(&self, run: &Label) {
+        self.controls.begin(run);
+    }
+
     /// Tells all other instances as soon as that can be; `tell_backlog` waits for it.
     pub fn tell_soon(&self, told: &Told) {
         let Ok(bytes) = minicbor::to_vec(told) else {
             return;
         };
+        let controlled = told.deed.controlled().cloned();
+        let untold = Untold { bytes, controlled };
         if told.deed.is_claim() {
-            if self.backlog.claims.add(bytes) {
+            if self.backlog.claims.add(untold).is_some() {
                 tracing::debug!("other instances miss what a client said of a run");
             }
-        } else if self.backlog.deeds.add(bytes) {
+        } else if let Some(missed) = self.backlog.deeds.add(untold) {
             tracing::error!("Redis is away for so long that other instances miss a deed");
+            self.end_control(&missed, None);
         }
         self.untold.notify_one();
     }
@@ -124,7 +146,7 @@ impl Shared {
             let Some(next) = waiting.lock().front().cloned() else {
                 return Ok(());
             };
-            let sealed = self.seal.seal(&next).ok_or(Away::Absent)?;
+            let sealed = self.seal.seal(&next.bytes).ok_or(Away::Absent)?;
             let mut line = self.line()?;
             line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
             let mut call = self.tell.prepare_invoke();
@@ -132,11 +154,18 @@ impl Shared {
                 call.key(self.naming.key(key));
             }
             call.arg(self.naming.id()).arg(most).arg(sealed);
-            let _: String = call.invoke_async(&mut line).await?;
+            let id: String = call.invoke_async(&mut line).await?;
             let mut waiting = waiting.lock();
             if waiting.front() == Some(&next) {
                 waiting.pop_front();
+                self.end_control(&next, DeedId::parse(&id));
             }
+        }
+    }
+
+    fn end_control(&self, untold: &Untold, told: Option<DeedId>) {
+        if let Some(run) = &untold.controlled {
+            self.controls.end(run, told);
         }
     }
 }

@@ -9,10 +9,10 @@ use open_aiops::config::{OnAway, SharedConfig};
 use open_aiops::core::budget::{AccountName, Amounts, Limits, Raise};
 use open_aiops::core::id::Label;
 use open_aiops::core::time::Timestamp;
+use open_aiops::shared::contribution::{Contribution, Query};
 use open_aiops::shared::deeds::{SharedDeed, Told};
-use open_aiops::shared::part::{Part, Question};
 use open_aiops::shared::reader::{Follow, Heard};
-use open_aiops::shared::{How, Shared};
+use open_aiops::shared::{Mode, Shared};
 
 use crate::harness::fleet::{Instance, NOW, config};
 use crate::harness::redis::Redis;
@@ -195,12 +195,12 @@ async fn next_process_is_told_which_deeds_the_one_before_followed() {
     assert!(!is_old(&fresh), "another ledger knows nothing of it");
 }
 
-fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
+fn part(shared: &Shared, input_tokens: i64) -> (Query, Contribution) {
     let spent = Amounts {
         input_tokens,
         ..Amounts::default()
     };
-    let part = Part {
+    let part = Contribution {
         account: shared.naming().account(&name()),
         version: shared.version(),
         running: 0,
@@ -209,7 +209,7 @@ fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
         spent: vec![(NOW, spent)],
         keep: Duration::from_secs(600),
     };
-    let question = Question {
+    let question = Query {
         from: NOW,
         to: NOW.plus_micros(1),
         keep: part.keep,
@@ -219,7 +219,7 @@ fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
 }
 
 async fn seen_by(other: &Shared) -> i64 {
-    let answer = other.take(&[part(other, 0)], How::Peek).await.unwrap();
+    let answer = other.reserve(&[part(other, 0)], Mode::Peek).await.unwrap();
     let spent = &answer.others[0].spent;
     spent.between(NOW, NOW.plus_micros(1)).input_tokens
 }
@@ -231,7 +231,7 @@ async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     let before = alone(&redis, 7, NOW);
     for one in [&other, &before] {
         one.connect().await.unwrap();
-        one.beat(true).await.unwrap();
+        one.heartbeat(true).await.unwrap();
         one.join();
     }
     for _ in 0..10 {
@@ -241,7 +241,7 @@ async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     before.leave().await.unwrap();
     let after = alone(&redis, 7, Timestamp::from_micros(NOW.micros() - 1_000_000));
     after.connect().await.unwrap();
-    after.beat(true).await.unwrap();
+    after.heartbeat(true).await.unwrap();
     after.push(&[part(&after, 6).1]).await.unwrap();
     assert_eq!(seen_by(&other).await, 6);
     let late = before.push(&[part(&before, 7).1]).await;
@@ -257,14 +257,14 @@ async fn secret_may_be_another_one_when_nobody_lives() {
     let Some(redis) = Redis::start() else { return };
     let one = alone(&redis, 7, NOW);
     one.connect().await.unwrap();
-    one.beat(true).await.unwrap();
+    one.heartbeat(true).await.unwrap();
     let settings = SharedConfig::of(&redis.url(), "quite another secret").unwrap();
     let other = Shared::new(&settings, 8, Clock::manual(NOW)).unwrap();
     other.connect().await.unwrap();
-    other.beat(true).await.unwrap_err();
+    other.heartbeat(true).await.unwrap_err();
     one.leave().await.unwrap();
-    other.beat(true).await.unwrap();
-    one.beat(true).await.unwrap_err();
+    other.heartbeat(true).await.unwrap();
+    one.heartbeat(true).await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,7 +272,7 @@ async fn list_of_instances_may_be_long() {
     let Some(redis) = Redis::start() else { return };
     let one = alone(&redis, 7, NOW);
     one.connect().await.unwrap();
-    let at = one.beat(true).await.unwrap().at.micros().to_string();
+    let at = one.heartbeat(true).await.unwrap().at.micros().to_string();
     let key = format!("{{{}}}:who", redis.config().namespace);
     let known: Vec<(String, String)> = (0..9000)
         .map(|n| (format!("n{n}"), format!("{n} 0 0 {at} x")))
@@ -282,5 +282,5 @@ async fn list_of_instances_may_be_long() {
         words.extend([id.as_str(), about.as_str()]);
     }
     let _: i64 = redis.ask(&words);
-    assert_eq!(one.beat(true).await.unwrap().peers.len(), 9001);
+    assert_eq!(one.heartbeat(true).await.unwrap().peers.len(), 9001);
 }

@@ -1,14 +1,14 @@
--- What all instances have of each account. Who takes puts the own part in if everything fits, who
+-- What all instances have of each account. Who reserves puts the own part in if everything fits, who
 -- looks does so in any case, who peeks does not.
 --
 -- KEYS: the instances that live, the last deed, what is known of each instance, then each account.
--- ARGV: own id, own incarnation, "take", "look" or "peek", then of each account a question and the own part.
+-- ARGV: own id, own incarnation, "reserve", "look" or "peek", then of each account a question and the own part.
 -- A question: [from, to, kept for ms, {measure, limit, wanted}...], in one list.
 -- A part: [incarnation, version, running, bucket, 5 held, {bucket, 5 spent}...], in one list.
 -- Measures: 1 USD, 2 input, 3 output, 4 calls, 5 metric, 6 input and output, 7 running.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local me, incarnation, looks = ARGV[1], tonumber(ARGV[2]), ARGV[3] ~= 'take'
+local me, incarnation, looks = ARGV[1], tonumber(ARGV[2]), ARGV[3] ~= 'reserve'
 
 local function text(number)
   return string.format('%.0f', number)

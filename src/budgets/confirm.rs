@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bank::{Claimed, Held};
-use super::elsewhere::Fleet;
+use super::remote::Fleet;
 use super::{Budgets, Claim};
 use crate::config::OnAway;
 use crate::core::budget::decide::Need;
 use crate::core::budget::{Action, Amounts, Measure};
 use crate::core::time::Timestamp;
-use crate::shared::part::{Answer, Check, Part, Question};
-use crate::shared::{Away, How, Shared};
+use crate::shared::contribution::{Answer, Check, Contribution, Query};
+use crate::shared::{Away, Mode, Shared};
 
 /// An answer is good for so long: who is refused was refused by what was so a moment ago.
 const FRESH: Duration = Duration::from_millis(20);
@@ -96,7 +96,7 @@ impl Budgets {
         let now = self.now();
         let asked = if fleet.shared.is_joined() {
             let asked = asked(&claim.accounts, Some((need, &held)), now);
-            Some(self.ask(fleet, &claim.accounts, asked, How::Take).await)
+            Some(self.ask(fleet, &claim.accounts, asked, Mode::Reserve).await)
         } else {
             None
         };
@@ -130,7 +130,7 @@ impl Budgets {
         let now = self.now();
         let is_fresh = |claimed: &Claimed| {
             let state = claimed.cell.lock();
-            let age = state.elsewhere.as_ref().and_then(|it| it.age());
+            let age = state.remote.as_ref().and_then(|it| it.age());
             age.is_some_and(|age| age < FRESH)
         };
         if claim.accounts.iter().all(is_fresh) {
@@ -176,18 +176,18 @@ impl Budgets {
         &self,
         fleet: &Fleet,
         accounts: &[Claimed],
-        asked: Vec<(Question, Part)>,
-        how: How,
+        asked: Vec<(Query, Contribution)>,
+        how: Mode,
     ) -> Result<bool, Away> {
-        let answer = fleet.shared.take(&asked, how).await?;
+        let answer = fleet.shared.reserve(&asked, how).await?;
         let Answer {
             fits, deed, others, ..
         } = answer;
         let all = accounts.iter().zip(asked).zip(others);
         for ((claimed, (question, part)), others) in all {
             let mut state = claimed.cell.lock();
-            if let Some(elsewhere) = &mut state.elsewhere {
-                elsewhere.learn(others, &part, (question.from, question.to));
+            if let Some(remote) = &mut state.remote {
+                remote.learn(others, &part, (question.from, question.to));
             }
         }
         fleet.shared.catch_up(&deed).await;
@@ -209,7 +209,7 @@ fn asked(
     accounts: &[Claimed],
     held: Option<(&Need, &Held)>,
     now: Timestamp,
-) -> Vec<(Question, Part)> {
+) -> Vec<(Query, Contribution)> {
     let states: Vec<_> = accounts.iter().map(|claimed| claimed.cell.lock()).collect();
     let asked = accounts.iter().zip(&states).enumerate();
     let asked = asked.filter_map(|(n, (claimed, state))| {
@@ -224,7 +224,7 @@ fn asked(
                 limits.each().filter_map(check).collect()
             })
         });
-        let question = Question {
+        let question = Query {
             from,
             to,
             keep: part.keep,
@@ -253,15 +253,15 @@ fn check((measure, limit): (Measure, i64), need: &Need, amounts: Amounts) -> Opt
 }
 
 /// What others have not left room for yet is not put in.
-fn how(accounts: &[Claimed]) -> How {
+fn how(accounts: &[Claimed]) -> Mode {
     let is_unsure = |claimed: &Claimed| {
         let state = claimed.cell.lock();
-        state.elsewhere.as_ref().is_some_and(|it| it.is_unsure())
+        state.remote.as_ref().is_some_and(|it| it.is_unsure())
     };
     if accounts.iter().any(is_unsure) {
-        How::Peek
+        Mode::Peek
     } else {
-        How::Look
+        Mode::Look
     }
 }
 

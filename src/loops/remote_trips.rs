@@ -21,14 +21,14 @@ const MOST: usize = 1000;
 
 /// What other instances stopped, and the way to tell them.
 #[derive(Default)]
-pub(super) struct Fellows {
+pub(super) struct RemoteTrips {
     shared: OnceLock<Arc<Shared>>,
     /// Nobody locks the list where there is nothing in it.
     has_any: AtomicBool,
     trips: Mutex<VecDeque<(Key, Trip)>>,
 }
 
-impl Fellows {
+impl RemoteTrips {
     /// The trip that bars a call: of its run, or of what it says that it is.
     pub(super) fn bars(
         &self,
@@ -84,19 +84,19 @@ impl Loops {
     /// From now on other instances are told of trips.
     pub fn share(&self, shared: Arc<Shared>) {
         // It is said once, at the start.
-        let _ = self.fellows.shared.set(shared);
+        let _ = self.remote_trips.shared.set(shared);
     }
 
     /// A loop was stopped on another instance.
     pub fn follow(&self, tenant: u64, trip: Trip) {
         if let Some(run) = trip.run.clone() {
-            self.fellows.add((tenant, run), trip);
+            self.remote_trips.add((tenant, run), trip);
         }
     }
 
     /// Tells other instances that a trip opened or closed.
-    pub(super) fn tell_fellows(&self, tenant: u64, trip: &Trip) {
-        let Some(shared) = self.fellows.shared.get() else {
+    pub(super) fn tell_remote(&self, tenant: u64, trip: &Trip) {
+        let Some(shared) = self.remote_trips.shared.get() else {
             return;
         };
         let (deed, details) = match &trip.closed {

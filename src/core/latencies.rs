@@ -1,4 +1,4 @@
-//! How long syncs take.
+//! How long something takes, each time.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ const BOUNDS_US: [u64; 12] = [
     250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
 ];
 
-/// Syncs by how long they took.
+/// Counts by how long it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SyncTimes {
+pub struct Latencies {
     /// All of them together.
     pub total: Duration,
     classes: [u64; BOUNDS_US.len() + 1],
 }
 
-impl SyncTimes {
-    pub(crate) fn add(&mut self, took: Duration) {
+impl Latencies {
+    pub fn add(&mut self, took: Duration) {
         self.total += took;
         let class = BOUNDS_US.partition_point(|bound| Duration::from_micros(*bound) < took);
         if let Some(count) = self.classes.get_mut(class) {
@@ -28,7 +28,7 @@ impl SyncTimes {
         self.classes.iter().sum()
     }
 
-    /// The upper bound of each class and the syncs in it alone; none bounds the last.
+    /// The upper bound of each class and the count in it alone; none bounds the last.
     pub fn classes(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let bounds = BOUNDS_US
             .iter()
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sync_is_counted_once_under_the_first_bound_that_holds_it() {
-        let mut times = SyncTimes::default();
+    fn each_time_is_counted_once_under_the_first_bound_that_holds_it() {
+        let mut times = Latencies::default();
         for micros in [0, 250, 251, 1_000_000, 1_000_001] {
             times.add(Duration::from_micros(micros));
         }

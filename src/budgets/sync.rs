@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use super::Budgets;
 use super::bank::Cell;
-use super::elsewhere::{Fleet, counted, keep};
+use super::remote::{Fleet, counted, keep};
 use crate::core::alert::{About, Scope, Signal};
 use crate::core::budget::{AccountId, Amounts, StoredAccount};
 use crate::core::time::Timestamp;
-use crate::shared::part::Part;
-use crate::shared::peers::{Beat, Peer};
+use crate::shared::contribution::Contribution;
+use crate::shared::peers::{Heartbeat, Peer};
 use crate::shared::{Away, Shared};
 
 /// Accounts in one message.
@@ -92,7 +92,7 @@ impl Budgets {
         let shared = &fleet.shared;
         let (heard_at, before) = (shared.heard_at(), shared.peers());
         let server = shared.connect().await?;
-        let first = shared.beat(false).await?;
+        let first = shared.heartbeat(false).await?;
         let server = format!("{server} {}", first.memory);
         let is_other = memory.server.as_ref() != Some(&server) || first.is_new;
         let since = if first.is_new || memory.server.is_some() && is_other {
@@ -117,7 +117,7 @@ impl Budgets {
         let lived = |peer: &&Peer| peer.id != own && peer.lives(heard_at);
         let remembered: Vec<&Peer> = before.iter().filter(lived).collect();
         loop {
-            let beat = shared.beat(true).await?;
+            let beat = shared.heartbeat(true).await?;
             // No call passes what was done elsewhere before.
             let has_heard = shared.has_heard(&first.deed) || beat.at >= until;
             if has_heard && is_whole(&beat, (own, &remembered), (since, until)) {
@@ -147,7 +147,7 @@ impl Budgets {
                     // What changed while nobody was told is put in with the next sign of life.
                     self.push_changes(fleet).await?;
                     shared.tell_backlog().await?;
-                    shared.beat(true).await?;
+                    shared.heartbeat(true).await?;
                 }
             }
             if !shared.is_joined() {
@@ -163,14 +163,14 @@ impl Budgets {
         while !unsent.0.is_empty() {
             let count = unsent.0.len().min(AT_ONCE);
             let chunk = unsent.0.iter().take(count);
-            let parts: Vec<Part> = chunk.filter_map(|cell| self.part(cell)).collect();
+            let parts: Vec<Contribution> = chunk.filter_map(|cell| self.part(cell)).collect();
             fleet.shared.push(&parts).await?;
             drop(unsent.0.drain(..count));
         }
         Ok(())
     }
 
-    fn part(&self, cell: &Cell) -> Option<Part> {
+    fn part(&self, cell: &Cell) -> Option<Contribution> {
         let rule = self.rule(&cell.name.rule).ok();
         let state = cell.lock();
         state.account.as_ref()?;
@@ -181,7 +181,8 @@ impl Budgets {
     async fn push_all(&self, fleet: &Fleet) -> Result<(), Away> {
         let mut beats = Instant::now();
         for chunk in self.bank.cells().chunks(AT_ONCE) {
-            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
+            let parts: Vec<Contribution> =
+                chunk.iter().filter_map(|cell| self.part(cell)).collect();
             fleet.shared.push(&parts).await?;
             beats = say_that_it_lives(&fleet.shared, beats).await?;
         }
@@ -204,7 +205,7 @@ impl Budgets {
             read.map(drop)
         });
         while let Some(chunk) = from.recv().await {
-            let parts: Vec<Part> = chunk
+            let parts: Vec<Contribution> = chunk
                 .into_iter()
                 .filter_map(|stored| self.stored_part(&fleet.shared, stored))
                 .collect();
@@ -225,14 +226,14 @@ impl Budgets {
         &self,
         shared: &Shared,
         (id, stored): (AccountId, StoredAccount),
-    ) -> Option<Part> {
+    ) -> Option<Contribution> {
         if self.bank.get(id).is_some_and(|cell| cell.is_loaded()) {
             return None;
         }
         let (name, now) = (stored.name.as_ref()?, self.now());
         let rule = self.rule(&name.rule).ok()?;
         let spent = counted(&stored.spent, Some(&rule.window), now);
-        (!spent.is_empty()).then(|| Part {
+        (!spent.is_empty()).then(|| Contribution {
             account: shared.naming().account(name),
             version: shared.version(),
             running: 0,
@@ -263,7 +264,7 @@ impl Budgets {
 
     fn tell_joined(&self, memory: &mut Memory, shared: &Shared) {
         let away_for = memory.away_since.take().map(|since| since.elapsed());
-        let is_first = away_for.is_some() && shared.figures.losses() == 0;
+        let is_first = away_for.is_some() && shared.figures.disconnects() == 0;
         if memory.told.take().is_none() && !is_first {
             return;
         }
@@ -278,13 +279,13 @@ async fn say_that_it_lives(shared: &Shared, last: Instant) -> Result<Instant, Aw
     if last.elapsed() < BEAT.min(shared.config().lease / 3) {
         return Ok(last);
     }
-    shared.beat(false).await?;
+    shared.heartbeat(false).await?;
     Ok(Instant::now())
 }
 
 /// Whether Redis has what all others knew at `since`: each that lived has put it in, or is gone.
 fn is_whole(
-    beat: &Beat,
+    beat: &Heartbeat,
     (own, remembered): (&str, &[&Peer]),
     (since, until): (Timestamp, Timestamp),
 ) -> bool {
