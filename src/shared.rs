@@ -254,12 +254,13 @@ impl Shared {
     pub async fn connect(&self) -> Result<String, Away> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.config.timeout));
+            .set_response_timeout(Some(PUSH_TIMEOUT.max(self.config.timeout)));
         let mut line = self
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         let info: String = redis::cmd("INFO").query_async(&mut line).await?;
+        line.set_response_timeout(self.config.timeout);
         let field = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -315,7 +316,7 @@ impl Shared {
         };
         let figures = &self.figures;
         let waited = self.clock.now().micros_since(before);
-        lock(&figures.requests).add(Duration::from_micros(waited));
+        lock(&figures.requests).add(waited);
         match reply {
             Ok(answer) => {
                 let denied = u64::from(!answer.fits);
@@ -330,6 +331,14 @@ impl Shared {
                 Err(away)
             }
         }
+    }
+
+    /// The same for people, who can wait: nothing changes, and Redis is not lost where it does not
+    /// answer.
+    pub async fn peek(&self, asked: &[(Query, Contribution)]) -> Result<Answer, Away> {
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        self.try_reserve(Some(&line), asked, Mode::Peek).await
     }
 
     async fn try_reserve(

@@ -56,7 +56,7 @@ pub(super) struct State {
     pub(super) alert: Alert,
     /// That it delays calls was said.
     is_slow: bool,
-    /// Mode much was used, in thousandths, when it was said to be spent.
+    /// How much was used, in thousandths, when it was said to be spent.
     spent_at: u32,
     pub(super) last_used: Timestamp,
     /// Goes up with every use.
@@ -109,7 +109,7 @@ pub struct Held {
     pub slowing: Vec<Standing>,
 }
 
-/// Mode an account stands, as a decision saw it.
+/// How an account stands, as a decision saw it.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub rule: Arc<Rule>,
@@ -301,7 +301,7 @@ pub fn attempt(
     }
 }
 
-/// Mode the account that stands in the way of a waiting call stands.
+/// How the account that stands in the way of a waiting call stands.
 pub fn standing(claimed: &[Claimed], ticket: &Ticket, now: Timestamp) -> Option<Standing> {
     let in_the_way = ticket.queued_at.as_ref().and_then(|cell| {
         let mut all = claimed.iter();
@@ -414,7 +414,7 @@ impl State {
         }
     }
 
-    /// Mode it stands by a rule with these limits, for nobody in particular.
+    /// How it stands by a rule with these limits, for nobody in particular.
     pub(super) fn seat_of<'r>(&self, rule: &'r Rule, limits: Limits, now: Timestamp) -> Seat<'r> {
         let account = self.account.as_ref();
         let mut seat = Seat {

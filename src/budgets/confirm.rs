@@ -11,7 +11,7 @@ use crate::config::OnAway;
 use crate::core::budget::decide::Need;
 use crate::core::budget::{Action, Amounts, Measure};
 use crate::core::time::Timestamp;
-use crate::shared::contribution::{Answer, Check, Contribution, Query};
+use crate::shared::contribution::{Answer, Check, Contribution, Others, Query};
 use crate::shared::{Away, Mode, Shared};
 
 /// An answer is good for so long: who is refused was refused by what was so a moment ago.
@@ -20,8 +20,8 @@ const FRESH: Duration = Duration::from_millis(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Calls that wait do not all look at one moment.
 const SPREAD_MS: u64 = 40;
-/// Accounts that are asked about at once, and in all, for people.
-const AT_ONCE: usize = 64;
+/// Accounts that are asked about at once, and in all, for people: calls wait for Redis meanwhile.
+const AT_ONCE: usize = 8;
 const MOST_SHOWN: usize = 4096;
 
 /// Why a call does not hold what it could here.
@@ -162,13 +162,10 @@ impl Budgets {
                 return;
             }
             let asked = asked(accounts, None, self.now());
-            if self
-                .ask(fleet, accounts, asked, how(accounts))
-                .await
-                .is_err()
-            {
+            let Ok(answer) = fleet.shared.peek(&asked).await else {
                 return;
-            }
+            };
+            learn(accounts, asked, answer.others);
         }
     }
 
@@ -183,13 +180,7 @@ impl Budgets {
         let Answer {
             fits, deed, others, ..
         } = answer;
-        let all = accounts.iter().zip(asked).zip(others);
-        for ((claimed, (question, part)), others) in all {
-            let mut state = claimed.cell.lock();
-            if let Some(remote) = &mut state.remote {
-                remote.learn(others, &part, (question.from, question.to));
-            }
-        }
+        learn(accounts, asked, others);
         fleet.shared.catch_up(&deed).await;
         Ok(fits)
     }
@@ -200,6 +191,16 @@ impl Budgets {
         }
         for standing in &held.slowing {
             self.tell("budget_slowed", standing);
+        }
+    }
+}
+
+fn learn(accounts: &[Claimed], asked: Vec<(Query, Contribution)>, others: Vec<Others>) {
+    let all = accounts.iter().zip(asked).zip(others);
+    for ((claimed, (question, part)), others) in all {
+        let mut state = claimed.cell.lock();
+        if let Some(remote) = &mut state.remote {
+            remote.learn(others, &part, (question.from, question.to));
         }
     }
 }

@@ -129,7 +129,7 @@ impl Remote {
         }
     }
 
-    /// Mode long ago all instances were asked last.
+    /// How long ago all instances were asked last.
     pub(super) fn age(&self) -> Option<Duration> {
         self.known.as_ref().map(|known| known.asked.elapsed())
     }
@@ -175,10 +175,20 @@ impl Remote {
         let Some(Known { others, .. }) = &self.known else {
             return;
         };
-        let (from, to) = seat.rule.window.counted(now);
-        seat.used = seat.used.plus(others.spent.between(from, to));
+        let (used, running) = self.of_others(&seat.rule.window, now);
+        seat.used = seat.used.plus(used);
         seat.held = seat.held.plus(others.held);
-        seat.running = seat.running.saturating_add(others.running);
+        seat.running = seat.running.saturating_add(running);
+    }
+
+    /// What others spent of the window that `now` is in, and how many calls of theirs run, as far as
+    /// it is known.
+    pub(super) fn of_others(&self, window: &Window, now: Timestamp) -> (Amounts, i64) {
+        let Some(Known { others, .. }) = &self.known else {
+            return (Amounts::default(), 0);
+        };
+        let (from, to) = window.counted(now);
+        (others.spent.between(from, to), others.running)
     }
 
     /// What all spent, as far as it is known: `own` and what others did.
@@ -194,7 +204,7 @@ impl Remote {
     }
 }
 
-/// Mode far this instance may go of each limit: what it had, and its part of what was left.
+/// How far this instance may go of each limit: what it had, and its part of what was left.
 fn share(
     known: Option<&Known>,
     limits: &Limits,

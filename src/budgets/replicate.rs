@@ -167,7 +167,7 @@ impl Budgets {
         act: Act,
         change: impl FnOnce(&mut crate::core::budget::StoredAccount),
     ) -> Result<Durable, OperateError> {
-        let is_reset = matches!(act.deed, Deed::BudgetReset(_));
+        let reset_at = matches!(act.deed, Deed::BudgetReset(_)).then_some(act.at);
         tracing::warn!(
             who = act.who,
             "{}: {}",
@@ -180,8 +180,8 @@ impl Budgets {
         if let Some(account) = &mut state.account {
             change(account);
         }
-        if is_reset {
-            state.unrecorded.clear();
+        if let Some(at) = reset_at {
+            state.unrecorded.retain(|charge| charge.bucket > at);
         }
         cell.changed(&mut state);
         state.touch(self.now());

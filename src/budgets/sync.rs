@@ -1,6 +1,7 @@
 //! Keeping in step with other instances: connecting, putting in all that this one knows, saying that
 //! it lives, and putting in what changes, beside the way of calls.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -29,8 +30,10 @@ const BEAT: Duration = Duration::from_secs(1);
 const WHOLE_AGAIN: Duration = Duration::from_millis(50);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// What lasts longer than this is worth an event.
+/// What lasts longer than this is worth an event, and so is what comes so often within a minute.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
+const OFTEN: usize = 5;
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// What outlives a connection.
 #[derive(Default)]
@@ -40,9 +43,29 @@ struct Memory {
     /// `Fleet::lists` when all was put in.
     lists: u64,
     away_since: Option<Instant>,
+    has_joined: bool,
+    losses: VecDeque<Instant>,
     /// What was told is still so.
     told: Option<&'static str>,
     retry: Duration,
+}
+
+impl Memory {
+    fn lost(&mut self) {
+        if !std::mem::take(&mut self.has_joined) {
+            return;
+        }
+        self.losses.push_back(Instant::now());
+        if self.losses.len() > OFTEN {
+            self.losses.pop_front();
+        }
+    }
+
+    /// Redis answers to signs of life and, again and again, not to calls.
+    fn is_unsteady(&self) -> bool {
+        let oldest = self.losses.front();
+        self.losses.len() >= OFTEN && oldest.is_some_and(|it| it.elapsed() < A_MINUTE)
+    }
 }
 
 /// Accounts that Redis does not have as they are: dropped, they are marked again.
@@ -69,6 +92,7 @@ impl Budgets {
         loop {
             let Err(away) = self.stay_joined(&fleet, &mut memory).await;
             fleet.shared.lose(&away);
+            memory.lost();
             self.tell_away(&mut memory, &away);
             memory.retry = (memory.retry * 2).clamp(FIRST_RETRY, LAST_RETRY);
             tokio::time::sleep(memory.retry).await;
@@ -85,6 +109,12 @@ impl Budgets {
         };
         if let Err(away) = left.await {
             tracing::debug!("other instances wait for the lease of this one to end: {away}");
+        }
+        let untold = fleet.shared.untold_deeds();
+        if untold > 0 {
+            tracing::error!(
+                "Redis is away: {untold} deeds of operators hold on this instance alone, do them again on another one"
+            );
         }
     }
 
@@ -127,19 +157,22 @@ impl Budgets {
             tokio::time::sleep(WHOLE_AGAIN).await;
         }
         shared.join();
-        memory.retry = Duration::ZERO;
+        memory.has_joined = true;
         self.tell_joined(memory, shared);
-        self.serve(fleet).await
+        self.serve(fleet, memory).await
     }
 
-    async fn serve(&self, fleet: &Fleet) -> Result<Infallible, Away> {
+    async fn serve(&self, fleet: &Fleet, memory: &mut Memory) -> Result<Infallible, Away> {
         let shared = &fleet.shared;
         let mut beats = tokio::time::interval(BEAT.min(shared.config().lease / 3));
         loop {
             tokio::select! {
                 () = fleet.changed.notified() => self.push_changes(fleet).await?,
                 // Under other rules more of it may count.
-                () = fleet.reloaded.notified() => self.push_all(fleet).await?,
+                () = fleet.reloaded.notified() => {
+                    let pushed = self.push_all(fleet).await;
+                    pushed.inspect_err(|_| fleet.reloaded.notify_one())?;
+                }
                 () = shared.untold.notified() => shared.tell_backlog().await?,
                 // It may tell of a loss before this connection: what follows looks.
                 () = shared.lost.notified() => {}
@@ -148,6 +181,7 @@ impl Budgets {
                     self.push_changes(fleet).await?;
                     shared.tell_backlog().await?;
                     shared.heartbeat(true).await?;
+                    self.tell_joined(memory, shared);
                 }
             }
             if !shared.is_joined() {
@@ -227,8 +261,9 @@ impl Budgets {
         shared: &Shared,
         (id, stored): (AccountId, StoredAccount),
     ) -> Option<Contribution> {
-        if self.bank.get(id).is_some_and(|cell| cell.is_loaded()) {
-            return None;
+        // It may have come into memory only now, and no call have changed it there.
+        if let Some(cell) = self.bank.get(id).filter(|cell| cell.is_loaded()) {
+            return self.part(&cell);
         }
         let (name, now) = (stored.name.as_ref()?, self.now());
         let rule = self.rule(&name.rule).ok()?;
@@ -250,6 +285,7 @@ impl Budgets {
             memory.retry = LAST_RETRY;
         }
         let is_long = since.elapsed() >= WORTH_TELLING || away.is_lasting();
+        let is_long = is_long || memory.is_unsteady();
         if !is_long || memory.told.is_some() {
             return;
         }
@@ -263,6 +299,10 @@ impl Budgets {
     }
 
     fn tell_joined(&self, memory: &mut Memory, shared: &Shared) {
+        if memory.is_unsteady() {
+            return;
+        }
+        memory.retry = Duration::ZERO;
         let away_for = memory.away_since.take().map(|since| since.elapsed());
         let is_first = away_for.is_some() && shared.figures.disconnects() == 0;
         if memory.told.take().is_none() && !is_first {
@@ -302,4 +342,31 @@ fn is_whole(
 fn earlier(at: Timestamp, by: Duration) -> Timestamp {
     let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(at.micros().saturating_sub(by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn redis_that_is_lost_again_and_again_is_unsteady_for_a_minute() {
+        let mut memory = Memory::default();
+        for _ in 0..OFTEN {
+            assert!(!memory.is_unsteady());
+            memory.has_joined = true;
+            memory.lost();
+        }
+        assert!(memory.is_unsteady());
+        tokio::time::advance(A_MINUTE).await;
+        assert!(!memory.is_unsteady());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_to_reach_it_are_no_losses() {
+        let mut memory = Memory::default();
+        for _ in 0..OFTEN * 2 {
+            memory.lost();
+        }
+        assert!(!memory.is_unsteady());
+    }
 }

@@ -440,7 +440,8 @@ impl Writer {
         }
         let len = active.len;
         let took = start.elapsed();
-        self.health.change(|vitals| vitals.syncs.add(took));
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.health.change(|vitals| vitals.syncs.add(micros));
         self.synced = self.publish(len);
         self.settle_up();
         if self

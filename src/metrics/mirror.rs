@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -99,18 +100,21 @@ impl EncodeMetric for Times {
         let Some(times) = *lock(&self.0) else {
             return Ok(());
         };
-        let classes = times.classes().map(|(bound, count)| {
-            let seconds = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-            (seconds, count)
-        });
+        let classes = times
+            .classes()
+            .map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count));
         let classes: Vec<(f64, u64)> = classes.collect();
-        let seconds = times.total.as_secs_f64();
-        encoder.encode_histogram::<NoLabelSet>(seconds, times.count(), &classes, None)
+        let total = seconds(times.total_us);
+        encoder.encode_histogram::<NoLabelSet>(total, times.count(), &classes, None)
     }
 
     fn metric_type(&self) -> MetricType {
         MetricType::Histogram
     }
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

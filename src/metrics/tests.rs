@@ -134,7 +134,7 @@ fn exercised() -> Metrics {
     };
     let mut syncs = Latencies::default();
     for millis in [100, 100, 50, 50, 100, 100, 1000] {
-        syncs.add(Duration::from_millis(millis));
+        syncs.add(millis * 1000);
     }
     metrics.ledger(&figures, syncs);
     mirrored(&metrics);
@@ -300,7 +300,7 @@ fn the_figures_of_the_ledger_are_mirrored_not_added() {
     };
     let mut syncs = Latencies::default();
     for _ in 0..9 {
-        syncs.add(Duration::from_millis(100));
+        syncs.add(100_000);
     }
     metrics.ledger(&figures, syncs);
     let page = metrics.render(Exposition::OpenMetrics);

@@ -24,7 +24,7 @@ pub struct Contribution {
     /// What is held counts for this time if the instance is lost.
     pub bucket: Timestamp,
     pub spent: Vec<(Timestamp, Amounts)>,
-    /// Mode long it is kept when nobody uses it.
+    /// How long it is kept when nobody uses it.
     pub keep: Duration,
 }
 

@@ -35,12 +35,27 @@ impl Controls {
         all.entry(run.clone()).or_default().untold += 1;
     }
 
-    /// It was told, or cannot be any more.
-    pub(super) fn end(&self, run: &Label, told: Option<DeedId>) {
-        let mut all = lock(&self.0);
-        if let Some(own) = all.get_mut(run) {
+    /// It is in the stream there. Whoever learns that second changes nothing.
+    pub(super) fn told(&self, run: &Label, deed: DeedId) {
+        if let Some(own) = lock(&self.0).get_mut(run)
+            && own.told < deed
+        {
+            own.told = deed;
             own.untold = own.untold.saturating_sub(1);
-            own.told = own.told.max(told.unwrap_or_default());
+        }
+    }
+
+    /// It cannot be told any more.
+    pub(super) fn give_up(&self, run: &Label) {
+        if let Some(own) = lock(&self.0).get_mut(run) {
+            own.untold = own.untold.saturating_sub(1);
+        }
+    }
+
+    /// The stream begins anew: what was told is not in it.
+    pub(super) fn forget_told(&self) {
+        for own in lock(&self.0).values_mut() {
+            own.told = DeedId::default();
         }
     }
 
@@ -82,7 +97,7 @@ mod tests {
     fn what_was_told_comes_before_what_is_told_later() {
         let controls = Controls::default();
         controls.begin(&run());
-        controls.end(&run(), Some(deed(5)));
+        controls.told(&run(), deed(5));
         assert!(controls.are_later(&run(), deed(4)));
         assert!(!controls.are_later(&run(), deed(6)));
     }
@@ -92,20 +107,33 @@ mod tests {
         let controls = Controls::default();
         controls.begin(&run());
         controls.begin(&run());
-        controls.end(&run(), Some(deed(5)));
+        controls.told(&run(), deed(5));
         assert!(controls.are_later(&run(), deed(6)));
-        controls.end(&run(), None);
+        controls.give_up(&run());
         assert!(!controls.are_later(&run(), deed(6)));
+    }
+
+    #[test]
+    fn deed_that_is_heard_of_before_redis_answered_is_told_once() {
+        let controls = Controls::default();
+        controls.begin(&run());
+        controls.begin(&run());
+        controls.told(&run(), deed(5));
+        controls.told(&run(), deed(5));
+        assert!(controls.are_later(&run(), deed(9)), "one is not told yet");
+        controls.told(&run(), deed(7));
+        assert!(!controls.are_later(&run(), deed(9)));
+        assert!(controls.are_later(&run(), deed(6)));
     }
 
     #[test]
     fn there_are_never_more_than_a_number_and_the_untold() {
         let controls = Controls::default();
         controls.begin(&run());
-        for number in 0..5000 {
+        for number in 1..5000 {
             let run = Label::parse(&format!("run-{number}")).unwrap();
             controls.begin(&run);
-            controls.end(&run, Some(deed(number)));
+            controls.told(&run, deed(number));
         }
         assert!(lock(&controls.0).len() <= MOST);
         assert!(controls.are_later(&run(), deed(9)), "it was not told yet");

@@ -2,9 +2,11 @@
 //! loops that were stopped.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use minicbor::{Decode, Encode};
+use redis::streams::StreamMaxlen;
 
 use super::reader::DeedId;
 use super::redis_error::Away;
@@ -17,7 +19,8 @@ use crate::core::time::Timestamp;
 /// Deeds that Redis keeps for instances that come later.
 const MAX_DEEDS: u64 = 10_000;
 /// What clients said of runs is of use while those run.
-const MAX_CLAIMS: u64 = 1000;
+const MAX_CLAIMS: usize = 1000;
+const CLAIMS_AT_ONCE: usize = 128;
 /// Deeds, and claims, that wait while Redis is away.
 const MAX_BACKLOG: usize = 1024;
 
@@ -65,6 +68,8 @@ pub(super) struct Backlog {
     deeds: Waiting,
     /// Any client can have many of them told: they take no place of what operators do.
     claims: Waiting,
+    /// The number of the next of both.
+    numbers: AtomicU64,
 }
 
 /// In the order in which they were done.
@@ -73,6 +78,7 @@ struct Waiting(Mutex<VecDeque<Untold>>);
 
 #[derive(Clone, Debug, PartialEq)]
 struct Untold {
+    number: u64,
     bytes: Vec<u8>,
     /// The run that it pauses, resumes or stops.
     controlled: Option<Label>,
@@ -98,7 +104,7 @@ impl SharedDeed {
         matches!(self, Self::RunClaimed(..))
     }
 
-    fn controlled(&self) -> Option<&Label> {
+    pub(super) fn controlled(&self) -> Option<&Label> {
         match self {
             Self::Controlled(run, _) => Some(run),
             _ => None,
@@ -119,53 +125,95 @@ impl Shared {
             return;
         };
         let controlled = told.deed.controlled().cloned();
-        let untold = Untold { bytes, controlled };
+        let number = self.backlog.numbers.fetch_add(1, Ordering::Relaxed);
+        let untold = Untold {
+            number,
+            bytes,
+            controlled,
+        };
         if told.deed.is_claim() {
             if self.backlog.claims.add(untold).is_some() {
                 tracing::debug!("other instances miss what a client said of a run");
             }
         } else if let Some(missed) = self.backlog.deeds.add(untold) {
             tracing::error!("Redis is away for so long that other instances miss a deed");
-            self.end_control(&missed, None);
+            if let Some(run) = &missed.controlled {
+                self.controls.give_up(run);
+            }
         }
         self.untold.notify_one();
     }
 
-    /// Tells what was not told yet, in the order it was done. What Redis did not answer to in time is
-    /// told again: who follows it asks whether that was done before.
+    /// Tells what was not told yet, in the order it was done: deeds all, of claims so many as one
+    /// message takes.
     pub async fn tell_backlog(&self) -> Result<(), Away> {
         let _telling = self.telling.lock().await;
-        let deeds = (&self.backlog.deeds, MAX_DEEDS);
-        self.tell_all(deeds, &["deeds", "deed"]).await?;
-        let claims = (&self.backlog.claims, MAX_CLAIMS);
-        self.tell_all(claims, &["claims"]).await
-    }
-
-    async fn tell_all(&self, (waiting, most): (&Waiting, u64), keys: &[&str]) -> Result<(), Away> {
         loop {
-            let Some(next) = waiting.lock().front().cloned() else {
-                return Ok(());
+            let Some(next) = self.backlog.deeds.lock().front().cloned() else {
+                break;
             };
-            let sealed = self.seal.seal(&next.bytes).ok_or(Away::Absent)?;
-            let mut line = self.line()?;
-            line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
-            let mut call = self.tell.prepare_invoke();
-            for key in keys {
-                call.key(self.naming.key(key));
-            }
-            call.arg(self.naming.id()).arg(most).arg(sealed);
-            let id: String = call.invoke_async(&mut line).await?;
-            let mut waiting = waiting.lock();
+            let id = self.tell_deed(&next).await?;
+            let mut waiting = self.backlog.deeds.lock();
             if waiting.front() == Some(&next) {
                 waiting.pop_front();
-                self.end_control(&next, DeedId::parse(&id));
+            }
+            if let (Some(run), Some(id)) = (&next.controlled, id) {
+                self.controls.told(run, id);
             }
         }
+        self.tell_claims().await
     }
 
-    fn end_control(&self, untold: &Untold, told: Option<DeedId>) {
-        if let Some(run) = &untold.controlled {
-            self.controls.end(run, told);
+    async fn tell_deed(&self, untold: &Untold) -> Result<Option<DeedId>, Away> {
+        let sealed = self.seal.seal(&untold.bytes).ok_or(Away::Absent)?;
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        let mut call = self.tell.prepare_invoke();
+        for key in ["deeds", "deed", "told"] {
+            call.key(self.naming.key(key));
         }
+        let number = format!("{}:{}", self.naming.incarnation(), untold.number);
+        call.arg(self.naming.id()).arg(number);
+        call.arg(MAX_DEEDS).arg(sealed);
+        let id: String = call.invoke_async(&mut line).await?;
+        Ok(DeedId::parse(&id))
+    }
+
+    /// What is told twice does no harm.
+    async fn tell_claims(&self) -> Result<(), Away> {
+        let waiting = &self.backlog.claims;
+        let next: Vec<Untold> = waiting
+            .lock()
+            .iter()
+            .take(CLAIMS_AT_ONCE)
+            .cloned()
+            .collect();
+        let Some(last) = next.last() else {
+            return Ok(());
+        };
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        let key = self.naming.key("claims");
+        let most = StreamMaxlen::Approx(MAX_CLAIMS);
+        let mut pipe = redis::pipe();
+        for claim in &next {
+            let sealed = self.seal.seal(&claim.bytes).ok_or(Away::Absent)?;
+            let fields = [("o", self.naming.id().as_bytes()), ("d", &sealed)];
+            pipe.xadd_maxlen(&key, most, "*", &fields).ignore();
+        }
+        let () = pipe.query_async(&mut line).await?;
+        let mut waiting = waiting.lock();
+        while waiting.front().is_some_and(|it| it.number <= last.number) {
+            waiting.pop_front();
+        }
+        if !waiting.is_empty() {
+            self.untold.notify_one();
+        }
+        Ok(())
+    }
+
+    /// How many deeds others were not told of.
+    pub fn untold_deeds(&self) -> usize {
+        self.backlog.deeds.lock().len()
     }
 }

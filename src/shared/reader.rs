@@ -137,7 +137,7 @@ impl Shared {
                     .unwrap_or_default(),
             );
         }
-        self.restart_behind(last);
+        self.restart_behind(last, heed);
         self.warn_of_gap(&mut line, heed).await?;
         loop {
             let before = *self.deeds.at.borrow();
@@ -159,14 +159,23 @@ impl Shared {
     }
 
     /// A Redis that lost its memory begins anew.
-    fn restart_behind(&self, last: DeedId) {
-        self.deeds.at.send_if_modified(|applied| {
+    fn restart_behind(&self, last: DeedId, heed: &mut Heed) {
+        let has_restarted = self.deeds.at.send_if_modified(|applied| {
             let is_ahead = *applied > last;
             if is_ahead {
                 *applied = last;
             }
             is_ahead
         });
+        if has_restarted {
+            // Its clock may be behind: what comes is later than all of these.
+            *heed = Heed {
+                old: Some(DeedId::default()),
+                claim: DeedId::default(),
+            };
+            *lock(&self.deeds.given_up) = DeedId::default();
+            self.controls.forget_told();
+        }
     }
 
     /// Redis keeps so many deeds and no more.
@@ -234,7 +243,11 @@ impl Shared {
         let sealed: Vec<u8> = entry.get("d").unwrap_or_default();
         let bytes = self.seal.open(&sealed).unwrap_or_default();
         match minicbor::decode::<Told>(&bytes) {
-            _ if is_own => {}
+            Ok(told) if is_own => {
+                if let Some(run) = told.deed.controlled() {
+                    self.controls.told(run, id);
+                }
+            }
             Ok(told) => follower.follow(Heard { told, id, is_old }).await,
             Err(error) => {
                 tracing::warn!("a deed of another instance is not understood: {error}");

@@ -89,7 +89,20 @@ local function fits(total, running, question)
   return true
 end
 
-local answers, stale, all_fit = {}, {}, true
+-- Nobody is there for it, and nothing of it counts in any window that is kept.
+local function is_past(part, lives, from, to, kept)
+  if lives then
+    return false
+  end
+  for b = 4, #part, 6 do
+    if (part[b] >= from and part[b] < to) or part[b] > now - kept * 1000 then
+      return false
+    end
+  end
+  return true
+end
+
+local answers, stale, past, all_fit = {}, {}, {}, true
 for n = 4, #KEYS do
   local at = 4 + (n - 4) * 2
   local question, own = cjson.decode(ARGV[at]), cjson.decode(ARGV[at + 1])
@@ -104,7 +117,11 @@ for n = 4, #KEYS do
         stale[n], own = true, part
       end
     else
-      if lives[parts[i] .. ':' .. text(part[1])] then
+      local it_lives = lives[parts[i] .. ':' .. text(part[1])]
+      if is_past(part, it_lives, from, to, question[3]) then
+        past[#past + 1] = {KEYS[n], parts[i]}
+      end
+      if it_lives then
         running = running + part[3]
         add(held, part, 4)
         add(total, part, 4)
@@ -132,6 +149,9 @@ for n = 4, #KEYS do
 end
 
 if (all_fit and not looks) or ARGV[3] == 'look' then
+  for _, gone in ipairs(past) do
+    redis.call('HDEL', gone[1], gone[2])
+  end
   for n = 4, #KEYS do
     local at = 4 + (n - 4) * 2
     if not stale[n] then

@@ -48,6 +48,7 @@ mod replay_launch;
 mod shared_budgets;
 mod shared_faults;
 mod shared_losses;
+mod shared_upkeep;
 mod sinks;
 mod smuggling;
 mod steps;

@@ -147,7 +147,9 @@ async fn what_clients_say_of_runs_takes_no_place_of_what_operators_do() {
         one.tell_soon(&told(SharedDeed::RunClaimed(run, None, Limits::default())));
     }
     one.connect().await.unwrap();
-    one.tell_backlog().await.unwrap();
+    for _ in 0..1024 / 128 {
+        one.tell_backlog().await.unwrap();
+    }
     let other = alone(&redis, 8, NOW);
     let kept = Kept::default();
     kept.until(&other, 1025).await;

@@ -484,6 +484,25 @@ fn files_are_short_ascii_open_with_what_they_are_and_leave_nothing_to_do() {
 }
 
 #[test]
+fn files_that_the_architecture_names_are_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let sources = sources("src");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_source = |it: &&str| {
+        let extension = Path::new(it).extension();
+        extension.is_some_and(|it| it == "rs" || it == "lua")
+    };
+    let files = quoted.filter(is_source);
+    let is_missing = |file: &&str| {
+        !root().join(file).exists()
+            && !root().join("src").join(file).exists()
+            && !sources.iter().any(|source| source.path.ends_with(file))
+    };
+    let missing: Vec<String> = files.filter(is_missing).map(str::to_owned).collect();
+    none(&missing);
+}
+
+#[test]
 fn the_checks_see_what_they_look_for() {
     let code = "use crate::{core, wire::sse};\nuse crate::config::Config;\nlet a = crate::app::x;";
     let rooms: Vec<_> = rooms_named(code).into_iter().collect();
