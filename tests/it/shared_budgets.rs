@@ -58,8 +58,9 @@ impl World {
         &self.instances[n % self.instances.len()]
     }
 
+    /// The first is asked last: asking puts in what an instance has.
     async fn all_stand(&self, wanted: (i64, i64, i64)) {
-        for instance in &self.instances {
+        for instance in self.instances.iter().rev() {
             instance.stands(wanted).await;
         }
     }
@@ -272,14 +273,14 @@ async fn read(instance: &Instance, documents: f64) -> Result<(), Refusal> {
 async fn measured_at_once(world: World) {
     let calls = (0..24).map(|n| {
         let instance = Arc::clone(world.of(n));
-        tokio::spawn(async move { read(&instance, 4.0).await })
+        tokio::spawn(async move { read(&instance, 3.0).await })
     });
     let mut made = 0;
     for call in calls.collect::<Vec<_>>() {
         made += i64::from(within("a call", call).await.unwrap().is_ok());
     }
-    assert_eq!(made, 5, "all is used to the last");
-    world.all_stand((20_000_000, 0, 0)).await;
+    assert_eq!(made, 6, "one more would pass it");
+    world.all_stand((18_000_000, 0, 0)).await;
 }
 
 async fn measured_elsewhere(world: World) {

@@ -9,7 +9,7 @@ use open_aiops::clock::Clock;
 use open_aiops::config::SharedConfig;
 use open_aiops::core::attribution::Attribution;
 use open_aiops::core::budget::{Control, Limits};
-use open_aiops::shared::Shared;
+use open_aiops::shared::{Away, Shared};
 
 use crate::harness::accounts::label;
 use crate::harness::fleet::{Instance, NOW, attribution, config};
@@ -205,5 +205,27 @@ async fn of_two_that_did_not_hear_of_each_other_who_told_later_has_the_last_word
         redis.told(2, &[shared(east), shared(west)]).await;
         is(east, later).await;
         is(west, later).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_told_yet_comes_after_all_that_is_heard_of_meanwhile() {
+    for [there, untold] in ORDERS {
+        let Some(redis) = Redis::start() else { return };
+        let [east, west] = two(&redis, ALL).await;
+        know_the_run([&east, &west]).await;
+        // It hears, and cannot tell.
+        west.die();
+        shared(&west).lose(&Away::Absent);
+        control(&west, untold).await;
+        control(&east, there).await;
+        redis.told(1, &[shared(&east), shared(&west)]).await;
+        is(&east, there).await;
+        is(&west, untold).await;
+        shared(&west).connect().await.unwrap();
+        shared(&west).tell_backlog().await.unwrap();
+        redis.told(2, &[shared(&east), shared(&west)]).await;
+        is(&east, untold).await;
+        is(&west, untold).await;
     }
 }
