@@ -478,6 +478,3 @@ fn client(config: &SharedConfig) -> Result<Client, SetupError> {
         certificates,
     )?)
 }
-
-#[cfg(test)]
-mod tests;
