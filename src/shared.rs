@@ -487,6 +487,3 @@ fn client(config: &SharedConfig) -> Result<Client, SetupError> {
         certificates,
     )?)
 }
-
-#[cfg(test)]
-mod tests;

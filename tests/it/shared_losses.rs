@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use open_aiops::clock::Clock;
 use open_aiops::config::{OnAway, SharedConfig};
-use open_aiops::core::budget::{AccountName, Amounts, Limits, Raise};
+use open_aiops::core::budget::{AccountName, Amounts, Limits, Measure, Raise};
 use open_aiops::core::id::Label;
 use open_aiops::core::time::Timestamp;
-use open_aiops::shared::contribution::{Contribution, Query};
+use open_aiops::shared::contribution::{Check, Contribution, Query};
 use open_aiops::shared::deeds::{SharedDeed, Told};
 use open_aiops::shared::reader::{Follow, Heard};
 use open_aiops::shared::{Mode, Shared};
@@ -229,13 +229,7 @@ async fn seen_by(other: &Shared) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     let Some(redis) = Redis::start() else { return };
-    let other = alone(&redis, 8, NOW);
-    let before = alone(&redis, 7, NOW);
-    for one in [&other, &before] {
-        one.connect().await.unwrap();
-        one.heartbeat(true).await.unwrap();
-        one.join();
-    }
+    let (other, before) = (joined(&redis, 8, NOW).await, joined(&redis, 7, NOW).await);
     for _ in 0..10 {
         before.push(&[part(&before, 5).1]).await.unwrap();
     }
@@ -252,6 +246,64 @@ async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     after.leave().await.unwrap();
     other.forget_gone(&name()).await.unwrap();
     assert_eq!(seen_by(&other).await, 0);
+}
+
+/// An instance that was heard of, of a ledger of its own.
+async fn joined(redis: &Redis, seed: u64, at: Timestamp) -> Shared {
+    let one = alone(redis, seed, at);
+    one.connect().await.unwrap();
+    one.heartbeat(true).await.unwrap();
+    one.join();
+    one
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn part_that_comes_after_a_later_one_changes_nothing() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, other) = (joined(&redis, 7, NOW).await, joined(&redis, 8, NOW).await);
+    let [first, second, third] = [5, 9, 2].map(|tokens| part(&one, tokens));
+    one.push(std::slice::from_ref(&second.1)).await.unwrap();
+    one.push(std::slice::from_ref(&first.1)).await.unwrap();
+    assert_eq!(seen_by(&other).await, 9, "pushed late");
+    one.reserve(std::slice::from_ref(&first), Mode::Look)
+        .await
+        .unwrap();
+    assert_eq!(seen_by(&other).await, 9, "looked late");
+    let eight = |(mut question, part): (Query, Contribution)| {
+        question.checks = vec![Check {
+            measure: Measure::InputTokens,
+            limit: 8,
+            wanted: 1,
+        }];
+        (question, part)
+    };
+    let late = one.reserve(&[eight(first)], Mode::Reserve).await.unwrap();
+    assert!(!late.fits, "the later 9 are what counts");
+    let latest = one.reserve(&[eight(third)], Mode::Reserve).await.unwrap();
+    assert!(latest.fits, "2 are the latest");
+    assert_eq!(seen_by(&other).await, 2);
+    one.reserve(&[second], Mode::Reserve).await.unwrap();
+    assert_eq!(seen_by(&other).await, 2, "reserved late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_part_of_the_next_process_counts_whatever_number_the_last_one_had() {
+    let Some(redis) = Redis::start() else { return };
+    let other = joined(&redis, 8, NOW).await;
+    let before = joined(&redis, 7, NOW).await;
+    for _ in 0..10 {
+        before.push(&[part(&before, 5).1]).await.unwrap();
+    }
+    let pushes = joined(&redis, 7, NOW.plus_micros(1)).await;
+    pushes.push(&[part(&pushes, 6).1]).await.unwrap();
+    assert_eq!(seen_by(&other).await, 6, "as it is pushed");
+    for _ in 0..10 {
+        pushes.push(&[part(&pushes, 7).1]).await.unwrap();
+    }
+    let reserves = joined(&redis, 7, NOW.plus_micros(2)).await;
+    let asked = part(&reserves, 8);
+    reserves.reserve(&[asked], Mode::Reserve).await.unwrap();
+    assert_eq!(seen_by(&other).await, 8, "as it is reserved");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

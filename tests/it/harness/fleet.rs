@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use open_aiops::budgets::{Ask, Budgets, Granted, Refusal, Used};
+use open_aiops::budgets::{AccountFilter, Ask, Budgets, Granted, Refusal, Used};
 use open_aiops::clock::Clock;
 use open_aiops::config::{Config, SharedConfig};
 use open_aiops::core::attribution::{Attribution, Confidence, Source};
-use open_aiops::core::budget::Limits;
 use open_aiops::core::budget::decide::{Need, Tariff};
+use open_aiops::core::budget::{AccountName, Limits};
 use open_aiops::core::call::Operation;
-use open_aiops::core::id::Label;
 use open_aiops::core::money::NanoUsd;
 use open_aiops::core::time::Timestamp;
 use open_aiops::ledger;
@@ -21,6 +20,7 @@ use open_aiops::shared::{Shared, Standing};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::accounts::label;
 use super::within;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -158,15 +158,25 @@ impl Instance {
         most: i64,
         patience: Duration,
     ) -> Result<Granted, Refusal> {
-        let who = attribution(agent);
+        let said = (&attribution(agent), Limits::default());
+        self.hold_as(said, most, patience).await
+    }
+
+    /// The same, of a call that says this of itself and allows its run no more than that.
+    pub(crate) async fn hold_as(
+        &self,
+        (attribution, tightened): (&Attribution, Limits),
+        most: i64,
+        patience: Duration,
+    ) -> Result<Granted, Refusal> {
         let (model, upstream) = (label("gpt-5"), label("openai"));
         let ask = Ask {
-            attribution: &who,
+            attribution,
             key: None,
             model: Some(&model),
             upstream: &upstream,
             operation: Operation::Chat,
-            tightened: Limits::default(),
+            tightened,
         };
         let need = need(most);
         let mut claim = self.budgets.claim(&ask).await.unwrap();
@@ -213,25 +223,37 @@ impl Instance {
         true
     }
 
-    /// What all instances used and hold of the first account, and how many calls run, as this one is
-    /// told when it asks.
-    pub(crate) async fn standing(&self) -> (i64, i64, i64) {
+    /// What all instances used and hold of the first account of this kind, and how many calls run, as
+    /// this one is told when it asks.
+    async fn standing(&self, is_it: impl Fn(&AccountName) -> bool) -> (i64, i64, i64) {
         self.budgets.look_at_all().await;
-        let rows = self
-            .budgets
-            .list(&open_aiops::budgets::AccountFilter::default());
-        let rows = rows.unwrap();
-        let account = rows.iter().flat_map(|row| &row.accounts).next();
+        let rows = self.budgets.list(&AccountFilter::default()).unwrap();
+        let mut accounts = rows.iter().flat_map(|row| &row.accounts);
+        let account = accounts.find(|account| is_it(&account.name));
         account.map_or((0, 0, 0), |account| {
             let measure = &account.measures[0];
             (measure.used, measure.held, account.running)
         })
     }
 
-    /// Resolves when it stands so.
+    /// Resolves when the first account stands so.
     pub(crate) async fn stands(&self, wanted: (i64, i64, i64)) {
+        self.until(|_| true, wanted).await;
+    }
+
+    /// Resolves when the account of a run stands so.
+    pub(crate) async fn run_stands(&self, run: &str, wanted: (i64, i64, i64)) {
+        let run = label(run);
+        let is_it = |name: &AccountName| {
+            let mut key = name.key.iter();
+            key.any(|(_, value)| value.as_ref() == Some(&run))
+        };
+        self.until(is_it, wanted).await;
+    }
+
+    async fn until(&self, is_it: impl Fn(&AccountName) -> bool, wanted: (i64, i64, i64)) {
         let stands = async {
-            while self.standing().await != wanted {
+            while self.standing(&is_it).await != wanted {
                 tokio::task::yield_now().await;
             }
         };
@@ -239,7 +261,10 @@ impl Instance {
             .await
             .is_err()
         {
-            panic!("stands at {:?}, not at {wanted:?}", self.standing().await);
+            panic!(
+                "stands at {:?}, not at {wanted:?}",
+                self.standing(&is_it).await
+            );
         }
     }
 }
@@ -250,11 +275,8 @@ impl Drop for Step {
     }
 }
 
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
-
-fn attribution(agent: &str) -> Attribution {
+/// What a call says of itself.
+pub(crate) fn attribution(agent: &str) -> Attribution {
     Attribution {
         agent: label(agent),
         caller: None,
