@@ -165,7 +165,8 @@ fn decision_id(event: &Event) -> String {
     hash.chars().take(32).collect()
 }
 
-/// What came with calls, then what was said of anything.
+/// What came with calls or was said of them before, then what was said of anything. What another
+/// instance was told is its own to write.
 fn metrics(
     view: &View,
     calls: &[CallId],
@@ -174,7 +175,8 @@ fn metrics(
     let mut all = Vec::new();
     for id in once(calls) {
         let filter = MetricFilter::of(MetricScope::Call(id));
-        all.extend(view.measurements(&filter)?.items);
+        let known = view.measurements(&filter)?.items;
+        all.extend(known.into_iter().filter(|it| it.instance.is_none()));
     }
     all.append(said);
     let ids: Vec<CallId> = all.iter().filter_map(call_of).collect();
