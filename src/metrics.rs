@@ -398,6 +398,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A database is configured to get these tables.
+    pub fn sink_begins(&self, sink: &Label, tables: impl Iterator<Item = &'static str>) {
+        self.sinks.begin(sink, tables);
+    }
+
     /// Rows of a table were written to a database.
     pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
         self.sinks.rows(sink, table, count);
