@@ -200,7 +200,8 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let tasks = tasks(&budgets, &loops, (&ledger, &clock));
+        let exchange = Exchange::new(&budgets, &shared, &clock);
+        let tasks = tasks(&budgets, &loops, exchange);
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -383,16 +384,13 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 fn tasks(
     budgets: &Arc<Budgets>,
     loops: &Arc<Loops>,
-    (ledger, clock): (&Ledger, &Clock),
+    exchange: Option<Exchange>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
     ];
-    if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
-        let exchange = Exchange::new(ledger, shared, clock);
-        tasks.push(tokio::spawn(exchange.run()));
-    }
+    tasks.extend(exchange.map(|exchange| tokio::spawn(exchange.run())));
     tasks
 }
 

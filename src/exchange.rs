@@ -12,7 +12,11 @@ mod take;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+use crate::budgets::Budgets;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::ledger::{Bookmark, Feed, Ledger};
 use crate::shared::Shared;
 
@@ -21,21 +25,32 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Both directions between one ledger and all others.
 pub struct Exchange {
+    budgets: Arc<Budgets>,
     ledger: Ledger,
     shared: Arc<Shared>,
+    config: Arc<ArcSwap<Config>>,
     clock: Clock,
     /// The end of the log when it began: who never gave anything gives what came after.
     began: Bookmark,
 }
 
 impl Exchange {
-    pub fn new(ledger: &Ledger, shared: &Arc<Shared>, clock: &Clock) -> Self {
-        Self {
+    /// None where this instance is alone, or keeps its records to itself.
+    pub fn new(
+        budgets: &Arc<Budgets>,
+        config: &Arc<ArcSwap<Config>>,
+        clock: &Clock,
+    ) -> Option<Self> {
+        let shared = budgets.shared().filter(|it| it.config().records)?;
+        let ledger = budgets.ledger();
+        Some(Self {
+            budgets: Arc::clone(budgets),
             ledger: ledger.clone(),
             shared: Arc::clone(shared),
+            config: Arc::clone(config),
             clock: clock.clone(),
             began: Feed::from_end(ledger).bookmark(),
-        }
+        })
     }
 
     /// Gives and takes for as long as it is polled.

@@ -119,7 +119,9 @@ fn what(ledger: &Ledger, news: News) -> Result<Option<What>, IndexError> {
     let view = ledger.peek();
     Ok(match news {
         News::Settled(id) => view.call(id)?.and_then(What::call),
-        News::Late(id) => view.call(id)?.and_then(|call| call.late).map(What::late),
+        News::Late(id) | News::Found(id) => {
+            view.call(id)?.and_then(|call| call.late).map(What::late)
+        }
         News::Measured(measurement) => Some(What::measured(*measurement)),
         News::Told(_) => None,
     })

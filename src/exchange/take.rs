@@ -1,10 +1,12 @@
 //! Taking in what other instances recorded.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::record::Record;
+use super::record::{Record, What};
 use super::{AGAIN, Exchange};
-use crate::ledger::{Durable, Event, Unavailable};
+use crate::budgets::measured::NotCharged;
+use crate::ledger::{Adopted, Durable, Event, IndexError, Unavailable};
 use crate::shared::Away;
 use crate::shared::records::Given;
 
@@ -62,10 +64,10 @@ async fn keep(exchange: &Exchange, given: Vec<Given>) -> bool {
     }
 }
 
+/// Waits until the ledger can take it.
 async fn adopt(exchange: &Exchange, record: Record) -> Durable {
     loop {
-        let adopted = record.what.clone().into();
-        match exchange.ledger.adopt(adopted, &record.instance) {
+        let why = match try_adopt(exchange, record.clone()).await {
             Ok(durable) => {
                 exchange
                     .shared
@@ -74,10 +76,61 @@ async fn adopt(exchange: &Exchange, record: Record) -> Durable {
                     .fetch_add(1, Ordering::Relaxed);
                 return durable;
             }
-            Err(Unavailable::Closed) => std::future::pending().await,
-            Err(Unavailable::Failing | Unavailable::Full) => tokio::time::sleep(AGAIN).await,
+            Err(why) => why,
+        };
+        match why {
+            NotCharged::Unrecorded(Unavailable::Closed) => std::future::pending().await,
+            NotCharged::Unreadable(IndexError::Damaged) => {
+                tracing::warn!("a record of another instance is passed over: {why}");
+                return Durable::READY;
+            }
+            NotCharged::Unrecorded(_) | NotCharged::Unreadable(_) => {
+                tokio::time::sleep(AGAIN).await;
+            }
         }
     }
+}
+
+async fn try_adopt(exchange: &Exchange, record: Record) -> Result<Durable, NotTaken> {
+    let Record { instance, what } = record;
+    let (budgets, ledger) = (Arc::clone(&exchange.budgets), exchange.ledger.clone());
+    match what {
+        What::Call(admission, settlement) => {
+            let call = Adopted::Call(Box::new((*admission, *settlement)));
+            ledger
+                .adopt(call, &instance)
+                .map_err(NotCharged::Unrecorded)
+        }
+        What::Late(late) => {
+            let price = exchange.config.load().accounting.fallback_price;
+            let take = move || match budgets.follow_late(&late, &price)? {
+                Some(durable) => Ok(durable),
+                None => {
+                    let adopted = ledger.adopt(Adopted::Late(late), &instance);
+                    adopted.map_err(NotCharged::Unrecorded)
+                }
+            };
+            blocking(take).await
+        }
+        What::Measured(it) => {
+            let turn = Arc::clone(&budgets.measuring).lock_owned().await;
+            let take = move || {
+                let _turn = turn;
+                budgets.follow_measured(*it, &instance)
+            };
+            blocking(take).await
+        }
+    }
+}
+
+type NotTaken = NotCharged<Unavailable>;
+
+/// What waits for the disk does so on a thread that may.
+async fn blocking(
+    take: impl FnOnce() -> Result<Durable, NotTaken> + Send + 'static,
+) -> Result<Durable, NotTaken> {
+    let taken = tokio::task::spawn_blocking(take).await;
+    taken.unwrap_or(Err(NotCharged::Unreadable(IndexError::Closed)))
 }
 
 fn tell_missed(exchange: &Exchange) {

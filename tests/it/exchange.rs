@@ -1,14 +1,18 @@
 //! Calls of one instance, as another one shows them.
 
+use open_aiops::budgets::OperateError;
+use open_aiops::core::budget::{Control, Measure};
 use open_aiops::core::call::Outcome;
 use open_aiops::core::id::Label;
-use open_aiops::ledger::{CallFilter, CallRow};
+use open_aiops::core::metric::Value;
+use open_aiops::ledger::{CallFilter, CallRow, MetricFilter};
+use serde_json::json as object;
 
-use crate::harness::accounts::{chat, used};
+use crate::harness::accounts::{chat, label, running, standing, used};
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::redis::Redis;
 use crate::harness::upstream::Upstream;
-use crate::harness::within;
+use crate::harness::{Client, get, json, post, within};
 
 fn at(redis: &Redis, upstream: &Upstream, name: &str) -> Setup {
     let shared = format!(
@@ -126,5 +130,127 @@ async fn redis_learns_no_names() {
             let is_in = |bytes: &[u8]| bytes.windows(name.len()).any(|it| it == name.as_bytes());
             assert!(!is_in(&dump) && !is_in(key.as_bytes()), "{name} in {key}");
         }
+    }
+}
+
+/// Until all accounts of this instance, with what others have of them, come to this.
+async fn comes_to(proxy: &Proxy, measure: Measure, wanted: (i64, i64)) {
+    within("what all instances have", async {
+        loop {
+            let rows = running(proxy.app.budgets()).await;
+            if rows.len() == 1 && standing(&rows[0], measure) == wanted {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn result_fetched_through_another_instance_is_charged_where_the_call_was_made() {
+    let Some(redis) = Redis::start() else { return };
+    let answer = |status: &str, usage| {
+        let answer = object!({"id": "resp_1", "object": "response", "status": status,
+            "background": true, "model": "gpt-4o-mini", "output": [], "usage": usage});
+        json(answer.to_string())
+    };
+    let used = object!({"input_tokens": 1000, "output_tokens": 2000, "total_tokens": 3000});
+    let answers = [
+        answer("queued", serde_json::Value::Null),
+        answer("completed", used),
+    ];
+    let upstream = Upstream::answers_each(answers).await;
+    let budget = "[[budget]]\nname = \"all\"\ntokens = 100000\n";
+    let east = at(&redis, &upstream, "east").sections(budget).start().await;
+    let west = at(&redis, &upstream, "west").sections(budget).start().await;
+    let ask = object!({"model": "gpt-4o-mini", "background": true, "input": "hi",
+        "max_output_tokens": 9000});
+    let ask = post("/v1/responses", ask.to_string()).header("x-aiops-run", "r");
+    assert_eq!(east.call(&ask).await.status(), 200);
+    assert!(shown(&west, "r", 1).await[0].is_pending);
+    let fetch = get("/v1/responses/resp_1").header("x-aiops-run", "fetches");
+    assert_eq!(west.call(&fetch).await.status(), 200);
+    for proxy in [&east, &west] {
+        comes_to(proxy, Measure::Tokens, (3000, 0)).await;
+        let row = &shown(proxy, "r", 1).await[0];
+        assert!(!row.is_pending);
+        assert_eq!(
+            (row.usage.input_tokens, row.usage.output_tokens),
+            (1000, 2000)
+        );
+    }
+    let id = rows(&east, "r")[0].id;
+    let kept = east.app.ledger().view().call(id).unwrap().unwrap();
+    let late = kept.late.unwrap();
+    assert_eq!((late.instance, late.charges.len()), (None, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_is_stopped_by_an_instance_that_had_no_call_of_it() {
+    let Some(redis) = Redis::start() else { return };
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let east = at(&redis, &upstream, "east").start().await;
+    let west = at(&redis, &upstream, "west").start().await;
+    let stop = async || {
+        let budgets = west.app.budgets();
+        budgets.control(&label("r"), Control::Stopped, "ada").await
+    };
+    assert!(matches!(stop().await, Err(OperateError::NoSuchRun(_))));
+    assert_eq!(east.call(&chat("r", 20)).await.status(), 200);
+    shown(&west, "r", 1).await;
+    stop().await.unwrap();
+    within("the stop", async {
+        while east.call(&chat("r", 20)).await.status() == 200 {}
+    })
+    .await;
+}
+
+async fn measure(proxy: &Proxy, call: &str, value: f64) {
+    let said = object!({"name": "score", "value": value, "call": call, "who": "judge"});
+    let ask = post("/api/v1/metrics", said.to_string()).bytes();
+    let mut client = Client::connect(proxy.app.admin_address()).await;
+    let ask = String::from_utf8(ask).unwrap();
+    client.send(ask.replace("proxy.test", "localhost")).await;
+    let answer = client.response(false).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text());
+}
+
+/// Until this is what is known of the score.
+async fn scored(proxy: &Proxy, value: f64) {
+    let value = Value::number(value).unwrap();
+    within("the score", async {
+        loop {
+            let view = proxy.app.ledger().view();
+            let known = view.measurements(&MetricFilter::default()).unwrap().items;
+            if known.iter().map(|it| &it.value).eq([&value]) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_to_several_instances_is_charged_once_to_the_key_of_the_call() {
+    let Some(redis) = Redis::start() else { return };
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let budget = "[[budget]]\nname = \"of keys\"\nper = [\"key\"]\nmetric = { score = 100 }\n";
+    let east = at(&redis, &upstream, "east").sections(budget).start().await;
+    let west = at(&redis, &upstream, "west").sections(budget).start().await;
+    let ask = chat("r", 20).header("authorization", "Bearer key-of-a-client");
+    let answer = east.call(&ask).await;
+    assert_eq!(answer.status(), 200);
+    let call = answer.call();
+    shown(&west, "r", 1).await;
+    for (to, value) in [(&east, 5.0), (&west, 5.0), (&west, 7.0), (&east, 6.0)] {
+        measure(to, &call, value).await;
+        for proxy in [&east, &west] {
+            scored(proxy, value).await;
+        }
+    }
+    for proxy in [&east, &west] {
+        comes_to(proxy, Measure::Metric, (6_000_000, 0)).await;
     }
 }
