@@ -192,7 +192,9 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
+            records: records(&ledger, &clock, (&loops, &alerts))
+                .configured(Arc::clone(&shared))
+                .titled(budgets.shared().map(|it| it.naming().title())),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
             sinks: Arc::clone(&sinks),
