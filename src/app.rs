@@ -97,6 +97,7 @@ pub struct App {
     otel: Option<Otel>,
     /// Sweeps, and keeps in step with other instances.
     tasks: Vec<JoinHandle<()>>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -202,8 +203,8 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let exchange = Exchange::new(&budgets, &shared, &clock);
-        let tasks = tasks(&budgets, &loops, exchange);
+        let exchange = Exchange::new(&budgets, &shared, &clock).map(Arc::new);
+        let tasks = tasks(&budgets, &loops, exchange.clone());
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -228,6 +229,7 @@ impl App {
             admin_stop,
             otel,
             tasks,
+            exchange,
         })
     }
 
@@ -327,6 +329,9 @@ impl App {
             task.abort();
             let _ = task.await;
         }
+        if let Some(exchange) = self.exchange {
+            let _ = tokio::time::timeout(SETTLE_LIMIT, exchange.finish()).await;
+        }
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
@@ -386,7 +391,7 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 fn tasks(
     budgets: &Arc<Budgets>,
     loops: &Arc<Loops>,
-    exchange: Option<Exchange>,
+    exchange: Option<Arc<Exchange>>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),

@@ -83,30 +83,30 @@ impl Budgets {
     }
 
     /// Takes in what was said to `instance`, which charges it. What was charged here for what that
-    /// takes the place of counts no longer. Waits for the disk; must be done as charging is, for one
-    /// after the other.
+    /// takes the place of counts no longer. None where what is known was said later. Waits for the
+    /// disk; must be done as charging is, for one after the other.
     pub fn follow_measured(
         &self,
         mut it: Measurement,
         instance: &Label,
-    ) -> Result<Durable, NotCharged<Unavailable>> {
+    ) -> Result<Option<Durable>, NotCharged<Unavailable>> {
         let said = it.charged.take().map(|charged| charged.at);
         it.charged = said.map(Charged::nothing);
         let record = |it| self.ledger.adopt(Adopted::Measured(Box::new(it)), instance);
         let Some(at) = said.filter(|_| self.count_metric(&it.name)) else {
-            return record(it).map_err(NotCharged::Unrecorded);
+            return record(it).map(Some).map_err(NotCharged::Unrecorded);
         };
         let before = self.ledger.view().measured_before(slice::from_ref(&it));
         let mut before = before.map_err(NotCharged::Unreadable)?;
         let before = before.pop().flatten().and_then(|before| before.charged);
         if before.as_ref().is_some_and(|before| before.at >= at) {
-            return Ok(Durable::READY);
+            return Ok(None);
         }
         let charged = Charged {
             replaced: before.as_ref().and_then(replaced),
             ..Charged::nothing(at)
         };
-        self.charge((it, charged), record)
+        self.charge((it, charged), record).map(Some)
     }
 
     fn charge<T, E>(

@@ -1,5 +1,8 @@
 //! What other instances recorded, in a ledger beside its own.
 
+use std::time::Duration;
+
+use crate::config::LedgerConfig;
 use crate::core::budget::Charged;
 use crate::core::call::{LateUsage, Outcome};
 use crate::core::digest::Digest;
@@ -62,6 +65,33 @@ fn call_of_another_instance_is_shown_and_counted_once_and_charges_no_budget() {
     assert_eq!(detail.settlement.unwrap().response, None);
     let news = feed.next(100).unwrap().news;
     assert!(news.is_empty(), "it is told by its own instance: {news:?}");
+}
+
+#[test]
+fn call_of_another_instance_that_was_let_go_of_is_not_taken_in_again() {
+    let (_, call) = made_elsewhere();
+    let Adopted::Call(records) = &call else {
+        unreachable!()
+    };
+    let machine = Machine::new(LedgerConfig {
+        segment_bytes: 2000,
+        keep_for: Some(Duration::from_secs(3600)),
+        ..config()
+    });
+    let (ledger, _) = machine.open();
+    let is_lacking = || ledger.view().lacks(&records.1).unwrap();
+    assert!(is_lacking());
+    adopt(&ledger, &call);
+    assert!(!is_lacking(), "it is there");
+    for _ in 0..40 {
+        machine.clock.advance_micros(3600 * 1_000_000);
+        let own = machine.call("own", "a");
+        let entry = ledger.admit(own.clone(), None).unwrap();
+        entry.settle(settlement(&own), None);
+        ledger.sync_index();
+    }
+    assert!(ledger.view().call(records.0.id).unwrap().is_none());
+    assert!(!is_lacking(), "sums have it");
 }
 
 /// A call of another instance whose result is not fetched yet, in a ledger that took it in.
