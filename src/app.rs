@@ -97,6 +97,7 @@ pub struct App {
     otel: Option<Otel>,
     /// Sweeps, and keeps in step with other instances.
     tasks: Vec<JoinHandle<()>>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -192,7 +193,9 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
+            records: records(&ledger, &clock, (&loops, &alerts))
+                .configured(Arc::clone(&shared))
+                .titled(budgets.shared().map(|it| it.naming().title())),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
             sinks: Arc::clone(&sinks),
@@ -200,7 +203,8 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let tasks = tasks(&budgets, &loops, (&ledger, &clock));
+        let exchange = Exchange::new(&budgets, &shared, &clock).map(Arc::new);
+        let tasks = tasks(&budgets, &loops, exchange.clone());
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -225,6 +229,7 @@ impl App {
             admin_stop,
             otel,
             tasks,
+            exchange,
         })
     }
 
@@ -324,6 +329,9 @@ impl App {
             task.abort();
             let _ = task.await;
         }
+        if let Some(exchange) = self.exchange {
+            let _ = tokio::time::timeout(SETTLE_LIMIT, exchange.finish()).await;
+        }
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
@@ -383,16 +391,13 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 fn tasks(
     budgets: &Arc<Budgets>,
     loops: &Arc<Loops>,
-    (ledger, clock): (&Ledger, &Clock),
+    exchange: Option<Arc<Exchange>>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
     ];
-    if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
-        let exchange = Exchange::new(ledger, shared, clock);
-        tasks.push(tokio::spawn(exchange.run()));
-    }
+    tasks.extend(exchange.map(|exchange| tokio::spawn(exchange.run())));
     tasks
 }
 

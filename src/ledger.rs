@@ -20,6 +20,7 @@ pub(crate) mod index;
 mod lock;
 mod log;
 mod naming;
+mod note;
 mod progress;
 pub mod query;
 mod queue;
@@ -58,6 +59,7 @@ pub use feed::{BadBookmark, Batch, Bookmark, Feed, News};
 pub use index::IndexError;
 pub use lock::{Doors, Holder, holder, running_server};
 pub use log::Damage;
+pub use note::Note;
 pub use query::{
     BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
     MeasuredCursor, MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums,

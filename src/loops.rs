@@ -176,10 +176,7 @@ impl Loops {
             now,
         };
         let key = (turn.space.tenant, run.clone());
-        if let Some(trip) = self
-            .remote_trips
-            .bars(&key, who, (now, policy.cool_down_us))
-        {
+        if let Some(trip) = self.remote_trips.bars(&key, who, now) {
             return Err(Box::new(Refusal::Tripped(Box::new(trip))));
         }
         let watched = self.watched(&key);

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use super::bank::{Cell, Claimed, Standing, State};
-use crate::core::budget::decide::Need;
+use crate::config::FallbackPrice;
+use crate::core::budget::decide::{Need, Tariff};
 use crate::core::budget::{Action, Amounts, Charge, Limits, Measure, OnUnpriced, Rule};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
 
 /// No call holds more than this of anything. Clients may ask for any length: sums that came to the
 /// bound of their type would not be what they were once one of them is given back.
@@ -69,6 +71,20 @@ pub struct Used {
 }
 
 impl Used {
+    /// Where the price is not known, its accounts may count it at this one.
+    pub fn of(usage: &Usage, cost: Option<NanoUsd>, price: &FallbackPrice, is_call: bool) -> Self {
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (input_tokens, output_tokens) = (whole(usage.input_tokens), whole(usage.output_tokens));
+        let tariff = Tariff::of(price.input, price.output, input_tokens);
+        Self {
+            input_tokens,
+            output_tokens,
+            cost,
+            fallback: NanoUsd::new(tariff.cost(output_tokens)),
+            is_call,
+        }
+    }
+
     pub(super) fn amounts(&self, on_unpriced: OnUnpriced, calls: i64) -> Amounts {
         let nano_usd = match (self.cost, on_unpriced) {
             (Some(cost), _) => cost.get(),

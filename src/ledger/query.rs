@@ -41,6 +41,7 @@ pub use spans::{Sought, SpanFilter};
 pub use told::RunEvents;
 
 use super::body::unpack_content;
+use super::index::batch::slices::reach;
 use super::index::batch::{decode, id_key, read_admission, read_late, read_settlement};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
@@ -100,6 +101,19 @@ impl View {
         self.index.read(|txn| {
             let row = |id: &CallId| Ok(stored_call(txn, id_key(*id))?.map(|call| call.row));
             ids.iter().map(row).collect()
+        })
+    }
+
+    /// Whether a call of another instance is to be taken in: how it ended is not known here, and the
+    /// log reaches back to then. What was let go of is in the sums that outlive it.
+    pub fn lacks(&self, settlement: &Settlement) -> Result<bool, IndexError> {
+        let took = settlement.timings.total_us;
+        let ended = settlement.started_at.plus_micros(took);
+        self.index.read(|txn| {
+            let call = stored_call(txn, id_key(settlement.id))?;
+            let is_known = call.is_some_and(|call| call.row.outcome.is_some());
+            let floor = reach(txn)?.floor;
+            Ok(!is_known && floor.is_none_or(|floor| ended >= floor))
         })
     }
 

@@ -1,13 +1,9 @@
 //! Reads calls off the ledger and makes spans of them. Blocks on the disk.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use tempfile::NamedTempFile;
 
 use super::content::Content;
 use super::facts::Facts;
@@ -18,7 +14,7 @@ use crate::config::{Config, OtelConfig};
 use crate::core::call::{Operation, StoredBody};
 use crate::core::time::Timestamp;
 use crate::core::trace::SAMPLED;
-use crate::ledger::{BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News};
+use crate::ledger::{BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News, Note};
 use crate::wire::decode::decode_all;
 use crate::wire::parameters::Parameters;
 use crate::wire::readable::Transcript;
@@ -38,7 +34,7 @@ pub(super) struct SpanReader {
     settings: OtelConfig,
     clock: Clock,
     runs: RunSpans,
-    file: PathBuf,
+    note: Note,
     kept: Bookmark,
     /// The place of the process before this one was not to be read.
     is_lost: bool,
@@ -69,10 +65,11 @@ impl SpanReader {
     /// Goes on where the process before this one stood, else from now on.
     pub(super) fn open(ledger: &Ledger, config: Arc<ArcSwap<Config>>, clock: &Clock) -> Self {
         let now = config.load_full();
-        let file = now.ledger.dir.join(BOOKMARK);
-        let (kept, is_lost) = match kept(&file) {
+        let note = Note::new(&now.ledger.dir, BOOKMARK);
+        let (kept, is_lost) = match kept(&note) {
             Ok(kept) => (kept, false),
             Err(error) => {
+                let file = note.file();
                 let file = file.display();
                 tracing::warn!("{file}: {error}; spans begin with what ends from now on");
                 (None, true)
@@ -90,7 +87,7 @@ impl SpanReader {
             clock: clock.clone(),
             config,
             feed,
-            file,
+            note,
             is_lost,
             is_told: false,
         };
@@ -167,7 +164,7 @@ impl SpanReader {
     }
 
     fn write(&mut self, behind: Bookmark) {
-        match replace(&self.file, &behind.to_string()) {
+        match self.note.write(&behind.to_string()) {
             Ok(()) => self.kept = behind,
             Err(error) => tracing::debug!(%error, "the place in the ledger is not kept"),
         }
@@ -260,23 +257,8 @@ fn plain(
 }
 
 /// Where the process before this one stood; none where there was none.
-fn kept(file: &Path) -> Result<Option<Bookmark>, String> {
-    match fs::read_to_string(file) {
-        Ok(text) => {
-            let place = text.trim().parse::<Bookmark>();
-            place.map(Some).map_err(|error| error.to_string())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Whole or not at all, whatever happens meanwhile.
-fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    let mut new = NamedTempFile::with_prefix_in(BOOKMARK, dir)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_data()?;
-    new.persist(file)?;
-    Ok(())
+fn kept(note: &Note) -> Result<Option<Bookmark>, String> {
+    let text = note.read().map_err(|error| error.to_string())?;
+    let place = text.map(|text| text.parse::<Bookmark>()).transpose();
+    place.map_err(|error| error.to_string())
 }

@@ -70,6 +70,7 @@ impl Gatherer {
                 News::Settled(id) | News::Late(id) => calls.push(id),
                 News::Told(event) => told.push(*event),
                 News::Measured(it) => measured.push(*it),
+                News::Found(_) => {}
             }
         }
         let mut lots = Vec::new();

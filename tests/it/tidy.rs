@@ -92,7 +92,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         room: "exchange",
-        rooms: Some(&["core", "clock", "ledger", "shared", "exchange"]),
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "shared", "budgets", "exchange",
+        ]),
         never: &[
             "hyper", "redb", "axum", "clap", "toml::", "std::fs", "redis::",
         ],

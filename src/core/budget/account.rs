@@ -91,7 +91,7 @@ pub struct Charge {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Charged {
-    /// Later than of the measurement that this one took the place of.
+    /// When it was said; later than of the measurement that this one took the place of.
     #[n(0)]
     pub at: Timestamp,
     #[n(1)]
@@ -102,6 +102,15 @@ pub struct Charged {
 }
 
 impl Charged {
+    /// It was said then, and nothing is charged for it here.
+    pub const fn nothing(at: Timestamp) -> Self {
+        Self {
+            at,
+            charges: Vec::new(),
+            replaced: None,
+        }
+    }
+
     /// The accounts it changes, each once.
     pub fn accounts(&self) -> BTreeSet<AccountId> {
         let replaced = self.replaced.iter().flat_map(|(_, charges)| charges);
