@@ -14,18 +14,18 @@ use crate::harness::tls::Identity;
 use crate::harness::{Ask, Proxy, Upstream, json, post, reply, sse, within};
 use crate::otel_traces::{hex, otel};
 
-async fn services() -> (Upstream, Collector) {
+pub(crate) async fn services() -> (Upstream, Collector) {
     (
         Upstream::answers(used(900, 50)).await,
         Collector::start().await,
     )
 }
 
-fn telling(upstream: &Upstream, collector: &Collector, lines: &str) -> Setup {
+pub(crate) fn telling(upstream: &Upstream, collector: &Collector, lines: &str) -> Setup {
     Proxy::with(upstream).sections(&otel(collector, lines))
 }
 
-async fn called(proxy: &Proxy, asks: &[Ask]) {
+pub(crate) async fn called(proxy: &Proxy, asks: &[Ask]) {
     for ask in asks {
         proxy.call(ask).await;
     }
@@ -33,7 +33,7 @@ async fn called(proxy: &Proxy, asks: &[Ask]) {
 }
 
 /// Waits until the proxy counts this.
-async fn counts(proxy: &Proxy, line: &str) {
+pub(crate) async fn counts(proxy: &Proxy, line: &str) {
     within("a count", async {
         loop {
             let page = ask(proxy.app.admin_address(), "/metrics").await;
@@ -45,7 +45,7 @@ async fn counts(proxy: &Proxy, line: &str) {
     .await;
 }
 
-fn of_planner() -> Ask {
+pub(crate) fn of_planner() -> Ask {
     chat("trip", 20).header("x-aiops-path", "/planner")
 }
 
@@ -262,6 +262,24 @@ async fn a_span_that_is_too_large_is_told_without_what_was_said() {
     let of = |key| attribute(&spans[0].attributes, key);
     assert_eq!(of("gen_ai.input.messages"), None);
     assert_eq!(of("gen_ai.response.model").as_deref(), Some("gpt-4o-mini"));
+}
+
+#[tokio::test]
+async fn what_can_be_lost_is_counted_from_the_start_as_nothing() {
+    let (upstream, collector) = services().await;
+    let proxy = telling(&upstream, &collector, "").start().await;
+    for signal in ["traces", "metrics"] {
+        let of = |name: &str| format!("open_aiops_otel_{name}_total{{signal=\"{signal}\"}} 0");
+        counts(&proxy, &of("exported")).await;
+        counts(&proxy, &of("failures")).await;
+        for reason in ["late", "rejected", "gone", "full"] {
+            let name = "open_aiops_otel_dropped_total";
+            let labels = format!("signal=\"{signal}\",reason=\"{reason}\"");
+            counts(&proxy, &format!("{name}{{{labels}}} 0")).await;
+        }
+    }
+    let page = ask(proxy.app.admin_address(), "/metrics").await;
+    assert!(!page.text().contains("signal=\"logs\""), "they are off");
 }
 
 #[tokio::test]
