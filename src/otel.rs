@@ -11,6 +11,7 @@ mod facts;
 mod instruments;
 pub mod logs;
 mod measures;
+mod parts;
 mod reporter;
 mod run_spans;
 mod scope;

@@ -35,6 +35,8 @@ use crate::config::{Compression, OtelConfig, OtelProtocol};
 use crate::upstream::trust;
 
 const USER_AGENT: &str = concat!("open-aiops/", env!("CARGO_PKG_VERSION"));
+/// Bytes of one request: gRPC takes 4 MiB by default.
+pub(super) const MAX_BYTES: usize = 3 << 20;
 /// What a collector answers is short.
 const MAX_ANSWER: usize = 64 << 10;
 /// Its own words that are passed on to people.

@@ -372,6 +372,26 @@ async fn metrics_of_the_earlier_conventions_are_told_at_the_end_at_last() {
 }
 
 #[tokio::test]
+async fn metrics_that_are_too_large_together_are_told_in_parts() {
+    for protocol in ["http", "grpc"] {
+        let (upstream, collector) = services().await;
+        let lines = format!("traces = false\nprotocol = {protocol:?}");
+        let proxy = telling(&upstream, &collector, &lines).start().await;
+        called(&proxy, &[of_planner(), of_planner()]).await;
+        collector.says(Reply::AtMostBytes(1200));
+        proxy.app.stop().await;
+        let parts = collector.metrics_of_each();
+        assert!(parts.len() > 1, "{protocol}");
+        for (kind, sum) in [("input", 1800.0), ("output", 100.0)] {
+            let with = [("gen_ai.token.type", kind)];
+            let of = |part: &Vec<_>| measured(part, "gen_ai.client.token.usage", &with);
+            let found: Vec<f64> = parts.iter().filter_map(of).collect();
+            assert_eq!(found, [sum], "{protocol}: {kind}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn metrics_of_the_later_conventions_have_names_of_their_own() {
     let (collector, _) = measured_calls("genai-0.1").await;
     let metrics = collector.metrics();
