@@ -1,9 +1,12 @@
 //! What an OpenTelemetry collector is told, however it behaves.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use open_aiops::clock::Clock;
 use open_aiops::core::time::Timestamp;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::accounts::{chat, used};
 use crate::harness::collector::{Collector, Reply, attribute, measured};
@@ -280,6 +283,38 @@ async fn what_can_be_lost_is_counted_from_the_start_as_nothing() {
     }
     let page = ask(proxy.app.admin_address(), "/metrics").await;
     assert!(!page.text().contains("signal=\"logs\""), "they are off");
+}
+
+/// A way to a collector whose first connection goes nowhere: what is sent over it is never answered.
+async fn dead_at_first(collector: &Collector) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let far = collector.url().replace("http://", "");
+    tokio::spawn(async move {
+        let _dead = socket.accept().await.unwrap();
+        loop {
+            let (mut near, _) = socket.accept().await.unwrap();
+            let mut far = TcpStream::connect(&far).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dead_is_left_for_another_one() {
+    for protocol in ["http", "grpc"] {
+        let (upstream, collector) = services().await;
+        let address = dead_at_first(&collector).await;
+        let section = format!(
+            "[otel]\nendpoint = \"http://{address}\"\nprotocol = {protocol:?}\n\
+             metrics = false\ntimeout = \"1s\""
+        );
+        let proxy = Proxy::with(&upstream).sections(&section).start().await;
+        called(&proxy, &[of_planner()]).await;
+        let spans = collector.took(1).await;
+        assert_eq!(spans[0].name, "chat gpt-4o-mini", "{protocol}");
+    }
 }
 
 #[tokio::test]
