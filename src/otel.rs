@@ -9,6 +9,7 @@ mod content;
 mod conventions;
 mod facts;
 mod instruments;
+mod kept;
 pub mod logs;
 mod measures;
 mod parts;
