@@ -302,7 +302,11 @@ impl SpanReader {
         }
         if let Some((body, kind)) = plain(facts.settlement.response.as_ref(), bodies)? {
             let reasons = &facts.settlement.finish_reasons;
-            content.hear_answer((&body, kind.as_deref()), reasons, most);
+            let reason = match facts.error_type() {
+                None => "stop",
+                Some(_) => "error",
+            };
+            content.hear_answer((&body, kind.as_deref()), (reasons, reason), most);
         }
         facts.content = Some(content);
         Ok(())

@@ -321,13 +321,51 @@ fn a_response_that_is_fetched_used_nothing_itself_and_is_not_cancelled() {
     for span in [old, new] {
         assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
         assert_eq!(value(&span, "llm.token_count.total"), None);
+        assert_eq!(text(&span, "openinference.span.kind"), "CHAIN");
+        assert_eq!(text(&span, "langfuse.observation.type"), "span");
+        counts_nothing(&span);
     }
     let mut cancelled = records.clone();
     cancelled.0.method = "POST".to_owned();
     cancelled.0.target = "/v1/responses/resp_1/cancel".to_owned();
     let span = of_call(&of(&cancelled, None), Conventions::GenAi01);
     assert_eq!(text(&span, "gen_ai.operation.name"), "chat");
-    assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
+    assert_eq!(text(&span, "langfuse.observation.type"), "span");
+    counts_nothing(&span);
+}
+
+/// Backends count by themselves where nobody says what was used.
+#[track_caller]
+fn counts_nothing(span: &Span) {
+    let used = text(span, "langfuse.observation.usage_details");
+    assert_eq!(used, r#"{"total":0}"#);
+}
+
+#[test]
+fn backends_do_not_count_what_failed_or_used_nothing() {
+    let mut failed = rich();
+    failed.1.usage = Usage::default();
+    let mut empty = records(1, PLANNER);
+    empty.1.usage = Usage::default();
+    for records in [failed, empty] {
+        let span = of_call(&of(&records, None), Conventions::Semconv141);
+        assert_eq!(text(&span, "langfuse.observation.type"), "generation");
+        counts_nothing(&span);
+    }
+}
+
+#[test]
+fn a_tier_of_service_is_told_where_one_is_chosen() {
+    let records = rich();
+    let mut facts = of(&records, None);
+    let mut tier = |body: &[u8]| {
+        facts.parameters = Parameters::of(body);
+        let span = of_call(&facts, Conventions::Semconv141);
+        value(&span, "openai.request.service_tier").cloned()
+    };
+    let flex = Some(Value::StringValue("flex".to_owned()));
+    assert_eq!(tier(br#"{"service_tier":"flex"}"#), flex);
+    assert_eq!(tier(br#"{"service_tier":"auto"}"#), None);
 }
 
 #[test]

@@ -285,6 +285,23 @@ async fn what_can_be_lost_is_counted_from_the_start_as_nothing() {
     assert!(!page.text().contains("signal=\"logs\""), "they are off");
 }
 
+#[tokio::test]
+async fn what_was_said_before_a_failure_did_not_end_by_itself() {
+    let said = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Sun"}}]}"#;
+    for (status, reason) in [(200, "stop"), (500, "error")] {
+        let answer = reply(status).header("content-type", "application/json");
+        let upstream = Upstream::answers(answer.body(said)).await;
+        let collector = Collector::start().await;
+        let proxy = telling(&upstream, &collector, "content = true");
+        let proxy = proxy.start().await;
+        called(&proxy, &[of_planner()]).await;
+        let spans = collector.took(1).await;
+        let output = attribute(&spans[0].attributes, "gen_ai.output.messages").unwrap();
+        let output: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(output[0]["finish_reason"], reason, "{output}");
+    }
+}
+
 /// A way to a collector whose first connection goes nowhere: what is sent over it is never answered.
 async fn dead_at_first(collector: &Collector) -> SocketAddr {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
