@@ -170,8 +170,8 @@ impl App {
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
-        announce(&ledger, (proxy_address, admin_address), tls.is_some());
-        tell_start(&ledger, &clock, (proxy_address, admin_address));
+        let doors = (proxy_address, admin_address, tls.is_some());
+        announce((&ledger, &clock), doors);
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
@@ -532,7 +532,10 @@ fn records(
 }
 
 /// Lets commands find this process.
-fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: bool) {
+fn announce(
+    (ledger, clock): (&Ledger, &Clock),
+    (proxy, admin, is_tls): (SocketAddr, SocketAddr, bool),
+) {
     let doors = Doors {
         admin,
         proxy,
@@ -541,9 +544,6 @@ fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: b
     if let Err(error) = ledger.announce(doors) {
         tracing::warn!(%error, "commands will not find this server");
     }
-}
-
-fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));

@@ -331,6 +331,12 @@ impl Metrics {
         self.process.set(figures);
     }
 
+    /// A collector is told of this: its counts are there from the start, so that the first of them
+    /// shows as a change.
+    pub fn otel_foresee(&self, signal: Otel) {
+        self.otel.foresee(signal);
+    }
+
     /// The collector took so many spans, data points or log lines.
     pub fn otel_exported(&self, signal: Otel, count: u64) {
         self.otel.exported(signal, count);

@@ -309,7 +309,12 @@ impl Budgets {
             return;
         }
         let living = shared.living();
-        let details = format!("budgets are shared, {living} instances live");
+        let live = if living == 1 {
+            "instance lives"
+        } else {
+            "instances live"
+        };
+        let details = format!("budgets are shared, {living} {live}");
         let signal = Signal::of(Scope::new(About::Shared, &"redis"));
         self.event("shared_joined", details, signal);
     }

@@ -64,6 +64,11 @@ impl Bookmark {
         }))
     }
 
+    /// Whether a record of the same log lies before it.
+    pub fn is_behind(self, record: Position) -> bool {
+        record < self.0.position
+    }
+
     /// The number of the segment that it is in.
     pub fn segment(self) -> u64 {
         self.0.position.segment

@@ -2,6 +2,7 @@
 //!
 //! These block on the disk: call them from a thread that may.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
@@ -235,21 +236,19 @@ impl View {
 
     /// Calls that are admitted and not settled.
     pub(crate) fn open_calls(&self) -> Result<Vec<(CallRow, Option<Admission>)>, IndexError> {
-        let calls = self.index.read(|txn| {
-            let Some(open) = table(txn, OPEN)? else {
-                return Ok(Vec::new());
-            };
-            let mut calls = Vec::new();
-            for entry in open.iter()? {
-                calls.extend(stored_call(txn, entry?.0.value())?);
-            }
-            Ok(calls)
-        })?;
+        let calls = self.index.read(open_calls)?;
         let with_admission = |call: StoredCall| {
             let admission = self.admission(&call)?;
             Ok((call.row, admission))
         };
         calls.into_iter().map(with_admission).collect()
+    }
+
+    /// Runs that a call of is open here. What is open elsewhere is not known.
+    pub fn open_runs(&self) -> Result<BTreeSet<Label>, IndexError> {
+        let calls = self.index.read(open_calls)?.into_iter();
+        let own = calls.filter(|call| call.row.instance.is_none());
+        Ok(own.filter_map(|call| call.row.run).collect())
     }
 
     /// Stored contents and the segments they lie in, up to `limit`.
@@ -336,6 +335,17 @@ fn stored_call(txn: &ReadTransaction, id: u128) -> Result<Option<StoredCall>, In
         .get(id)?
         .map(|bytes| decode(bytes.value()))
         .transpose()
+}
+
+fn open_calls(txn: &ReadTransaction) -> Result<Vec<StoredCall>, IndexError> {
+    let Some(open) = table(txn, OPEN)? else {
+        return Ok(Vec::new());
+    };
+    let mut calls = Vec::new();
+    for entry in open.iter()? {
+        calls.extend(stored_call(txn, entry?.0.value())?);
+    }
+    Ok(calls)
 }
 
 fn each_summary(

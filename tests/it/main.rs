@@ -39,6 +39,7 @@ mod loops;
 mod memory;
 mod metrics;
 mod otel;
+mod otel_runs;
 mod otel_traces;
 mod power;
 mod records;

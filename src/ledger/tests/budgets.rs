@@ -491,25 +491,17 @@ fn late_usage_takes_the_place_of_the_estimate_everywhere_and_once() {
     assert_eq!(ledger.view().pending("resp-other").unwrap(), None);
 
     let late = late(&machine, admission.id, vec![charge(1, -4)]);
-    for _ in 0..2 {
-        assert!(ledger.late(late.clone()).is_ok());
+    let nothing = LateUsage {
+        usage: Usage::default(),
+        ..late.clone()
+    };
+    let of_the_poll = LateUsage {
+        id: poll.id,
+        ..late.clone()
+    };
+    for told in [late.clone(), late.clone(), nothing, of_the_poll] {
+        assert!(ledger.late(told).is_ok());
     }
-    assert!(
-        ledger
-            .late(LateUsage {
-                usage: Usage::default(),
-                ..late.clone()
-            })
-            .is_ok()
-    );
-    assert!(
-        ledger
-            .late(LateUsage {
-                id: poll.id,
-                ..late.clone()
-            })
-            .is_ok()
-    );
     let view = ledger.view();
     assert_eq!(calls_of(view, 1), 6);
     assert_eq!(view.pending(&response).unwrap(), None);
