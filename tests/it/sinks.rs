@@ -276,9 +276,12 @@ async fn what_comes_from_now_on_comes_though_the_database_is_away_at_first() {
     let upstream = Upstream::answers(used(9, 60)).await;
     let is_away = Arc::new(AtomicBool::new(true));
     let away = Arc::clone(&is_away);
-    let store = Upstream::with(move |_, it| match away.load(Ordering::SeqCst) {
-        true => reply(503).body("away"),
-        false => fresh(it, ""),
+    let store = Upstream::with(move |_, it| {
+        if away.load(Ordering::SeqCst) {
+            reply(503).body("away")
+        } else {
+            fresh(it, "")
+        }
     })
     .await;
     let proxy = start(&upstream, &store, "since = \"now\"").await;
