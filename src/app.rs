@@ -193,8 +193,7 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, (&loops, &alerts))
-                .configured(Arc::clone(&shared))
+            records: records((&shared, &ledger, &clock), (&loops, &alerts))
                 .titled(budgets.shared().map(|it| it.naming().title())),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
@@ -522,16 +521,15 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
 
 /// What the ledger is asked through by the API and the pages together.
 fn records(
-    ledger: &Ledger,
-    clock: &Clock,
+    (config, ledger, clock): (&Arc<ArcSwap<Config>>, &Ledger, &Clock),
     (loops, alerts): (&Arc<Loops>, &Arc<Alerts>),
 ) -> Records {
     let source = Source::Live(ledger.clone());
     let watchers = (Some(Arc::clone(loops)), Some(Arc::clone(alerts)));
-    Records::new(source, clock.clone(), watchers)
+    Records::new(source, clock.clone(), watchers).configured(Arc::clone(config))
 }
 
-/// Lets commands find this process.
+/// Lets commands find this process, and records that it starts.
 fn announce(
     (ledger, clock): (&Ledger, &Clock),
     (proxy, admin, is_tls): (SocketAddr, SocketAddr, bool),
