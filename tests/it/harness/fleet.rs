@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use open_aiops::budgets::{AccountFilter, Ask, Budgets, Granted, Refusal, Used};
 use open_aiops::clock::Clock;
-use open_aiops::config::{Config, SharedConfig};
+use open_aiops::config::{Config, LedgerConfig, SharedConfig};
 use open_aiops::core::attribution::{Attribution, Confidence, Source};
 use open_aiops::core::budget::decide::{Need, Tariff};
 use open_aiops::core::budget::{AccountName, Limits};
 use open_aiops::core::call::Operation;
 use open_aiops::core::money::NanoUsd;
 use open_aiops::core::time::Timestamp;
-use open_aiops::ledger;
+use open_aiops::ledger::{self, Ledger, OpenError};
 use open_aiops::shared::reader::{Follow, Heard};
 use open_aiops::shared::{Shared, Standing};
 use tempfile::TempDir;
@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use super::accounts::label;
 use super::within;
 
+const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 /// One process, as far as budgets are concerned.
@@ -82,7 +83,7 @@ impl Instance {
         let mut config = config.clone();
         dir.path().clone_into(&mut config.ledger.dir);
         config.shared = shared.cloned();
-        let (ledger, _) = ledger::open(&config.ledger, clock.clone(), |_, _, _| None).unwrap();
+        let ledger = open_ledger(&config.ledger, clock);
         let seed = ledger.seed();
         let shared = shared.map(|it| Arc::new(Shared::new(it, seed.0, clock.clone()).unwrap()));
         let mut budgets = Budgets::new(&config.budgets, 1000, ledger, clock.clone());
@@ -265,6 +266,19 @@ impl Instance {
                 "stands at {:?}, not at {wanted:?}",
                 self.standing(&is_it).await
             );
+        }
+    }
+}
+
+/// The process before may have let go of it hardly yet: what it read on other threads goes on.
+fn open_ledger(config: &LedgerConfig, clock: &Clock) -> Ledger {
+    let start = std::time::Instant::now();
+    loop {
+        match ledger::open(config, clock.clone(), |_, _, _| None) {
+            Err(OpenError::Locked { .. }) if start.elapsed() < PATIENCE => {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap().0,
         }
     }
 }
