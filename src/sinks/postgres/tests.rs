@@ -50,9 +50,16 @@ async fn a_host_that_says_nothing_does_not_keep_the_others_from_being_asked() {
             store.open(&owner).await.unwrap_err();
         }
     };
+    let mut taken = Vec::new();
+    let say_nothing = async {
+        loop {
+            taken.push(silent.accept().await.unwrap());
+        }
+    };
     let asked = async {
         tokio::select! {
             () = ask => {}
+            () = say_nothing => {}
             asked = other.accept() => drop(asked.unwrap()),
         }
     };
