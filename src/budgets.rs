@@ -18,6 +18,7 @@ pub mod refused;
 mod remote;
 mod replicate;
 pub mod runs;
+mod shown;
 mod stored;
 mod sweep;
 mod sync;

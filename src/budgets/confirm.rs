@@ -20,9 +20,6 @@ const FRESH: Duration = Duration::from_millis(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Calls that wait do not all look at one moment.
 const SPREAD_MS: u64 = 40;
-/// Accounts that are asked about at once, and in all, for people: calls wait for Redis meanwhile.
-const AT_ONCE: usize = 8;
-const MOST_SHOWN: usize = 4096;
 
 /// Why a call does not hold what it could here.
 pub(super) enum NotHeld {
@@ -142,33 +139,6 @@ impl Budgets {
         let _ = self.ask(fleet, &claim.accounts, asked, how).await;
     }
 
-    /// Asks what others have of accounts in memory, for people who look at them.
-    pub async fn look_at_all(&self) {
-        let Some(fleet) = &self.fleet else { return };
-        let cells = self.bank.cells().into_iter().take(MOST_SHOWN);
-        let claimed = cells.filter_map(|cell| {
-            let rule = self.rule(&cell.name.rule).ok()?;
-            cell.is_loaded().then(|| Claimed {
-                limits: rule.limits,
-                rule,
-                cell,
-                micro_metric: 0,
-            })
-        });
-        let mut claimed: Vec<Claimed> = claimed.collect();
-        super::bank::in_order(&mut claimed);
-        for accounts in claimed.chunks(AT_ONCE) {
-            if !fleet.shared.is_joined() {
-                return;
-            }
-            let asked = asked(accounts, None, self.now());
-            let Ok(answer) = fleet.shared.peek(&asked).await else {
-                return;
-            };
-            learn(accounts, asked, answer.others);
-        }
-    }
-
     async fn ask(
         &self,
         fleet: &Fleet,
@@ -195,7 +165,7 @@ impl Budgets {
     }
 }
 
-fn learn(accounts: &[Claimed], asked: Vec<(Query, Contribution)>, others: Vec<Others>) {
+pub(super) fn learn(accounts: &[Claimed], asked: Vec<(Query, Contribution)>, others: Vec<Others>) {
     let all = accounts.iter().zip(asked).zip(others);
     for ((claimed, (question, part)), others) in all {
         let mut state = claimed.cell.lock();
@@ -206,7 +176,7 @@ fn learn(accounts: &[Claimed], asked: Vec<(Query, Contribution)>, others: Vec<Ot
 }
 
 /// What is asked of each account, with what this instance has of it: all of that at one moment.
-fn asked(
+pub(super) fn asked(
     accounts: &[Claimed],
     held: Option<(&Need, &Held)>,
     now: Timestamp,

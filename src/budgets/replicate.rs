@@ -190,7 +190,7 @@ impl Budgets {
     }
 
     /// The account of this name, whether a call was counted for it here or not.
-    async fn named_cell(&self, name: AccountName) -> Result<Arc<Cell>, Unreadable> {
+    pub(super) async fn named_cell(&self, name: AccountName) -> Result<Arc<Cell>, Unreadable> {
         let id = name.id(self.ledger.seed());
         let cell = self.bank.cell(id, || name);
         if !cell.is_loaded() {

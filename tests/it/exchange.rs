@@ -9,6 +9,7 @@ use open_aiops::ledger::{CallFilter, CallRow, MetricFilter, SpanFilter};
 use serde_json::json as object;
 
 use crate::harness::accounts::{chat, finish, label, pending, running, standing, used};
+use crate::harness::fleet::listed;
 use crate::harness::process;
 use crate::harness::proxy::{Proxy, Setup};
 use crate::harness::records::ask;
@@ -226,7 +227,7 @@ async fn comes_to(proxy: &Proxy, measure: Measure, wanted: (i64, i64)) {
     within("what all instances have", async {
         loop {
             let budgets = proxy.app.budgets();
-            budgets.look_at_all().await;
+            drop(listed(budgets).await);
             let rows = running(budgets).await;
             if rows.len() == 1 && standing(&rows[0], measure) == wanted {
                 return;

@@ -14,7 +14,7 @@ use open_aiops::core::budget::Limits;
 use open_aiops::core::id::Label;
 use open_aiops::core::metric::{Measurement, Subject, Value};
 
-use crate::harness::fleet::{Instance, NOW, Truth, attribution, config};
+use crate::harness::fleet::{Instance, NOW, Truth, attribution, config, listed};
 use crate::harness::redis::Redis;
 use crate::harness::within;
 
@@ -168,12 +168,7 @@ async fn all_or_none(world: World) {
         assert!(world.of(n).hold("a", 80, NONE).await.is_err());
     }
     for instance in &world.instances {
-        instance.budgets.look_at_all().await;
-        for row in instance
-            .budgets
-            .list(&open_aiops::budgets::AccountFilter::default())
-            .unwrap()
-        {
+        for row in listed(&instance.budgets).await {
             for account in row.accounts {
                 assert_eq!(account.running, 0, "{}", account.name);
                 assert!(

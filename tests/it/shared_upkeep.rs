@@ -139,3 +139,21 @@ async fn metrics_tell_how_full_a_budget_is_by_what_all_instances_spent() {
     let fullest = one.budgets.fullest_of_each().unwrap();
     assert_eq!(fullest[0].fills[0].used, 100);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_all_spent_of_an_account_is_shown_though_this_instance_has_it_on_disk_alone() {
+    let Some(redis) = Redis::start() else { return };
+    let config = config("[[budget]]\nname = \"all\"\ntokens = 900\n");
+    let shared = redis.config();
+    let clocks = [Clock::manual(NOW), Clock::manual(NOW)];
+    let one = Instance::start(&config, Some(&shared), &clocks[0]).await;
+    let other = Instance::start(&config, Some(&shared), &clocks[1]).await;
+    for instance in [&one, &other] {
+        let granted = instance.hold("a", 40, KEEP).await.unwrap();
+        instance.settle(granted, 40);
+    }
+    one.stands((100, 0, 0)).await;
+    other.stands((100, 0, 0)).await;
+    let again = one.again().await;
+    again.stands((100, 0, 0)).await;
+}

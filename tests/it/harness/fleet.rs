@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use open_aiops::budgets::{AccountFilter, Ask, Budgets, Granted, Refusal, Used};
+use open_aiops::budgets::{AccountFilter, Ask, Budgets, Granted, Refusal, RuleRow, Used};
 use open_aiops::clock::Clock;
 use open_aiops::config::{Config, LedgerConfig, SharedConfig};
 use open_aiops::core::attribution::{Attribution, Confidence, Source};
@@ -227,8 +227,7 @@ impl Instance {
     /// What all instances used and hold of the first account of this kind, and how many calls run, as
     /// this one is told when it asks.
     async fn standing(&self, is_it: impl Fn(&AccountName) -> bool) -> (i64, i64, i64) {
-        self.budgets.look_at_all().await;
-        let rows = self.budgets.list(&AccountFilter::default()).unwrap();
+        let rows = listed(&self.budgets).await;
         let mut accounts = rows.iter().flat_map(|row| &row.accounts);
         let account = accounts.find(|account| is_it(&account.name));
         account.map_or((0, 0, 0), |account| {
@@ -268,6 +267,13 @@ impl Instance {
             );
         }
     }
+}
+
+/// The accounts that an instance knows, with what all have of them.
+pub(crate) async fn listed(budgets: &Budgets) -> Vec<RuleRow> {
+    let list = || budgets.list(&AccountFilter::default()).unwrap();
+    budgets.look_at(RuleRow::names(&list())).await;
+    list()
 }
 
 /// The process before may have let go of it hardly yet: what it read on other threads goes on.
