@@ -113,12 +113,11 @@ impl SpanReader {
         } else {
             self.look_on()
         };
-        match &mut looked {
-            Ok(looked) => looked.gone += u64::from(std::mem::take(&mut self.is_lost)),
-            Err(_) => {
-                self.feed = Feed::at(&self.ledger, here);
-                self.past = past.map(|place| Feed::at(&self.ledger, place));
-            }
+        if let Ok(looked) = &mut looked {
+            looked.gone += u64::from(std::mem::take(&mut self.is_lost));
+        } else {
+            self.feed = Feed::at(&self.ledger, here);
+            self.past = past.map(|place| Feed::at(&self.ledger, place));
         }
         looked
     }
