@@ -35,12 +35,12 @@ fn rows_of(proxy: &Proxy, run: &str) -> Vec<CallRow> {
     proxy.app.ledger().view().calls(&filter).unwrap().items
 }
 
-/// The calls of a run, once there are so many.
+/// The calls of a run, once so many ended.
 async fn shown(proxy: &Proxy, run: &str, count: usize) -> Vec<CallRow> {
     within("calls of another instance", async {
         loop {
             let rows = rows_of(proxy, run);
-            if rows.len() == count {
+            if rows.len() == count && rows.iter().all(|row| row.outcome.is_some()) {
                 return rows;
             }
             tokio::task::yield_now().await;
