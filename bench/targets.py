@@ -69,9 +69,11 @@ CLICKHOUSE = """
 name = "clickhouse"
 url = "http://{clickhouse}"
 """
-SHARED = """
+SECRET_ENV = "BENCH_SHARED_SECRET"
+SHARED = f"""
 [shared]
-url = "redis://{redis}"
+url = "redis://{{redis}}"
+secret_env = "{SECRET_ENV}"
 """
 # With the services that each needs; what is in braces is the address of one.
 OPTIONS = {
@@ -157,6 +159,7 @@ class Launcher:
         with open(self.directory / log, "ab") as output:
             return subprocess.Popen(
                 ["taskset", "-c", core, *map(str, command)],
+                env=os.environ | {SECRET_ENV: "of no use to anybody but the bench"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

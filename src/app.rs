@@ -97,6 +97,7 @@ pub struct App {
     otel: Option<Otel>,
     /// Sweeps, and keeps in step with other instances.
     tasks: Vec<JoinHandle<()>>,
+    exchange: Option<Arc<Exchange>>,
 }
 
 /// Runs until SIGTERM or SIGINT, then drains.
@@ -169,8 +170,8 @@ impl App {
         let metrics = Arc::new(Metrics::exporting(config.metrics.export.as_deref()));
         let ledger = open_ledger(&config, &clock, open).await?;
         let alerts = Alerts::start(&config, hooks, &ledger, (&clock, &metrics)).await;
-        announce(&ledger, (proxy_address, admin_address), tls.is_some());
-        tell_start(&ledger, &clock, (proxy_address, admin_address));
+        let doors = (proxy_address, admin_address, tls.is_some());
+        announce((&ledger, &clock), doors);
         let (stop, draining) = (watch::Sender::new(false), Arc::<AtomicBool>::default());
         let sinks = Sinks::start(stores, (&ledger, &clock, &metrics));
         let memory = Arc::<Space>::default();
@@ -192,7 +193,8 @@ impl App {
             memory,
             budgets: Arc::clone(&budgets),
             loops: Arc::clone(&loops),
-            records: records(&ledger, &clock, (&loops, &alerts)).configured(Arc::clone(&shared)),
+            records: records((&shared, &ledger, &clock), (&loops, &alerts))
+                .titled(budgets.shared().map(|it| it.naming().title())),
             access: Arc::default(),
             alerts: Arc::clone(&alerts),
             sinks: Arc::clone(&sinks),
@@ -200,7 +202,8 @@ impl App {
             started_at: clock.now(),
             clock: clock.clone(),
         };
-        let tasks = tasks(&budgets, &loops, (&ledger, &clock));
+        let exchange = Exchange::new(&budgets, &shared, &clock).map(Arc::new);
+        let tasks = tasks(&budgets, &loops, exchange.clone());
         let (admin_stop, admin_stopped) = oneshot::channel();
         let listener = listen((proxy_socket, tls), &config, (&proxy, &metrics));
         let listener = tokio::spawn(listener.run(stop.subscribe()));
@@ -225,6 +228,7 @@ impl App {
             admin_stop,
             otel,
             tasks,
+            exchange,
         })
     }
 
@@ -324,6 +328,9 @@ impl App {
             task.abort();
             let _ = task.await;
         }
+        if let Some(exchange) = self.exchange {
+            let _ = tokio::time::timeout(SETTLE_LIMIT, exchange.finish()).await;
+        }
         self.budgets.leave_others().await;
         self.alerts.close().await;
         if let Some(otel) = self.otel {
@@ -383,16 +390,13 @@ fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, CertificateError> {
 fn tasks(
     budgets: &Arc<Budgets>,
     loops: &Arc<Loops>,
-    (ledger, clock): (&Ledger, &Clock),
+    exchange: Option<Arc<Exchange>>,
 ) -> Vec<JoinHandle<()>> {
     let mut tasks = vec![
         tokio::spawn(sweep(Arc::clone(budgets), Arc::clone(loops))),
         tokio::spawn(in_step(Arc::clone(budgets), Arc::clone(loops))),
     ];
-    if let Some(shared) = budgets.shared().filter(|it| it.config().records) {
-        let exchange = Exchange::new(ledger, shared, clock);
-        tasks.push(tokio::spawn(exchange.run()));
-    }
+    tasks.extend(exchange.map(|exchange| tokio::spawn(exchange.run())));
     tasks
 }
 
@@ -517,17 +521,19 @@ fn loops(config: &Config, ledger: &Ledger, clock: &Clock) -> Arc<Loops> {
 
 /// What the ledger is asked through by the API and the pages together.
 fn records(
-    ledger: &Ledger,
-    clock: &Clock,
+    (config, ledger, clock): (&Arc<ArcSwap<Config>>, &Ledger, &Clock),
     (loops, alerts): (&Arc<Loops>, &Arc<Alerts>),
 ) -> Records {
     let source = Source::Live(ledger.clone());
     let watchers = (Some(Arc::clone(loops)), Some(Arc::clone(alerts)));
-    Records::new(source, clock.clone(), watchers)
+    Records::new(source, clock.clone(), watchers).configured(Arc::clone(config))
 }
 
-/// Lets commands find this process.
-fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: bool) {
+/// Lets commands find this process, and records that it starts.
+fn announce(
+    (ledger, clock): (&Ledger, &Clock),
+    (proxy, admin, is_tls): (SocketAddr, SocketAddr, bool),
+) {
     let doors = Doors {
         admin,
         proxy,
@@ -536,9 +542,6 @@ fn announce(ledger: &Ledger, (proxy, admin): (SocketAddr, SocketAddr), is_tls: b
     if let Err(error) = ledger.announce(doors) {
         tracing::warn!(%error, "commands will not find this server");
     }
-}
-
-fn tell_start(ledger: &Ledger, clock: &Clock, (proxy, admin): (SocketAddr, SocketAddr)) {
     let program = build::DESCRIPTION;
     let told = format!("{program}, proxy on {proxy}, admin on {admin}");
     tell(ledger, clock, Event::STARTED, Some(told));

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod diff;
 pub mod digest;
 pub mod id;
+pub mod latencies;
 pub mod lineage;
 pub mod loops;
 pub mod memo;

@@ -19,6 +19,7 @@ mod figure;
 mod frame;
 mod graph;
 mod here;
+mod instances;
 mod link;
 mod live;
 mod loops;

@@ -20,6 +20,7 @@ pub(crate) mod index;
 mod lock;
 mod log;
 mod naming;
+mod note;
 mod progress;
 pub mod query;
 mod queue;
@@ -33,7 +34,6 @@ mod sketch;
 mod slices;
 pub mod storage;
 mod summary;
-mod sync_times;
 #[cfg(test)]
 mod tests;
 pub mod totals;
@@ -49,6 +49,7 @@ use crate::config::{Durability, LedgerConfig, OnFailure, RecordLevel};
 use crate::core::budget::Charge;
 use crate::core::call::{Admission, Outcome, Settlement};
 use crate::core::digest::{Digest, DigestSeed};
+use crate::core::latencies::Latencies;
 use crate::core::metric::Measurement;
 
 pub use adopt::Adopted;
@@ -58,6 +59,7 @@ pub use feed::{BadBookmark, Batch, Bookmark, Feed, News};
 pub use index::IndexError;
 pub use lock::{Doors, Holder, holder, running_server};
 pub use log::Damage;
+pub use note::Note;
 pub use query::{
     BodyReader, By, CallFilter, CompareFilter, Gathered, MAX_COMPARED_RUNS, MAX_MARKS,
     MeasuredCursor, MetricCursor, MetricCursorError, MetricFilter, MetricScope, MetricSums,
@@ -73,7 +75,6 @@ pub use rows::{
     Spanned, Tops,
 };
 pub use sketch::Latency;
-pub use sync_times::SyncTimes;
 pub use totals::Totals;
 
 use body::{Bodies, Known};
@@ -190,7 +191,7 @@ pub struct LedgerStatus {
     pub dropped_records: u64,
     /// Bodies left out for lack of room.
     pub dropped_bodies: u64,
-    pub syncs: SyncTimes,
+    pub syncs: Latencies,
 }
 
 /// Opens the ledger of `config.dir`, which is created if need be. `decode` undoes content

@@ -3,12 +3,12 @@
 //! conversation it is in `core::lineage`.
 
 mod attribute;
-mod fellows;
 mod identity;
 mod open;
 pub mod operate;
 pub mod read;
 pub mod recognise;
+mod remote_trips;
 mod transcript;
 
 use std::collections::HashMap;
@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use self::fellows::Fellows;
 use self::identity::Identities;
 use self::open::{Key, OpenTrips};
 use self::read::Reader;
 use self::recognise::Turn;
+use self::remote_trips::RemoteTrips;
 use crate::clock::Clock;
 use crate::config::{Config, LoopsConfig};
 use crate::core::alert::{About, Scope, Signal};
@@ -82,7 +82,7 @@ pub struct Loops {
     runs: [Mutex<Shard>; SHARDS],
     open: OpenTrips,
     /// What other instances stopped.
-    fellows: Fellows,
+    remote_trips: RemoteTrips,
     redact: Redaction,
     swept_at: AtomicI64,
     keeper: Box<dyn Keeper>,
@@ -134,7 +134,7 @@ impl Loops {
             config: ArcSwap::from_pointee(config.loops.clone()),
             runs: Default::default(),
             open: OpenTrips::default(),
-            fellows: Fellows::default(),
+            remote_trips: RemoteTrips::default(),
             redact: config.ledger.redact.clone(),
             swept_at: AtomicI64::new(0),
             keeper,
@@ -176,7 +176,7 @@ impl Loops {
             now,
         };
         let key = (turn.space.tenant, run.clone());
-        if let Some(trip) = self.fellows.bars(&key, who, (now, policy.cool_down_us)) {
+        if let Some(trip) = self.remote_trips.bars(&key, who, now) {
             return Err(Box::new(Refusal::Tripped(Box::new(trip))));
         }
         let watched = self.watched(&key);
@@ -196,7 +196,7 @@ impl Loops {
         };
         self.tell(&verdict, (run, who));
         for trip in &verdict.changed {
-            self.tell_fellows(key.0, trip);
+            self.tell_remote(key.0, trip);
         }
         match verdict.refusal {
             Some(No::Tripped(trip)) => Err(Box::new(Refusal::Tripped(trip))),
@@ -319,7 +319,7 @@ impl Loops {
                 ended
             });
             for trip in ended.into_iter().flatten() {
-                self.tell_fellows(0, &trip);
+                self.tell_remote(0, &trip);
                 self.event("loop_closed", refusal::closed(&trip), Some(trip));
             }
         }

@@ -54,6 +54,7 @@ use crate::core::budget::fill::Fullest;
 use crate::core::build;
 use crate::core::call::Settlement;
 use crate::core::id::Label;
+use crate::core::latencies::Latencies;
 use crate::core::loops::finding::Signal;
 use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
@@ -330,6 +331,12 @@ impl Metrics {
         self.process.set(figures);
     }
 
+    /// A collector is told of this: its counts are there from the start, so that the first of them
+    /// shows as a change.
+    pub fn otel_foresee(&self, signal: Otel) {
+        self.otel.foresee(signal);
+    }
+
     /// The collector took so many spans, data points or log lines.
     pub fn otel_exported(&self, signal: Otel, count: u64) {
         self.otel.exported(signal, count);
@@ -397,6 +404,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A database is configured to get these tables.
+    pub fn sink_begins(&self, sink: &Label, tables: impl Iterator<Item = &'static str>) {
+        self.sinks.begin(sink, tables);
+    }
+
     /// Rows of a table were written to a database.
     pub fn sink_rows(&self, sink: &Label, table: &'static str, count: u64) {
         self.sinks.rows(sink, table, count);
@@ -429,7 +441,7 @@ impl Metrics {
 
     /// Takes over the ledger's own figures, and its syncs by the upper bound of their time in
     /// seconds; called before each [`render`](Self::render).
-    pub fn ledger(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
+    pub fn ledger(&self, figures: &LedgerFigures, syncs: Latencies) {
         self.ledger.set(figures, syncs);
     }
 

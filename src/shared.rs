@@ -3,11 +3,12 @@
 //!
 //! What an instance has is one value, which it can put in again whenever it likes: nothing is ever
 //! counted twice, and a Redis that lost everything is filled again by those who know. This room
-//! speaks with Redis and knows of no budgets; `budgets::step` says what is put in and when.
+//! speaks with Redis and knows of no budgets; `budgets::sync` says what is put in and when.
 
+pub mod contribution;
+mod controls;
 pub mod deeds;
 pub mod naming;
-pub mod part;
 pub mod peers;
 pub mod reader;
 pub mod records;
@@ -24,14 +25,15 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, Script, TlsCertificates};
 use tokio::sync::{Notify, watch};
 
+use self::contribution::{Answer, Contribution, Query};
 use self::naming::Naming;
-use self::part::{Answer, Part, Question};
-use self::peers::{Beat, Peer, Reply};
+use self::peers::{Heartbeat, Peer, Reply};
 pub use self::redis_error::{Away, SetupError};
 use self::seal::Seal;
 use crate::clock::Clock;
 use crate::config::{OnAway, SharedConfig};
 use crate::core::budget::AccountName;
+use crate::core::latencies::Latencies;
 use crate::core::time::Timestamp;
 
 /// Connecting may take longer than a call can wait.
@@ -52,9 +54,9 @@ pub enum Standing {
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum How {
+pub enum Mode {
     /// Puts the own parts in if all of it fits.
-    Take,
+    Reserve,
     /// Puts them in whatever there is.
     Look,
     /// Changes nothing.
@@ -66,9 +68,9 @@ pub struct Shared {
     config: SharedConfig,
     naming: Naming,
     client: Client,
-    take: Script,
+    reserve: Script,
     push: Script,
-    beat: Script,
+    heartbeat: Script,
     tell: Script,
     give: Script,
     forget: Script,
@@ -92,6 +94,7 @@ pub struct Shared {
     pub(crate) lost: Notify,
     pub(crate) deeds: reader::Applied,
     backlog: deeds::Backlog,
+    controls: controls::Controls,
     telling: tokio::sync::Mutex<()>,
     /// Told when there is something to tell others.
     pub(crate) untold: Notify,
@@ -102,13 +105,12 @@ pub struct Shared {
 /// What was done, for metrics.
 #[derive(Debug, Default)]
 pub struct Figures {
-    pub takes: AtomicU64,
-    pub take_us: AtomicU64,
-    pub full: AtomicU64,
+    requests: Mutex<Latencies>,
+    pub denied: AtomicU64,
     pub failures: AtomicU64,
     pub pushed: AtomicU64,
     /// How often Redis was lost.
-    pub losses: AtomicU64,
+    pub disconnects: AtomicU64,
     /// Records told to other instances, and taken in from them.
     pub given: AtomicU64,
     pub taken: AtomicU64,
@@ -119,8 +121,13 @@ pub struct Figures {
 }
 
 impl Figures {
-    pub fn losses(&self) -> u64 {
-        self.losses.load(Ordering::Relaxed)
+    /// How long calls waited for Redis, each time.
+    pub fn requests(&self) -> Latencies {
+        *lock(&self.requests)
+    }
+
+    pub fn disconnects(&self) -> u64 {
+        self.disconnects.load(Ordering::Relaxed)
     }
 }
 
@@ -131,12 +138,12 @@ impl Shared {
         let info = naming.title().to_owned();
         Ok(Self {
             client: client(config)?,
-            take: Script::new(include_str!("shared/take.lua")),
+            reserve: Script::new(include_str!("shared/reserve.lua")),
             push: Script::new(include_str!("shared/push.lua")),
-            beat: Script::new(include_str!("shared/beat.lua")),
-            tell: Script::new(include_str!("shared/tell.lua")),
-            give: Script::new(include_str!("shared/give.lua")),
-            forget: Script::new(include_str!("shared/forget.lua")),
+            heartbeat: Script::new(include_str!("shared/heartbeat.lua")),
+            tell: Script::new(include_str!("shared/tell_deed.lua")),
+            give: Script::new(include_str!("shared/give_records.lua")),
+            forget: Script::new(include_str!("shared/forget_gone.lua")),
             seal: Seal::new(&naming.seal_key()).ok_or(SetupError::Seal)?,
             naming,
             line: ArcSwapOption::empty(),
@@ -152,6 +159,7 @@ impl Shared {
             lost: Notify::new(),
             deeds: reader::Applied::default(),
             backlog: deeds::Backlog::default(),
+            controls: controls::Controls::default(),
             telling: tokio::sync::Mutex::default(),
             untold: Notify::new(),
             figures: Figures::default(),
@@ -246,12 +254,13 @@ impl Shared {
     pub async fn connect(&self) -> Result<String, Away> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.config.timeout));
+            .set_response_timeout(Some(PUSH_TIMEOUT.max(self.config.timeout)));
         let mut line = self
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         let info: String = redis::cmd("INFO").query_async(&mut line).await?;
+        line.set_response_timeout(self.config.timeout);
         let field = |name: &str| {
             let mut lines = info.lines();
             lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -276,7 +285,7 @@ impl Shared {
         let was_joined = self.turn(false);
         self.standing.send_replace(Standing::Away);
         if was_joined {
-            self.figures.losses.fetch_add(1, Ordering::Relaxed);
+            self.figures.disconnects.fetch_add(1, Ordering::Relaxed);
             tracing::debug!("Redis is lost: {why}");
         }
         self.lost.notify_one();
@@ -293,22 +302,25 @@ impl Shared {
     }
 
     /// What all instances have of these accounts.
-    pub async fn take(&self, asked: &[(Question, Part)], how: How) -> Result<Answer, Away> {
+    pub async fn reserve(
+        &self,
+        asked: &[(Query, Contribution)],
+        how: Mode,
+    ) -> Result<Answer, Away> {
         let before = self.clock.now();
         let line = self.line.load_full();
-        let reply = match self.try_take(line.as_deref(), asked, how).await {
+        let reply = match self.try_reserve(line.as_deref(), asked, how).await {
             // It may have been one slow answer; what is put in twice counts once.
-            Err(away) if away.is_slow() => self.try_take(line.as_deref(), asked, how).await,
+            Err(away) if away.is_slow() => self.try_reserve(line.as_deref(), asked, how).await,
             other => other,
         };
         let figures = &self.figures;
         let waited = self.clock.now().micros_since(before);
-        figures.takes.fetch_add(1, Ordering::Relaxed);
-        figures.take_us.fetch_add(waited, Ordering::Relaxed);
+        lock(&figures.requests).add(waited);
         match reply {
             Ok(answer) => {
-                let full = u64::from(!answer.fits);
-                figures.full.fetch_add(full, Ordering::Relaxed);
+                let denied = u64::from(!answer.fits);
+                figures.denied.fetch_add(denied, Ordering::Relaxed);
                 self.heard(answer.at);
                 self.living.store(answer.living, Ordering::Relaxed);
                 Ok(answer)
@@ -321,15 +333,23 @@ impl Shared {
         }
     }
 
-    async fn try_take(
+    /// The same for people, who can wait: nothing changes, and Redis is not lost where it does not
+    /// answer.
+    pub async fn peek(&self, asked: &[(Query, Contribution)]) -> Result<Answer, Away> {
+        let mut line = self.line()?;
+        line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
+        self.try_reserve(Some(&line), asked, Mode::Peek).await
+    }
+
+    async fn try_reserve(
         &self,
         line: Option<&MultiplexedConnection>,
-        asked: &[(Question, Part)],
-        how: How,
+        asked: &[(Query, Contribution)],
+        how: Mode,
     ) -> Result<Answer, Away> {
         let line = line.filter(|_| self.is_joined());
         let mut line = line.cloned().ok_or(Away::Absent)?;
-        let mut call = self.take.prepare_invoke();
+        let mut call = self.reserve.prepare_invoke();
         call.key(self.naming.key("live"))
             .key(self.naming.key("deed"))
             .key(self.naming.key("who"));
@@ -345,7 +365,7 @@ impl Shared {
     }
 
     /// Puts parts in, whatever others have.
-    pub async fn push(&self, parts: &[Part]) -> Result<(), Away> {
+    pub async fn push(&self, parts: &[Contribution]) -> Result<(), Away> {
         if parts.is_empty() {
             return Ok(());
         }
@@ -380,7 +400,7 @@ impl Shared {
     }
 
     /// Says that this instance lives, and whether Redis has all that it knows.
-    pub async fn beat(&self, is_synced: bool) -> Result<Beat, Away> {
+    pub async fn heartbeat(&self, is_synced: bool) -> Result<Heartbeat, Away> {
         self.say(self.config.lease, is_synced).await
     }
 
@@ -389,12 +409,12 @@ impl Shared {
         self.say(Duration::ZERO, true).await.map(drop)
     }
 
-    async fn say(&self, lease: Duration, is_synced: bool) -> Result<Beat, Away> {
+    async fn say(&self, lease: Duration, is_synced: bool) -> Result<Heartbeat, Away> {
         let mut line = self.line()?;
         line.set_response_timeout(PUSH_TIMEOUT.max(self.config.timeout));
         let info = lock(&self.info).clone();
         let memory = lock(&self.memory).clone().filter(|_| is_synced);
-        let mut call = self.beat.prepare_invoke();
+        let mut call = self.heartbeat.prepare_invoke();
         for key in ["live", "who", "deed", "secret", "memory"] {
             call.key(self.naming.key(key));
         }
@@ -405,7 +425,7 @@ impl Shared {
         let before = self.clock.now();
         let reply: Reply = call.invoke_async(&mut line).await?;
         let after = self.clock.now();
-        let beat = Beat::parse(reply)?;
+        let beat = Heartbeat::parse(reply)?;
         self.check_memory(&beat)?;
         self.correct_clock((before, after), beat.at);
         // Its clock may have been put back: what it says now is what counts.
@@ -418,7 +438,7 @@ impl Shared {
     }
 
     /// Redis may lose all it knows while the connection stays: then all has to be put in again.
-    fn check_memory(&self, beat: &Beat) -> Result<(), Away> {
+    fn check_memory(&self, beat: &Heartbeat) -> Result<(), Away> {
         let mut memory = lock(&self.memory);
         if *memory.get_or_insert_with(|| beat.memory.clone()) == beat.memory {
             Ok(())
@@ -467,6 +487,3 @@ fn client(config: &SharedConfig) -> Result<Client, SetupError> {
         certificates,
     )?)
 }
-
-#[cfg(test)]
-mod tests;

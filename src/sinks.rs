@@ -25,11 +25,11 @@ use tokio::task::JoinHandle;
 use self::status::Reporter;
 pub use self::status::{SinkState, SinkStatus};
 use self::store::{Owner, Store};
-use self::task::Task;
+use self::task::{MAX_NEWS, Task};
 use crate::clock::Clock;
 use crate::config::{SinkConfig, SinkKind};
 use crate::core::id::Label;
-use crate::ledger::Ledger;
+use crate::ledger::{Feed, Ledger};
 use crate::metrics::Metrics;
 
 /// How long a sink may take for what is left when it ends.
@@ -161,10 +161,13 @@ impl Sinks {
             clock: self.clock.clone(),
             reporter: Arc::clone(&reporter),
             stop: stopped,
+            start: Feed::from_end(&self.ledger).bookmark(),
             place: None,
             version: 0,
             failed: 0,
             refused: 0,
+            most: MAX_NEWS,
+            is_missed: false,
         };
         let task = tokio::spawn(async move {
             if let Some(before) = before {

@@ -229,7 +229,15 @@ impl Desk {
     }
 
     pub(crate) async fn list(&self, filter: AccountFilter) -> Result<Vec<RuleRow>, Problem> {
-        self.budgets.look_at_all().await;
+        let here = self.known_here(filter.clone()).await?;
+        if self.budgets.shared().is_none() {
+            return Ok(here);
+        }
+        self.budgets.look_at(RuleRow::names(&here)).await;
+        self.known_here(filter).await
+    }
+
+    async fn known_here(&self, filter: AccountFilter) -> Result<Vec<RuleRow>, Problem> {
         let budgets = Arc::clone(&self.budgets);
         self.records.read(move || budgets.list(&filter)).await
     }

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::records::Records;
 use super::view::{CallDetail, CallList, ChunkView};
 use crate::core::id::CallId;
-use crate::ledger::View;
+use crate::ledger::{CallFilter, View};
 
 pub(super) fn routes() -> OpenApiRouter<Records> {
     OpenApiRouter::new()
@@ -36,7 +36,10 @@ async fn calls(
     params: Result<Query<CallParams>, QueryRejection>,
 ) -> Result<Json<CallList>, Problem> {
     let Query(params) = params?;
-    let filter = params.filter(records.clock.now())?;
+    let filter = CallFilter {
+        own: records.title.clone(),
+        ..params.filter(records.clock.now())?
+    };
     let list = move |view: &View| CallList::from(view.calls(&filter)?).measured(view);
     Ok(Json(records.ask(list).await?))
 }

@@ -50,11 +50,15 @@ pub struct InstanceView {
     responses((status = 200, body = InstanceList))
 )]
 async fn instances(State(state): State<AdminState>) -> Json<InstanceList> {
-    let shared = state.budgets.shared();
-    Json(shared.map_or_else(InstanceList::alone, |shared| InstanceList::of(shared)))
+    Json(InstanceList::now(&state))
 }
 
 impl InstanceList {
+    pub(crate) fn now(state: &AdminState) -> Self {
+        let shared = state.budgets.shared();
+        shared.map_or_else(Self::alone, |shared| Self::of(shared))
+    }
+
     fn alone() -> Self {
         Self {
             standing: "alone".to_owned(),

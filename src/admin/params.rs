@@ -66,7 +66,7 @@ pub struct CallParams {
     /// Only calls of this variant
     #[arg(long)]
     pub variant: Option<Label>,
-    /// Only calls that this other instance served
+    /// Only calls that this instance served
     #[arg(long)]
     pub instance: Option<Label>,
     /// Only calls with this tag, as name=value
@@ -116,6 +116,7 @@ impl CallParams {
             user: self.user,
             variant: self.variant,
             instance: self.instance,
+            own: None,
             tag: self.tag.map(Tag::into_parts),
             text: self.text,
             min_cost: self.min_usd.map(Usd::get),

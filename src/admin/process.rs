@@ -143,6 +143,6 @@ pub(super) fn figures(status: &LedgerStatus) -> LedgerFigures {
         dropped_records: status.dropped_records,
         dropped_bodies: status.dropped_bodies,
         syncs: status.syncs.count(),
-        sync_us: u64::try_from(status.syncs.total.as_micros()).unwrap_or(u64::MAX),
+        sync_us: status.syncs.total_us,
     }
 }

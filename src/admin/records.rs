@@ -11,6 +11,7 @@ use super::suggestions::Suggested;
 use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::core::id::Label;
 use crate::ledger::check::ReadOnly;
 use crate::ledger::{IndexError, Ledger, View};
 use crate::loops::Loops;
@@ -55,6 +56,8 @@ pub struct Records {
     pub(super) alerts: Option<Arc<Alerts>>,
     /// None where there is none but the defaults.
     pub(crate) config: Option<Arc<ArcSwap<Config>>>,
+    /// What other instances call this one, where there are others.
+    pub(super) title: Option<Label>,
     slots: Arc<Semaphore>,
     pub(super) suggested: Arc<Mutex<Option<Suggested>>>,
 }
@@ -71,6 +74,7 @@ impl Records {
             loops,
             alerts,
             config: None,
+            title: None,
             slots: Arc::new(Semaphore::new(CONCURRENT_QUERIES)),
             suggested: Arc::default(),
         }
@@ -81,6 +85,15 @@ impl Records {
     pub fn configured(self, config: Arc<ArcSwap<Config>>) -> Self {
         Self {
             config: Some(config),
+            ..self
+        }
+    }
+
+    /// The same of one of several instances.
+    #[must_use]
+    pub fn titled(self, title: Option<&str>) -> Self {
+        Self {
+            title: title.and_then(|title| Label::parse(title).ok()),
             ..self
         }
     }

@@ -12,11 +12,7 @@ use crate::shared::Shared;
 pub(super) fn look(state: &AdminState) {
     let metrics = &state.metrics;
     let status = state.ledger.status();
-    let syncs = status.syncs.classes().map(|(bound, count)| {
-        let seconds = bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
-        (seconds, count)
-    });
-    metrics.ledger(&figures(&status), syncs.collect());
+    metrics.ledger(&figures(&status), status.syncs);
     metrics.body_bytes(state.memory.taken());
     let (open_loops, _) = state.loops.latest_trips(0);
     metrics.watched_runs(state.loops.watched_runs(), open_loops);
@@ -44,12 +40,11 @@ fn figures_of(shared: &Shared) -> SharedFigures {
     SharedFigures {
         is_joined: shared.is_joined(),
         instances: shared.living(),
-        takes: of(&figures.takes),
-        take_us: of(&figures.take_us),
-        full: of(&figures.full),
+        requests: figures.requests(),
+        denied: of(&figures.denied),
         failures: of(&figures.failures),
         pushed: of(&figures.pushed),
-        losses: of(&figures.losses),
+        disconnects: of(&figures.disconnects),
         given: of(&figures.given),
         taken: of(&figures.taken),
         missed: of(&figures.missed),

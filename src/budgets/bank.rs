@@ -11,8 +11,8 @@ use std::task::Waker;
 
 use rustc_hash::FxHashMap;
 
-use super::elsewhere::{Elsewhere, Fleet};
-use super::hold::{Hold, Part, held_amounts};
+use super::hold::{Contribution, Hold, held_amounts};
+use super::remote::{Fleet, Remote};
 use crate::core::budget::decide::{Need, Seat, Size, Verdict, Why, decide};
 use crate::core::budget::{
     AccountId, AccountName, Amounts, Charge, Limits, Measure, Rule, StoredAccount,
@@ -62,7 +62,7 @@ pub(super) struct State {
     /// Goes up with every use.
     pub(super) uses: u64,
     /// What other instances have; none where this one is alone.
-    pub(super) elsewhere: Option<Box<Elsewhere>>,
+    pub(super) remote: Option<Box<Remote>>,
 }
 
 /// What was said of an account already, so that it is said once.
@@ -159,7 +159,7 @@ impl Bank {
                 id,
                 name: name(),
                 state: Mutex::new(State {
-                    elsewhere: self.fleet.as_ref().map(Elsewhere::new),
+                    remote: self.fleet.as_ref().map(Remote::new),
                     ..State::default()
                 }),
             })
@@ -332,11 +332,11 @@ impl Held {
         state.held = state.held.plus(amounts);
         state.running += 1;
         state.touch(now);
-        if let Some(elsewhere) = &mut state.elsewhere {
-            elsewhere.doubt();
+        if let Some(remote) = &mut state.remote {
+            remote.doubt();
             self.hold.doubt();
         }
-        self.hold.add(Part {
+        self.hold.add(Contribution {
             rule: Arc::clone(&claimed.rule),
             limits: claimed.limits,
             cell: Arc::clone(&claimed.cell),
@@ -426,8 +426,8 @@ impl State {
             is_queued: false,
             micro_metric: 0,
         };
-        if let Some(elsewhere) = &self.elsewhere {
-            elsewhere.weigh(&mut seat, now);
+        if let Some(remote) = &self.remote {
+            remote.weigh(&mut seat, now);
         }
         seat
     }
@@ -484,8 +484,8 @@ impl State {
             self.alert = Alert::Spent;
             self.spent_at = seat.used_permille();
             let own = self.account.as_ref().map(|account| &account.spent);
-            standing.fits_at = own.and_then(|own| match &self.elsewhere {
-                Some(elsewhere) => seat.fits_at(need, &elsewhere.spent(own), now),
+            standing.fits_at = own.and_then(|own| match &self.remote {
+                Some(remote) => seat.fits_at(need, &remote.spent(own), now),
                 None => seat.fits_at(need, own, now),
             });
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::bank::State;
 use super::{Budgets, Rules};
 use crate::core::budget::fill::{Fill, Fullest};
-use crate::core::budget::{AccountName, Measure, Rule, StoredAccount};
+use crate::core::budget::{AccountName, Amounts, Limits, Measure, Rule};
 use crate::core::time::Timestamp;
 use crate::ledger::IndexError;
 
@@ -32,7 +32,7 @@ impl Budgets {
     }
 
     fn add_cells(&self, rules: &Rules, all: &mut [Fullest]) {
-        let now = self.clock.now();
+        let now = self.now();
         for cell in self.bank.cells() {
             let mut places = rules.configured.iter().zip(all.iter_mut());
             let Some((rule, fullest)) = places.find(|(rule, _)| rule.name == cell.name.rule) else {
@@ -44,7 +44,13 @@ impl Budgets {
             };
             fullest.accounts += 1;
             if rule.per.is_empty() || is_recent(&state, now) {
-                add(fullest, rule, (account, state.running), now);
+                let remote = state.remote.as_ref();
+                let others = remote.map(|remote| remote.of_others(&rule.window, now));
+                let (used, running) = others.unwrap_or_default();
+                let used = account.used(&rule.window, now).plus(used);
+                let running = state.running.saturating_add(running);
+                let limits = account.limits(&rule.limits, now);
+                add(fullest, limits, (used, running));
             }
         }
     }
@@ -57,7 +63,9 @@ impl Budgets {
         };
         let id = name.id(self.ledger.seed());
         if let Some(account) = self.ledger.peek().account(id)? {
-            add(fullest, rule, (&account, 0), self.clock.now());
+            let now = self.now();
+            let used = account.used(&rule.window, now);
+            add(fullest, account.limits(&rule.limits, now), (used, 0));
         }
         Ok(())
     }
@@ -77,14 +85,8 @@ fn untouched(rule: &Arc<Rule>) -> Fullest {
     }
 }
 
-fn add(
-    fullest: &mut Fullest,
-    rule: &Rule,
-    (account, running): (&StoredAccount, i64),
-    now: Timestamp,
-) {
-    let used = account.used(&rule.window, now);
-    for (measure, limit) in account.limits(&rule.limits, now).each() {
+fn add(fullest: &mut Fullest, limits: Limits, (used, running): (Amounts, i64)) {
+    for (measure, limit) in limits.each() {
         let used = match measure {
             Measure::Concurrent => running,
             counted => used.of(counted),

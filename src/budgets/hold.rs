@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
 
 use super::bank::{Cell, Claimed, Standing, State};
-use crate::core::budget::decide::Need;
+use crate::config::FallbackPrice;
+use crate::core::budget::decide::{Need, Tariff};
 use crate::core::budget::{Action, Amounts, Charge, Limits, Measure, OnUnpriced, Rule};
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
+use crate::core::usage::Usage;
 
 /// No call holds more than this of anything. Clients may ask for any length: sums that came to the
 /// bound of their type would not be what they were once one of them is given back.
@@ -30,7 +32,7 @@ pub struct Hold {
     need: Need,
     output_tokens: i64,
     /// In the order in which accounts are locked.
-    parts: Vec<Part>,
+    parts: Vec<Contribution>,
     record: Record,
     /// Other instances may not have left room for it.
     is_unsure: bool,
@@ -46,7 +48,7 @@ enum Record {
 }
 
 /// A hold on one account.
-pub(super) struct Part {
+pub(super) struct Contribution {
     pub(super) rule: Arc<Rule>,
     pub(super) limits: Limits,
     pub(super) cell: Arc<Cell>,
@@ -69,6 +71,20 @@ pub struct Used {
 }
 
 impl Used {
+    /// Where the price is not known, its accounts may count it at this one.
+    pub fn of(usage: &Usage, cost: Option<NanoUsd>, price: &FallbackPrice, is_call: bool) -> Self {
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let (input_tokens, output_tokens) = (whole(usage.input_tokens), whole(usage.output_tokens));
+        let tariff = Tariff::of(price.input, price.output, input_tokens);
+        Self {
+            input_tokens,
+            output_tokens,
+            cost,
+            fallback: NanoUsd::new(tariff.cost(output_tokens)),
+            is_call,
+        }
+    }
+
     pub(super) fn amounts(&self, on_unpriced: OnUnpriced, calls: i64) -> Amounts {
         let nano_usd = match (self.cost, on_unpriced) {
             (Some(cost), _) => cost.get(),
@@ -96,7 +112,7 @@ impl Hold {
         }
     }
 
-    pub(super) fn add(&mut self, part: Part) {
+    pub(super) fn add(&mut self, part: Contribution) {
         self.parts.push(part);
     }
 
@@ -142,7 +158,7 @@ impl Hold {
 
     /// As it goes into the ledger.
     pub fn charges(&self) -> Vec<Charge> {
-        let charge = |part: &Part| Charge {
+        let charge = |part: &Contribution| Charge {
             account: part.cell.id,
             bucket: part.bucket,
             amounts: part.amounts,
@@ -209,7 +225,7 @@ impl Hold {
         &mut self,
         now: Timestamp,
         record: impl FnOnce(Vec<Charge>),
-        charge: impl Fn(&Part) -> (Timestamp, Amounts),
+        charge: impl Fn(&Contribution) -> (Timestamp, Amounts),
     ) {
         let mut states = lock_all(&self.parts);
         let mut charges = Vec::with_capacity(self.parts.len());
@@ -256,7 +272,7 @@ impl Hold {
     }
 }
 
-impl Part {
+impl Contribution {
     fn more(&self, need: &Need, held: i64, wanted: i64) -> Amounts {
         let on_unpriced = self.rule.on_unpriced;
         let wanted = held_amounts(need, on_unpriced, wanted);
@@ -278,7 +294,7 @@ impl Part {
 }
 
 impl State {
-    fn standing_of(&self, part: &Part, now: Timestamp) -> Standing {
+    fn standing_of(&self, part: &Contribution, now: Timestamp) -> Standing {
         let claimed = Claimed {
             rule: Arc::clone(&part.rule),
             limits: part.limits,
@@ -289,18 +305,18 @@ impl State {
     }
 
     fn settle_doubt(&mut self) {
-        if let Some(elsewhere) = &mut self.elsewhere {
-            elsewhere.settle_doubt();
+        if let Some(remote) = &mut self.remote {
+            remote.settle_doubt();
         }
     }
 
-    fn give_back(&mut self, part: &Part) {
+    fn give_back(&mut self, part: &Contribution) {
         self.held = self.held.minus(part.amounts);
         self.running -= 1;
     }
 }
 
-fn lock_all(parts: &[Part]) -> Vec<MutexGuard<'_, State>> {
+fn lock_all(parts: &[Contribution]) -> Vec<MutexGuard<'_, State>> {
     parts.iter().map(|part| part.cell.lock()).collect()
 }
 

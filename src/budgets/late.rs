@@ -6,21 +6,68 @@ use std::sync::Arc;
 use super::Budgets;
 use super::bank::{Cell, State};
 use super::hold::Used;
+use super::measured::NotCharged;
+use crate::config::FallbackPrice;
 use crate::core::budget::{Amounts, Charge, OnUnpriced};
-use crate::core::call::Settlement;
+use crate::core::call::{LateUsage, Settlement};
+use crate::core::digest::Digest;
+use crate::core::id::Label;
 use crate::core::time::Timestamp;
+use crate::ledger::{Durable, Unavailable};
 
 impl Budgets {
+    /// What is done once for the response of this id.
+    pub fn late(&self, response: &str) -> Digest {
+        self.ledger
+            .seed()
+            .digest(format!("late {response}").as_bytes())
+    }
+
+    /// The result of a call that was made here was fetched through another instance: it is put right
+    /// as if that had been here. None where there is nothing to put right. Waits for the disk.
+    pub fn follow_late(
+        &self,
+        late: &LateUsage,
+        price: &FallbackPrice,
+    ) -> Result<Option<Durable>, NotCharged<Unavailable>> {
+        let _turn = self.recent.turn();
+        let call = self.ledger.view().call(late.id);
+        let call = call.map_err(NotCharged::Unreadable)?;
+        let own = call.filter(|it| it.row.is_pending && it.row.instance.is_none());
+        let Some(settlement) = own.and_then(|it| it.settlement) else {
+            return Ok(None);
+        };
+        let response = settlement.response_id.as_ref().map(Label::as_str);
+        let done = self.late(response.unwrap_or_default());
+        if self.recent.is_done(done) {
+            return Ok(None);
+        }
+        let used = Used::of(&late.usage, late.cost, price, true);
+        let now = self.now();
+        let recorded = self.charge_late(&settlement, &used, now, |charges| {
+            self.ledger.late(LateUsage {
+                at: now,
+                charges,
+                charged_at: settlement.charged_at(),
+                instance: None,
+                is_found: false,
+                ..late.clone()
+            })
+        });
+        let durable = recorded.map_err(NotCharged::Unrecorded)?;
+        self.recent.is_first(done);
+        Ok(Some(durable))
+    }
+
     /// Puts what was `used` in the place of what `settlement` charged. `record` puts that into the
-    /// ledger before anybody else can see it; where it cannot, nothing changes, and false is
-    /// returned. Waits for the disk.
-    pub fn charge_late(
+    /// ledger before anybody else can see it; where it cannot, nothing changes. Waits for the disk.
+    pub fn charge_late<T, E>(
         &self,
         settlement: &Settlement,
         used: &Used,
         now: Timestamp,
-        record: impl FnOnce(Vec<Charge>) -> bool,
-    ) -> bool {
+        record: impl FnOnce(Vec<Charge>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let mut charges = settlement.charges.clone();
         charges.sort_unstable_by_key(|charge| charge.account);
         let cells: Vec<Option<Arc<Cell>>> =
@@ -40,15 +87,15 @@ impl Budgets {
             .iter()
             .map(|cell| cell.as_ref().map(|cell| cell.lock()))
             .collect();
-        let recorded = record(charges.clone());
+        let recorded = record(charges.clone())?;
         let charged_at = settlement.charged_at();
         for ((charge, cell), state) in charges.iter().zip(&cells).zip(&mut states) {
-            if let (true, Some(cell), Some(state)) = (recorded, cell, state) {
+            if let (Some(cell), Some(state)) = (cell, state) {
                 state.charge_late(charge, charged_at, now);
                 cell.changed(state);
             }
         }
-        recorded
+        Ok(recorded)
     }
 
     fn on_unpriced(&self, cell: Option<&Cell>) -> OnUnpriced {

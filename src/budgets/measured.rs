@@ -5,6 +5,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 use std::sync::Arc;
 
 use super::Budgets;
@@ -15,15 +16,17 @@ use crate::core::budget::{AccountId, Amounts, Charge, Charged, MAX_ANCESTORS};
 use crate::core::id::Label;
 use crate::core::metric::Measurement;
 use crate::core::time::Timestamp;
-use crate::ledger::IndexError;
+use crate::ledger::{Adopted, Durable, IndexError, Unavailable};
 
 /// The account of a charge as it is in memory, and its id.
 type Account = (AccountId, Option<Arc<Cell>>);
 
-/// Why a measurement was not charged, or not recorded.
-#[derive(Debug)]
+/// Why a measurement, or what a call used, was not charged or not recorded.
+#[derive(Debug, thiserror::Error)]
 pub enum NotCharged<E> {
+    #[error("the ledger cannot be read: {0}")]
     Unreadable(IndexError),
+    #[error("{0}")]
     Unrecorded(E),
 }
 
@@ -70,16 +73,48 @@ impl Budgets {
     /// done for one measurement after the other.
     pub fn charge_measured<T, E>(
         &self,
-        mut it: Measurement,
+        it: Measurement,
         before: Option<&Measurement>,
         whose: &Measured<'_>,
         record: impl FnOnce(Measurement) -> Result<T, E>,
     ) -> Result<T, NotCharged<E>> {
-        let now = self.now();
-        let charged = self.charged(&it, before, (whose, now));
-        let Some(charged) = charged.map_err(NotCharged::Unreadable)? else {
-            return record(it).map_err(NotCharged::Unrecorded);
+        let charged = self.charged(&it, before, (whose, self.now()));
+        self.charge((it, charged.map_err(NotCharged::Unreadable)?), record)
+    }
+
+    /// Takes in what was said to `instance`, which charges it. What was charged here for what that
+    /// takes the place of counts no longer. None where what is known was said later. Waits for the
+    /// disk; must be done as charging is, for one after the other.
+    pub fn follow_measured(
+        &self,
+        mut it: Measurement,
+        instance: &Label,
+    ) -> Result<Option<Durable>, NotCharged<Unavailable>> {
+        let said = it.charged.take().map(|charged| charged.at);
+        it.charged = said.map(Charged::nothing);
+        let record = |it| self.ledger.adopt(Adopted::Measured(Box::new(it)), instance);
+        let Some(at) = said.filter(|_| self.count_metric(&it.name)) else {
+            return record(it).map(Some).map_err(NotCharged::Unrecorded);
         };
+        let before = self.ledger.view().measured_before(slice::from_ref(&it));
+        let mut before = before.map_err(NotCharged::Unreadable)?;
+        let before = before.pop().flatten().and_then(|before| before.charged);
+        if before.as_ref().is_some_and(|before| before.at >= at) {
+            return Ok(None);
+        }
+        let charged = Charged {
+            replaced: before.as_ref().and_then(replaced),
+            ..Charged::nothing(at)
+        };
+        self.charge((it, charged), record).map(Some)
+    }
+
+    fn charge<T, E>(
+        &self,
+        (mut it, charged): (Measurement, Charged),
+        record: impl FnOnce(Measurement) -> Result<T, E>,
+    ) -> Result<T, NotCharged<E>> {
+        let now = self.now();
         let cells = self.cells(&charged).map_err(NotCharged::Unreadable)?;
         it.charged = Some(charged.clone());
         let mut states: Vec<_> = cells
@@ -106,18 +141,15 @@ impl Budgets {
         Ok(recorded)
     }
 
-    /// None where no budget counts it, nor what it takes the place of.
+    /// What is charged where no budget counts it, nor what it takes the place of, is nothing.
     fn charged(
         &self,
         it: &Measurement,
         before: Option<&Measurement>,
         (whose, now): (&Measured<'_>, Timestamp),
-    ) -> Result<Option<Charged>, IndexError> {
+    ) -> Result<Charged, IndexError> {
         let claimed = self.claimed(it, whose)?;
         let before = before.and_then(|before| before.charged.as_ref());
-        if claimed.is_empty() && before.is_none() {
-            return Ok(None);
-        }
         let charge = |claimed: &Claimed| Charge {
             account: claimed.cell.id,
             bucket: claimed.rule.window.bucket(it.at),
@@ -129,13 +161,11 @@ impl Budgets {
         let least = before.map_or(now, |before| {
             Timestamp::from_micros(before.at.micros().saturating_add(1))
         });
-        Ok(Some(Charged {
+        Ok(Charged {
             at: now.max(least),
             charges: claimed.iter().map(charge).collect(),
-            replaced: before
-                .filter(|before| !before.charges.is_empty())
-                .map(|before| (before.at, before.charges.clone())),
-        }))
+            replaced: before.and_then(replaced),
+        })
     }
 
     /// The accounts that a measurement adds to.
@@ -197,4 +227,10 @@ impl Budgets {
         let name = self.ledger.peek().account(id)?.and_then(|it| it.name);
         Ok(name.map(|name| self.bank.cell(id, || name)))
     }
+}
+
+/// What was charged before and counts no longer.
+fn replaced(before: &Charged) -> Option<(Timestamp, Vec<Charge>)> {
+    let is_charged = !before.charges.is_empty();
+    is_charged.then(|| (before.at, before.charges.clone()))
 }

@@ -138,11 +138,19 @@ impl Budgets {
     ) -> Result<usize, OperateError> {
         let run = self.known_run(run).await?;
         if !run.is_known() {
+            // Calls of other instances come to the ledger past what memory knows of runs.
+            let (ledger, name) = (self.ledger.clone(), run.name.clone());
+            run.load(blocking(move || ledger.view().run_state(&name)).await?);
+        }
+        if !run.is_known() {
             return Err(OperateError::NoSuchRun(run.name.clone()));
         }
         let mut durable = None;
         let ended = run.set_control(control, || {
             durable = Some(self.record(deed(&run, control), who, format!("run {}", run.name))?);
+            if let Some(shared) = self.shared() {
+                shared.begin_control(&run.name);
+            }
             Ok::<(), OperateError>(())
         })?;
         let deed = SharedDeed::Controlled(run.name.clone(), control);

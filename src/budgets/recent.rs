@@ -1,6 +1,6 @@
 //! What is remembered of calls that ended, for those that follow them. Bounded, and not for ever.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::core::digest::Digest;
 use crate::core::memo::Memo;
@@ -20,6 +20,8 @@ pub struct Recent {
     contexts: Memo<Digest, u64>,
     /// What was done or said once.
     done: Memo<Digest, ()>,
+    /// Held while it is found out whether something is to be done, and while it is done.
+    doing: Mutex<()>,
 }
 
 impl Default for Recent {
@@ -29,6 +31,7 @@ impl Default for Recent {
             taking: Mutex::default(),
             contexts: Memo::new(CALLS),
             done: Memo::new(CALLS),
+            doing: Mutex::default(),
         }
     }
 }
@@ -57,6 +60,11 @@ impl Recent {
         let first = self.done.get(spread(what), &what).is_none();
         self.done.insert(spread(what), what, ());
         first
+    }
+
+    /// Of several threads that may do the same only one does, as long as it has this.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_done(&self, what: Digest) -> bool {

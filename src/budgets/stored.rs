@@ -15,7 +15,8 @@ use crate::ledger::{IndexError, Ledger};
 const BITS: usize = 1 << 24;
 const EXPECTED: usize = 2_000_000;
 
-/// Says of nothing that the ledger knows, and memory does not, that it is new.
+/// Says of nothing that the ledger knows, and memory does not, that it is new; but for runs that only
+/// other instances had calls of.
 pub(super) struct Stored {
     seed: DigestSeed,
     ids: AtomicBloomFilter,

@@ -1,8 +1,8 @@
 //! The bank by itself: what can be said of one call, and of any number in any order.
 
 mod keys;
-mod owed;
 mod simulation;
+mod unrecorded;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

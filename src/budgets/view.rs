@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::bank::State;
+use super::shown::{counts_runs, of_run};
 use super::{Budgets, Key, OperateError, Rules};
 use crate::core::budget::decide::Seat;
 use crate::core::budget::{
@@ -99,13 +100,9 @@ impl Budgets {
         let Some(rules) = rules else {
             return Ok(Vec::new());
         };
-        let counts_runs = |rule: &&Arc<Rule>| rule.per == [Dimension::Run];
-        let mut rows: Vec<RuleRow> = rules.all().filter(counts_runs).map(RuleRow::new).collect();
-        let name = |row: &RuleRow| AccountName {
-            rule: row.rule.name.clone(),
-            key: vec![(Dimension::Run, Some(run.clone()))],
-        };
-        let names: Vec<AccountName> = rows.iter().map(name).collect();
+        let of_runs = rules.all().filter(|rule| counts_runs(rule));
+        let mut rows: Vec<RuleRow> = of_runs.map(RuleRow::new).collect();
+        let names: Vec<AccountName> = rows.iter().map(|row| of_run(&row.rule, run)).collect();
         let now = self.now();
         self.add_named(&rules, &mut rows, &names, now)?;
         for row in &mut rows {
@@ -244,6 +241,7 @@ impl Budgets {
     ) -> Result<(Arc<Rule>, AccountRow), OperateError> {
         let (rule, cell) = self.account(rule, key).await?;
         let limits = self.limits_of(&rule, &cell.name).await?;
+        self.look_at(vec![cell.name.clone()]).await;
         let now = self.now();
         let state = cell.lock();
         let fresh = StoredAccount::new(None);

@@ -7,6 +7,7 @@ use super::table::{Output, Table};
 use super::{Common, Failure, command, format, operate, source};
 use crate::admin::params::When;
 use crate::clock::Clock;
+use crate::config::SharedConfig;
 use crate::core::id::Label;
 use crate::ledger::erase::{EraseError, ErasedReport, Scope, Wish, erase, preview};
 use crate::ledger::{self, OpenError};
@@ -24,7 +25,7 @@ anchors from before stay good; a new one is printed, to be kept elsewhere. Names
 texts that their agents wrote, exports, and copies of the directory are not looked through. With --before a
 run that is stopped or paused stays so, and keeps its name. A call whose work goes on at the upstream (a
 batch, an answer made in the background) stays until its result was fetched, or for 30 days: delete again
-then.";
+then. Where several instances share budgets each has the calls of all: delete on each.";
 
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -57,7 +58,10 @@ struct Meant {
 }
 
 pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> Result<(), Failure> {
-    let config = command::load(common)?.0.ledger;
+    let (config, shared) = {
+        let config = command::load(common)?.0;
+        (config.ledger, config.shared)
+    };
     let clock = Clock::System;
     let Meant { run, user, before } = &args.meant;
     let scope = match (run, user, before) {
@@ -75,7 +79,7 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
     };
     if !args.yes {
         let report = preview(&config.dir, &wish, clock.now()).map_err(|error| failed(&error))?;
-        show(common, &report, "WOULD BE DELETED", out)?;
+        show(common, (&report, shared.as_ref()), "WOULD BE DELETED", out)?;
         if args.dry_run {
             return Ok(());
         }
@@ -85,7 +89,7 @@ pub(super) fn run(common: &Common, args: &DeleteArgs, out: &mut Output<'_>) -> R
     make_whole(&config, &clock)?;
     let report =
         erase(&config.dir, &wish, &operate::who(), clock.now()).map_err(|error| failed(&error))?;
-    show(common, &report, "DELETED", out)?;
+    show(common, (&report, shared.as_ref()), "DELETED", out)?;
     if report.calls == 0 && report.records == 0 {
         if report.running_calls > 0 {
             let words = "nothing was deleted: none of these calls has ended for good, see --help";
@@ -122,7 +126,7 @@ fn failed(error: &EraseError) -> Failure {
 
 fn show(
     common: &Common,
-    report: &ErasedReport,
+    (report, shared): (&ErasedReport, Option<&SharedConfig>),
     done: &'static str,
     out: &mut Output<'_>,
 ) -> Result<(), Failure> {
@@ -142,6 +146,10 @@ fn show(
     ] {
         table.row([name.to_owned(), format::count(count)]);
     }
+    if report.adopted_calls > 0 {
+        let count = format::count(report.adopted_calls);
+        table.row(["calls of other instances among them".to_owned(), count]);
+    }
     if report.unreadable_bytes > 0 {
         let count = format::count(report.unreadable_bytes);
         table.row(["bytes that cannot be read and stay".to_owned(), count]);
@@ -150,5 +158,18 @@ fn show(
         table.row(["anchor from now on".to_owned(), anchor.to_string()]);
     }
     table.write(out)?;
+    if report.adopted_calls > 0 || shared.is_some() {
+        writeln!(out.writer, "\n{}", elsewhere(shared))?;
+    }
     Ok(())
+}
+
+/// What has to be done beside it where several instances tell each other of their calls.
+fn elsewhere(shared: Option<&SharedConfig>) -> String {
+    let namespace = shared.map_or("NAMESPACE", |shared| shared.namespace.as_str());
+    format!(
+        "Other instances have such calls in their ledgers too, and Redis the last that they told each \
+         other.\nStop all of them, delete on each, and before one starts again:\n  \
+         redis-cli DEL '{{{namespace}}}:records' '{{{namespace}}}:claims'"
+    )
 }

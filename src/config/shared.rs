@@ -275,7 +275,7 @@ pub(super) fn warnings(config: Option<&SharedConfig>) -> impl Iterator<Item = St
         };
         matches!(url.scheme_str(), Some("redis" | "valkey")) && !check::is_local(&url)
     });
-    let text = "what goes to Redis ([shared]) is not encrypted: names of runs and operators can be read on the way";
+    let text = "what goes to Redis ([shared]) is not encrypted: the password and what is spent can be read on the way";
     in_clear.then(|| text.to_owned()).into_iter()
 }
 

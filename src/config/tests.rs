@@ -16,6 +16,7 @@ fn env(name: &str) -> Option<String> {
         "SPACED_TOKEN" => Some("sk-live 0123456789abcdef".to_owned()),
         "SLACK_WEBHOOK_URL" => Some("https://hooks.example/services/T/B/secret".to_owned()),
         "ALERTS_TOKEN" => Some("token-0123456789".to_owned()),
+        "OPEN_AIOPS_SHARED_SECRET" => Some("a secret of the team".to_owned()),
         "EMPTY_KEY" => Some(" ".to_owned()),
         "BROKEN_KEY" => Some("sk-\ntest".to_owned()),
         _ => None,
@@ -100,7 +101,7 @@ fn the_config_file_of_the_repository_states_the_defaults() {
 #[test]
 fn the_config_file_of_the_repository_is_valid_with_its_comments_opened() {
     let text = fs::read_to_string(DEFAULT_FILE).unwrap();
-    let is_toml = |line: &&str| line.contains(" = ") || line.contains("[[");
+    let is_toml = |line: &&str| line.contains(" = ") || line.starts_with('[');
     let opened: Vec<&str> = text
         .lines()
         .map(|line| line.strip_prefix("# ").filter(is_toml).unwrap_or(line))
@@ -109,6 +110,8 @@ fn the_config_file_of_the_repository_is_valid_with_its_comments_opened() {
     assert_eq!((config.upstreams.len(), config.prices.len()), (2, 1));
     assert_eq!(config.budgets.len(), 1);
     assert_eq!(config.ledger.redact.rules().len(), 1);
+    assert!(config.shared.is_some() && config.otel.endpoint.is_some());
+    assert_eq!(config.sinks.len(), 1);
 }
 
 #[test]

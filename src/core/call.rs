@@ -361,6 +361,9 @@ pub struct LateUsage {
     /// As in the admission of the call.
     #[n(8)]
     pub instance: Option<Label>,
+    /// It became known here of a call of another instance, which has to hear of it.
+    #[cbor(n(9), default)]
+    pub is_found: bool,
 }
 
 impl LateUsage {

@@ -207,7 +207,8 @@ pub struct Measurement {
     /// The agent of the call.
     #[n(8)]
     pub agent: Option<Label>,
-    /// What budgets were charged for it; what came with a call is charged with that.
+    /// When it was said, and what budgets were charged for it; what came with a call is charged with
+    /// that.
     #[n(9)]
     pub charged: Option<Charged>,
     /// The instance that it was told to, where that is another one than the one that has this record.

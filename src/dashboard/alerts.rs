@@ -11,7 +11,8 @@ use super::here::Here;
 use super::link;
 use super::page::{Page, Place, empty, held, part};
 use super::table::{Cell, Column, Row, Table};
-use super::{Answer, figure, sinks, text, view};
+use super::{Answer, figure, instances, sinks, text, view};
+use crate::admin::instances::InstanceList;
 use crate::admin::params::When;
 use crate::admin::problem::Problem;
 use crate::alerts::{About, Alert, Scope, Severity};
@@ -86,6 +87,7 @@ async fn page(desk: Desk, here: Here) -> Answer {
             @if more > 0 { p.muted { (more) " older ones are not shown: export them" } }
         } }))
         section { h2 { "Webhooks" } (hooks(&here, webhooks)) }
+        (part("instances", &instances::section(&InstanceList::now(&desk.state), &desk.zone)))
         (part("sinks", &sinks::section(&desk)))
         (part("events", &html! { section { (events.draw(&here)) } }))
     };

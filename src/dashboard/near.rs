@@ -14,7 +14,6 @@ use crate::admin::AdminState;
 use crate::alerts::{Alert, Rule as About, Severity};
 use crate::budgets::AccountRow;
 use crate::core::budget::{Action, Dimension, Rule};
-use crate::core::text::front;
 use crate::core::time::Timestamp;
 
 /// From this part of a limit on, in thousandths.
@@ -121,7 +120,7 @@ impl Near {
             }
         }
         for alert in state.alerts.list().into_iter().filter(is_told_nowhere_else) {
-            alerts.add(|| front(&alert.text, MOST).to_owned());
+            alerts.add(|| text::cut(&alert.text, MOST));
         }
         let looked = Some((begun, happened, begun.elapsed()));
         *self.lock() = Kept {

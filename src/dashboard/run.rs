@@ -134,6 +134,7 @@ async fn measured(desk: &Desk, run: &Label) -> Result<(Table, Table), Problem> {
 async fn budgets(desk: &Desk, run: &Label) -> Result<Vec<RuleRow>, Problem> {
     let budgets = Arc::clone(&desk.state.budgets);
     let run = run.clone();
+    budgets.look_at(budgets.accounts_of_run(&run)).await;
     desk.state.records.read(move || budgets.of_run(&run)).await
 }
 

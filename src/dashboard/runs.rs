@@ -316,6 +316,8 @@ struct Used {
 /// For those of the runs that have a budget to themselves.
 async fn tightest(desk: &Desk, runs: Vec<Label>) -> Result<HashMap<Label, Used>, Problem> {
     let budgets = Arc::clone(&desk.state.budgets);
+    let accounts = runs.iter().flat_map(|run| budgets.accounts_of_run(run));
+    budgets.look_at(accounts.collect()).await;
     let read = move || {
         let mut used = HashMap::new();
         for run in runs {

@@ -18,68 +18,111 @@ struct Parcel {
     is_full: bool,
 }
 
+/// How far giving has come.
+struct Giver<'e> {
+    exchange: &'e Exchange,
+    /// What `Shared::turns` said when Redis was asked last how far that is.
+    turns: u64,
+    given: Bookmark,
+    /// From there on; none where it has to be found.
+    feed: Option<Feed>,
+    /// The next to be given, where that was tried.
+    parcel: Option<Parcel>,
+}
+
 pub(super) async fn run(exchange: &Exchange) {
-    let mut feed = None;
-    let mut parcel = None;
+    let mut giver = Giver::new(exchange);
     loop {
-        if let Err(why) = step(exchange, &mut feed, &mut parcel).await {
+        let step = giver.step().await;
+        if let Err(why) = &step {
             tracing::debug!("records are given to other instances later: {why}");
+        }
+        if !step.unwrap_or(false) {
             tokio::time::sleep(AGAIN).await;
         }
     }
 }
 
-/// Gives one parcel. One that could not be given is given first the next time.
-async fn step(
-    exchange: &Exchange,
-    feed: &mut Option<Feed>,
-    parcel: &mut Option<Parcel>,
-) -> Result<(), Trouble> {
-    if !exchange.shared.is_joined() {
-        tokio::time::sleep(AGAIN).await;
-        return Ok(());
-    }
-    if parcel.is_none() {
-        let from = match feed.take() {
-            Some(feed) => feed,
-            None => begin(exchange).await?,
-        };
-        let title = exchange.shared.naming().title().to_owned();
-        let ledger = exchange.ledger.clone();
-        let read = tokio::task::spawn_blocking(move || pack(from, &ledger, &title)).await;
-        let (from, packed) = read.map_err(|_| Trouble::Panicked)?;
-        *feed = Some(from);
-        *parcel = Some(packed?);
-    }
-    let Some(packed) = parcel.as_ref() else {
-        return Ok(());
-    };
-    if !packed.records.is_empty() {
-        let bookmark = packed.behind.to_string();
-        exchange.shared.give(&packed.records, &bookmark).await?;
-    }
-    let given = packed.records.len() as u64;
-    exchange
-        .shared
-        .figures
-        .given
-        .fetch_add(given, Ordering::Relaxed);
-    let is_full = packed.is_full;
-    *parcel = None;
-    if !is_full {
-        tokio::time::sleep(AGAIN).await;
-    }
-    Ok(())
+/// Gives all that is recorded by now, if it can be given now.
+pub(super) async fn finish(exchange: &Exchange) {
+    let ledger = exchange.ledger.clone();
+    let _ = tokio::task::spawn_blocking(move || ledger.sync_index()).await;
+    let mut giver = Giver::new(exchange);
+    while giver.step().await.unwrap_or(false) {}
 }
 
-/// Goes on where it was left.
-async fn begin(exchange: &Exchange) -> Result<Feed, Trouble> {
-    let given = exchange.shared.given().await?;
-    let bookmark = given.and_then(|given| given.parse::<Bookmark>().ok());
-    Ok(Feed::at(
-        &exchange.ledger,
-        bookmark.unwrap_or(exchange.began),
-    ))
+impl<'e> Giver<'e> {
+    fn new(exchange: &'e Exchange) -> Self {
+        Self {
+            exchange,
+            turns: 0,
+            given: exchange.began,
+            feed: None,
+            parcel: None,
+        }
+    }
+
+    /// Gives one parcel; says whether there is more by now. One that could not be given is given first
+    /// the next time.
+    async fn step(&mut self) -> Result<bool, Trouble> {
+        let shared = &self.exchange.shared;
+        let turns = shared.turns();
+        if !shared.is_joined() {
+            return Ok(false);
+        }
+        if turns != self.turns {
+            self.go_on().await?;
+            self.turns = turns;
+        }
+        let parcel = match self.parcel.take() {
+            Some(parcel) => parcel,
+            None => self.read().await?,
+        };
+        if !parcel.records.is_empty()
+            && let Err(away) = self.give(&parcel).await
+        {
+            self.parcel = Some(parcel);
+            return Err(away.into());
+        }
+        Ok(parcel.is_full)
+    }
+
+    /// Redis says how far it was given all: it may have lost some of it, or may have it though it did
+    /// not answer. Where it does not know any more, this goes on where it was left.
+    async fn go_on(&mut self) -> Result<(), Away> {
+        let given = self.exchange.shared.given().await?;
+        let given = given.and_then(|given| given.parse().ok());
+        let from = given.unwrap_or(self.given);
+        if from != self.given {
+            self.given = from;
+            self.feed = None;
+            self.parcel = None;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<Parcel, Trouble> {
+        let ledger = self.exchange.ledger.clone();
+        let feed = self.feed.take();
+        let feed = feed.unwrap_or_else(|| Feed::at(&ledger, self.given));
+        let title = self.exchange.shared.naming().title().to_owned();
+        let read = tokio::task::spawn_blocking(move || pack(feed, &ledger, &title)).await;
+        let (feed, packed) = read.map_err(|_| Trouble::Panicked)?;
+        self.feed = Some(feed);
+        packed
+    }
+
+    async fn give(&mut self, parcel: &Parcel) -> Result<(), Away> {
+        let Exchange { shared, given, .. } = self.exchange;
+        let behind = parcel.behind.to_string();
+        shared.give(&parcel.records, &behind).await?;
+        self.given = parcel.behind;
+        let count = parcel.records.len() as u64;
+        shared.figures.given.fetch_add(count, Ordering::Relaxed);
+        let note = given.clone();
+        let _ = tokio::task::spawn_blocking(move || super::keep(&note, &behind)).await;
+        Ok(())
+    }
 }
 
 /// Reads what is new. The feed is given back where reading failed, too.
@@ -119,7 +162,9 @@ fn what(ledger: &Ledger, news: News) -> Result<Option<What>, IndexError> {
     let view = ledger.peek();
     Ok(match news {
         News::Settled(id) => view.call(id)?.and_then(What::call),
-        News::Late(id) => view.call(id)?.and_then(|call| call.late).map(What::late),
+        News::Late(id) | News::Found(id) => {
+            view.call(id)?.and_then(|call| call.late).map(What::late)
+        }
         News::Measured(measurement) => Some(What::measured(*measurement)),
         News::Told(_) => None,
     })

@@ -2,11 +2,11 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::core::budget::Limits;
+use crate::core::budget::{Charged, Limits};
 use crate::core::call::{Admission, LateUsage, Settlement};
 use crate::core::id::Label;
 use crate::core::metric::Measurement;
-use crate::ledger::{Adopted, CallDetail};
+use crate::ledger::CallDetail;
 
 /// What was recorded, and where. Keys of later versions are passed over.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -37,7 +37,6 @@ impl What {
             headers: None,
             hold: Vec::new(),
             tightened: Limits::default(),
-            key: None,
             ..detail.admission?
         };
         let settlement = Settlement {
@@ -56,20 +55,10 @@ impl What {
     }
 
     pub(super) fn measured(measurement: Measurement) -> Self {
-        let charged = None;
+        let charged = measurement.charged.map(|it| Charged::nothing(it.at));
         Self::Measured(Box::new(Measurement {
             charged,
             ..measurement
         }))
-    }
-}
-
-impl From<What> for Adopted {
-    fn from(what: What) -> Self {
-        match what {
-            What::Call(admission, settlement) => Self::Call(Box::new((*admission, *settlement))),
-            What::Late(late) => Self::Late(late),
-            What::Measured(measurement) => Self::Measured(measurement),
-        }
     }
 }

@@ -19,6 +19,7 @@ pub enum Adopted {
     Call(Box<(Admission, Settlement)>),
     /// What a call used became known after it ended.
     Late(Box<LateUsage>),
+    /// With what it changes in accounts here.
     Measured(Box<Measurement>),
 }
 
@@ -29,14 +30,13 @@ impl Ledger {
             Adopted::Call(call) => self.adopt_call(*call, instance),
             Adopted::Late(mut late) => {
                 late.charges.clear();
+                late.is_found = false;
                 late.instance = Some(instance.clone());
                 self.tell(0, |receipt| Op::Late(late, receipt))
             }
             Adopted::Measured(mut it) => {
-                it.charged = None;
                 it.instance = Some(instance.clone());
-                let note = it.note.as_ref().map_or(0, String::len);
-                self.tell(note, |receipt| Op::Measured(it, receipt))
+                self.measured(*it)
             }
         }
     }
@@ -51,7 +51,6 @@ impl Ledger {
             headers: None,
             hold: Vec::new(),
             tightened: Limits::default(),
-            key: None,
             instance: Some(instance.clone()),
             ..admission
         };

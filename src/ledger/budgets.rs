@@ -19,7 +19,7 @@ impl Ledger {
             name: name.clone(),
             at: self.open.clock.now(),
         });
-        self.offer(0, |receipt| Op::Account(account, receipt))
+        self.offer(|receipt| Op::Account(account, receipt))
     }
 
     /// Records what an operator did.
@@ -38,20 +38,19 @@ impl Ledger {
         Ok(durable)
     }
 
-    /// Records what a pending call really used. Never blocks; false when it cannot be recorded at
-    /// the moment.
-    pub fn late(&self, late: LateUsage) -> bool {
+    /// Records what a pending call really used. Never blocks.
+    pub fn late(&self, late: LateUsage) -> Result<Durable, Unavailable> {
         let charges = charges_room(&late.charges);
-        self.offer(charges, |receipt| Op::Late(Box::new(late), receipt))
+        self.tell(charges, |receipt| Op::Late(Box::new(late), receipt))
     }
 
-    /// Records what nobody waits for, with `more` room than usual, or counts it as dropped.
-    fn offer(&self, more: usize, op: impl FnOnce(Receipt) -> Op) -> bool {
+    /// Records what nobody waits for, or counts it as dropped.
+    fn offer(&self, op: impl FnOnce(Receipt) -> Op) -> bool {
         let queue = &self.open.queue;
         let room = if queue.is_failing() {
             None
         } else {
-            queue.reserve(RECORD_ROOM + more)
+            queue.reserve(RECORD_ROOM)
         };
         let Some(room) = room else {
             queue.count_dropped(1);

@@ -57,6 +57,8 @@ pub struct Wish {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ErasedReport {
     pub calls: u64,
+    /// Calls among them that other instances served: their ledgers have them as well.
+    pub adopted_calls: u64,
     /// Calls that are meant but did not end yet, or whose work goes on at the upstream so that what
     /// they used may still become known: they stay, and so does what is kept of a run as a whole
     /// that has one.
@@ -270,6 +272,7 @@ impl ErasedReport {
     fn of(plan: &Plan) -> Self {
         Self {
             calls: plan.going.len() as u64,
+            adopted_calls: plan.adopted,
             running_calls: plan.running,
             ..Self::default()
         }

@@ -64,6 +64,11 @@ impl Bookmark {
         }))
     }
 
+    /// Whether a record of the same log lies before it.
+    pub fn is_behind(self, record: Position) -> bool {
+        record < self.0.position
+    }
+
     /// The number of the segment that it is in.
     pub fn segment(self) -> u64 {
         self.0.position.segment
@@ -82,6 +87,8 @@ pub enum News {
     Settled(CallId),
     /// What a call used became known after it ended.
     Late(CallId),
+    /// The same of a call of another instance, which does not know it yet.
+    Found(CallId),
     /// Something happened or was done that is no call.
     Told(Box<Event>),
     Measured(Box<Measurement>),
@@ -260,7 +267,11 @@ fn told(kind: u8, payload: &[u8]) -> Option<News> {
         }
         kind::LATE => {
             let it: LateUsage = minicbor::decode(payload).ok()?;
-            it.instance.is_none().then_some(News::Late(it.id))
+            match (it.instance, it.is_found) {
+                (None, _) => Some(News::Late(it.id)),
+                (Some(_), true) => Some(News::Found(it.id)),
+                (Some(_), false) => None,
+            }
         }
         kind::EVENT | kind::ACT | kind::REMOVAL => {
             Event::parse(payload).map(|event| News::Told(Box::new(event)))

@@ -2,6 +2,7 @@
 //!
 //! These block on the disk: call them from a thread that may.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
@@ -41,6 +42,7 @@ pub use spans::{Sought, SpanFilter};
 pub use told::RunEvents;
 
 use super::body::unpack_content;
+use super::index::batch::slices::reach;
 use super::index::batch::{decode, id_key, read_admission, read_late, read_settlement};
 use super::index::{CALLS, CONTENTS, Index, IndexError, OPEN, RESPONSES, SUMMARIES, StoredCall};
 use super::log::read_record;
@@ -100,6 +102,19 @@ impl View {
         self.index.read(|txn| {
             let row = |id: &CallId| Ok(stored_call(txn, id_key(*id))?.map(|call| call.row));
             ids.iter().map(row).collect()
+        })
+    }
+
+    /// Whether a call of another instance is to be taken in: how it ended is not known here, and the
+    /// log reaches back to then. What was let go of is in the sums that outlive it.
+    pub fn lacks(&self, settlement: &Settlement) -> Result<bool, IndexError> {
+        let took = settlement.timings.total_us;
+        let ended = settlement.started_at.plus_micros(took);
+        self.index.read(|txn| {
+            let call = stored_call(txn, id_key(settlement.id))?;
+            let is_known = call.is_some_and(|call| call.row.outcome.is_some());
+            let floor = reach(txn)?.floor;
+            Ok(!is_known && floor.is_none_or(|floor| ended >= floor))
         })
     }
 
@@ -221,21 +236,19 @@ impl View {
 
     /// Calls that are admitted and not settled.
     pub(crate) fn open_calls(&self) -> Result<Vec<(CallRow, Option<Admission>)>, IndexError> {
-        let calls = self.index.read(|txn| {
-            let Some(open) = table(txn, OPEN)? else {
-                return Ok(Vec::new());
-            };
-            let mut calls = Vec::new();
-            for entry in open.iter()? {
-                calls.extend(stored_call(txn, entry?.0.value())?);
-            }
-            Ok(calls)
-        })?;
+        let calls = self.index.read(open_calls)?;
         let with_admission = |call: StoredCall| {
             let admission = self.admission(&call)?;
             Ok((call.row, admission))
         };
         calls.into_iter().map(with_admission).collect()
+    }
+
+    /// Runs that a call of is open here. What is open elsewhere is not known.
+    pub fn open_runs(&self) -> Result<BTreeSet<Label>, IndexError> {
+        let calls = self.index.read(open_calls)?.into_iter();
+        let own = calls.filter(|call| call.row.instance.is_none());
+        Ok(own.filter_map(|call| call.row.run).collect())
     }
 
     /// Stored contents and the segments they lie in, up to `limit`.
@@ -322,6 +335,17 @@ fn stored_call(txn: &ReadTransaction, id: u128) -> Result<Option<StoredCall>, In
         .get(id)?
         .map(|bytes| decode(bytes.value()))
         .transpose()
+}
+
+fn open_calls(txn: &ReadTransaction) -> Result<Vec<StoredCall>, IndexError> {
+    let Some(open) = table(txn, OPEN)? else {
+        return Ok(Vec::new());
+    };
+    let mut calls = Vec::new();
+    for entry in open.iter()? {
+        calls.extend(stored_call(txn, entry?.0.value())?);
+    }
+    Ok(calls)
 }
 
 fn each_summary(

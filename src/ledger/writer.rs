@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, LedgerConfig};
 use crate::core::call::{Admission, Settlement};
 use crate::core::digest::DigestSeed;
+use crate::core::latencies::Latencies;
 use crate::core::time::Timestamp;
 
 use super::Hearing;
@@ -28,7 +29,6 @@ use super::record::{Event, Frames, HEADER_LEN, Header, Position, kind};
 use super::redaction;
 use super::retention::Retention;
 use super::storage::{SegmentFile, Storage};
-use super::sync_times::SyncTimes;
 
 /// What the writer works with and on.
 pub(crate) struct Writer {
@@ -98,7 +98,7 @@ pub(crate) struct Health(Mutex<Vitals>);
 pub(crate) struct Vitals {
     pub(crate) log_error: Option<String>,
     pub(crate) index_error: Option<String>,
-    pub(crate) syncs: SyncTimes,
+    pub(crate) syncs: Latencies,
 }
 
 impl Health {
@@ -440,7 +440,8 @@ impl Writer {
         }
         let len = active.len;
         let took = start.elapsed();
-        self.health.change(|vitals| vitals.syncs.add(took));
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.health.change(|vitals| vitals.syncs.add(micros));
         self.synced = self.publish(len);
         self.settle_up();
         if self

@@ -38,7 +38,7 @@ impl Loops {
     /// whatever they repeat. It is in the ledger before any call goes on, or nothing is done.
     pub async fn reset(&self, id: CallId, allow: u32, who: &str) -> Result<Trip, OperateError> {
         let now = self.clock.now();
-        if let Some(trip) = self.fellows.trip(id) {
+        if let Some(trip) = self.remote_trips.trip(id) {
             return self.reset_elsewhere(trip, who).await;
         }
         let run = self.open.run_of(id);
@@ -59,7 +59,7 @@ impl Loops {
             (trip, durable)
         };
         durable.await;
-        self.tell_fellows(0, &trip);
+        self.tell_remote(0, &trip);
         Ok(trip)
     }
 
@@ -71,15 +71,15 @@ impl Loops {
         let mut event = Event::own(at, "loop_closed", Some(details));
         event.trip = Some(Box::new(trip.clone()));
         let durable = self.keeper.keep(event)?;
-        self.fellows.close(trip.id);
+        self.remote_trips.close(trip.id);
         durable.await;
-        self.tell_fellows(0, &trip);
+        self.tell_remote(0, &trip);
         Ok(trip)
     }
 
     /// Closes a trip that was reset on another instance.
     pub fn unfollow(&self, id: CallId) {
-        self.fellows.close(id);
+        self.remote_trips.close(id);
         let Some((tenant, run)) = self.open.run_of(id) else {
             return;
         };

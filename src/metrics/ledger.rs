@@ -1,21 +1,18 @@
 //! What the ledger reports of itself. It counts by itself: the metrics here mirror its figures each
 //! time they are scraped, so that it needs to know nothing of metrics.
 
-use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Registration;
+use super::mirror::Times;
+use crate::core::latencies::Latencies;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LedgerMetrics {
     queued_records: Gauge,
     reserved_bytes: Gauge,
@@ -23,7 +20,7 @@ pub(super) struct LedgerMetrics {
     log_bytes: Gauge,
     failing: Gauge,
     index_failing: Gauge,
-    syncs: Syncs,
+    syncs: Times,
     dropped_records: Counter,
     dropped_bodies: Counter,
 }
@@ -52,6 +49,13 @@ pub struct LedgerFigures {
 
 impl LedgerMetrics {
     pub(super) fn register(to: &mut Registration) -> Self {
+        let syncs = Times::new(
+            to,
+            (
+                "open_aiops_ledger_sync_seconds",
+                "Time it took to make the log durable, each time",
+            ),
+        );
         let mut gauge = |name, help| to.add(name, help, Gauge::default());
         Self {
             queued_records: gauge(
@@ -72,11 +76,7 @@ impl LedgerMetrics {
                 "open_aiops_ledger_index_failing",
                 "1 while the index does not follow the log",
             ),
-            syncs: to.add(
-                "open_aiops_ledger_sync_seconds",
-                "Time it took to make the log durable, each time",
-                Syncs::default(),
-            ),
+            syncs,
             dropped_records: to.add(
                 "open_aiops_ledger_dropped_records",
                 "Records lost to failure or lack of room",
@@ -90,12 +90,8 @@ impl LedgerMetrics {
         }
     }
 
-    pub(super) fn set(&self, figures: &LedgerFigures, syncs: Vec<(f64, u64)>) {
-        self.syncs.set(SyncFigures {
-            seconds: Duration::from_micros(figures.sync_us).as_secs_f64(),
-            count: figures.syncs,
-            classes: syncs,
-        });
+    pub(super) fn set(&self, figures: &LedgerFigures, syncs: Latencies) {
+        self.syncs.set(syncs);
         self.failing.set(i64::from(figures.failing));
         self.index_failing.set(i64::from(figures.index_failing));
         for (gauge, value) in [
@@ -112,43 +108,5 @@ impl LedgerMetrics {
         ] {
             counter.inner().store(value, Ordering::Relaxed);
         }
-    }
-}
-
-/// A histogram that is filled elsewhere.
-#[derive(Clone, Debug, Default)]
-struct Syncs(Arc<Mutex<SyncFigures>>);
-
-#[derive(Debug, Default)]
-struct SyncFigures {
-    seconds: f64,
-    count: u64,
-    /// Upper bound in seconds, and how many are between it and the one before.
-    classes: Vec<(f64, u64)>,
-}
-
-impl Syncs {
-    fn lock(&self) -> MutexGuard<'_, SyncFigures> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, figures: SyncFigures) {
-        *self.lock() = figures;
-    }
-}
-
-impl EncodeMetric for Syncs {
-    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let figures = self.lock();
-        encoder.encode_histogram::<NoLabelSet>(
-            figures.seconds,
-            figures.count,
-            &figures.classes,
-            None,
-        )
-    }
-
-    fn metric_type(&self) -> MetricType {
-        MetricType::Histogram
     }
 }

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use super::Registration;
+use crate::core::latencies::Latencies;
 
 /// A gauge, or a counter, without labels; it has no series where the figure is not known.
 #[derive(Clone, Debug)]
@@ -20,6 +22,10 @@ pub(super) struct Figure {
 /// A gauge with a series for each label set that there is at the moment.
 #[derive(Clone, Debug)]
 pub(super) struct Gauges<L>(Arc<Mutex<Vec<(L, f64)>>>);
+
+/// A histogram without labels; it has no series where nothing is known.
+#[derive(Clone, Debug)]
+pub(super) struct Times(Arc<Mutex<Option<Latencies>>>);
 
 impl Figure {
     pub(super) fn gauge(to: &mut Registration, (name, help): (&str, &str)) -> Self {
@@ -50,6 +56,16 @@ impl<L: EncodeLabelSet + Clone + Debug + Send + Sync + 'static> Gauges<L> {
     }
 }
 
+impl Times {
+    pub(super) fn new(to: &mut Registration, (name, help): (&str, &str)) -> Self {
+        to.add(name, help, Self(Arc::default()))
+    }
+
+    pub(super) fn set(&self, times: Latencies) {
+        *lock(&self.0) = Some(times);
+    }
+}
+
 impl EncodeMetric for Figure {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         match (*lock(&self.value), self.kind) {
@@ -77,6 +93,28 @@ impl<L: EncodeLabelSet> EncodeMetric for Gauges<L> {
     fn metric_type(&self) -> MetricType {
         MetricType::Gauge
     }
+}
+
+impl EncodeMetric for Times {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let Some(times) = *lock(&self.0) else {
+            return Ok(());
+        };
+        let classes = times
+            .classes()
+            .map(|(bound, count)| (bound.map_or(f64::INFINITY, seconds), count));
+        let classes: Vec<(f64, u64)> = classes.collect();
+        let total = seconds(times.total_us);
+        encoder.encode_histogram::<NoLabelSet>(total, times.count(), &classes, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn seconds(micros: u64) -> f64 {
+    Duration::from_micros(micros).as_secs_f64()
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -58,6 +58,8 @@ impl Signal {
 }
 
 impl Loss {
+    const ALL: [Self; 4] = [Self::Late, Self::Rejected, Self::Gone, Self::Full];
+
     const fn name(self) -> &'static str {
         match self {
             Self::Late => "late",
@@ -92,6 +94,15 @@ impl OtelMetrics {
                 Gauge::default(),
             ),
         }
+    }
+
+    pub(super) fn foresee(&self, signal: Signal) {
+        for loss in Loss::ALL {
+            self.dropped(signal, loss, 0);
+        }
+        self.exported(signal, 0);
+        let signal = signal.name();
+        drop(self.failures.get_or_create(&SignalLabels { signal }));
     }
 
     pub(super) fn exported(&self, signal: Signal, count: u64) {

@@ -96,6 +96,16 @@ impl SinkMetrics {
         }
     }
 
+    /// All that is counted, from 0 on: else the first loss is no increase to whoever watches.
+    pub(super) fn begin(&self, sink: &Label, tables: impl Iterator<Item = &'static str>) {
+        for table in tables {
+            self.rows(sink, table, 0);
+        }
+        for counter in [&self.refused, &self.failures, &self.gaps] {
+            counter.with(&labels(sink), |_| {});
+        }
+    }
+
     pub(super) fn rows(&self, sink: &Label, table: &'static str, count: u64) {
         let sink = sink.to_string();
         self.rows.with(&TableLabels { sink, table }, |rows| {

@@ -132,7 +132,11 @@ fn exercised() -> Metrics {
         dropped_records: 2,
         ..LedgerFigures::default()
     };
-    metrics.ledger(&figures, vec![(0.25, 5), (0.5, 1), (f64::INFINITY, 1)]);
+    let mut syncs = Latencies::default();
+    for millis in [100, 100, 50, 50, 100, 100, 1000] {
+        syncs.add(millis * 1000);
+    }
+    metrics.ledger(&figures, syncs);
     mirrored(&metrics);
     metrics
 }
@@ -294,7 +298,11 @@ fn the_figures_of_the_ledger_are_mirrored_not_added() {
         syncs: 9,
         ..LedgerFigures::default()
     };
-    metrics.ledger(&figures, vec![(0.25, 9), (f64::INFINITY, 0)]);
+    let mut syncs = Latencies::default();
+    for _ in 0..9 {
+        syncs.add(100_000);
+    }
+    metrics.ledger(&figures, syncs);
     let page = metrics.render(Exposition::OpenMetrics);
     check_line(&page, &format!("{name}_count 9"));
     check_line(&page, &format!(r#"{name}_bucket{{le="+Inf"}} 9"#));

@@ -63,11 +63,11 @@ impl Content {
         self.tools = written(tools).filter(|tools| budget.takes(tools.len()));
     }
 
-    /// Of the body of an answer.
+    /// Of the body of an answer, and why its messages ended.
     pub(super) fn hear_answer(
         &mut self,
         (body, content_type): (&[u8], Option<&str>),
-        reasons: &[Label],
+        (reasons, else_reason): (&[Label], &str),
         most: usize,
     ) {
         let mut budget = Budget(most);
@@ -80,7 +80,7 @@ impl Content {
             }
             let mut spoken = spoken(message, &parts);
             // Deprecated in the later conventions, but those who know the earlier ones insist on it.
-            let reason = reasons.get(n).map_or("stop", |it| it.as_str());
+            let reason = reasons.get(n).map_or(else_reason, |it| it.as_str());
             spoken["finish_reason"] = reason.into();
             if self.said.is_none() {
                 self.said = words(message);

@@ -108,7 +108,7 @@ pub(super) const GENAI: &[Row] = &[
     same("gen_ai.usage.audio.output_tokens", |it| part(it, |of| of.audio_output_tokens)),
     same("gen_ai.usage.image.input_tokens", |it| part(it, |of| of.image_input_tokens)),
     same("gen_ai.usage.image.output_tokens", |it| part(it, |of| of.image_output_tokens)),
-    same("openai.request.service_tier", |it| it.parameters.service_tier.as_ref().map(text)),
+    same("openai.request.service_tier", |it| it.parameters.service_tier.as_ref().filter(|tier| *tier != "auto").map(text)),
     same("openai.response.service_tier", |it| label(it.settlement.service_tier.as_ref())),
     same("server.address", |it| it.server.as_ref().map(|of| text(&*of.address))),
     same("server.port", |it| it.server.as_ref().map(|of| Value::IntValue(of.port.into()))),
@@ -179,7 +179,7 @@ pub(super) const LANGFUSE: &[Row] = &[
     same("langfuse.observation.type", |it| Some(text(observation(it)))),
     same("langfuse.observation.model.name", |it| label(it.settlement.model.as_ref())),
     same("langfuse.observation.model.parameters", |it| parameters(it).map(text)),
-    same("langfuse.observation.usage_details", |it| it.has_usage().then(|| text(usage(it)))),
+    same("langfuse.observation.usage_details", |it| it.operation().map(|_| text(usage(it)))),
     same("langfuse.observation.cost_details", |it| it.settlement.cost.map(|cost| text(json!({"total": usd(cost)}).to_string()))),
     same("langfuse.observation.level", |it| Some(text(level(it)))),
     same("langfuse.observation.status_message", |it| it.settlement.error.as_ref().map(text)),
@@ -250,6 +250,7 @@ fn is_embedding(facts: &Facts<'_>) -> bool {
 fn kind(facts: &Facts<'_>) -> &'static str {
     match facts.operation() {
         None => "UNKNOWN",
+        Some(_) if facts.is_fetch => "CHAIN",
         Some(_) if is_embedding(facts) => "EMBEDDING",
         Some(_) => "LLM",
     }
@@ -258,6 +259,8 @@ fn kind(facts: &Facts<'_>) -> &'static str {
 fn observation(facts: &Facts<'_>) -> &'static str {
     match facts.operation() {
         None => "span",
+        // What it brings was made by another one.
+        Some(_) if facts.is_fetch => "span",
         Some(_) if is_embedding(facts) => "embedding",
         Some(_) => "generation",
     }
@@ -300,9 +303,15 @@ fn first_chunk_at(facts: &Facts<'_>) -> Option<Value> {
     Some(text(at.to_string()))
 }
 
-/// Without what others keep apart: Langfuse adds them up.
+/// Without what others keep apart: Langfuse adds them up. Nothing is said, too, for else it counts by
+/// itself.
 fn usage(facts: &Facts<'_>) -> String {
-    let of = &facts.settlement.usage;
+    let none = Usage::default();
+    let of = if facts.has_usage() {
+        &facts.settlement.usage
+    } else {
+        &none
+    };
     let cached = of
         .cache_read_input_tokens
         .saturating_add(of.cache_write_input_tokens);
@@ -317,7 +326,9 @@ fn usage(facts: &Facts<'_>) -> String {
         ("output_reasoning_tokens", of.reasoning_output_tokens),
         ("total", of.input_tokens.saturating_add(of.output_tokens)),
     ];
-    let told = parts.into_iter().filter(|(_, tokens)| *tokens > 0);
+    let told = parts
+        .into_iter()
+        .filter(|(name, tokens)| *tokens > 0 || *name == "total");
     let told: Map<_, _> = told
         .map(|(name, tokens)| (name.to_owned(), tokens.into()))
         .collect();

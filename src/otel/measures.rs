@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
+use prost::Message;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::LOOK;
 use super::facts::Facts;
 use super::instruments::Instruments;
+use super::parts::{halves, points};
 use super::reporter::Reporter;
-use super::transport::{Kind, Transport};
+use super::transport::{Kind, MAX_BYTES, Transport};
 use crate::config::Config;
 use crate::ledger::{CallDetail, Feed, IndexError, Ledger, News};
 
@@ -150,6 +151,30 @@ impl Measures {
     }
 }
 
+/// Tells of all figures, in parts where they are too many. What is not taken for now is in the next ones.
+async fn tell(transport: &Transport, reporter: &Reporter, request: ExportMetricsServiceRequest) {
+    let mut waiting = vec![request];
+    while let Some(request) = waiting.pop() {
+        if request.encoded_len() > MAX_BYTES
+            && let Some(parts) = halves(&request)
+        {
+            waiting.extend(parts);
+            continue;
+        }
+        let count = points(&request);
+        match transport.send(request.clone()).await {
+            Ok(taken) => reporter.took(count, &taken),
+            Err(failure) if matches!(failure.kind, Kind::Later(_)) => {
+                return reporter.failed(&failure);
+            }
+            Err(failure) => match halves(&request).filter(|_| failure.kind == Kind::TooLarge) {
+                Some(parts) => waiting.extend(parts),
+                None => reporter.refused(count, &failure),
+            },
+        }
+    }
+}
+
 /// What the SDK hands its figures to, on a thread of its own.
 struct Exporter {
     transport: Arc<Transport>,
@@ -160,19 +185,13 @@ struct Exporter {
 impl PushMetricExporter for Exporter {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let request = ExportMetricsServiceRequest::from(metrics);
-        let points = points(&request);
-        if points == 0 {
+        if points(&request) == 0 {
             return Ok(());
         }
         let (transport, reporter) = (Arc::clone(&self.transport), Arc::clone(&self.reporter));
-        let sent = self.runtime.spawn(async move {
-            match transport.send(request).await {
-                Ok(taken) => reporter.took(points, &taken),
-                // The next figures have these in them.
-                Err(failure) if matches!(failure.kind, Kind::Later(_)) => reporter.failed(&failure),
-                Err(failure) => reporter.refused(points, &failure),
-            }
-        });
+        let sent = self
+            .runtime
+            .spawn(async move { tell(&transport, &reporter, request).await });
         sent.await
             .map_err(|error| OTelSdkError::InternalFailure(error.to_string()))
     }
@@ -188,21 +207,4 @@ impl PushMetricExporter for Exporter {
     fn temporality(&self) -> Temporality {
         Temporality::Cumulative
     }
-}
-
-fn points(request: &ExportMetricsServiceRequest) -> u64 {
-    let resources = request.resource_metrics.iter();
-    let scopes = resources.flat_map(|it| &it.scope_metrics);
-    let counted = scopes.flat_map(|it| &it.metrics).map(|metric| {
-        let points = match &metric.data {
-            Some(Data::Gauge(of)) => of.data_points.len(),
-            Some(Data::Sum(of)) => of.data_points.len(),
-            Some(Data::Histogram(of)) => of.data_points.len(),
-            Some(Data::ExponentialHistogram(of)) => of.data_points.len(),
-            Some(Data::Summary(of)) => of.data_points.len(),
-            None => 0,
-        };
-        points as u64
-    });
-    counted.sum()
 }

@@ -20,6 +20,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(signal: Otel, metrics: &Arc<Metrics>) -> Self {
+        metrics.otel_foresee(signal);
         Self {
             signal,
             metrics: Arc::clone(metrics),

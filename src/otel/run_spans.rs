@@ -1,7 +1,7 @@
 //! Spans of runs and their agents, put together of calls whose clients trace nothing themselves.
 //! They are told when a run was silent for a while, and once more when it went on after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -16,6 +16,7 @@ use crate::core::digest::DigestSeed;
 use crate::core::id::Label;
 use crate::core::time::Timestamp;
 use crate::core::trace::{SpanId, TraceId, chain};
+use crate::ledger::Bookmark;
 
 /// Runs, agents of one of them and of all, that are put together at once.
 const MAX_RUNS: usize = 4096;
@@ -30,15 +31,38 @@ pub(super) struct RunSpans {
     runs: BTreeMap<Label, Run>,
     /// Agents of all of them.
     agents: usize,
+    /// Places that were taken down.
+    places: u64,
+    told_until: Timestamp,
+}
+
+/// From where a call is heard of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    /// A place in the ledger before it.
+    pub(super) place: Bookmark,
+    /// What ended before this is not looked for again.
+    pub(super) outdated: Timestamp,
+}
+
+/// From where the calls of a run can be heard of again.
+#[derive(Clone, Copy)]
+struct Start {
+    place: Bookmark,
+    /// When the first of them ended.
+    since: Timestamp,
+    /// Places that were taken down before: places cannot be compared.
+    nth: u64,
 }
 
 struct Run {
+    start: Start,
     extent: Extent,
     agents: BTreeMap<Vec<Label>, Extent>,
     parent: Option<Label>,
     user: Option<Label>,
     name: Option<Label>,
-    /// When a call of it was last heard of.
+    /// When the last call of it ended.
     heard: Timestamp,
     /// All that is known of it was told.
     is_told: bool,
@@ -69,17 +93,20 @@ impl Extent {
 }
 
 impl RunSpans {
-    pub(super) fn new(seed: DigestSeed, conventions: Conventions) -> Self {
+    /// Those of which no call ended after `told_until` were told before.
+    pub(super) fn new(seed: DigestSeed, conventions: Conventions, told_until: Timestamp) -> Self {
         Self {
             seed,
             conventions,
             runs: BTreeMap::new(),
             agents: 0,
+            places: 0,
+            told_until,
         }
     }
 
-    /// Hears of a call at `now`. Gives the spans of runs that have to make room.
-    pub(super) fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) -> Vec<Span> {
+    /// Hears of a call. Gives the spans of runs that have to make room.
+    pub(super) fn hear(&mut self, facts: &Facts<'_>, heard: Heard) -> Vec<Span> {
         let attribution = &facts.admission.attribution;
         let Some(run) = attribution.run.as_ref().filter(|_| !facts.place.is_clients) else {
             return Vec::new();
@@ -90,34 +117,76 @@ impl RunSpans {
         } else {
             Vec::new()
         };
+        let start = Start {
+            place: heard.place,
+            since: facts.ended_at(),
+            nth: self.places,
+        };
+        self.places += 1;
         let run = self.runs.entry(run.clone()).or_insert_with(|| Run {
+            start,
             extent: Extent::of(facts),
             agents: BTreeMap::new(),
             parent: None,
             user: None,
             name: None,
-            heard: now,
+            heard: facts.ended_at(),
             is_told: false,
             lost: 0,
         });
-        self.agents += run.hear(facts, now);
+        if run.start.since < heard.outdated {
+            run.start = start;
+        }
+        self.agents += run.hear(facts);
         pushed_out
     }
 
-    /// The spans of runs that were silent since `idle_since`, a portion of them; none when there are
-    /// no more.
-    pub(super) fn silent(&mut self, idle_since: Timestamp) -> Vec<Span> {
-        self.told(idle_since, PORTION)
+    /// Whether there are runs to tell of that were silent since then.
+    pub(super) fn has_silent(&self, idle_since: Timestamp) -> bool {
+        let mut runs = self.runs.values();
+        runs.any(|run| run.is_silent(idle_since))
     }
 
-    fn told(&mut self, idle_since: Timestamp, enough: usize) -> Vec<Span> {
+    /// The spans of runs that were silent since `idle_since` and have no call `open`, a portion of them;
+    /// none when there are no more.
+    pub(super) fn silent(&mut self, idle_since: Timestamp, open: &BTreeSet<Label>) -> Vec<Span> {
+        let is_over = |name: &Label, run: &Run| run.is_silent(idle_since) && !open.contains(name);
+        let spans = self.told(PORTION, is_over);
+        if spans.len() < PORTION {
+            let told = self.runs.values().filter(|run| run.is_told);
+            let last = told.map(|run| run.heard).max();
+            self.told_until = self.told_until.max(last.unwrap_or_default());
+        }
+        spans
+    }
+
+    /// Runs of which no call ended after this, nor is open, were told.
+    pub(super) fn told_until(&self) -> Timestamp {
+        self.told_until
+    }
+
+    /// What was heard until now is no news: what was told of it is not told again.
+    pub(super) fn were_told(&mut self) {
+        for run in self.runs.values_mut() {
+            run.is_told = run.heard <= self.told_until;
+        }
+    }
+
+    /// From where those that were not told can be heard of again.
+    pub(super) fn oldest(&self) -> Option<Bookmark> {
+        let waiting = self.runs.values().filter(|run| !run.is_told);
+        let oldest = waiting.min_by_key(|run| run.start.nth);
+        oldest.map(|run| run.start.place)
+    }
+
+    fn told(&mut self, enough: usize, is_meant: impl Fn(&Label, &Run) -> bool) -> Vec<Span> {
         let (seed, conventions) = (self.seed, self.conventions);
         let mut spans = Vec::new();
         for (name, run) in &mut self.runs {
             if spans.len() >= enough {
                 break;
             }
-            if !run.is_told && run.heard <= idle_since {
+            if !run.is_told && is_meant(name, run) {
                 run.is_told = true;
                 spans.extend(run.spans(name, seed, conventions));
             }
@@ -127,28 +196,37 @@ impl RunSpans {
 
     /// What was not told yet, a portion of it; none when there is no more.
     pub(super) fn rest(&mut self) -> Vec<Span> {
-        self.silent(Timestamp::from_micros(i64::MAX))
+        self.told(PORTION, |_, _| true)
     }
 
     /// Forgets the runs that were silent for longest, an eighth of all.
     fn let_go(&mut self) -> Vec<Span> {
-        let mut heard: Vec<Timestamp> = self.runs.values().map(|run| run.heard).collect();
-        let eighth = heard.len() / 8;
-        let (_, eighth, _) = heard.select_nth_unstable(eighth);
-        let since = *eighth;
-        let spans = self.told(since, usize::MAX);
-        self.runs.retain(|_, run| run.heard > since);
+        let mut active: Vec<_> = self.runs.values().map(Run::activity).collect();
+        let eighth = active.len() / 8;
+        let (_, eighth, _) = active.select_nth_unstable(eighth);
+        let last = *eighth;
+        let spans = self.told(usize::MAX, |_, run| run.activity() <= last);
+        self.runs.retain(|_, run| run.activity() > last);
         self.agents = self.runs.values().map(|run| run.agents.len()).sum();
         spans
     }
 }
 
 impl Run {
+    fn is_silent(&self, idle_since: Timestamp) -> bool {
+        !self.is_told && self.heard <= idle_since
+    }
+
+    /// By this runs stand in a row, no two at one place.
+    fn activity(&self) -> (Timestamp, u64) {
+        (self.heard, self.start.nth)
+    }
+
     /// Says how many agents are new.
-    fn hear(&mut self, facts: &Facts<'_>, now: Timestamp) -> usize {
+    fn hear(&mut self, facts: &Facts<'_>) -> usize {
         let known = self.agents.len();
         let attribution = &facts.admission.attribution;
-        self.heard = now;
+        self.heard = self.heard.max(facts.ended_at());
         self.is_told = false;
         self.extent.grow(facts);
         self.extent.calls += 1;

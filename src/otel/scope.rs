@@ -21,7 +21,9 @@ pub(super) fn resource(config: &OtelConfig, instance: String) -> Resource {
     let own = [
         KeyValue::new("service.instance.id", instance),
         KeyValue::new("service.version", VERSION),
-        KeyValue::new("telemetry.sdk.name", "opentelemetry"),
+        // Not `opentelemetry`, which stands for its own SDK: spans are made here.
+        KeyValue::new("telemetry.sdk.name", NAME),
+        KeyValue::new("telemetry.sdk.version", VERSION),
         KeyValue::new("telemetry.sdk.language", "rust"),
     ];
     let more = config.resource.iter();
@@ -56,5 +58,14 @@ mod tests {
         let own = ("service.instance.id".to_owned(), "mine".to_owned());
         config.resource.extend([own]);
         assert_eq!(id(&config), Some(Value::from("mine")));
+    }
+
+    #[test]
+    fn what_makes_spans_says_so_with_its_version() {
+        let resource = resource(&OtelConfig::default(), "a".to_owned());
+        let of = |key: &'static str| resource.get(&Key::new(key));
+        assert_eq!(of("telemetry.sdk.name"), Some(Value::from(NAME)));
+        assert_eq!(of("telemetry.sdk.version"), Some(Value::from(VERSION)));
+        assert_eq!(of("telemetry.sdk.language"), Some(Value::from("rust")));
     }
 }

@@ -16,16 +16,15 @@ use tokio::sync::watch;
 use super::reporter::Reporter;
 use super::span::leave_out_content;
 use super::span_reader::{Looked, Ready, SpanReader};
-use super::transport::{Kind, Transport};
+use super::transport::{Kind, MAX_BYTES, Transport};
 use super::{LOOK, scope};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::{Bookmark, IndexError, Ledger};
 use crate::metrics::{Loss, Metrics};
 
-/// Spans of one request, and bytes of it: gRPC takes 4 MiB by default.
+/// Spans of one request.
 const MAX_SPANS: usize = 512;
-const MAX_BYTES: usize = 3 << 20;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(30);
 /// A collector that asks for more patience than this does not get it.

@@ -1,31 +1,29 @@
 //! Reads calls off the ledger and makes spans of them. Blocks on the disk.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use tempfile::NamedTempFile;
 
 use super::content::Content;
 use super::facts::Facts;
-use super::run_spans::RunSpans;
+use super::kept::{BOOKMARK, Kept};
+use super::run_spans::{Heard, RunSpans};
 use super::span;
 use crate::clock::Clock;
 use crate::config::{Config, OtelConfig};
 use crate::core::call::{Operation, StoredBody};
 use crate::core::time::Timestamp;
 use crate::core::trace::SAMPLED;
-use crate::ledger::{BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News};
+use crate::ledger::{
+    Batch, BodyReader, Bookmark, CallDetail, Feed, IndexError, Ledger, News, Note, Position,
+};
 use crate::wire::decode::decode_all;
 use crate::wire::parameters::Parameters;
 use crate::wire::readable::Transcript;
 use crate::wire::route::{Dialect, route};
 
-/// Where the reading stood, within the directory of the ledger.
-const BOOKMARK: &str = "otel-bookmark";
 /// Calls that are read at once: with what was said, each of them may be long.
 const CALLS: usize = 64;
 /// Bytes of a body with its encoding undone.
@@ -34,12 +32,14 @@ const MAX_DECODED: usize = 64 << 20;
 pub(super) struct SpanReader {
     ledger: Ledger,
     feed: Feed,
+    /// Reads again what runs did that were not told; none once that is done.
+    past: Option<Feed>,
     config: Arc<ArcSwap<Config>>,
     settings: OtelConfig,
     clock: Clock,
     runs: RunSpans,
-    file: PathBuf,
-    kept: Bookmark,
+    note: Note,
+    kept: Kept,
     /// The place of the process before this one was not to be read.
     is_lost: bool,
     /// That a body cannot be read was said.
@@ -69,33 +69,36 @@ impl SpanReader {
     /// Goes on where the process before this one stood, else from now on.
     pub(super) fn open(ledger: &Ledger, config: Arc<ArcSwap<Config>>, clock: &Clock) -> Self {
         let now = config.load_full();
-        let file = now.ledger.dir.join(BOOKMARK);
-        let (kept, is_lost) = match kept(&file) {
+        let note = Note::new(&now.ledger.dir, BOOKMARK);
+        let (kept, is_lost) = match Kept::read(&note) {
             Ok(kept) => (kept, false),
             Err(error) => {
+                let file = note.file();
                 let file = file.display();
                 tracing::warn!("{file}: {error}; spans begin with what ends from now on");
                 (None, true)
             }
         };
         let feed = match kept {
-            Some(kept) => Feed::at(ledger, kept),
+            Some(kept) => Feed::at(ledger, kept.told),
             None => Feed::from_end(ledger),
         };
+        let here = kept.unwrap_or_else(|| Kept::all(feed.bookmark()));
+        let has_past = here.runs != here.told;
         let mut reader = Self {
-            runs: RunSpans::new(ledger.seed(), now.otel.conventions),
+            runs: RunSpans::new(ledger.seed(), now.otel.conventions, here.silent),
             settings: now.otel.clone(),
             ledger: ledger.clone(),
-            kept: feed.bookmark(),
+            past: has_past.then(|| Feed::at(ledger, here.runs)),
+            kept: here,
             clock: clock.clone(),
             config,
             feed,
-            file,
+            note,
             is_lost,
             is_told: false,
         };
         if kept.is_none() {
-            let here = reader.kept;
             reader.write(here);
         }
         reader
@@ -104,15 +107,63 @@ impl SpanReader {
     /// What ended since the last look. Where that cannot be read the next look begins there again.
     pub(super) fn look(&mut self) -> Result<Looked, IndexError> {
         let here = self.feed.bookmark();
-        let mut looked = self.look_on();
-        match &mut looked {
-            Ok(looked) => looked.gone += u64::from(std::mem::take(&mut self.is_lost)),
-            Err(_) => self.feed = Feed::at(&self.ledger, here),
+        let past = self.past.as_ref().map(Feed::bookmark);
+        let mut looked = if past.is_some() {
+            self.look_back()
+        } else {
+            self.look_on()
+        };
+        if let Ok(looked) = &mut looked {
+            looked.gone += u64::from(std::mem::take(&mut self.is_lost));
+        } else {
+            self.feed = Feed::at(&self.ledger, here);
+            self.past = past.map(|place| Feed::at(&self.ledger, place));
         }
         looked
     }
 
+    /// What runs did that the process before this one did not tell. The calls it told.
+    fn look_back(&mut self) -> Result<Looked, IndexError> {
+        // Where it told up to is found first: it lies elsewhere once something was erased.
+        let end = self.feed.next(0)?;
+        let mut looked = Looked {
+            gone: u64::from(end.missed),
+            behind: self.kept.told,
+            lag: self.feed.lag(),
+            ..Looked::default()
+        };
+        let Some(past) = &mut self.past else {
+            return Ok(looked);
+        };
+        let place = past.bookmark();
+        let batch = past.next(CALLS)?;
+        let is_over = !past.is_behind(end.behind);
+        let calls = self.calls(&batch, |at| end.behind.is_behind(at))?;
+        let now = self.clock.now();
+        let heard = self.heard(place, now);
+        for call in calls.iter().flatten() {
+            if let Some(facts) = Facts::of(call, None, self.ledger.seed()) {
+                let pushed_out = self.runs.hear(&facts, heard);
+                looked.spans.extend(made(pushed_out, now));
+            }
+        }
+        if is_over {
+            self.past = None;
+            self.runs.were_told();
+        }
+        looked.is_full = is_over || batch.is_full;
+        Ok(looked)
+    }
+
     fn look_on(&mut self) -> Result<Looked, IndexError> {
+        let idle_since = before(self.clock.now(), self.settings.run_idle);
+        // Before what ended is read: what ends meanwhile is heard of as open, or as ended.
+        let open = if self.runs.has_silent(idle_since) {
+            Some(self.ledger.peek().open_runs()?)
+        } else {
+            None
+        };
+        let place = self.feed.bookmark();
         let batch = self.feed.next(CALLS)?;
         let mut looked = Looked {
             is_full: batch.is_full,
@@ -122,31 +173,49 @@ impl SpanReader {
             ..Looked::default()
         };
         let view = self.ledger.peek().clone();
-        let mut calls = Vec::new();
-        for (_, news) in batch.news {
-            let News::Settled(id) = news else { continue };
-            calls.push(view.call(id)?);
-        }
+        let calls = self.calls(&batch, |_| true)?;
         // From here on nothing fails: what is heard twice would be counted twice.
         let mut bodies = BodyReader::new(&view);
         for call in calls {
             match call {
-                Some(call) => self.hear(&call, &mut bodies, &mut looked),
+                Some(call) => self.hear(&call, (&mut bodies, place), &mut looked),
                 None => looked.gone += 1,
             }
         }
-        let now = self.clock.now();
-        let idle = i64::try_from(self.settings.run_idle.as_micros()).unwrap_or(i64::MAX);
-        let since = now.micros().saturating_sub(idle);
-        let silent = self.runs.silent(Timestamp::from_micros(since));
-        looked.is_full |= !silent.is_empty();
-        looked.spans.extend(made(silent, now));
+        // As long as there is more to hear no run is known to be silent.
+        if let Some(open) = open.filter(|_| !batch.is_full) {
+            let silent = self.runs.silent(idle_since, &open);
+            looked.is_full = !silent.is_empty();
+            looked.spans.extend(made(silent, self.clock.now()));
+        }
         Ok(looked)
+    }
+
+    /// Calls that ended, where that was recorded at a place that is `wanted`; none of those that are gone.
+    fn calls(
+        &self,
+        batch: &Batch,
+        wanted: impl Fn(Position) -> bool,
+    ) -> Result<Vec<Option<CallDetail>>, IndexError> {
+        let view = self.ledger.peek();
+        let news = batch.news.iter().filter(|(at, _)| wanted(*at));
+        let ids = news.filter_map(|(_, news)| match news {
+            News::Settled(id) => Some(*id),
+            _ => None,
+        });
+        ids.map(|id| view.call(id)).collect()
+    }
+
+    fn heard(&self, place: Bookmark, now: Timestamp) -> Heard {
+        Heard {
+            place,
+            outdated: before(now, self.settings.give_up_after),
+        }
     }
 
     /// Bytes of the log behind what was told.
     pub(super) fn lag(&self) -> u64 {
-        Feed::at(&self.ledger, self.kept).lag()
+        Feed::at(&self.ledger, self.kept.told).lag()
     }
 
     /// Spans of runs that were not told yet, some of them; none when all were.
@@ -159,21 +228,32 @@ impl SpanReader {
         self.ledger.sync_index();
     }
 
-    /// All up to here was told.
+    /// All up to here was told, but for the runs that go on.
     pub(super) fn keep(&mut self, behind: Bookmark) {
-        if behind != self.kept {
-            self.write(behind);
+        let kept = Kept {
+            told: behind,
+            runs: self.runs.oldest().unwrap_or(behind),
+            silent: self.runs.told_until(),
+        };
+        // While it looks back it knows less of them than what is kept.
+        if self.past.is_none() && kept != self.kept {
+            self.write(kept);
         }
     }
 
-    fn write(&mut self, behind: Bookmark) {
-        match replace(&self.file, &behind.to_string()) {
-            Ok(()) => self.kept = behind,
+    fn write(&mut self, kept: Kept) {
+        match kept.write(&self.note) {
+            Ok(()) => self.kept = kept,
             Err(error) => tracing::debug!(%error, "the place in the ledger is not kept"),
         }
     }
 
-    fn hear(&mut self, call: &CallDetail, bodies: &mut BodyReader<'_>, looked: &mut Looked) {
+    fn hear(
+        &mut self,
+        call: &CallDetail,
+        (bodies, place): (&mut BodyReader<'_>, Bookmark),
+        looked: &mut Looked,
+    ) {
         let config = self.config.load();
         let mut upstreams = config.upstreams.iter();
         let upstream = upstreams.find(|it| it.name == call.row.upstream);
@@ -198,7 +278,8 @@ impl SpanReader {
             since: facts.ended_at(),
             span: span::of_call(&facts, self.settings.conventions),
         });
-        let pushed_out = self.runs.hear(&facts, now);
+        let heard = self.heard(place, now);
+        let pushed_out = self.runs.hear(&facts, heard);
         looked.spans.extend(made(pushed_out, now));
     }
 
@@ -220,11 +301,21 @@ impl SpanReader {
         }
         if let Some((body, kind)) = plain(facts.settlement.response.as_ref(), bodies)? {
             let reasons = &facts.settlement.finish_reasons;
-            content.hear_answer((&body, kind.as_deref()), reasons, most);
+            let reason = match facts.error_type() {
+                None => "stop",
+                Some(_) => "error",
+            };
+            content.hear_answer((&body, kind.as_deref()), (reasons, reason), most);
         }
         facts.content = Some(content);
         Ok(())
     }
+}
+
+/// So long before.
+fn before(now: Timestamp, time: Duration) -> Timestamp {
+    let micros = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    Timestamp::from_micros(now.micros().saturating_sub(micros))
 }
 
 fn made(spans: Vec<Span>, now: Timestamp) -> impl Iterator<Item = Ready> {
@@ -257,26 +348,4 @@ fn plain(
         Some(encoding) => decode_all(encoding, &body.bytes, MAX_DECODED).ok(),
     };
     Ok(bytes.map(|bytes| (bytes, body.content_type)))
-}
-
-/// Where the process before this one stood; none where there was none.
-fn kept(file: &Path) -> Result<Option<Bookmark>, String> {
-    match fs::read_to_string(file) {
-        Ok(text) => {
-            let place = text.trim().parse::<Bookmark>();
-            place.map(Some).map_err(|error| error.to_string())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Whole or not at all, whatever happens meanwhile.
-fn replace(file: &Path, text: &str) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    let mut new = NamedTempFile::with_prefix_in(BOOKMARK, dir)?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_data()?;
-    new.persist(file)?;
-    Ok(())
 }

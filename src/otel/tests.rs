@@ -11,18 +11,19 @@ use serde_json::json;
 use super::content::Content;
 use super::conventions::TABLE;
 use super::facts::Facts;
-use super::run_spans::RunSpans;
 use super::span::{leave_out_content, of_call};
 use crate::admin::sample::{Call, PLANNER, RESEARCHER, admission, label, settlement};
 use crate::config::{Config, Conventions, UpstreamConfig};
 use crate::core::call::{Admission, CostSource, Operation, Outcome, Settlement, Timings};
 use crate::core::digest::DigestSeed;
-use crate::core::id::{CallId, Label};
+use crate::core::id::CallId;
 use crate::core::money::NanoUsd;
 use crate::core::time::Timestamp;
-use crate::core::trace::{SpanId, TraceContext};
+use crate::core::trace::TraceContext;
 use crate::core::usage::Usage;
 use crate::wire::parameters::Parameters;
+
+mod runs;
 
 const SEED: DigestSeed = DigestSeed(7);
 const BOTH: [Conventions; 2] = [Conventions::Semconv141, Conventions::GenAi01];
@@ -320,13 +321,51 @@ fn a_response_that_is_fetched_used_nothing_itself_and_is_not_cancelled() {
     for span in [old, new] {
         assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
         assert_eq!(value(&span, "llm.token_count.total"), None);
+        assert_eq!(text(&span, "openinference.span.kind"), "CHAIN");
+        assert_eq!(text(&span, "langfuse.observation.type"), "span");
+        counts_nothing(&span);
     }
     let mut cancelled = records.clone();
     cancelled.0.method = "POST".to_owned();
     cancelled.0.target = "/v1/responses/resp_1/cancel".to_owned();
     let span = of_call(&of(&cancelled, None), Conventions::GenAi01);
     assert_eq!(text(&span, "gen_ai.operation.name"), "chat");
-    assert_eq!(value(&span, "gen_ai.usage.input_tokens"), None);
+    assert_eq!(text(&span, "langfuse.observation.type"), "span");
+    counts_nothing(&span);
+}
+
+/// Backends count by themselves where nobody says what was used.
+#[track_caller]
+fn counts_nothing(span: &Span) {
+    let used = text(span, "langfuse.observation.usage_details");
+    assert_eq!(used, r#"{"total":0}"#);
+}
+
+#[test]
+fn backends_do_not_count_what_failed_or_used_nothing() {
+    let mut failed = rich();
+    failed.1.usage = Usage::default();
+    let mut empty = records(1, PLANNER);
+    empty.1.usage = Usage::default();
+    for records in [failed, empty] {
+        let span = of_call(&of(&records, None), Conventions::Semconv141);
+        assert_eq!(text(&span, "langfuse.observation.type"), "generation");
+        counts_nothing(&span);
+    }
+}
+
+#[test]
+fn a_tier_of_service_is_told_where_one_is_chosen() {
+    let records = rich();
+    let mut facts = of(&records, None);
+    let mut tier = |body: &[u8]| {
+        facts.parameters = Parameters::of(body);
+        let span = of_call(&facts, Conventions::Semconv141);
+        value(&span, "openai.request.service_tier").cloned()
+    };
+    let flex = Some(Value::StringValue("flex".to_owned()));
+    assert_eq!(tier(br#"{"service_tier":"flex"}"#), flex);
+    assert_eq!(tier(br#"{"service_tier":"auto"}"#), None);
 }
 
 #[test]
@@ -372,159 +411,7 @@ fn a_call_of_a_traced_client_stays_in_its_trace() {
     assert_eq!(span.trace_state, "b=2,a=1");
     assert_eq!(span.flags, 0x301, "the parent is elsewhere");
     assert_eq!(value(&span, "langfuse.trace.name"), None);
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    assert!(tree.hear(&facts, at(1)).is_empty());
+    let mut tree = runs::none(Conventions::Semconv141);
+    assert!(tree.hear(&facts, runs::heard("0")).is_empty());
     assert!(tree.rest().is_empty(), "its client traces agents itself");
-}
-
-/// Hears of a call of an agent by its path.
-fn hear(tree: &mut RunSpans, seconds: i64, run: &str, path: &[&str]) -> (Vec<Span>, Span) {
-    let mut records = records(seconds, PLANNER);
-    let attribution = &mut records.0.attribution;
-    attribution.run = Some(label(run));
-    attribution.path = path.iter().map(|it| label(it)).collect();
-    attribution.agent = label(path.last().unwrap());
-    attribution.user = Some(label("ada"));
-    let facts = of(&records, None);
-    let span = of_call(&facts, Conventions::Semconv141);
-    (tree.hear(&facts, at(seconds)), span)
-}
-
-#[test]
-fn agents_of_a_run_are_spans_below_those_that_called_them() {
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    let (_, planned) = hear(&mut tree, 10, "r", &["planner"]);
-    let (_, looked_up) = hear(&mut tree, 20, "r", &["planner", "researcher"]);
-    assert!(tree.silent(at(19)).is_empty(), "it goes on");
-    let spans = tree.silent(at(20));
-    let [root, planner, researcher] = &spans[..] else {
-        panic!("{spans:?}");
-    };
-    assert_eq!(root.name, "invoke_workflow");
-    assert_eq!(text(root, "openinference.span.kind"), "CHAIN");
-    assert!(root.parent_span_id.is_empty());
-    assert_eq!(planner.name, "invoke_agent planner");
-    assert_eq!(planner.kind, i32::from(SpanKind::Internal));
-    assert_eq!(planner.parent_span_id, root.span_id);
-    assert_eq!(researcher.parent_span_id, planner.span_id);
-    assert_eq!(planned.parent_span_id, planner.span_id);
-    assert_eq!(looked_up.parent_span_id, researcher.span_id);
-    assert_eq!(planned.trace_id, root.trace_id);
-    assert_eq!(planner.start_time_unix_nano, 10_000_000_000);
-    assert_eq!(
-        planner.end_time_unix_nano, 22_000_000_000,
-        "with what it called"
-    );
-    assert_eq!(researcher.start_time_unix_nano, 20_000_000_000);
-    assert_eq!(text(researcher, "aiops.path"), "/planner/researcher");
-    assert_eq!(number(planner, "aiops.calls"), 1);
-    assert_eq!(number(root, "aiops.calls"), 2);
-    assert_eq!(text(root, "user.id"), "ada");
-    assert!(tree.silent(at(99)).is_empty(), "told once");
-}
-
-#[test]
-fn a_run_that_goes_on_is_told_again_with_the_same_ids() {
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    hear(&mut tree, 10, "r", &["planner"]);
-    let first = tree.silent(at(10));
-    hear(&mut tree, 50, "r", &["planner"]);
-    let again = tree.rest();
-    assert_eq!(first.len(), again.len());
-    for (was, is) in first.iter().zip(&again) {
-        assert_eq!(was.span_id, is.span_id);
-        assert_eq!(was.start_time_unix_nano, is.start_time_unix_nano);
-        assert!(was.end_time_unix_nano < is.end_time_unix_nano);
-    }
-}
-
-#[test]
-fn a_run_names_its_workflow_and_is_linked_to_its_parent() {
-    for (conventions, key) in BOTH
-        .into_iter()
-        .zip(["gen_ai.workflow.name", "gen_ai.agent.name"])
-    {
-        let mut records = records(1, PLANNER);
-        let attribution = &mut records.0.attribution;
-        attribution.parent_run = Some(label("week"));
-        attribution
-            .tags
-            .insert("run_name".to_owned(), label("nightly"));
-        let mut tree = RunSpans::new(SEED, conventions);
-        tree.hear(&of(&records, None), at(1));
-        let root = tree.rest().remove(0);
-        assert_eq!(root.name, "invoke_workflow nightly");
-        assert_eq!(text(&root, key), "nightly");
-        assert_eq!(text(&root, "langfuse.trace.name"), "nightly");
-        let parent = SpanId::of_run(SEED, &label("week")).to_bytes();
-        assert_eq!(root.links[0].span_id, parent);
-    }
-}
-
-#[test]
-fn memory_for_runs_is_bounded_and_what_makes_room_is_told_first() {
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    let mut told = BTreeSet::new();
-    let mut keep = |spans: Vec<Span>| {
-        let roots = spans.into_iter().filter(|it| it.parent_span_id.is_empty());
-        told.extend(roots.map(|it| text(&it, "aiops.run")));
-    };
-    let runs: BTreeSet<String> = (0..6000).map(|n| format!("run-{n}")).collect();
-    for (seconds, run) in (0..).zip(&runs) {
-        let (pushed_out, _) = hear(&mut tree, seconds, run, &["a"]);
-        keep(pushed_out);
-    }
-    let mut left = 0;
-    loop {
-        let portion = tree.rest();
-        if portion.is_empty() {
-            break;
-        }
-        left += portion.len();
-        assert!(portion.len() <= 2048 + 2, "{}", portion.len());
-        keep(portion);
-    }
-    assert!(left <= 2 * 4096, "{left}");
-    assert_eq!(told, runs, "each was told");
-}
-
-#[test]
-fn agents_of_one_run_are_bounded_and_those_left_out_counted() {
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    for n in 0..1100 {
-        hear(&mut tree, n, "r", &[&format!("agent-{n}")]);
-    }
-    let spans = tree.rest();
-    assert_eq!(spans.len(), 1 + 1024);
-    assert_eq!(number(&spans[0], "aiops.agents.left_out"), 76);
-}
-
-#[test]
-fn agents_of_all_runs_are_bounded_together() {
-    let mut tree = RunSpans::new(SEED, Conventions::Semconv141);
-    let mut pushed_out = 0;
-    for n in 0..36_000 {
-        let run = format!("run-{}", n / 1000);
-        pushed_out += hear(&mut tree, n, &run, &[&format!("agent-{n}")]).0.len();
-    }
-    let mut left = 0;
-    loop {
-        let portion = tree.rest();
-        if portion.is_empty() {
-            break;
-        }
-        left += portion.len();
-    }
-    assert!(left <= 32 * 1024 + 4096, "{left}");
-    assert_eq!(pushed_out + left, 36_000 + 36, "each is told once");
-}
-
-#[test]
-fn names_of_agents_cannot_be_written_so_that_two_paths_are_one() {
-    let span = |path: &[&str]| {
-        let path: Vec<Label> = path.iter().map(|it| label(it)).collect();
-        SpanId::of_agent(SEED, &label("r"), &path)
-    };
-    assert_ne!(span(&["a/b"]), span(&["a", "b"]));
-    assert_ne!(span(&["a", "b"]), span(&["ab"]));
 }

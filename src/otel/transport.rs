@@ -2,15 +2,17 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
-use hyper_rustls::HttpsConnectorBuilder;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsServiceRequest, ExportLogsServiceResponse,
@@ -35,6 +37,8 @@ use crate::config::{Compression, OtelConfig, OtelProtocol};
 use crate::upstream::trust;
 
 const USER_AGENT: &str = concat!("open-aiops/", env!("CARGO_PKG_VERSION"));
+/// Bytes of one request: gRPC takes 4 MiB by default.
+pub(super) const MAX_BYTES: usize = 3 << 20;
 /// What a collector answers is short.
 const MAX_ANSWER: usize = 64 << 10;
 /// Its own words that are passed on to people.
@@ -53,10 +57,41 @@ enum Way {
         gzip: bool,
     },
     Grpc {
-        channel: Channel,
+        line: Box<Line>,
         headers: HeaderMap,
         gzip: bool,
     },
+}
+
+/// One connection, and how it is made.
+struct Line {
+    channel: ArcSwap<Channel>,
+    endpoint: Endpoint,
+    connector: HttpsConnector<HttpConnector>,
+}
+
+impl Line {
+    fn new(endpoint: Endpoint, connector: HttpsConnector<HttpConnector>) -> Self {
+        let channel = endpoint.connect_with_connector_lazy(connector.clone());
+        Self {
+            channel: ArcSwap::from_pointee(channel),
+            endpoint,
+            connector,
+        }
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::clone(&self.channel.load())
+    }
+
+    /// What comes next goes over another connection. Pings that find out whether one is dead are no
+    /// way: servers close connections that are pinged more than every five minutes.
+    fn renew(&self) {
+        let channel = self
+            .endpoint
+            .connect_with_connector_lazy(self.connector.clone());
+        self.channel.store(Arc::new(channel));
+    }
 }
 
 /// What became of what the collector took.
@@ -164,13 +199,12 @@ impl Transport {
                     .https_or_http()
                     .enable_http2()
                     .wrap_connector(tcp);
-                let channel = Endpoint::from(endpoint.clone())
+                let endpoint = Endpoint::from(endpoint.clone())
                     .user_agent(USER_AGENT)
                     .map_err(|error| OtelError::Client(root_cause(&error)))?
-                    .connect_timeout(config.timeout)
-                    .connect_with_connector_lazy(connector);
+                    .connect_timeout(config.timeout);
                 Way::Grpc {
-                    channel,
+                    line: Box::new(Line::new(endpoint, connector)),
                     headers,
                     gzip,
                 }
@@ -190,20 +224,22 @@ impl Transport {
                     http(client, &format!("{base}{}", R::PATH), *gzip, &request).await
                 }
                 Way::Grpc {
-                    channel,
+                    line,
                     headers,
                     gzip,
-                } => grpc(channel.clone(), headers, *gzip, request).await,
+                } => grpc(line.channel(), headers, *gzip, request).await,
             }
         };
-        tokio::time::timeout(self.timeout, sent)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Failure {
-                    kind: Kind::Later(None),
-                    text: format!("no answer within {} ms", self.timeout.as_millis()),
-                })
-            })
+        if let Ok(answer) = tokio::time::timeout(self.timeout, sent).await {
+            return answer;
+        }
+        if let Way::Grpc { line, .. } = &self.way {
+            line.renew();
+        }
+        Err(Failure {
+            kind: Kind::Later(None),
+            text: format!("no answer within {} ms", self.timeout.as_millis()),
+        })
     }
 }
 

@@ -4,7 +4,6 @@
 use super::accountant::Books;
 use super::call::{EndedCall, Origin};
 use crate::budgets::Used;
-use crate::core::budget::decide::Tariff;
 use crate::core::call::{Admission, LateUsage, Operation, Outcome, Settlement};
 use crate::core::id::Label;
 use crate::core::money::NanoUsd;
@@ -24,20 +23,8 @@ pub(super) fn used(origin: &Origin, settlement: &Settlement) -> Used {
     let free = matches!(origin.operation, Operation::Other);
     let cost = settlement.cost.or(free.then_some(NanoUsd::ZERO));
     let left = settlement.timings.forwarded_us.is_some();
-    with_fallback(origin, &settlement.usage, cost, left)
-}
-
-fn with_fallback(origin: &Origin, usage: &Usage, cost: Option<NanoUsd>, is_call: bool) -> Used {
-    let (input_tokens, output_tokens) = (whole(usage.input_tokens), whole(usage.output_tokens));
     let price = &origin.live.config.accounting.fallback_price;
-    let tariff = Tariff::of(price.input, price.output, input_tokens);
-    Used {
-        input_tokens,
-        output_tokens,
-        cost,
-        fallback: NanoUsd::new(tariff.cost(output_tokens)),
-        is_call,
-    }
+    Used::of(&settlement.usage, cost, price, left)
 }
 
 fn whole(count: u64) -> i64 {
@@ -98,7 +85,8 @@ impl Books {
         if facts.usage.is_none() && !came_to_nothing {
             return;
         }
-        let done = self.ledger.seed().digest(format!("late {id}").as_bytes());
+        let _turn = self.budgets.recent.turn();
+        let done = self.budgets.late(id);
         if self.budgets.recent.is_done(done) {
             return;
         }
@@ -141,8 +129,9 @@ impl Books {
         });
         let now = self.clock.now();
         let amount = facts.cost.or(cost.map(|cost| cost.amount));
-        let used = with_fallback(&call.origin, &usage, amount, true);
-        self.budgets.charge_late(settlement, &used, now, |charges| {
+        let price = &call.origin.live.config.accounting.fallback_price;
+        let used = Used::of(&usage, amount, price, true);
+        let recorded = self.budgets.charge_late(settlement, &used, now, |charges| {
             self.ledger.late(LateUsage {
                 id: admission.id,
                 at: now,
@@ -152,9 +141,11 @@ impl Books {
                 charges,
                 charged_at: settlement.charged_at(),
                 is_estimated: facts.usage.is_none(),
-                instance: None,
+                is_found: settlement.instance.is_some(),
+                instance: settlement.instance.clone(),
             })
-        })
+        });
+        recorded.is_ok()
     }
 }
 

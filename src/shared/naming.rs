@@ -68,11 +68,11 @@ impl Naming {
     }
 
     /// Braces keep all keys of a namespace together where keys are spread.
-    pub(super) fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.namespace)
     }
 
-    pub(super) fn account_key(&self, account: &Account) -> String {
+    pub fn account_key(&self, account: &Account) -> String {
         format!("{{{}}}:a:{}", self.namespace, account.0)
     }
 

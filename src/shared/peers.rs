@@ -24,7 +24,7 @@ pub(super) type Reply = (String, String, String, String, Vec<String>);
 
 /// The answer to a sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// By the server's clock.
     pub at: Timestamp,
     /// Nobody was there before, or Redis lost its memory.
@@ -35,7 +35,7 @@ pub struct Beat {
     pub peers: Vec<Peer>,
 }
 
-impl Beat {
+impl Heartbeat {
     pub(super) fn parse((word, at, deed, memory, all): Reply) -> Result<Self, Away> {
         match word.as_str() {
             "secret" => return Err(Away::Secret),

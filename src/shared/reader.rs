@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::deeds::Told;
 use super::redis_error::Away;
 use super::{CONNECT_TIMEOUT, Shared, lock};
+use crate::core::id::Label;
 
 /// Redis answers after so long though nothing was done.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ pub struct DeedId(u64, u64);
 #[derive(Clone, Debug)]
 pub struct Heard {
     pub told: Told,
+    pub id: DeedId,
     /// It was followed before, by another process on the same ledger.
     pub is_old: bool,
 }
@@ -63,7 +65,7 @@ struct Heed {
 }
 
 impl DeedId {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (time, number) = text.split_once('-')?;
         Some(Self(time.parse().ok()?, number.parse().ok()?))
     }
@@ -94,6 +96,11 @@ impl Shared {
             *lock(&self.deeds.given_up) = deed;
             tracing::warn!("calls go on though not all deeds of other instances were heard of");
         }
+    }
+
+    /// What was done to a run here overrides that deed of another instance.
+    pub fn overrides(&self, run: &Label, deed: DeedId) -> bool {
+        self.controls.are_later(run, deed)
     }
 
     /// Hears of deeds for as long as it is polled, and has each one followed.
@@ -130,7 +137,7 @@ impl Shared {
                     .unwrap_or_default(),
             );
         }
-        self.restart_behind(last);
+        self.restart_behind(last, heed);
         self.warn_of_gap(&mut line, heed).await?;
         loop {
             let before = *self.deeds.at.borrow();
@@ -139,11 +146,11 @@ impl Shared {
                     continue;
                 };
                 if key == self.naming.key("claims") {
-                    self.take_in(&entry, false, follower).await;
+                    self.take_in((id, &entry), false, follower).await;
                     heed.claim = id;
                 } else {
                     let is_old = heed.old.is_some_and(|old| id <= old);
-                    self.take_in(&entry, is_old, follower).await;
+                    self.take_in((id, &entry), is_old, follower).await;
                     self.deeds.at.send_replace(id);
                 }
             }
@@ -152,14 +159,23 @@ impl Shared {
     }
 
     /// A Redis that lost its memory begins anew.
-    fn restart_behind(&self, last: DeedId) {
-        self.deeds.at.send_if_modified(|applied| {
+    fn restart_behind(&self, last: DeedId, heed: &mut Heed) {
+        let has_restarted = self.deeds.at.send_if_modified(|applied| {
             let is_ahead = *applied > last;
             if is_ahead {
                 *applied = last;
             }
             is_ahead
         });
+        if has_restarted {
+            // Its clock may be behind: what comes is later than all of these.
+            *heed = Heed {
+                old: Some(DeedId::default()),
+                claim: DeedId::default(),
+            };
+            *lock(&self.deeds.given_up) = DeedId::default();
+            self.controls.forget_told();
+        }
     }
 
     /// Redis keeps so many deeds and no more.
@@ -216,14 +232,23 @@ impl Shared {
         Ok(entries.collect())
     }
 
-    async fn take_in(&self, entry: &StreamId, is_old: bool, follower: &impl Follow) {
+    async fn take_in(
+        &self,
+        (id, entry): (DeedId, &StreamId),
+        is_old: bool,
+        follower: &impl Follow,
+    ) {
         let origin: Option<String> = entry.get("o");
         let is_own = origin.as_deref() == Some(self.naming.id());
         let sealed: Vec<u8> = entry.get("d").unwrap_or_default();
         let bytes = self.seal.open(&sealed).unwrap_or_default();
         match minicbor::decode::<Told>(&bytes) {
-            _ if is_own => {}
-            Ok(told) => follower.follow(Heard { told, is_old }).await,
+            Ok(told) if is_own => {
+                if let Some(run) = told.deed.controlled() {
+                    self.controls.told(run, id);
+                }
+            }
+            Ok(told) => follower.follow(Heard { told, id, is_old }).await,
             Err(error) => {
                 tracing::warn!("a deed of another instance is not understood: {error}");
             }

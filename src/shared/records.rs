@@ -27,6 +27,8 @@ pub struct Taker<'s> {
     shared: &'s Shared,
     line: MultiplexedConnection,
     after: String,
+    /// Redis does not know how far this instance came.
+    is_new: bool,
 }
 
 impl Shared {
@@ -68,18 +70,23 @@ impl Shared {
         let after: Option<String> = line
             .hget(self.naming.key("taken"), self.naming.id())
             .await?;
-        let after = after.unwrap_or_else(|| "0-0".to_owned());
         Ok(Taker {
             shared: self,
             line,
-            after,
+            is_new: after.is_none(),
+            after: after.unwrap_or_else(|| "0-0".to_owned()),
         })
     }
 }
 
 impl Taker<'_> {
-    /// Whether some of what came next is not there any more.
-    pub async fn has_missed(&mut self) -> Result<bool, Away> {
+    /// Whether some of what came next is not there any more, or may not be: where Redis does not know
+    /// of an instance that took something before, it lost what it had. Said once.
+    pub async fn has_missed(&mut self, took_before: bool) -> Result<bool, Away> {
+        if std::mem::take(&mut self.is_new) && took_before {
+            self.took("0-0").await?;
+            return Ok(true);
+        }
         let key = self.shared.naming.key("records");
         let first: StreamRangeReply = self.line.xrange_count(key, "-", "+", 1).await?;
         let first = first.ids.first().and_then(|it| place(&it.id));

@@ -22,8 +22,11 @@ use crate::upstream::trust;
 /// Of an answer no more is read.
 const MAX_ANSWER: usize = 4 << 20;
 const CODE: &str = "x-clickhouse-exception-code";
-/// What is wrong with rows: they cannot be parsed, are out of range, or too large.
-const ABOUT_ROWS: [u32; 13] = [6, 7, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 321];
+/// What is wrong with rows: they cannot be parsed, are out of range, too large, null where that may
+/// not be, or break a constraint.
+const ABOUT_ROWS: [u32; 15] = [6, 7, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 321, 349, 469];
+/// Behind these a message holds values of the row.
+const BEFORE_VALUES: [&str; 2] = [" before: ", " Column values: "];
 
 pub(super) struct ClickHouse {
     client: Client,
@@ -270,6 +273,8 @@ fn refusal(response: &Response, body: &str) -> Option<Trouble> {
         .or_else(in_words)
         .and_then(|code| code.trim().parse().ok());
     let line = body.lines().next().unwrap_or_default();
+    let end = BEFORE_VALUES.iter().filter_map(|it| line.find(it)).min();
+    let line = end.and_then(|end| line.get(..end)).unwrap_or(line);
     let text = format!("{status}: {line}");
     Some(
         if code.is_some_and(|code: u32| ABOUT_ROWS.contains(&code)) {

@@ -14,9 +14,6 @@ use crate::ledger::{
     measured_identity,
 };
 
-/// Records of one batch.
-pub(super) const MAX_NEWS: usize = 1000;
-
 /// Reads on from a place in the ledger.
 pub(super) struct Gatherer {
     ledger: Ledger,
@@ -27,6 +24,8 @@ pub(super) struct Gatherer {
 /// What came since the last look.
 pub(super) struct Gathered {
     pub(super) lots: Vec<Lot>,
+    /// Records that it is made of.
+    pub(super) news: usize,
     /// Behind all of it.
     pub(super) place: Bookmark,
     /// There is more by now.
@@ -59,10 +58,11 @@ impl Gatherer {
         self.feed.bookmark()
     }
 
-    /// What is recorded and indexed by now.
-    pub(super) fn next(&mut self) -> Result<Gathered, IndexError> {
+    /// What is recorded and indexed by now, of up to `most` records.
+    pub(super) fn next(&mut self, most: usize) -> Result<Gathered, IndexError> {
         let end = Feed::from_end(&self.ledger).bookmark();
-        let batch = self.feed.next(MAX_NEWS)?;
+        let batch = self.feed.next(most)?;
+        let news = batch.news.len();
         let view = self.ledger.peek();
         let (mut calls, mut told, mut measured) = (Vec::new(), Vec::new(), Vec::new());
         for (_, news) in batch.news {
@@ -70,6 +70,7 @@ impl Gatherer {
                 News::Settled(id) | News::Late(id) => calls.push(id),
                 News::Told(event) => told.push(*event),
                 News::Measured(it) => measured.push(*it),
+                News::Found(_) => {}
             }
         }
         let mut lots = Vec::new();
@@ -91,6 +92,7 @@ impl Gatherer {
         }
         Ok(Gathered {
             lots,
+            news,
             place: batch.behind,
             is_full: batch.is_full,
             has_all: !self.feed.is_behind(end),
@@ -165,7 +167,8 @@ fn decision_id(event: &Event) -> String {
     hash.chars().take(32).collect()
 }
 
-/// What came with calls, then what was said of anything.
+/// What came with calls or was said of them before, then what was said of anything. What another
+/// instance was told is its own to write.
 fn metrics(
     view: &View,
     calls: &[CallId],
@@ -174,7 +177,8 @@ fn metrics(
     let mut all = Vec::new();
     for id in once(calls) {
         let filter = MetricFilter::of(MetricScope::Call(id));
-        all.extend(view.measurements(&filter)?.items);
+        let known = view.measurements(&filter)?.items;
+        all.extend(known.into_iter().filter(|it| it.instance.is_none()));
     }
     all.append(said);
     let ids: Vec<CallId> = all.iter().filter_map(call_of).collect();

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{LoadBalanceHosts, SslMode};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Config, Error, Transaction};
@@ -29,6 +29,8 @@ const FOUND: &str = "SELECT c.relname::text, a.attname::text FROM pg_catalog.pg_
 
 pub(super) struct Postgres {
     config: Config,
+    /// Of several hosts, as configured.
+    order: LoadBalanceHosts,
     tls: MakeRustlsConnect,
     schema: String,
     tables: Vec<SinkTable>,
@@ -54,6 +56,7 @@ impl Postgres {
         let is_secure = parsed.get_ssl_mode() != SslMode::Disable;
         let trust = trust(is_secure, config.extra_ca_file.as_ref())?;
         Ok(Self {
+            order: parsed.get_load_balance_hosts(),
             config: parsed,
             tls: MakeRustlsConnect::new(trust),
             schema: config.schema.clone(),
@@ -70,7 +73,13 @@ impl Postgres {
     pub(super) async fn open(&mut self, owner: &Owner) -> Result<Known, Trouble> {
         self.close();
         let limit = self.timeout;
-        within(limit, self.connect_and_prepare(owner)).await
+        let opened = within(limit, self.connect_and_prepare(owner)).await;
+        // Else a host that takes connections and says nothing is asked first for ever.
+        self.config.load_balance_hosts(match &opened {
+            Ok(_) => self.order,
+            Err(_) => LoadBalanceHosts::Random,
+        });
+        opened
     }
 
     async fn connect_and_prepare(&mut self, owner: &Owner) -> Result<Known, Trouble> {
@@ -277,7 +286,8 @@ fn is_about_rows(said: &DbError) -> bool {
 
 /// The URL with what is configured beside it. What `sslmode` asks for beyond encryption is always
 /// checked: the certificate and the name in it. Where it asks for nothing, nothing leaves this
-/// machine unencrypted.
+/// machine unencrypted, and nothing is encrypted within it: servers often have a certificate that
+/// nobody can check.
 fn parse(config: &SinkConfig) -> Result<Config, String> {
     let url = config.url.expose();
     let url = url.replace("sslmode=verify-full", "sslmode=require");
@@ -286,8 +296,12 @@ fn parse(config: &SinkConfig) -> Result<Config, String> {
         let cause = chain(&error);
         format!("its URL is not one of PostgreSQL: {cause}")
     })?;
-    if !url.contains("sslmode=") && !config.is_local() {
-        parsed.ssl_mode(SslMode::Require);
+    if !url.contains("sslmode=") {
+        parsed.ssl_mode(if config.is_local() {
+            SslMode::Disable
+        } else {
+            SslMode::Require
+        });
     }
     if let Some(user) = &config.user {
         parsed.user(user);
@@ -299,7 +313,10 @@ fn parse(config: &SinkConfig) -> Result<Config, String> {
         parsed.application_name("open-aiops");
     }
     if parsed.get_connect_timeout().is_none() {
-        parsed.connect_timeout(config.timeout);
+        // Each host may be away, and the last one needs its time too.
+        let hosts = parsed.get_hosts().len().max(parsed.get_hostaddrs().len());
+        let parts = u32::try_from(hosts + 1).unwrap_or(u32::MAX);
+        parsed.connect_timeout(config.timeout / parts);
     }
     Ok(parsed)
 }

@@ -87,12 +87,13 @@ impl Reporter {
         owner: &Owner,
         (ledger, clock, metrics): (&Ledger, &Clock, &Arc<Metrics>),
     ) -> Self {
-        let names = config.tables.iter().map(|table| table.name().to_owned());
+        let names = config.tables.iter().map(|table| table.name());
+        metrics.sink_begins(&config.name, names.clone());
         let status = SinkStatus {
             name: config.name.clone(),
             kind: kind_name(config.kind()).to_owned(),
             schema: config.schema.clone(),
-            tables: names.collect(),
+            tables: names.map(str::to_owned).collect(),
             instance: owner.instance.clone(),
             state: SinkState::Starting,
             error: None,

@@ -19,6 +19,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A place with no rows before it is written this often, so that the next start need not look there.
 const PLACE_EVERY_US: u64 = 300_000_000;
+/// Records of one batch.
+pub(super) const MAX_NEWS: usize = 1000;
 /// Times that none of the rows is taken before they are left out: the table may be mended meanwhile.
 const PATIENCE: u32 = 10;
 
@@ -31,6 +33,8 @@ pub(super) struct Task {
     pub(super) reporter: Arc<Reporter>,
     /// Set when what is there is to be written, and no more.
     pub(super) stop: watch::Receiver<bool>,
+    /// Where the log ended when this began.
+    pub(super) start: Bookmark,
     /// The last place that was written, and when.
     pub(super) place: Option<(Bookmark, Timestamp)>,
     /// Grows with each batch.
@@ -39,6 +43,10 @@ pub(super) struct Task {
     pub(super) failed: u32,
     /// Those since the last success at which none of the rows was taken.
     pub(super) refused: u32,
+    /// Records of the next batch.
+    pub(super) most: usize,
+    /// Something was gone before it was read, which is not told yet.
+    pub(super) is_missed: bool,
 }
 
 /// Rows that were not taken, of one table.
@@ -72,15 +80,20 @@ impl Task {
             let (is_last, at) = (*self.stop.borrow(), self.clock.now());
             let gathered;
             (gatherer, gathered) = self.gather(gatherer, is_last).await?;
-            if gathered.is_missed {
-                self.reporter.missed();
-            }
+            self.is_missed |= gathered.is_missed;
             let (is_full, place, lag) = (gathered.is_full, gathered.place, gathered.lag_bytes);
             let at = gathered.has_all.then_some(at);
-            let is_news = gathered.is_missed || !gathered.is_empty();
+            let is_news = self.is_missed || !gathered.is_empty();
             if is_news || self.is_due(place, is_last) {
-                self.deliver(gathered).await?;
+                let news = gathered.news;
+                let done = self.deliver(gathered).await;
+                self.most = most_after(self.most, news, &done);
+                done?;
                 self.place = Some((place, self.clock.now()));
+            }
+            // Only once it is behind the gap: until then it would meet it again, and tell it again.
+            if std::mem::take(&mut self.is_missed) {
+                self.reporter.missed();
             }
             (self.failed, self.refused) = (0, 0);
             self.reporter.reached(place, lag, at);
@@ -118,7 +131,7 @@ impl Task {
             (_, Since::Start) if is_new => Feed::from_start(&self.ledger),
             (Some(place), _) => Feed::at(&self.ledger, place),
             (None, Since::Start) => Feed::from_start(&self.ledger),
-            (None, Since::Now) => Feed::from_end(&self.ledger),
+            (None, Since::Now) => Feed::at(&self.ledger, self.start),
         };
         let gatherer = Gatherer::new(&self.ledger, &self.config.tables, feed);
         if is_new && self.config.since == Since::Now {
@@ -135,12 +148,12 @@ impl Task {
         mut gatherer: Gatherer,
         is_last: bool,
     ) -> Result<(Gatherer, Gathered), Trouble> {
-        let ledger = self.ledger.clone();
+        let (ledger, most) = (self.ledger.clone(), self.most);
         let read = tokio::task::spawn_blocking(move || {
             if is_last {
                 ledger.sync_index();
             }
-            let gathered = gatherer.next()?;
+            let gathered = gatherer.next(most)?;
             Ok::<_, IndexError>((gatherer, gathered))
         });
         let told = |cause: String| Trouble::passing(&format!("the ledger cannot be read: {cause}"));
@@ -198,7 +211,7 @@ impl Task {
         if count == all && self.refused < PATIENCE {
             self.refused += 1;
             let told = format!("no row of {} is taken: {}", table.name(), trouble.text);
-            return Err(Trouble::passing(&told));
+            return Err(Trouble::with_rows(&told));
         }
         Ok(Some(Refused {
             table,
@@ -228,6 +241,16 @@ impl Task {
     }
 }
 
+/// Records of the batch after one of so many. What fails may be too large for something in between,
+/// or for the time that it has: half of it may not be. Each success lets it grow again.
+fn most_after(most: usize, news: usize, done: &Result<(), Trouble>) -> usize {
+    match done {
+        Ok(()) => (most + most / 4 + 1).min(MAX_NEWS),
+        Err(trouble) if trouble.is_about_rows => most,
+        Err(_) => (news / 2).max(1),
+    }
+}
+
 /// Longer each time, up to a minute, and not the same for all.
 fn pause(name: &str, attempt: u32) -> Duration {
     let doubled = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16));
@@ -251,5 +274,24 @@ mod tests {
             assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
         }
         assert_ne!(pause("a", 1), pause("b", 1));
+    }
+
+    #[test]
+    fn a_batch_that_fails_is_halved_down_to_one_record_and_grows_back() {
+        let failed = Err(Trouble::passing("413 Payload Too Large"));
+        let mut most = MAX_NEWS;
+        for expected in [450, 225, 112, 56, 28, 14, 7, 3, 1, 1] {
+            let news = most.min(900);
+            most = most_after(most, news, &failed);
+            assert_eq!(most, expected);
+        }
+        for _ in 0..40 {
+            let grown = most_after(most, most, &Ok(()));
+            assert!(grown > most || grown == MAX_NEWS);
+            most = grown;
+        }
+        assert_eq!(most, MAX_NEWS);
+        let refused = Err(Trouble::with_rows("no row of calls is taken"));
+        assert_eq!(most_after(8, 8, &refused), 8, "its size is not at fault");
     }
 }

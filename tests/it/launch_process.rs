@@ -40,8 +40,9 @@ async fn signals_of_the_launcher_are_handed_to_the_program() {
     let desk = Desk::with(&upstream, "");
     let traps = "for s in HUP INT QUIT TERM USR1 USR2 WINCH; do trap \"echo $s >> log\" $s; done; ";
     let script = format!("{traps}{UNTIL_END}");
-    // Without a terminal, so that nobody else sends them.
-    let launched = desk.wrapped(&["setsid"], &["run", "--", "bash", "-c", &script]);
+    // Without a terminal, so that nobody else sends them, and with none that who runs the tests ignores.
+    let around = ["setsid", "env", "--default-signal"];
+    let launched = desk.wrapped(&around, &["run", "--", "bash", "-c", &script]);
     let child = spawn(launched);
     let log = desk.path("log");
     lines(&log, 1).await;

@@ -1,9 +1,12 @@
 //! What an OpenTelemetry collector is told, however it behaves.
 
 use std::fs;
+use std::net::SocketAddr;
 
 use open_aiops::clock::Clock;
 use open_aiops::core::time::Timestamp;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::accounts::{chat, used};
 use crate::harness::collector::{Collector, Reply, attribute, measured};
@@ -14,18 +17,18 @@ use crate::harness::tls::Identity;
 use crate::harness::{Ask, Proxy, Upstream, json, post, reply, sse, within};
 use crate::otel_traces::{hex, otel};
 
-async fn services() -> (Upstream, Collector) {
+pub(crate) async fn services() -> (Upstream, Collector) {
     (
         Upstream::answers(used(900, 50)).await,
         Collector::start().await,
     )
 }
 
-fn telling(upstream: &Upstream, collector: &Collector, lines: &str) -> Setup {
+pub(crate) fn telling(upstream: &Upstream, collector: &Collector, lines: &str) -> Setup {
     Proxy::with(upstream).sections(&otel(collector, lines))
 }
 
-async fn called(proxy: &Proxy, asks: &[Ask]) {
+pub(crate) async fn called(proxy: &Proxy, asks: &[Ask]) {
     for ask in asks {
         proxy.call(ask).await;
     }
@@ -33,7 +36,7 @@ async fn called(proxy: &Proxy, asks: &[Ask]) {
 }
 
 /// Waits until the proxy counts this.
-async fn counts(proxy: &Proxy, line: &str) {
+pub(crate) async fn counts(proxy: &Proxy, line: &str) {
     within("a count", async {
         loop {
             let page = ask(proxy.app.admin_address(), "/metrics").await;
@@ -45,7 +48,7 @@ async fn counts(proxy: &Proxy, line: &str) {
     .await;
 }
 
-fn of_planner() -> Ask {
+pub(crate) fn of_planner() -> Ask {
     chat("trip", 20).header("x-aiops-path", "/planner")
 }
 
@@ -265,6 +268,73 @@ async fn a_span_that_is_too_large_is_told_without_what_was_said() {
 }
 
 #[tokio::test]
+async fn what_can_be_lost_is_counted_from_the_start_as_nothing() {
+    let (upstream, collector) = services().await;
+    let proxy = telling(&upstream, &collector, "").start().await;
+    for signal in ["traces", "metrics"] {
+        let of = |name: &str| format!("open_aiops_otel_{name}_total{{signal=\"{signal}\"}} 0");
+        counts(&proxy, &of("exported")).await;
+        counts(&proxy, &of("failures")).await;
+        for reason in ["late", "rejected", "gone", "full"] {
+            let name = "open_aiops_otel_dropped_total";
+            let labels = format!("signal=\"{signal}\",reason=\"{reason}\"");
+            counts(&proxy, &format!("{name}{{{labels}}} 0")).await;
+        }
+    }
+    let page = ask(proxy.app.admin_address(), "/metrics").await;
+    assert!(!page.text().contains("signal=\"logs\""), "they are off");
+}
+
+#[tokio::test]
+async fn what_was_said_before_a_failure_did_not_end_by_itself() {
+    let said = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Sun"}}]}"#;
+    for (status, reason) in [(200, "stop"), (500, "error")] {
+        let answer = reply(status).header("content-type", "application/json");
+        let upstream = Upstream::answers(answer.body(said)).await;
+        let collector = Collector::start().await;
+        let proxy = telling(&upstream, &collector, "content = true");
+        let proxy = proxy.start().await;
+        called(&proxy, &[of_planner()]).await;
+        let spans = collector.took(1).await;
+        let output = attribute(&spans[0].attributes, "gen_ai.output.messages").unwrap();
+        let output: serde_json::Value = serde_json::from_str(&output).unwrap();
+        assert_eq!(output[0]["finish_reason"], reason, "{output}");
+    }
+}
+
+/// A way to a collector whose first connection goes nowhere: what is sent over it is never answered.
+async fn dead_at_first(collector: &Collector) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let far = collector.url().replace("http://", "");
+    tokio::spawn(async move {
+        let _dead = socket.accept().await.unwrap();
+        loop {
+            let (mut near, _) = socket.accept().await.unwrap();
+            let mut far = TcpStream::connect(&far).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut near, &mut far).await });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dead_is_left_for_another_one() {
+    for protocol in ["http", "grpc"] {
+        let (upstream, collector) = services().await;
+        let address = dead_at_first(&collector).await;
+        let section = format!(
+            "[otel]\nendpoint = \"http://{address}\"\nprotocol = {protocol:?}\n\
+             metrics = false\ntimeout = \"1s\""
+        );
+        let proxy = Proxy::with(&upstream).sections(&section).start().await;
+        called(&proxy, &[of_planner()]).await;
+        let spans = collector.took(1).await;
+        assert_eq!(spans[0].name, "chat gpt-4o-mini", "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_bookmark_that_is_none_is_counted_and_spans_go_on_from_there() {
     let (upstream, collector) = services().await;
     let setup = || telling(&upstream, &collector, "metrics = false");
@@ -351,6 +421,26 @@ async fn metrics_of_the_earlier_conventions_are_told_at_the_end_at_last() {
     assert!(of(duration, &[("error.type", "500")]).is_some());
     assert!(of("gen_ai.client.operation.time_to_first_chunk", &[]).is_some());
     assert!(metrics.iter().all(|it| !it.name.contains("inference")));
+}
+
+#[tokio::test]
+async fn metrics_that_are_too_large_together_are_told_in_parts() {
+    for protocol in ["http", "grpc"] {
+        let (upstream, collector) = services().await;
+        let lines = format!("traces = false\nprotocol = {protocol:?}");
+        let proxy = telling(&upstream, &collector, &lines).start().await;
+        called(&proxy, &[of_planner(), of_planner()]).await;
+        collector.says(Reply::AtMostBytes(1200));
+        proxy.app.stop().await;
+        let parts = collector.metrics_of_each();
+        assert!(parts.len() > 1, "{protocol}");
+        for (kind, sum) in [("input", 1800.0), ("output", 100.0)] {
+            let with = [("gen_ai.token.type", kind)];
+            let of = |part: &Vec<_>| measured(part, "gen_ai.client.token.usage", &with);
+            let found: Vec<f64> = parts.iter().filter_map(of).collect();
+            assert_eq!(found, [sum], "{protocol}: {kind}");
+        }
+    }
 }
 
 #[tokio::test]

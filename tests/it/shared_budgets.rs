@@ -1,14 +1,20 @@
 //! What holds of budgets holds of those that several instances share: the same properties, asked of
 //! one instance alone and of three at one Redis.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use open_aiops::budgets::Refusal;
+use open_aiops::budgets::ask::Measured;
 use open_aiops::clock::Clock;
+use open_aiops::core::attribution::Attribution;
+use open_aiops::core::budget::Limits;
+use open_aiops::core::id::Label;
+use open_aiops::core::metric::{Measurement, Subject, Value};
 
-use crate::harness::fleet::{Instance, NOW, Truth, config};
+use crate::harness::fleet::{Instance, NOW, Truth, attribution, config, listed};
 use crate::harness::redis::Redis;
 use crate::harness::within;
 
@@ -52,8 +58,9 @@ impl World {
         &self.instances[n % self.instances.len()]
     }
 
+    /// The first is asked last: asking puts in what an instance has.
     async fn all_stand(&self, wanted: (i64, i64, i64)) {
-        for instance in &self.instances {
+        for instance in self.instances.iter().rev() {
             instance.stands(wanted).await;
         }
     }
@@ -97,6 +104,12 @@ contract! {
         "[[budget]]\nname = \"all\"\ntokens = 100\nwindow = \"1m\"\n", rolling_window;
     what_was_spent_leaves_with_its_day:
         "[[budget]]\nname = \"all\"\ntokens = 100\nwindow = \"day\"\n", calendar_window;
+    no_sum_of_a_metric_is_passed_by_any_number_of_calls_at_once:
+        "[[budget]]\nname = \"all\"\nmetric = { documents = 20 }\n", measured_at_once;
+    call_that_measures_nothing_finds_that_all_of_a_metric_is_used:
+        "[[budget]]\nname = \"all\"\nmetric = { documents = 20 }\n", measured_elsewhere;
+    what_is_measured_later_counts_by_its_last_value:
+        "[[budget]]\nname = \"all\"\nmetric = { documents = 20 }\n", measured_later;
 }
 
 async fn no_overshoot(world: World) {
@@ -155,12 +168,7 @@ async fn all_or_none(world: World) {
         assert!(world.of(n).hold("a", 80, NONE).await.is_err());
     }
     for instance in &world.instances {
-        instance.budgets.look_at_all().await;
-        for row in instance
-            .budgets
-            .list(&open_aiops::budgets::AccountFilter::default())
-            .unwrap()
-        {
+        for row in listed(&instance.budgets).await {
             for account in row.accounts {
                 assert_eq!(account.running, 0, "{}", account.name);
                 assert!(
@@ -239,4 +247,86 @@ async fn calendar_window(world: World) {
     assert_eq!(second.hold.output_tokens(), 80);
     drop(second);
     world.all_stand((0, 0, 0)).await;
+}
+
+/// A call that says that it read so many documents.
+fn reading(documents: f64) -> Attribution {
+    let documents = Value::number(documents).unwrap();
+    Attribution {
+        metrics: BTreeMap::from([("documents".to_owned(), documents)]),
+        ..attribution("a")
+    }
+}
+
+async fn read(instance: &Instance, documents: f64) -> Result<(), Refusal> {
+    let said = (&reading(documents), Limits::default());
+    let granted = instance.hold_as(said, 5, PATIENT).await?;
+    instance.settle(granted, 5);
+    Ok(())
+}
+
+async fn measured_at_once(world: World) {
+    let calls = (0..24).map(|n| {
+        let instance = Arc::clone(world.of(n));
+        tokio::spawn(async move { read(&instance, 3.0).await })
+    });
+    let mut made = 0;
+    for call in calls.collect::<Vec<_>>() {
+        made += i64::from(within("a call", call).await.unwrap().is_ok());
+    }
+    assert_eq!(made, 6, "one more would pass it");
+    world.all_stand((18_000_000, 0, 0)).await;
+}
+
+async fn measured_elsewhere(world: World) {
+    for n in 0..3 {
+        read(world.of(n), 1.0).await.unwrap();
+    }
+    world.all_stand((3_000_000, 0, 0)).await;
+    read(world.of(0), 17.0).await.unwrap();
+    // When it asked last there were 17 left.
+    let spent = world.of(2).hold("a", 5, PATIENT).await;
+    assert!(matches!(spent, Err(Refusal::Spent(_))));
+    world.all_stand((20_000_000, 0, 0)).await;
+}
+
+/// Somebody says this of a run, in the place of what was said before.
+fn measure(instance: &Instance, documents: f64, before: Option<&Measurement>) -> Measurement {
+    let run = Label::parse("run-1").unwrap();
+    let it = Measurement {
+        at: NOW,
+        name: "documents".to_owned(),
+        value: Value::number(documents).unwrap(),
+        subject: Subject::Run(run.clone()),
+        who: Label::parse("judge").unwrap(),
+        note: None,
+        key: None,
+        run: Some(run.clone()),
+        agent: None,
+        charged: None,
+        instance: None,
+    };
+    let whose = Measured {
+        run: Some(&run),
+        ..Measured::default()
+    };
+    let budgets = &instance.budgets;
+    budgets
+        .charge_measured(it, before, &whose, Ok::<_, ()>)
+        .unwrap()
+}
+
+async fn measured_later(world: World) {
+    for n in 0..3 {
+        read(world.of(n), 1.0).await.unwrap();
+    }
+    world.all_stand((3_000_000, 0, 0)).await;
+    let before = measure(world.of(0), 18.0, None);
+    world.all_stand((21_000_000, 0, 0)).await;
+    let spent = read(world.of(1), 1.0).await;
+    assert!(matches!(spent, Err(Refusal::Spent(_))), "it was too much");
+    measure(world.of(0), 5.0, Some(&before));
+    world.all_stand((8_000_000, 0, 0)).await;
+    read(world.of(1), 12.0).await.unwrap();
+    world.all_stand((20_000_000, 0, 0)).await;
 }

@@ -253,15 +253,15 @@ async fn two_processes_on_copies_of_one_ledger_are_told_apart() {
     let newer = open_aiops::shared::Shared::new(&shared, 7, clock.clone()).unwrap();
     for one in [&older, &newer] {
         one.connect().await.unwrap();
-        one.beat(true).await.unwrap();
+        one.heartbeat(true).await.unwrap();
     }
-    let error = older.beat(true).await.unwrap_err();
+    let error = older.heartbeat(true).await.unwrap_err();
     assert!(
         error.is_lasting() && error.to_string().contains("copies of one directory"),
         "{error}"
     );
     newer.leave().await.unwrap();
-    older.beat(true).await.unwrap();
+    older.heartbeat(true).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,11 +270,11 @@ async fn another_secret_is_told_and_shares_nothing() {
     let clock = Clock::manual(NOW);
     let one = open_aiops::shared::Shared::new(&redis.config(), 7, clock.clone()).unwrap();
     one.connect().await.unwrap();
-    one.beat(true).await.unwrap();
+    one.heartbeat(true).await.unwrap();
     let other = SharedConfig::of(&redis.url(), "quite another secret").unwrap();
     let other = open_aiops::shared::Shared::new(&other, 8, clock).unwrap();
     other.connect().await.unwrap();
-    let error = other.beat(true).await.unwrap_err();
+    let error = other.heartbeat(true).await.unwrap_err();
     assert!(
         error.is_lasting() && error.to_string().contains("another secret"),
         "{error}"

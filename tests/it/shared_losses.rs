@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use open_aiops::clock::Clock;
 use open_aiops::config::{OnAway, SharedConfig};
-use open_aiops::core::budget::{AccountName, Amounts, Limits, Raise};
+use open_aiops::core::budget::{AccountName, Amounts, Limits, Measure, Raise};
 use open_aiops::core::id::Label;
 use open_aiops::core::time::Timestamp;
+use open_aiops::shared::contribution::{Check, Contribution, Query};
 use open_aiops::shared::deeds::{SharedDeed, Told};
-use open_aiops::shared::part::{Part, Question};
 use open_aiops::shared::reader::{Follow, Heard};
-use open_aiops::shared::{How, Shared};
+use open_aiops::shared::{Mode, Shared};
 
 use crate::harness::fleet::{Instance, NOW, config};
 use crate::harness::redis::Redis;
@@ -147,7 +147,9 @@ async fn what_clients_say_of_runs_takes_no_place_of_what_operators_do() {
         one.tell_soon(&told(SharedDeed::RunClaimed(run, None, Limits::default())));
     }
     one.connect().await.unwrap();
-    one.tell_backlog().await.unwrap();
+    for _ in 0..1024 / 128 {
+        one.tell_backlog().await.unwrap();
+    }
     let other = alone(&redis, 8, NOW);
     let kept = Kept::default();
     kept.until(&other, 1025).await;
@@ -195,12 +197,12 @@ async fn next_process_is_told_which_deeds_the_one_before_followed() {
     assert!(!is_old(&fresh), "another ledger knows nothing of it");
 }
 
-fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
+fn part(shared: &Shared, input_tokens: i64) -> (Query, Contribution) {
     let spent = Amounts {
         input_tokens,
         ..Amounts::default()
     };
-    let part = Part {
+    let part = Contribution {
         account: shared.naming().account(&name()),
         version: shared.version(),
         running: 0,
@@ -209,7 +211,7 @@ fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
         spent: vec![(NOW, spent)],
         keep: Duration::from_secs(600),
     };
-    let question = Question {
+    let question = Query {
         from: NOW,
         to: NOW.plus_micros(1),
         keep: part.keep,
@@ -219,7 +221,7 @@ fn part(shared: &Shared, input_tokens: i64) -> (Question, Part) {
 }
 
 async fn seen_by(other: &Shared) -> i64 {
-    let answer = other.take(&[part(other, 0)], How::Peek).await.unwrap();
+    let answer = other.reserve(&[part(other, 0)], Mode::Peek).await.unwrap();
     let spent = &answer.others[0].spent;
     spent.between(NOW, NOW.plus_micros(1)).input_tokens
 }
@@ -227,13 +229,7 @@ async fn seen_by(other: &Shared) -> i64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     let Some(redis) = Redis::start() else { return };
-    let other = alone(&redis, 8, NOW);
-    let before = alone(&redis, 7, NOW);
-    for one in [&other, &before] {
-        one.connect().await.unwrap();
-        one.beat(true).await.unwrap();
-        one.join();
-    }
+    let (other, before) = (joined(&redis, 8, NOW).await, joined(&redis, 7, NOW).await);
     for _ in 0..10 {
         before.push(&[part(&before, 5).1]).await.unwrap();
     }
@@ -241,7 +237,7 @@ async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     before.leave().await.unwrap();
     let after = alone(&redis, 7, Timestamp::from_micros(NOW.micros() - 1_000_000));
     after.connect().await.unwrap();
-    after.beat(true).await.unwrap();
+    after.heartbeat(true).await.unwrap();
     after.push(&[part(&after, 6).1]).await.unwrap();
     assert_eq!(seen_by(&other).await, 6);
     let late = before.push(&[part(&before, 7).1]).await;
@@ -252,19 +248,77 @@ async fn process_whose_clock_was_put_back_is_counted_as_the_one_before() {
     assert_eq!(seen_by(&other).await, 0);
 }
 
+/// An instance that was heard of, of a ledger of its own.
+async fn joined(redis: &Redis, seed: u64, at: Timestamp) -> Shared {
+    let one = alone(redis, seed, at);
+    one.connect().await.unwrap();
+    one.heartbeat(true).await.unwrap();
+    one.join();
+    one
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn part_that_comes_after_a_later_one_changes_nothing() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, other) = (joined(&redis, 7, NOW).await, joined(&redis, 8, NOW).await);
+    let [first, second, third] = [5, 9, 2].map(|tokens| part(&one, tokens));
+    one.push(std::slice::from_ref(&second.1)).await.unwrap();
+    one.push(std::slice::from_ref(&first.1)).await.unwrap();
+    assert_eq!(seen_by(&other).await, 9, "pushed late");
+    one.reserve(std::slice::from_ref(&first), Mode::Look)
+        .await
+        .unwrap();
+    assert_eq!(seen_by(&other).await, 9, "looked late");
+    let eight = |(mut question, part): (Query, Contribution)| {
+        question.checks = vec![Check {
+            measure: Measure::InputTokens,
+            limit: 8,
+            wanted: 1,
+        }];
+        (question, part)
+    };
+    let late = one.reserve(&[eight(first)], Mode::Reserve).await.unwrap();
+    assert!(!late.fits, "the later 9 are what counts");
+    let latest = one.reserve(&[eight(third)], Mode::Reserve).await.unwrap();
+    assert!(latest.fits, "2 are the latest");
+    assert_eq!(seen_by(&other).await, 2);
+    one.reserve(&[second], Mode::Reserve).await.unwrap();
+    assert_eq!(seen_by(&other).await, 2, "reserved late");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_part_of_the_next_process_counts_whatever_number_the_last_one_had() {
+    let Some(redis) = Redis::start() else { return };
+    let other = joined(&redis, 8, NOW).await;
+    let before = joined(&redis, 7, NOW).await;
+    for _ in 0..10 {
+        before.push(&[part(&before, 5).1]).await.unwrap();
+    }
+    let pushes = joined(&redis, 7, NOW.plus_micros(1)).await;
+    pushes.push(&[part(&pushes, 6).1]).await.unwrap();
+    assert_eq!(seen_by(&other).await, 6, "as it is pushed");
+    for _ in 0..10 {
+        pushes.push(&[part(&pushes, 7).1]).await.unwrap();
+    }
+    let reserves = joined(&redis, 7, NOW.plus_micros(2)).await;
+    let asked = part(&reserves, 8);
+    reserves.reserve(&[asked], Mode::Reserve).await.unwrap();
+    assert_eq!(seen_by(&other).await, 8, "as it is reserved");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn secret_may_be_another_one_when_nobody_lives() {
     let Some(redis) = Redis::start() else { return };
     let one = alone(&redis, 7, NOW);
     one.connect().await.unwrap();
-    one.beat(true).await.unwrap();
+    one.heartbeat(true).await.unwrap();
     let settings = SharedConfig::of(&redis.url(), "quite another secret").unwrap();
     let other = Shared::new(&settings, 8, Clock::manual(NOW)).unwrap();
     other.connect().await.unwrap();
-    other.beat(true).await.unwrap_err();
+    other.heartbeat(true).await.unwrap_err();
     one.leave().await.unwrap();
-    other.beat(true).await.unwrap();
-    one.beat(true).await.unwrap_err();
+    other.heartbeat(true).await.unwrap();
+    one.heartbeat(true).await.unwrap_err();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -272,7 +326,7 @@ async fn list_of_instances_may_be_long() {
     let Some(redis) = Redis::start() else { return };
     let one = alone(&redis, 7, NOW);
     one.connect().await.unwrap();
-    let at = one.beat(true).await.unwrap().at.micros().to_string();
+    let at = one.heartbeat(true).await.unwrap().at.micros().to_string();
     let key = format!("{{{}}}:who", redis.config().namespace);
     let known: Vec<(String, String)> = (0..9000)
         .map(|n| (format!("n{n}"), format!("{n} 0 0 {at} x")))
@@ -282,5 +336,5 @@ async fn list_of_instances_may_be_long() {
         words.extend([id.as_str(), about.as_str()]);
     }
     let _: i64 = redis.ask(&words);
-    assert_eq!(one.beat(true).await.unwrap().peers.len(), 9001);
+    assert_eq!(one.heartbeat(true).await.unwrap().peers.len(), 9001);
 }

@@ -6,7 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use open_aiops::alerts::Rule;
 use open_aiops::config::Reload;
+use open_aiops::core::id::Label;
+use open_aiops::core::metric::{self, Measurement, Subject};
+use open_aiops::core::time::Timestamp;
+use open_aiops::ledger::Adopted;
 use serde_json::{Value, json as object};
+use tempfile::TempDir;
 
 use crate::harness::accounts::{chat, used};
 use crate::harness::records::ask;
@@ -241,7 +246,7 @@ async fn a_place_that_is_none_is_told_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn from_now_on_means_from_the_first_time_the_database_was_reached() {
+async fn what_was_recorded_before_is_left_out_where_only_what_comes_is_wanted() {
     let upstream = Upstream::answers(used(9, 60)).await;
     let store = Upstream::with(|_, it| fresh(it, "")).await;
     let before = Proxy::with(&upstream).start().await;
@@ -264,6 +269,136 @@ async fn from_now_on_means_from_the_first_time_the_database_was_reached() {
         all.iter().all(|line| line.contains(&"after".to_owned())),
         "{all:?}"
     );
+}
+
+#[tokio::test]
+async fn what_comes_from_now_on_comes_though_the_database_is_away_at_first() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let is_away = Arc::new(AtomicBool::new(true));
+    let away = Arc::clone(&is_away);
+    let store = Upstream::with(move |_, it| {
+        if away.load(Ordering::SeqCst) {
+            reply(503).body("away")
+        } else {
+            fresh(it, "")
+        }
+    })
+    .await;
+    let proxy = start(&upstream, &store, "since = \"now\"").await;
+    proxy.call(&chat("early", 20)).await;
+    within("the end", proxy.app.settled()).await;
+    status_when(&proxy, |it| it["failures"].as_u64() > Some(0)).await;
+    proxy.app.ledger().sync_index();
+    is_away.store(false, Ordering::SeqCst);
+    let early = |seen: &[Received]| {
+        let calls = lines(seen, "calls");
+        calls.iter().any(|line| line.contains(&"early".to_owned()))
+    };
+    until(&store, early).await;
+    assert_eq!(status(&proxy).await["gaps"], 0);
+}
+
+/// A ledger with so many calls, and with what another instance was told of the last of them.
+async fn recorded(upstream: &Upstream, calls: usize) -> Arc<TempDir> {
+    let proxy = Proxy::with(upstream).start().await;
+    let mut last = None;
+    for _ in 0..calls {
+        let call = chat("nightly", 20).header("x-aiops-metric-own", "1");
+        last = Some(proxy.call(&call).await.call().parse().unwrap());
+    }
+    within("the end", proxy.app.settled()).await;
+    let elsewhere = Measurement {
+        at: Timestamp::from_micros(1),
+        name: "others".to_owned(),
+        value: metric::Value::Number(0.5),
+        subject: Subject::Call(last.unwrap()),
+        who: Label::parse("judge").unwrap(),
+        note: None,
+        key: None,
+        run: None,
+        agent: None,
+        charged: None,
+        instance: None,
+    };
+    let instance = Label::parse("east").unwrap();
+    let adopted = Adopted::Measured(Box::new(elsewhere));
+    proxy.app.ledger().adopt(adopted, &instance).unwrap().await;
+    let dir = Arc::clone(&proxy.dir);
+    proxy.app.stop().await;
+    dir
+}
+
+#[tokio::test]
+async fn what_was_measured_at_another_instance_is_left_to_it() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| fresh(it, "")).await;
+    let dir = recorded(&upstream, 1).await;
+    let setup = Proxy::with(&upstream).env("PASSWORD", PASSWORD);
+    let setup = setup.on_data_of(&dir).sections(&sink(&store, ""));
+    let _proxy = setup.start().await;
+    let sent = until(&store, |seen| !lines(seen, "metrics").is_empty()).await;
+    let measured = lines(&sent, "metrics");
+    let has = |name: &str| measured.iter().any(|line| line.contains(&name.to_owned()));
+    assert!(has("own") && !has("others"), "{measured:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_too_large_for_what_stands_in_between_is_written_in_parts() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::with(|_, it| match table(it) {
+        Some("calls") if it.text().lines().count() > 10 => {
+            reply(413).body("<html>too large</html>")
+        }
+        _ => fresh(it, ""),
+    })
+    .await;
+    let dir = recorded(&upstream, 15).await;
+    let setup = Proxy::with(&upstream).env("PASSWORD", PASSWORD);
+    let setup = setup.on_data_of(&dir).sections(&sink(&store, ""));
+    let proxy = setup.start().await;
+    let status = status_when(&proxy, |it| it["rows"]["calls"] == 15).await;
+    assert!(status["failures"].as_u64() > Some(0), "{status}");
+    assert_eq!(status["refused_rows"], 0, "{status}");
+}
+
+#[tokio::test]
+async fn what_retention_removed_is_told_once_however_often_the_write_behind_it_fails() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let is_full = Arc::new(AtomicBool::new(true));
+    let full = Arc::clone(&is_full);
+    let place = format!("9-0-{}", "1".repeat(32));
+    let store = Upstream::with(move |_, it| {
+        let is_insert = table(it).is_some() || it.text().starts_with("INSERT INTO");
+        if is_insert && full.load(Ordering::SeqCst) {
+            reply(503).body("the disk is full")
+        } else {
+            fresh(it, &place)
+        }
+    })
+    .await;
+    let proxy = start(&upstream, &store, "").await;
+    let failing = status_when(&proxy, |it| it["failures"].as_u64() > Some(1)).await;
+    assert_eq!(failing["gaps"], 0, "{failing}");
+    is_full.store(false, Ordering::SeqCst);
+    let working = status_when(&proxy, |it| it["state"] == "working").await;
+    assert_eq!(working["gaps"], 1, "{working}");
+}
+
+#[tokio::test]
+async fn what_is_counted_of_a_sink_is_there_before_anything_happened() {
+    let upstream = Upstream::answers(used(9, 60)).await;
+    let store = Upstream::deaf().await;
+    let proxy = start(&upstream, &store, "").await;
+    let answer = ask(proxy.app.admin_address(), "/metrics").await;
+    let page = answer.text();
+    for counter in ["failures", "gaps", "refused_rows"] {
+        let line = format!("open_aiops_sink_{counter}_total{{sink=\"clicks\"}} 0");
+        assert!(page.contains(&line), "{line}");
+    }
+    for table in ["calls", "decisions", "metrics"] {
+        let line = format!("open_aiops_sink_rows_total{{sink=\"clicks\",table=\"{table}\"}} 0");
+        assert!(page.contains(&line), "{line}");
+    }
 }
 
 #[tokio::test]

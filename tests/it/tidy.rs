@@ -92,7 +92,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         room: "exchange",
-        rooms: Some(&["core", "clock", "ledger", "shared", "exchange"]),
+        rooms: Some(&[
+            "core", "clock", "config", "ledger", "shared", "budgets", "exchange",
+        ]),
         never: &[
             "hyper", "redb", "axum", "clap", "toml::", "std::fs", "redis::",
         ],
@@ -481,6 +483,25 @@ fn files_are_short_ascii_open_with_what_they_are_and_leave_nothing_to_do() {
         }
     }
     none(&complaints);
+}
+
+#[test]
+fn files_that_the_architecture_names_are_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let sources = sources("src");
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_source = |it: &&str| {
+        let extension = Path::new(it).extension();
+        extension.is_some_and(|it| it == "rs" || it == "lua")
+    };
+    let files = quoted.filter(is_source);
+    let is_missing = |file: &&str| {
+        !root().join(file).exists()
+            && !root().join("src").join(file).exists()
+            && !sources.iter().any(|source| source.path.ends_with(file))
+    };
+    let missing: Vec<String> = files.filter(is_missing).map(str::to_owned).collect();
+    none(&missing);
 }
 
 #[test]

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,13 +16,13 @@ import urllib.request
 
 from compare import difference, expected_sums, number, sums
 from proxy import Proxy, upstream
-from services import CurrentClickHouse, OldClickHouse, Postgres, wait_for
+from services import PASSWORD, USER, CurrentClickHouse, OldClickHouse, Postgres, wait_for
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SINKS = {"pg": "PG_URL", "old": "OLD_URL", "new": "NEW_URL"}
 
 
-def config(port, instance, sinks=SINKS, ledger="", ca=None):
+def config(port, instance, sinks=SINKS, ledger="", ca=None, timeout="20s"):
     text = f"""
 [proxy]
 listen = "127.0.0.1:0"
@@ -37,10 +38,10 @@ dir = "data"
 name = "scripted"
 base_url = "http://127.0.0.1:{port}/v1"
 """
-    for name, variable in sinks.items():
-        text += f'\n[[sink]]\nname = "{name}"\nurl_env = "{variable}"\ninstance = "{instance}"\n'
-        text += 'interval = "200ms"\ntimeout = "20s"\n'
-        text += f'extra_ca_file = "{ca}"\n' if name == "pg" else ""
+    for name in sinks:
+        text += f'\n[[sink]]\nname = "{name}"\nurl_env = "{SINKS[name]}"\ninstance = "{instance}"\n'
+        text += f'interval = "200ms"\ntimeout = "{timeout}"\n'
+        text += f'extra_ca_file = "{ca}"\n' if name == "pg" and ca else ""
     return text
 
 
@@ -154,6 +155,12 @@ def check_outage(proxy, stores, instance, hard):
     say("what came while databases were away is there")
 
 
+def write_anew(stores, instance):
+    """All that the ledger has, where that can be said."""
+    stores["pg"].run(f"DELETE FROM open_aiops.position WHERE instance = '{instance}'")
+    stores["new"].run(f"ALTER TABLE open_aiops.position DELETE WHERE instance = '{instance}'")
+
+
 def check_kills(proxy, stores, instance):
     """Kills the proxy while a backlog is written, over and over; also lets it write everything anew."""
     for store in stores.values():
@@ -162,8 +169,7 @@ def check_kills(proxy, stores, instance):
     proxy.kill()
     for store in stores.values():
         store.start()
-    stores["pg"].run(f"DELETE FROM open_aiops.position WHERE instance = '{instance}'")
-    stores["new"].run(f"ALTER TABLE open_aiops.position DELETE WHERE instance = '{instance}'")
+    write_anew(stores, instance)
     seed = random.randrange(1 << 32)
     say(f"killed at moments by seed {seed}")
     moments = random.Random(seed)
@@ -186,26 +192,46 @@ def check_kills(proxy, stores, instance):
 
 
 def check_bad_row(proxy, stores, instance):
-    """A database that does not take one row gets the others."""
-    postgres = {"pg": stores["pg"]}
-    stores["pg"].run("ALTER TABLE open_aiops.calls ADD CONSTRAINT c CHECK (agent_name <> 'forbidden') NOT VALID")
-    stores["pg"].stop()
+    """Databases that do not take one row get the others. The old ClickHouse knows no constraints."""
+    able = {name: stores[name] for name in ("pg", "new")}
+    add = "ALTER TABLE open_aiops.calls ADD CONSTRAINT c CHECK "
+    stores["pg"].run(add + "(agent_name <> 'forbidden') NOT VALID")
+    stores["new"].run(add + "agent_name != 'forbidden'")
+    for store in able.values():
+        store.stop()
     proxy.calls(20)
     proxy.call(0, agent="forbidden", run="run-1")
     proxy.calls(20)
-    stores["pg"].start()
-    left_out = lambda: proxy.sinks()["pg"]["refused_rows"] == 1
-    wait_for("one row is left out", left_out)
+    for store in able.values():
+        store.start()
+    wait_for("one row is left out", lambda: all(proxy.sinks()[name]["refused_rows"] == 1 for name in able))
     exported = ended(proxy.export())
     exported["calls"] = [call for call in exported["calls"] if call["agent_name"] != "forbidden"]
-    wait_for("the others are there", lambda: not difference(stores["pg"], "calls", instance, exported["calls"]))
-    assert any(row["what"] == "sink_incomplete" for row in exported["decisions"])
-    stores["pg"].run("ALTER TABLE open_aiops.calls DROP CONSTRAINT c")
+    for store in able.values():
+        wait_for("the others are there", lambda: not difference(store, "calls", instance, exported["calls"]))
+    told = [row["details"] for row in exported["decisions"] if row["what"] == "sink_incomplete"]
+    for name, store in able.items():
+        assert any(details.startswith(f"sink {name}: 1 row of calls") for details in told), told
+        store.run("ALTER TABLE open_aiops.calls DROP CONSTRAINT c")
     proxy.stop()
-    stores["pg"].run(f"DELETE FROM open_aiops.position WHERE instance = '{instance}'")
+    write_anew(able, instance)
     proxy.start()
     settle(proxy, stores, instance)
     say("one row that is not taken is left out and told, and comes when everything is written anew")
+
+
+def check_defaults(binary, home, port, store):
+    """A database of this machine whose certificate nobody can check, behind a host that says nothing."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{store.port}"
+        env = {**os.environ, "PG_URL": f"postgres://{USER}:{PASSWORD}@{hosts}/postgres"}
+        third = Proxy(binary, home / "third", config(port, "third", ["pg"], timeout="2s"), env)
+        third.calls(10)
+        settle(third, {"pg": store}, "third")
+        third.stop()
+    say("a host that says nothing is passed by, and a database of this machine needs no trusted certificate")
 
 
 def check_two_instances(binary, home, port, stores, ca, first):
@@ -232,7 +258,20 @@ def check_two_instances(binary, home, port, stores, ca, first):
     say("what retention removed before it was written is told")
 
 
+def measure_elsewhere(store):
+    """Another instance was told something of a call of a user. Gives the call."""
+    [row] = store.rows("SELECT call_id FROM open_aiops.calls WHERE cost_usd > 0 LIMIT 1")
+    call = row["call_id"]
+    store.run(f"""UPDATE open_aiops.calls SET "user" = 'alice' WHERE call_id = '{call}'""")
+    store.run(
+        "INSERT INTO open_aiops.metrics (instance, id, measured_at, call_id, name, value) "
+        f"VALUES ('elsewhere', 'x', now(), '{call}', 'elsewhere', 1)"
+    )
+    return call
+
+
 def check_queries(stores):
+    call = measure_elsewhere(stores["pg"])
     text = (ROOT / "docs" / "sinks.md").read_text()
     blocks = re.findall(r"```sql\n-- (PostgreSQL|ClickHouse): ([^\n]+)\n(.*?);?\n```", text, re.S)
     names = [{name for kind, name, _ in blocks if kind == wanted} for wanted in ("PostgreSQL", "ClickHouse")]
@@ -242,9 +281,14 @@ def check_queries(stores):
             if (kind == "PostgreSQL") == (store.kind == "postgres"):
                 found = store.rows(query)
                 assert found, f"{store.kind}: {name} finds nothing"
+                if (store.kind, name) == ("postgres", "score by variant"):
+                    [elsewhere] = [row for row in found if row["name"] == "elsewhere"]
+                    assert elsewhere["usd"] is not None, "what it cost, by the row of another instance"
     deletions = re.search(r"```sql\n(-- PostgreSQL\nDELETE.*?)```", text, re.S).group(1)
     for_postgres, for_clickhouse = deletions.split("-- ClickHouse\n")
     stores["pg"].run(for_postgres)
+    left = stores["pg"].rows(f"SELECT id FROM open_aiops.metrics WHERE call_id = '{call}'")
+    assert not left, f"said of a call of alice: {left}"
     for statement in filter(str.strip, for_clickhouse.split(";\n")):
         stores["new"].run(statement)
     say(f"all {len(blocks)} queries of the documentation run and find something")
@@ -291,6 +335,7 @@ def main():
         check_kills(proxy, stores, "first")
         check_outage(proxy, stores, "first", hard=True)
         check_bad_row(proxy, stores, "first")
+        check_defaults(binary, home, port, stores["pg"])
         check_two_instances(binary, home, port, stores, ca, proxy)
         check_queries(stores)
         check_newer_tables(proxy, stores)

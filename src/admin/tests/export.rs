@@ -164,17 +164,23 @@ async fn charges_come_to_what_their_account_says() {
     for corrected in [-300, 2_000] {
         let made = listener.background(charge(sample, &name, 1_000));
         sample.ledger.sync_index();
-        assert!(sample.ledger.late(LateUsage {
-            id: made.id,
-            at: sample.clock.now(),
-            usage: Usage::default(),
-            cost: Some(NanoUsd::new(1_000 + corrected)),
-            cost_source: None,
-            charges: vec![charge(sample, &name, corrected)],
-            charged_at: made.started_at,
-            is_estimated: false,
-            instance: None,
-        }));
+        assert!(
+            sample
+                .ledger
+                .late(LateUsage {
+                    id: made.id,
+                    at: sample.clock.now(),
+                    usage: Usage::default(),
+                    cost: Some(NanoUsd::new(1_000 + corrected)),
+                    cost_source: None,
+                    charges: vec![charge(sample, &name, corrected)],
+                    charged_at: made.started_at,
+                    is_estimated: false,
+                    instance: None,
+                    is_found: false,
+                })
+                .is_ok()
+        );
         sample.clock.advance_micros(1_000_000);
     }
     listener.act(Deed::ChargesRecorded(vec![charge(sample, &name, 77)]));

@@ -91,7 +91,7 @@ pub struct Charge {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Charged {
-    /// Later than of the measurement that this one took the place of.
+    /// When it was said; later than of the measurement that this one took the place of.
     #[n(0)]
     pub at: Timestamp,
     #[n(1)]
@@ -102,6 +102,15 @@ pub struct Charged {
 }
 
 impl Charged {
+    /// It was said then, and nothing is charged for it here.
+    pub const fn nothing(at: Timestamp) -> Self {
+        Self {
+            at,
+            charges: Vec::new(),
+            replaced: None,
+        }
+    }
+
     /// The accounts it changes, each once.
     pub fn accounts(&self) -> BTreeSet<AccountId> {
         let replaced = self.replaced.iter().flat_map(|(_, charges)| charges);
@@ -190,9 +199,10 @@ impl StoredAccount {
         self.last_at = self.last_at.max(at);
     }
 
-    /// Nothing was spent; raises go too.
+    /// Nothing was spent by then; raises go too. A reset on another instance may be heard of late:
+    /// what was spent in the time after it stays.
     pub fn reset(&mut self, at: Timestamp) {
-        self.spent.clear();
+        self.spent.forget_until(at);
         self.raises.clear();
         self.reset_at = Some(at);
         self.last_at = self.last_at.max(at);
@@ -328,6 +338,15 @@ mod tests {
         assert!(account.used(&Window::Total, at(21)).is_zero());
         assert_eq!(account.limits(&usd(100), at(21)), usd(100));
         assert_eq!(account.last_at, at(20));
+    }
+
+    #[test]
+    fn reset_that_is_heard_late_leaves_what_was_spent_after_it() {
+        let mut account = StoredAccount::new(None);
+        account.charge(&charge(30, 5), at(5));
+        account.charge(&charge(12, 7), at(7));
+        account.reset(at(6));
+        assert_eq!(account.used(&Window::Total, at(9)).nano_usd, 12);
     }
 
     #[test]

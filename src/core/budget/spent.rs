@@ -61,8 +61,9 @@ impl Spent {
             .map(|bucket| (bucket.start, bucket.sum))
     }
 
-    pub fn clear(&mut self) {
-        self.0.clear();
+    /// Of times that begin later all stays.
+    pub fn forget_until(&mut self, at: Timestamp) {
+        self.0.retain(|bucket| bucket.start > at);
     }
 
     pub fn is_empty(&self) -> bool {

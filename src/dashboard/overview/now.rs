@@ -47,6 +47,7 @@ pub(super) struct Now {
 impl Now {
     pub(super) async fn ask(desk: &Desk) -> Result<Self, Problem> {
         let budgets = Arc::clone(&desk.state.budgets);
+        look_at_nearest(desk).await?;
         let trips = desk.state.loops.open_trips();
         let mut alerts = desk.state.alerts.list();
         alerts.sort_by_key(|alert| std::cmp::Reverse(alert.last_at));
@@ -178,6 +179,18 @@ impl Now {
             }
         }
     }
+}
+
+/// What others have of the accounts that are shown.
+async fn look_at_nearest(desk: &Desk) -> Result<(), Problem> {
+    let budgets = Arc::clone(&desk.state.budgets);
+    if budgets.shared().is_none() {
+        return Ok(());
+    }
+    let (near, _) = desk.state.records.read(move || nearest(&budgets)).await?;
+    let names = near.into_iter().map(|near| near.account.name);
+    desk.state.budgets.look_at(names.collect()).await;
+    Ok(())
 }
 
 /// The accounts nearest to their limits, and the rules that have one for each run.

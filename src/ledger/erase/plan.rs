@@ -31,6 +31,8 @@ pub(super) struct Plan {
     pub(super) going: HashSet<CallId>,
     /// How many are meant but did not end, or whose work goes on at the upstream: they stay.
     pub(super) running: u64,
+    /// Calls that go and that other instances served.
+    pub(super) adopted: u64,
     /// Contents of calls that go and of no call that stays.
     pub(super) unshared: HashSet<Digest>,
     /// What calls really used, known later than they ended.
@@ -247,6 +249,7 @@ impl Reading {
                 scope: scope.clone(),
                 going: HashSet::new(),
                 running: 0,
+                adopted: 0,
                 unshared: HashSet::new(),
                 late: HashMap::new(),
                 tightened: BTreeMap::new(),
@@ -353,7 +356,9 @@ impl Reading {
         let response = settlement.response.as_ref();
         if self.meant.contains(&id) || self.plan.means_settlement(&settlement) {
             self.meant.insert(id);
-            self.plan.going.insert(id);
+            let is_new = self.plan.going.insert(id);
+            let is_adopted = is_new && settlement.instance.is_some();
+            self.plan.adopted += u64::from(is_adopted);
             let unshared = &mut self.plan.unshared;
             self.groups.each(response, |digest| {
                 unshared.insert(digest);

@@ -126,7 +126,8 @@ impl<'p> Judge<'p> {
         if !goes {
             return Ok(Verdict::Stays);
         }
-        let charged = it.charged.filter(|it| self.charged.insert((id, it.at)));
+        let charged = it.charged.filter(|it| !it.accounts().is_empty());
+        let charged = charged.filter(|it| self.charged.insert((id, it.at)));
         let left = charged.map(|charged| Residue::of(kind::CHARGED, &charged));
         left.transpose().map(Verdict::Goes)
     }

@@ -26,8 +26,10 @@ pub struct CallFilter {
     pub operation: Option<Operation>,
     pub user: Option<Label>,
     pub variant: Option<Label>,
-    /// Another instance, which served it.
+    /// The instance that served it.
     pub instance: Option<Label>,
+    /// What this instance is called: calls of no other are its own.
+    pub own: Option<Label>,
     /// The name of a tag and its value.
     pub tag: Option<(String, Label)>,
     /// Part of its agent, caller, run, model, ids or error, in any case.
@@ -74,7 +76,10 @@ impl CallFilter {
             && is(self.upstream.as_ref(), Some(&row.upstream))
             && is(self.operation.as_ref(), Some(&row.operation))
             && is(self.user.as_ref(), row.user.as_ref())
-            && is(self.instance.as_ref(), row.instance.as_ref())
+            && is(
+                self.instance.as_ref(),
+                row.instance.as_ref().or(self.own.as_ref()),
+            )
             && is(self.variant.as_ref(), row.variant.as_ref())
             && self.model.as_ref().is_none_or(model)
             && self.outcome.is_none_or(outcome)

@@ -86,6 +86,7 @@ fn late(machine: &Machine, id: CallId, charges: Vec<Charge>) -> LateUsage {
         charged_at: START,
         is_estimated: false,
         instance: None,
+        is_found: false,
     }
 }
 
@@ -242,10 +243,10 @@ impl Player {
             Step::Late(at, calls) if !self.pending.is_empty() => {
                 // Not taken out: it may come again.
                 let (id, charged_at) = self.pending[usize::from(at) % self.pending.len()];
-                ledger.late(LateUsage {
+                drop(ledger.late(LateUsage {
                     charged_at,
                     ..late(&self.machine, id, vec![charge(at % 4, calls)])
-                });
+                }));
             }
             Step::Raise(id, calls) => {
                 for id in [id, id + 1] {
@@ -428,7 +429,8 @@ fn account_keeps_its_name_and_what_was_spent() {
     block_on(ledger.close()).unwrap();
     let before = ledger.status().dropped_records;
     assert!(!ledger.open_account(account(2), &name("day", None)));
-    assert!(!ledger.late(late(&machine, machine.clock.call_id(), Vec::new())));
+    let late = late(&machine, machine.clock.call_id(), Vec::new());
+    assert!(ledger.late(late).is_err());
     assert!(ledger.act(act(&machine, raise(1, 1))).is_err());
     assert_eq!(ledger.status().dropped_records, before + 3);
 }
@@ -489,17 +491,17 @@ fn late_usage_takes_the_place_of_the_estimate_everywhere_and_once() {
     assert_eq!(ledger.view().pending("resp-other").unwrap(), None);
 
     let late = late(&machine, admission.id, vec![charge(1, -4)]);
-    for _ in 0..2 {
-        assert!(ledger.late(late.clone()));
-    }
-    assert!(ledger.late(LateUsage {
+    let nothing = LateUsage {
         usage: Usage::default(),
         ..late.clone()
-    }));
-    assert!(ledger.late(LateUsage {
+    };
+    let of_the_poll = LateUsage {
         id: poll.id,
         ..late.clone()
-    }));
+    };
+    for told in [late.clone(), late.clone(), nothing, of_the_poll] {
+        assert!(ledger.late(told).is_ok());
+    }
     let view = ledger.view();
     assert_eq!(calls_of(view, 1), 6);
     assert_eq!(view.pending(&response).unwrap(), None);
@@ -573,7 +575,7 @@ fn pending_call_can_be_settled_late_after_its_segment_went() {
         found.push(everything_lasting(ledger.view()));
         let (call, settled) = ledger.view().pending(&response).unwrap().unwrap();
         assert_eq!((call.id, settled.id), (admission.id, admission.id));
-        ledger.late(late(&machine, admission.id, vec![charge(1, -4)]));
+        drop(ledger.late(late(&machine, admission.id, vec![charge(1, -4)])));
         assert_eq!(calls_of(ledger.view(), 1), 6);
         assert_eq!(ledger.view().pending(&response).unwrap(), None);
     }

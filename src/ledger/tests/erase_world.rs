@@ -252,8 +252,9 @@ impl World {
             charged_at,
             is_estimated: false,
             instance: None,
+            is_found: false,
         };
-        assert!(self.ledger().late(late));
+        assert!(self.ledger().late(late).is_ok());
     }
 
     /// Nobody says of which run, as where the attribution of calls differs.

@@ -94,7 +94,7 @@ fn answers_say_why_they_ended() {
     let body = br#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Sunny."}}]}"#;
     let reasons = [Label::parse("length").unwrap()];
     let mut content = Content::default();
-    content.hear_answer((body, Some("application/json")), &reasons, MOST);
+    content.hear_answer((body, Some("application/json")), (&reasons, "stop"), MOST);
     assert_eq!(content.said.as_deref(), Some("Sunny."));
     let parts = json!([{"type": "text", "content": "Sunny."}]);
     assert_eq!(
@@ -108,6 +108,6 @@ fn nothing_said_is_nothing_told() {
     let content = heard("{}", MOST);
     assert_eq!(content.tools, None);
     let mut content = Content::default();
-    content.hear_answer((b"", None), &[], MOST);
+    content.hear_answer((b"", None), (&[], "stop"), MOST);
     assert_eq!(content, Content::default());
 }

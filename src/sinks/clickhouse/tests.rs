@@ -64,6 +64,31 @@ fn a_line_has_the_instance_then_every_column_then_the_version() {
 }
 
 #[test]
+fn a_refusal_is_about_rows_by_its_code_and_shows_no_values_of_them() {
+    let of = |code: Option<&str>, body: &'static str| {
+        let answer = http::Response::builder().status(500);
+        let answer = code
+            .into_iter()
+            .fold(answer, |it, code| it.header(CODE, code));
+        let answer = Response::from(answer.body(body).unwrap());
+        refusal(&answer, body).unwrap()
+    };
+    let broken = "Code: 469. DB::Exception: Constraint `c` is violated at row 1. Expression: \
+                  (agent_name != 'x'). Column values: agent_name = 'SECRET'. (VIOLATED_CONSTRAINT)";
+    let told = of(Some("469"), broken);
+    assert!(told.is_about_rows && told.text.ends_with("(agent_name != 'x')."));
+    let garbled = "Code: 27. DB::Exception: Cannot parse input: expected '\\t' before: 'SECRET'";
+    let told = of(None, garbled);
+    assert!(told.is_about_rows && told.text.ends_with("expected '\\t'"));
+    assert!(of(Some("349"), "Cannot insert NULL value").is_about_rows);
+    // Too many parts: it works again when they are merged.
+    for code in ["241", "252", "516"] {
+        assert!(!of(Some(code), "Later").is_about_rows, "{code}");
+    }
+    assert!(!of(None, "<html>413</html>").is_about_rows);
+}
+
+#[test]
 fn a_text_cannot_leave_its_quotes() {
     assert_eq!(quoted("a'; DROP"), "'a\\'; DROP'");
     assert_eq!(quoted("a\\"), "'a\\\\'");

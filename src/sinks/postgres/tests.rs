@@ -1,3 +1,4 @@
+use tokio::net::TcpListener;
 use tokio_postgres::config::Host;
 
 use super::*;
@@ -22,7 +23,49 @@ fn user_and_password_beside_the_url_count_before_those_in_it() {
     assert_eq!(beside.get_password(), Some(&b"from env"[..]));
     assert_eq!(beside.get_ports(), [7]);
     assert_eq!(beside.get_application_name(), Some("open-aiops"));
-    assert_eq!(beside.get_connect_timeout(), Some(&Duration::from_secs(30)));
+}
+
+#[test]
+fn hosts_that_are_away_leave_time_for_the_last_one() {
+    let of = |url: &str| parse(&config("", url)).unwrap();
+    let seconds = |url: &str| of(url).get_connect_timeout().map(Duration::as_secs);
+    assert_eq!(seconds("postgres://h/db"), Some(15));
+    assert_eq!(seconds("postgres://h1,h2/db"), Some(10));
+    assert_eq!(seconds("postgres://h1,h2/db?connect_timeout=3"), Some(3));
+}
+
+#[tokio::test]
+async fn a_host_that_says_nothing_does_not_keep_the_others_from_being_asked() {
+    let listen = || TcpListener::bind("127.0.0.1:0");
+    let (silent, other) = (listen().await.unwrap(), listen().await.unwrap());
+    let [first, second] = [&silent, &other].map(|it| it.local_addr().unwrap());
+    let url = format!("postgres://me@{first},{second}/db");
+    let mut store = Postgres::new(&config("timeout = \"50ms\"\n", &url)).unwrap();
+    let owner = Owner {
+        instance: "eu-1".to_owned(),
+        ledger: "l".to_owned(),
+    };
+    let ask = async {
+        loop {
+            store.open(&owner).await.unwrap_err();
+        }
+    };
+    let mut taken = Vec::new();
+    let say_nothing = async {
+        loop {
+            taken.push(silent.accept().await.unwrap());
+        }
+    };
+    let asked = async {
+        tokio::select! {
+            () = ask => {}
+            () = say_nothing => {}
+            asked = other.accept() => drop(asked.unwrap()),
+        }
+    };
+    let limit = Duration::from_secs(30);
+    let asked = tokio::time::timeout(limit, Box::pin(asked)).await;
+    assert!(asked.is_ok(), "only the first is asked");
 }
 
 #[test]
@@ -30,8 +73,12 @@ fn tls_is_asked_for_unless_nothing_leaves_the_machine_or_the_url_says_otherwise(
     let mode = |url: &str| parse(&config("", url)).unwrap().get_ssl_mode();
     assert_eq!(mode("postgres://h/db"), SslMode::Require);
     assert_eq!(mode("postgres:///db?host=h"), SslMode::Require);
-    assert_eq!(mode("postgres://127.0.0.1/db"), SslMode::Prefer);
-    assert_eq!(mode("postgres:///db?host=/run/pg"), SslMode::Prefer);
+    assert_eq!(mode("postgres://127.0.0.1/db"), SslMode::Disable);
+    assert_eq!(mode("postgres:///db?host=/run/pg"), SslMode::Disable);
+    assert_eq!(
+        mode("postgres://localhost/db?sslmode=prefer"),
+        SslMode::Prefer
+    );
     assert_eq!(mode("postgres://h/db?sslmode=prefer"), SslMode::Prefer);
     assert_eq!(mode("postgres://h/db?sslmode=disable"), SslMode::Disable);
     for asked in ["require", "verify-ca", "verify-full"] {

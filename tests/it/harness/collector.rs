@@ -44,7 +44,7 @@ pub(crate) enum Reply {
     Status(u16),
     /// Takes no more spans at once than this.
     AtMost(usize),
-    /// Takes no spans that are longer than so many bytes together.
+    /// Takes no spans or metrics that are longer than so many bytes together.
     AtMostBytes(usize),
 }
 
@@ -157,13 +157,18 @@ impl Collector {
 
     /// The metrics of the last request about any.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
-        let requests = lock(&self.told.metrics);
-        let last = requests.last().expect("metrics were told").clone();
-        let scopes = last
-            .resource_metrics
-            .into_iter()
-            .flat_map(|it| it.scope_metrics);
-        scopes.flat_map(|it| it.metrics).collect()
+        self.metrics_of_each().pop().expect("metrics were told")
+    }
+
+    /// The metrics of each request about any, as far as it took them.
+    pub(crate) fn metrics_of_each(&self) -> Vec<Vec<Metric>> {
+        let requests = lock(&self.told.metrics).clone();
+        let of = |request: ExportMetricsServiceRequest| {
+            let resources = request.resource_metrics.into_iter();
+            let scopes = resources.flat_map(|it| it.scope_metrics);
+            scopes.flat_map(|it| it.metrics).collect()
+        };
+        requests.into_iter().map(of).collect()
     }
 }
 
@@ -232,6 +237,9 @@ impl Told {
     fn hear(&self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         let path = path.to_ascii_lowercase();
         if path.contains("metrics") {
+            if matches!(*lock(&self.reply), Reply::AtMostBytes(most) if body.len() > most) {
+                return (413, Vec::new());
+            }
             lock(&self.metrics).push(Message::decode(body).expect("metrics"));
             return (200, Vec::new());
         }

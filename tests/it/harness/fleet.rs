@@ -5,24 +5,25 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use open_aiops::budgets::{Ask, Budgets, Granted, Refusal, Used};
+use open_aiops::budgets::{AccountFilter, Ask, Budgets, Granted, Refusal, RuleRow, Used};
 use open_aiops::clock::Clock;
-use open_aiops::config::{Config, SharedConfig};
+use open_aiops::config::{Config, LedgerConfig, SharedConfig};
 use open_aiops::core::attribution::{Attribution, Confidence, Source};
-use open_aiops::core::budget::Limits;
 use open_aiops::core::budget::decide::{Need, Tariff};
+use open_aiops::core::budget::{AccountName, Limits};
 use open_aiops::core::call::Operation;
-use open_aiops::core::id::Label;
 use open_aiops::core::money::NanoUsd;
 use open_aiops::core::time::Timestamp;
-use open_aiops::ledger;
+use open_aiops::ledger::{self, Ledger, OpenError};
 use open_aiops::shared::reader::{Follow, Heard};
 use open_aiops::shared::{Shared, Standing};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use super::accounts::label;
 use super::within;
 
+const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 /// One process, as far as budgets are concerned.
@@ -82,7 +83,7 @@ impl Instance {
         let mut config = config.clone();
         dir.path().clone_into(&mut config.ledger.dir);
         config.shared = shared.cloned();
-        let (ledger, _) = ledger::open(&config.ledger, clock.clone(), |_, _, _| None).unwrap();
+        let ledger = open_ledger(&config.ledger, clock);
         let seed = ledger.seed();
         let shared = shared.map(|it| Arc::new(Shared::new(it, seed.0, clock.clone()).unwrap()));
         let mut budgets = Budgets::new(&config.budgets, 1000, ledger, clock.clone());
@@ -158,15 +159,25 @@ impl Instance {
         most: i64,
         patience: Duration,
     ) -> Result<Granted, Refusal> {
-        let who = attribution(agent);
+        let said = (&attribution(agent), Limits::default());
+        self.hold_as(said, most, patience).await
+    }
+
+    /// The same, of a call that says this of itself and allows its run no more than that.
+    pub(crate) async fn hold_as(
+        &self,
+        (attribution, tightened): (&Attribution, Limits),
+        most: i64,
+        patience: Duration,
+    ) -> Result<Granted, Refusal> {
         let (model, upstream) = (label("gpt-5"), label("openai"));
         let ask = Ask {
-            attribution: &who,
+            attribution,
             key: None,
             model: Some(&model),
             upstream: &upstream,
             operation: Operation::Chat,
-            tightened: Limits::default(),
+            tightened,
         };
         let need = need(most);
         let mut claim = self.budgets.claim(&ask).await.unwrap();
@@ -213,25 +224,36 @@ impl Instance {
         true
     }
 
-    /// What all instances used and hold of the first account, and how many calls run, as this one is
-    /// told when it asks.
-    pub(crate) async fn standing(&self) -> (i64, i64, i64) {
-        self.budgets.look_at_all().await;
-        let rows = self
-            .budgets
-            .list(&open_aiops::budgets::AccountFilter::default());
-        let rows = rows.unwrap();
-        let account = rows.iter().flat_map(|row| &row.accounts).next();
+    /// What all instances used and hold of the first account of this kind, and how many calls run, as
+    /// this one is told when it asks.
+    async fn standing(&self, is_it: impl Fn(&AccountName) -> bool) -> (i64, i64, i64) {
+        let rows = listed(&self.budgets).await;
+        let mut accounts = rows.iter().flat_map(|row| &row.accounts);
+        let account = accounts.find(|account| is_it(&account.name));
         account.map_or((0, 0, 0), |account| {
             let measure = &account.measures[0];
             (measure.used, measure.held, account.running)
         })
     }
 
-    /// Resolves when it stands so.
+    /// Resolves when the first account stands so.
     pub(crate) async fn stands(&self, wanted: (i64, i64, i64)) {
+        self.until(|_| true, wanted).await;
+    }
+
+    /// Resolves when the account of a run stands so.
+    pub(crate) async fn run_stands(&self, run: &str, wanted: (i64, i64, i64)) {
+        let run = label(run);
+        let is_it = |name: &AccountName| {
+            let mut key = name.key.iter();
+            key.any(|(_, value)| value.as_ref() == Some(&run))
+        };
+        self.until(is_it, wanted).await;
+    }
+
+    async fn until(&self, is_it: impl Fn(&AccountName) -> bool, wanted: (i64, i64, i64)) {
         let stands = async {
-            while self.standing().await != wanted {
+            while self.standing(&is_it).await != wanted {
                 tokio::task::yield_now().await;
             }
         };
@@ -239,7 +261,30 @@ impl Instance {
             .await
             .is_err()
         {
-            panic!("stands at {:?}, not at {wanted:?}", self.standing().await);
+            panic!(
+                "stands at {:?}, not at {wanted:?}",
+                self.standing(&is_it).await
+            );
+        }
+    }
+}
+
+/// The accounts that an instance knows, with what all have of them.
+pub(crate) async fn listed(budgets: &Budgets) -> Vec<RuleRow> {
+    let list = || budgets.list(&AccountFilter::default()).unwrap();
+    budgets.look_at(RuleRow::names(&list())).await;
+    list()
+}
+
+/// The process before may have let go of it hardly yet: what it read on other threads goes on.
+fn open_ledger(config: &LedgerConfig, clock: &Clock) -> Ledger {
+    let start = std::time::Instant::now();
+    loop {
+        match ledger::open(config, clock.clone(), |_, _, _| None) {
+            Err(OpenError::Locked { .. }) if start.elapsed() < PATIENCE => {
+                std::thread::yield_now();
+            }
+            opened => return opened.unwrap().0,
         }
     }
 }
@@ -250,11 +295,8 @@ impl Drop for Step {
     }
 }
 
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
-
-fn attribution(agent: &str) -> Attribution {
+/// What a call says of itself.
+pub(crate) fn attribution(agent: &str) -> Attribution {
     Attribution {
         agent: label(agent),
         caller: None,

@@ -41,7 +41,8 @@ impl<'t> Measured<'t> {
     }
 
     /// Takes the place of what the same said of the same before. Says whether what it was charged
-    /// is new: a record may have been written again after a failure, and others between.
+    /// is new: a record may have been written again after a failure, and others between; and what
+    /// was said to another instance may come after what was said later.
     pub(super) fn put(&mut self, it: &Measurement, segment: u64) -> Result<bool, IndexError> {
         let id = identity(it);
         let before = self.known.get(id)?.map(|known| known.value().0);
@@ -49,7 +50,7 @@ impl<'t> Measured<'t> {
         if let Some(at) = before {
             let charged = it.charged.as_ref().map(|charged| charged.at);
             let last = self.charged_at(it, at, id)?;
-            // What comes later takes over what was charged, so one without is older too.
+            // What came with a call, or was recorded by an older version, says no time: it is older.
             if last > charged {
                 return Ok(false);
             }
@@ -67,7 +68,7 @@ impl<'t> Measured<'t> {
         Ok(is_new)
     }
 
-    /// When the one that is known was charged.
+    /// When the one that is known was said.
     fn charged_at(
         &self,
         it: &Measurement,

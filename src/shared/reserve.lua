@@ -1,14 +1,14 @@
--- What all instances have of each account. Who takes puts the own part in if everything fits, who
+-- What all instances have of each account. Who reserves puts the own part in if everything fits, who
 -- looks does so in any case, who peeks does not.
 --
 -- KEYS: the instances that live, the last deed, what is known of each instance, then each account.
--- ARGV: own id, own incarnation, "take", "look" or "peek", then of each account a question and the own part.
+-- ARGV: own id, own incarnation, "reserve", "look" or "peek", then of each account a question and the own part.
 -- A question: [from, to, kept for ms, {measure, limit, wanted}...], in one list.
 -- A part: [incarnation, version, running, bucket, 5 held, {bucket, 5 spent}...], in one list.
 -- Measures: 1 USD, 2 input, 3 output, 4 calls, 5 metric, 6 input and output, 7 running.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local me, incarnation, looks = ARGV[1], tonumber(ARGV[2]), ARGV[3] ~= 'take'
+local me, incarnation, looks = ARGV[1], tonumber(ARGV[2]), ARGV[3] ~= 'reserve'
 
 local function text(number)
   return string.format('%.0f', number)
@@ -89,7 +89,20 @@ local function fits(total, running, question)
   return true
 end
 
-local answers, stale, all_fit = {}, {}, true
+-- Nobody is there for it, and nothing of it counts in any window that is kept.
+local function is_past(part, lives, from, to, kept)
+  if lives then
+    return false
+  end
+  for b = 4, #part, 6 do
+    if (part[b] >= from and part[b] < to) or part[b] > now - kept * 1000 then
+      return false
+    end
+  end
+  return true
+end
+
+local answers, stale, past, all_fit = {}, {}, {}, true
 for n = 4, #KEYS do
   local at = 4 + (n - 4) * 2
   local question, own = cjson.decode(ARGV[at]), cjson.decode(ARGV[at + 1])
@@ -104,7 +117,11 @@ for n = 4, #KEYS do
         stale[n], own = true, part
       end
     else
-      if lives[parts[i] .. ':' .. text(part[1])] then
+      local it_lives = lives[parts[i] .. ':' .. text(part[1])]
+      if is_past(part, it_lives, from, to, question[3]) then
+        past[#past + 1] = {KEYS[n], parts[i]}
+      end
+      if it_lives then
         running = running + part[3]
         add(held, part, 4)
         add(total, part, 4)
@@ -132,6 +149,9 @@ for n = 4, #KEYS do
 end
 
 if (all_fit and not looks) or ARGV[3] == 'look' then
+  for _, gone in ipairs(past) do
+    redis.call('HDEL', gone[1], gone[2])
+  end
   for n = 4, #KEYS do
     local at = 4 + (n - 4) * 2
     if not stale[n] then

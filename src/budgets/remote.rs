@@ -14,7 +14,7 @@ use crate::core::budget::decide::Seat;
 use crate::core::budget::{Amounts, Limits, Measure, Spent, Unit, Window};
 use crate::core::time::Timestamp;
 use crate::shared::Shared;
-use crate::shared::part::{Others, Part};
+use crate::shared::contribution::{Contribution, Others};
 
 /// Changed accounts that are kept in mind while Redis is away.
 const MOST_DIRTY: usize = 1 << 16;
@@ -33,7 +33,7 @@ pub(super) struct Fleet {
 }
 
 /// What is known of an account elsewhere.
-pub(super) struct Elsewhere {
+pub(super) struct Remote {
     known: Option<Known>,
     /// The list of changed accounts that it is in; 0 where it is in none.
     dirty_in: u64,
@@ -93,8 +93,8 @@ impl Fleet {
         let all = std::mem::take(&mut *self.lock());
         let (ready, unsure): (Vec<_>, Vec<_>) = all.into_iter().partition(|cell| {
             let mut state = cell.lock();
-            let elsewhere = state.elsewhere.as_mut().filter(|it| !it.is_unsure());
-            elsewhere.map(|it| it.dirty_in = 0).is_some()
+            let remote = state.remote.as_mut().filter(|it| !it.is_unsure());
+            remote.map(|it| it.dirty_in = 0).is_some()
         });
         // Whoever marks an account has its lock: this one is not held beside that.
         self.lock().extend(unsure);
@@ -102,7 +102,7 @@ impl Fleet {
     }
 }
 
-impl Elsewhere {
+impl Remote {
     pub(super) fn new(fleet: &Arc<Fleet>) -> Box<Self> {
         Box::new(Self {
             known: None,
@@ -138,7 +138,7 @@ impl Elsewhere {
     pub(super) fn learn(
         &mut self,
         others: Others,
-        part: &Part,
+        part: &Contribution,
         (from, to): (Timestamp, Timestamp),
     ) {
         if self
@@ -175,10 +175,20 @@ impl Elsewhere {
         let Some(Known { others, .. }) = &self.known else {
             return;
         };
-        let (from, to) = seat.rule.window.counted(now);
-        seat.used = seat.used.plus(others.spent.between(from, to));
+        let (used, running) = self.of_others(&seat.rule.window, now);
+        seat.used = seat.used.plus(used);
         seat.held = seat.held.plus(others.held);
-        seat.running = seat.running.saturating_add(others.running);
+        seat.running = seat.running.saturating_add(running);
+    }
+
+    /// What others spent of the window that `now` is in, and how many calls of theirs run, as far as
+    /// it is known.
+    pub(super) fn of_others(&self, window: &Window, now: Timestamp) -> (Amounts, i64) {
+        let Some(Known { others, .. }) = &self.known else {
+            return (Amounts::default(), 0);
+        };
+        let (from, to) = window.counted(now);
+        (others.spent.between(from, to), others.running)
     }
 
     /// What all spent, as far as it is known: `own` and what others did.
@@ -230,10 +240,10 @@ fn share(
 impl Cell {
     /// What it is here is not what Redis has of it.
     pub(super) fn changed(self: &Arc<Self>, state: &mut State) {
-        if let Some(elsewhere) = &mut state.elsewhere
-            && elsewhere.dirty_in != elsewhere.fleet.lists()
+        if let Some(remote) = &mut state.remote
+            && remote.dirty_in != remote.fleet.lists()
         {
-            elsewhere.dirty_in = elsewhere.fleet.add(Arc::clone(self));
+            remote.dirty_in = remote.fleet.add(Arc::clone(self));
         }
     }
 }
@@ -245,10 +255,10 @@ impl State {
         cell: &Cell,
         window: Option<&Window>,
         now: Timestamp,
-    ) -> Option<Part> {
-        let shared = &self.elsewhere.as_ref()?.fleet.shared;
+    ) -> Option<Contribution> {
+        let shared = &self.remote.as_ref()?.fleet.shared;
         let spent = self.account.as_ref().map(|account| &account.spent);
-        Some(Part {
+        Some(Contribution {
             account: shared.naming().account(&cell.name),
             version: shared.version(),
             running: self.running,

@@ -1,6 +1,7 @@
 //! Keeping in step with other instances: connecting, putting in all that this one knows, saying that
 //! it lives, and putting in what changes, beside the way of calls.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,12 +12,12 @@ use tokio::time::Instant;
 
 use super::Budgets;
 use super::bank::Cell;
-use super::elsewhere::{Fleet, counted, keep};
+use super::remote::{Fleet, counted, keep};
 use crate::core::alert::{About, Scope, Signal};
 use crate::core::budget::{AccountId, Amounts, StoredAccount};
 use crate::core::time::Timestamp;
-use crate::shared::part::Part;
-use crate::shared::peers::{Beat, Peer};
+use crate::shared::contribution::Contribution;
+use crate::shared::peers::{Heartbeat, Peer};
 use crate::shared::{Away, Shared};
 
 /// Accounts in one message.
@@ -29,8 +30,10 @@ const BEAT: Duration = Duration::from_secs(1);
 const WHOLE_AGAIN: Duration = Duration::from_millis(50);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// What lasts longer than this is worth an event.
+/// What lasts longer than this is worth an event, and so is what comes so often within a minute.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
+const OFTEN: usize = 5;
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// What outlives a connection.
 #[derive(Default)]
@@ -40,9 +43,29 @@ struct Memory {
     /// `Fleet::lists` when all was put in.
     lists: u64,
     away_since: Option<Instant>,
+    has_joined: bool,
+    losses: VecDeque<Instant>,
     /// What was told is still so.
     told: Option<&'static str>,
     retry: Duration,
+}
+
+impl Memory {
+    fn lost(&mut self) {
+        if !std::mem::take(&mut self.has_joined) {
+            return;
+        }
+        self.losses.push_back(Instant::now());
+        if self.losses.len() > OFTEN {
+            self.losses.pop_front();
+        }
+    }
+
+    /// Redis answers to signs of life and, again and again, not to calls.
+    fn is_unsteady(&self) -> bool {
+        let oldest = self.losses.front();
+        self.losses.len() >= OFTEN && oldest.is_some_and(|it| it.elapsed() < A_MINUTE)
+    }
 }
 
 /// Accounts that Redis does not have as they are: dropped, they are marked again.
@@ -69,6 +92,7 @@ impl Budgets {
         loop {
             let Err(away) = self.stay_joined(&fleet, &mut memory).await;
             fleet.shared.lose(&away);
+            memory.lost();
             self.tell_away(&mut memory, &away);
             memory.retry = (memory.retry * 2).clamp(FIRST_RETRY, LAST_RETRY);
             tokio::time::sleep(memory.retry).await;
@@ -86,13 +110,19 @@ impl Budgets {
         if let Err(away) = left.await {
             tracing::debug!("other instances wait for the lease of this one to end: {away}");
         }
+        let untold = fleet.shared.untold_deeds();
+        if untold > 0 {
+            tracing::error!(
+                "Redis is away: {untold} deeds of operators hold on this instance alone, do them again on another one"
+            );
+        }
     }
 
     async fn stay_joined(&self, fleet: &Fleet, memory: &mut Memory) -> Result<Infallible, Away> {
         let shared = &fleet.shared;
         let (heard_at, before) = (shared.heard_at(), shared.peers());
         let server = shared.connect().await?;
-        let first = shared.beat(false).await?;
+        let first = shared.heartbeat(false).await?;
         let server = format!("{server} {}", first.memory);
         let is_other = memory.server.as_ref() != Some(&server) || first.is_new;
         let since = if first.is_new || memory.server.is_some() && is_other {
@@ -117,7 +147,7 @@ impl Budgets {
         let lived = |peer: &&Peer| peer.id != own && peer.lives(heard_at);
         let remembered: Vec<&Peer> = before.iter().filter(lived).collect();
         loop {
-            let beat = shared.beat(true).await?;
+            let beat = shared.heartbeat(true).await?;
             // No call passes what was done elsewhere before.
             let has_heard = shared.has_heard(&first.deed) || beat.at >= until;
             if has_heard && is_whole(&beat, (own, &remembered), (since, until)) {
@@ -127,19 +157,22 @@ impl Budgets {
             tokio::time::sleep(WHOLE_AGAIN).await;
         }
         shared.join();
-        memory.retry = Duration::ZERO;
+        memory.has_joined = true;
         self.tell_joined(memory, shared);
-        self.serve(fleet).await
+        self.serve(fleet, memory).await
     }
 
-    async fn serve(&self, fleet: &Fleet) -> Result<Infallible, Away> {
+    async fn serve(&self, fleet: &Fleet, memory: &mut Memory) -> Result<Infallible, Away> {
         let shared = &fleet.shared;
         let mut beats = tokio::time::interval(BEAT.min(shared.config().lease / 3));
         loop {
             tokio::select! {
                 () = fleet.changed.notified() => self.push_changes(fleet).await?,
                 // Under other rules more of it may count.
-                () = fleet.reloaded.notified() => self.push_all(fleet).await?,
+                () = fleet.reloaded.notified() => {
+                    let pushed = self.push_all(fleet).await;
+                    pushed.inspect_err(|_| fleet.reloaded.notify_one())?;
+                }
                 () = shared.untold.notified() => shared.tell_backlog().await?,
                 // It may tell of a loss before this connection: what follows looks.
                 () = shared.lost.notified() => {}
@@ -147,7 +180,8 @@ impl Budgets {
                     // What changed while nobody was told is put in with the next sign of life.
                     self.push_changes(fleet).await?;
                     shared.tell_backlog().await?;
-                    shared.beat(true).await?;
+                    shared.heartbeat(true).await?;
+                    self.tell_joined(memory, shared);
                 }
             }
             if !shared.is_joined() {
@@ -163,14 +197,14 @@ impl Budgets {
         while !unsent.0.is_empty() {
             let count = unsent.0.len().min(AT_ONCE);
             let chunk = unsent.0.iter().take(count);
-            let parts: Vec<Part> = chunk.filter_map(|cell| self.part(cell)).collect();
+            let parts: Vec<Contribution> = chunk.filter_map(|cell| self.part(cell)).collect();
             fleet.shared.push(&parts).await?;
             drop(unsent.0.drain(..count));
         }
         Ok(())
     }
 
-    fn part(&self, cell: &Cell) -> Option<Part> {
+    fn part(&self, cell: &Cell) -> Option<Contribution> {
         let rule = self.rule(&cell.name.rule).ok();
         let state = cell.lock();
         state.account.as_ref()?;
@@ -181,7 +215,8 @@ impl Budgets {
     async fn push_all(&self, fleet: &Fleet) -> Result<(), Away> {
         let mut beats = Instant::now();
         for chunk in self.bank.cells().chunks(AT_ONCE) {
-            let parts: Vec<Part> = chunk.iter().filter_map(|cell| self.part(cell)).collect();
+            let parts: Vec<Contribution> =
+                chunk.iter().filter_map(|cell| self.part(cell)).collect();
             fleet.shared.push(&parts).await?;
             beats = say_that_it_lives(&fleet.shared, beats).await?;
         }
@@ -204,7 +239,7 @@ impl Budgets {
             read.map(drop)
         });
         while let Some(chunk) = from.recv().await {
-            let parts: Vec<Part> = chunk
+            let parts: Vec<Contribution> = chunk
                 .into_iter()
                 .filter_map(|stored| self.stored_part(&fleet.shared, stored))
                 .collect();
@@ -225,14 +260,15 @@ impl Budgets {
         &self,
         shared: &Shared,
         (id, stored): (AccountId, StoredAccount),
-    ) -> Option<Part> {
-        if self.bank.get(id).is_some_and(|cell| cell.is_loaded()) {
-            return None;
+    ) -> Option<Contribution> {
+        // It may have come into memory only now, and no call have changed it there.
+        if let Some(cell) = self.bank.get(id).filter(|cell| cell.is_loaded()) {
+            return self.part(&cell);
         }
         let (name, now) = (stored.name.as_ref()?, self.now());
         let rule = self.rule(&name.rule).ok()?;
         let spent = counted(&stored.spent, Some(&rule.window), now);
-        (!spent.is_empty()).then(|| Part {
+        (!spent.is_empty()).then(|| Contribution {
             account: shared.naming().account(name),
             version: shared.version(),
             running: 0,
@@ -249,6 +285,7 @@ impl Budgets {
             memory.retry = LAST_RETRY;
         }
         let is_long = since.elapsed() >= WORTH_TELLING || away.is_lasting();
+        let is_long = is_long || memory.is_unsteady();
         if !is_long || memory.told.is_some() {
             return;
         }
@@ -262,13 +299,22 @@ impl Budgets {
     }
 
     fn tell_joined(&self, memory: &mut Memory, shared: &Shared) {
+        if memory.is_unsteady() {
+            return;
+        }
+        memory.retry = Duration::ZERO;
         let away_for = memory.away_since.take().map(|since| since.elapsed());
-        let is_first = away_for.is_some() && shared.figures.losses() == 0;
+        let is_first = away_for.is_some() && shared.figures.disconnects() == 0;
         if memory.told.take().is_none() && !is_first {
             return;
         }
         let living = shared.living();
-        let details = format!("budgets are shared, {living} instances live");
+        let live = if living == 1 {
+            "instance lives"
+        } else {
+            "instances live"
+        };
+        let details = format!("budgets are shared, {living} {live}");
         let signal = Signal::of(Scope::new(About::Shared, &"redis"));
         self.event("shared_joined", details, signal);
     }
@@ -278,13 +324,13 @@ async fn say_that_it_lives(shared: &Shared, last: Instant) -> Result<Instant, Aw
     if last.elapsed() < BEAT.min(shared.config().lease / 3) {
         return Ok(last);
     }
-    shared.beat(false).await?;
+    shared.heartbeat(false).await?;
     Ok(Instant::now())
 }
 
 /// Whether Redis has what all others knew at `since`: each that lived has put it in, or is gone.
 fn is_whole(
-    beat: &Beat,
+    beat: &Heartbeat,
     (own, remembered): (&str, &[&Peer]),
     (since, until): (Timestamp, Timestamp),
 ) -> bool {
@@ -301,4 +347,31 @@ fn is_whole(
 fn earlier(at: Timestamp, by: Duration) -> Timestamp {
     let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(at.micros().saturating_sub(by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn redis_that_is_lost_again_and_again_is_unsteady_for_a_minute() {
+        let mut memory = Memory::default();
+        for _ in 0..OFTEN {
+            assert!(!memory.is_unsteady());
+            memory.has_joined = true;
+            memory.lost();
+        }
+        assert!(memory.is_unsteady());
+        tokio::time::advance(A_MINUTE).await;
+        assert!(!memory.is_unsteady());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_to_reach_it_are_no_losses() {
+        let mut memory = Memory::default();
+        for _ in 0..OFTEN * 2 {
+            memory.lost();
+        }
+        assert!(!memory.is_unsteady());
+    }
 }

@@ -15,7 +15,7 @@ const EXACT: i64 = 1 << 53;
 
 /// What this instance has of one account: all of it, not what changed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
+pub struct Contribution {
     pub account: Account,
     /// Higher than of any part before.
     pub version: u64,
@@ -30,7 +30,7 @@ pub struct Part {
 
 /// What is asked of an account: what counts, and what must fit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Question {
+pub struct Query {
     pub from: Timestamp,
     pub to: Timestamp,
     pub keep: Duration,
@@ -66,7 +66,7 @@ pub struct Answer {
     pub others: Vec<Others>,
 }
 
-impl Part {
+impl Contribution {
     pub(super) fn keep_ms(&self) -> u64 {
         millis(self.keep)
     }
@@ -85,7 +85,7 @@ impl Part {
     }
 }
 
-impl Question {
+impl Query {
     pub(super) fn text(&self) -> String {
         let mut text = format!("[{}", exact(self.from.micros()));
         push(&mut text, self.to.micros());

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::bank::Cell;
 use super::operate::OperateError;
+use super::runs::Run;
 use super::{Budgets, Unreadable, blocking};
 use crate::core::budget::{AccountName, Act, Control, Deed, Limits};
 use crate::core::id::Label;
 use crate::ledger::{Durable, Event, SpanFilter};
 use crate::shared::deeds::{SharedDeed, Told};
-use crate::shared::reader::Heard;
+use crate::shared::reader::{DeedId, Heard};
 
 /// What the ledger could not take is tried again so much later.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -72,7 +73,7 @@ impl Budgets {
         }
     }
 
-    async fn try_follow(&self, Heard { told, is_old }: Heard) -> Result<(), OperateError> {
+    async fn try_follow(&self, Heard { told, id, is_old }: Heard) -> Result<(), OperateError> {
         let Told {
             at,
             who,
@@ -116,15 +117,7 @@ impl Budgets {
                 }
                 let run = self.known_run(&run).await?;
                 run.claim(None, &Limits::default(), self.now());
-                tracing::warn!(who = act.who, "{}: {details}", <&str>::from(&act.deed));
-                let mut durable = None;
-                run.set_control(control, || {
-                    durable = Some(self.ledger.act(act)?);
-                    Ok::<(), OperateError>(())
-                })?;
-                if let Some(durable) = durable {
-                    durable.await;
-                }
+                self.follow_control(&run, (control, id), act).await?;
             }
             SharedDeed::RunClaimed(run, parent, limits) => {
                 let run = self.known_run(&run).await?;
@@ -137,13 +130,44 @@ impl Budgets {
         Ok(())
     }
 
+    async fn follow_control(
+        &self,
+        run: &Run,
+        (control, id): (Control, DeedId),
+        act: Act,
+    ) -> Result<(), OperateError> {
+        let mut durable = None;
+        let text = format!("{}: {}", <&str>::from(&act.deed), act.details);
+        let who = act.who.clone();
+        let is_overridden = || {
+            let shared = self.shared();
+            shared.is_some_and(|shared| shared.overrides(&run.name, id))
+        };
+        let outcome = run.set_control(control, || {
+            if is_overridden() {
+                return Err(None);
+            }
+            durable = Some(self.ledger.act(act).map_err(|error| Some(error.into()))?);
+            Ok(())
+        });
+        match outcome {
+            Ok(_) => tracing::warn!(who, "{text}"),
+            Err(None) => tracing::info!(who, "{text}: not followed, what was done here came later"),
+            Err(Some(error)) => return Err(error),
+        }
+        if let Some(durable) = durable {
+            durable.await;
+        }
+        Ok(())
+    }
+
     fn change(
         &self,
         cell: &Arc<Cell>,
         act: Act,
         change: impl FnOnce(&mut crate::core::budget::StoredAccount),
     ) -> Result<Durable, OperateError> {
-        let is_reset = matches!(act.deed, Deed::BudgetReset(_));
+        let reset_at = matches!(act.deed, Deed::BudgetReset(_)).then_some(act.at);
         tracing::warn!(
             who = act.who,
             "{}: {}",
@@ -156,8 +180,8 @@ impl Budgets {
         if let Some(account) = &mut state.account {
             change(account);
         }
-        if is_reset {
-            state.unrecorded.clear();
+        if let Some(at) = reset_at {
+            state.unrecorded.retain(|charge| charge.bucket > at);
         }
         cell.changed(&mut state);
         state.touch(self.now());
@@ -166,7 +190,7 @@ impl Budgets {
     }
 
     /// The account of this name, whether a call was counted for it here or not.
-    async fn named_cell(&self, name: AccountName) -> Result<Arc<Cell>, Unreadable> {
+    pub(super) async fn named_cell(&self, name: AccountName) -> Result<Arc<Cell>, Unreadable> {
         let id = name.id(self.ledger.seed());
         let cell = self.bank.cell(id, || name);
         if !cell.is_loaded() {

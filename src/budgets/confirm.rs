@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bank::{Claimed, Held};
-use super::elsewhere::Fleet;
+use super::remote::Fleet;
 use super::{Budgets, Claim};
 use crate::config::OnAway;
 use crate::core::budget::decide::Need;
 use crate::core::budget::{Action, Amounts, Measure};
 use crate::core::time::Timestamp;
-use crate::shared::part::{Answer, Check, Part, Question};
-use crate::shared::{Away, How, Shared};
+use crate::shared::contribution::{Answer, Check, Contribution, Others, Query};
+use crate::shared::{Away, Mode, Shared};
 
 /// An answer is good for so long: who is refused was refused by what was so a moment ago.
 const FRESH: Duration = Duration::from_millis(20);
@@ -20,9 +20,6 @@ const FRESH: Duration = Duration::from_millis(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Calls that wait do not all look at one moment.
 const SPREAD_MS: u64 = 40;
-/// Accounts that are asked about at once, and in all, for people.
-const AT_ONCE: usize = 64;
-const MOST_SHOWN: usize = 4096;
 
 /// Why a call does not hold what it could here.
 pub(super) enum NotHeld {
@@ -96,7 +93,7 @@ impl Budgets {
         let now = self.now();
         let asked = if fleet.shared.is_joined() {
             let asked = asked(&claim.accounts, Some((need, &held)), now);
-            Some(self.ask(fleet, &claim.accounts, asked, How::Take).await)
+            Some(self.ask(fleet, &claim.accounts, asked, Mode::Reserve).await)
         } else {
             None
         };
@@ -130,7 +127,7 @@ impl Budgets {
         let now = self.now();
         let is_fresh = |claimed: &Claimed| {
             let state = claimed.cell.lock();
-            let age = state.elsewhere.as_ref().and_then(|it| it.age());
+            let age = state.remote.as_ref().and_then(|it| it.age());
             age.is_some_and(|age| age < FRESH)
         };
         if claim.accounts.iter().all(is_fresh) {
@@ -142,54 +139,18 @@ impl Budgets {
         let _ = self.ask(fleet, &claim.accounts, asked, how).await;
     }
 
-    /// Asks what others have of accounts in memory, for people who look at them.
-    pub async fn look_at_all(&self) {
-        let Some(fleet) = &self.fleet else { return };
-        let cells = self.bank.cells().into_iter().take(MOST_SHOWN);
-        let claimed = cells.filter_map(|cell| {
-            let rule = self.rule(&cell.name.rule).ok()?;
-            cell.is_loaded().then(|| Claimed {
-                limits: rule.limits,
-                rule,
-                cell,
-                micro_metric: 0,
-            })
-        });
-        let mut claimed: Vec<Claimed> = claimed.collect();
-        super::bank::in_order(&mut claimed);
-        for accounts in claimed.chunks(AT_ONCE) {
-            if !fleet.shared.is_joined() {
-                return;
-            }
-            let asked = asked(accounts, None, self.now());
-            if self
-                .ask(fleet, accounts, asked, how(accounts))
-                .await
-                .is_err()
-            {
-                return;
-            }
-        }
-    }
-
     async fn ask(
         &self,
         fleet: &Fleet,
         accounts: &[Claimed],
-        asked: Vec<(Question, Part)>,
-        how: How,
+        asked: Vec<(Query, Contribution)>,
+        how: Mode,
     ) -> Result<bool, Away> {
-        let answer = fleet.shared.take(&asked, how).await?;
+        let answer = fleet.shared.reserve(&asked, how).await?;
         let Answer {
             fits, deed, others, ..
         } = answer;
-        let all = accounts.iter().zip(asked).zip(others);
-        for ((claimed, (question, part)), others) in all {
-            let mut state = claimed.cell.lock();
-            if let Some(elsewhere) = &mut state.elsewhere {
-                elsewhere.learn(others, &part, (question.from, question.to));
-            }
-        }
+        learn(accounts, asked, others);
         fleet.shared.catch_up(&deed).await;
         Ok(fits)
     }
@@ -204,12 +165,22 @@ impl Budgets {
     }
 }
 
+pub(super) fn learn(accounts: &[Claimed], asked: Vec<(Query, Contribution)>, others: Vec<Others>) {
+    let all = accounts.iter().zip(asked).zip(others);
+    for ((claimed, (question, part)), others) in all {
+        let mut state = claimed.cell.lock();
+        if let Some(remote) = &mut state.remote {
+            remote.learn(others, &part, (question.from, question.to));
+        }
+    }
+}
+
 /// What is asked of each account, with what this instance has of it: all of that at one moment.
-fn asked(
+pub(super) fn asked(
     accounts: &[Claimed],
     held: Option<(&Need, &Held)>,
     now: Timestamp,
-) -> Vec<(Question, Part)> {
+) -> Vec<(Query, Contribution)> {
     let states: Vec<_> = accounts.iter().map(|claimed| claimed.cell.lock()).collect();
     let asked = accounts.iter().zip(&states).enumerate();
     let asked = asked.filter_map(|(n, (claimed, state))| {
@@ -224,7 +195,7 @@ fn asked(
                 limits.each().filter_map(check).collect()
             })
         });
-        let question = Question {
+        let question = Query {
             from,
             to,
             keep: part.keep,
@@ -253,15 +224,15 @@ fn check((measure, limit): (Measure, i64), need: &Need, amounts: Amounts) -> Opt
 }
 
 /// What others have not left room for yet is not put in.
-fn how(accounts: &[Claimed]) -> How {
+fn how(accounts: &[Claimed]) -> Mode {
     let is_unsure = |claimed: &Claimed| {
         let state = claimed.cell.lock();
-        state.elsewhere.as_ref().is_some_and(|it| it.is_unsure())
+        state.remote.as_ref().is_some_and(|it| it.is_unsure())
     };
     if accounts.iter().any(is_unsure) {
-        How::Peek
+        Mode::Peek
     } else {
-        How::Look
+        Mode::Look
     }
 }
 

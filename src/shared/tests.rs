@@ -1,1 +1,0 @@
-//! The scripts against a real server.
